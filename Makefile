@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo               set up, then the bundled sample -> a Blender scene with previews
+# make demo PHOTO=a.jpg   the same for any photo
+# make test               set up, then every test in every environment
+SHELL := /bin/bash
+PHOTO ?= backend/crowdgaussian/sample/sample.jpg
+OUT ?= out/$(basename $(notdir $(PHOTO)))
+BACKEND := .venv/backend/bin
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup:
+	@scripts/setup.sh
+
+demo:
+	@scripts/setup.sh backend blender-4.5
+	@$(BACKEND)/crowdgaussian reconstruct "$(PHOTO)" -o "$(OUT)"
+	@$(BACKEND)/crowdgaussian inspect "$(OUT)"
+	@$(BACKEND)/crowdgaussian blend "$(OUT)"
+
+test: setup
+	@scripts/test.sh
+
+lint:
+	@scripts/setup.sh backend
+	@$(BACKEND)/ruff check .
+
+bench:
+	@scripts/setup.sh
+	@scripts/bench.sh
+
+clean:
+	rm -rf .venv out *.egg-info backend/*.egg-info shared/*.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
