@@ -3,8 +3,6 @@
 # make demo PHOTO=a.jpg   the same for any photo
 # make test               set up, then every test in every environment
 SHELL := /bin/bash
-PHOTO ?= backend/crowdgaussian/sample/sample.jpg
-OUT ?= out/$(basename $(notdir $(PHOTO)))
 BACKEND := .venv/backend/bin
 export OMP_WAIT_POLICY := PASSIVE
 
@@ -18,9 +16,7 @@ setup:
 
 demo:
 	@scripts/setup.sh backend blender-4.5
-	@$(BACKEND)/crowdgaussian reconstruct "$(PHOTO)" -o "$(OUT)"
-	@$(BACKEND)/crowdgaussian inspect "$(OUT)"
-	@$(BACKEND)/crowdgaussian blend "$(OUT)"
+	@scripts/demo.sh $(if $(PHOTO),"$(PHOTO)" $(if $(OUT),"$(OUT)"))
 
 test: setup
 	@scripts/test.sh
