@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One person: canonical Gaussians bound to the 55-joint skeleton, the body mesh, and the photo's pose."""
+"""One person: canonical Gaussians bound to the 55 joints, the body mesh and the photo's pose."""
 
 from dataclasses import dataclass
 

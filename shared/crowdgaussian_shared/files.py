@@ -3,7 +3,7 @@
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +26,12 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     temp: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temp = Path(name)
-        with os.fdopen(handle, "wb") as stream:
+        beside = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+        with beside.open("xb") as stream:
+            temp = beside
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temp.chmod(0o666 & ~_umask())
         os.replace(temp, path)
         temp = None
     except OSError as error:
@@ -77,8 +76,3 @@ def _write_sentence(path: Path, error: OSError) -> str:
         return f"The disk is full: {path} was not written; free some space and run again."
     return f"{path} cannot be written ({error.strerror or error}); choose another folder."
 
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -51,8 +51,9 @@ def matrix_to_quat(matrices: np.ndarray) -> np.ndarray:
     """
     m = np.asarray(matrices)
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    odd, even = m - np.swapaxes(m, -1, -2), m + np.swapaxes(m, -1, -2)
+    wx, wy, wz = odd[..., 2, 1], odd[..., 0, 2], odd[..., 1, 0]
+    xy, xz, yz = even[..., 0, 1], even[..., 0, 2], even[..., 1, 2]
     rows = (
         (1 + xx + yy + zz, wx, wy, wz),
         (wx, 1 + xx - yy - zz, xy, xz),
