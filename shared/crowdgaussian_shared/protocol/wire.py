@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages as ZeroMQ frames: magic, version, type, JSON header, payloads.
+
+Nothing is unpickled and nothing is executed; sizes are checked before anything is parsed.
+"""
+
+import json
+
+from ..errors import CrowdGaussianError
+from ..fields import parse_json
+from .codec import from_field, to_plain
+from .messages import MESSAGES, PAYLOADS, Message
+
+MAGIC = b"CGSC"
+PROTOCOL_MAJOR = 1  # a change that an older side cannot live with
+PROTOCOL_MINOR = 0  # a field or a message more
+HEADER_LIMIT = 64 << 10  # bytes
+PAYLOAD_LIMIT = 2 << 20  # bytes of one payload frame
+PAYLOAD_FRAMES = 4
+MESSAGE_LIMIT = 4 << 20  # ZMQ_MAXMSGSIZE on every socket
+
+
+class ProtocolError(CrowdGaussianError):
+    """Frames that are no message of this protocol.
+
+    Attributes:
+        code: "version" or "message", as in the ERROR message.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def encode(message: Message, payloads: tuple[bytes, ...] = ()) -> list[bytes]:
+    """The frames of a message.
+
+    Raises:
+        ProtocolError: the header or a payload is larger than the protocol allows.
+    """
+    name = type(message).__name__.upper()
+    header = json.dumps(to_plain(message), separators=(",", ":"), allow_nan=False).encode()
+    version = bytes((PROTOCOL_MAJOR, PROTOCOL_MINOR))
+    frames = [MAGIC, version, name.encode(), header, *payloads]
+    _check_sizes(name, frames)
+    return frames
+
+
+def decode(frames: list[bytes]) -> tuple[Message, tuple[bytes, ...]]:
+    """The message and the payloads that frames hold.
+
+    Raises:
+        ProtocolError: not this protocol, another major version, an unknown type, a field that is
+            missing or wrong, or sizes beyond the limits.
+    """
+    if len(frames) < 4 or frames[0] != MAGIC or len(frames[1]) != 2:
+        raise ProtocolError("message", "These frames are not of the CrowdGaussian protocol.")
+    major, minor = frames[1]
+    if major != PROTOCOL_MAJOR:
+        raise ProtocolError("version", _version_sentence(major, minor))
+    name = bytes(frames[2][:32]).decode("ascii", "replace")
+    if name not in MESSAGES:
+        raise ProtocolError("message", f"There is no message of the type {name!r}.")
+    _check_sizes(name, frames)
+    try:
+        message = from_field(MESSAGES[name], parse_json(bytes(frames[3]), name))
+    except CrowdGaussianError as error:
+        raise ProtocolError("message", str(error)) from error
+    return message, tuple(frames[4:])
+
+
+def _check_sizes(name: str, frames: list[bytes]) -> None:
+    payloads = frames[4:]
+    if len(frames[3]) > HEADER_LIMIT:
+        raise ProtocolError("message", f"The header of {name} is larger than {HEADER_LIMIT} bytes.")
+    if len(payloads) > PAYLOAD_FRAMES or any(len(p) > PAYLOAD_LIMIT for p in payloads):
+        raise ProtocolError("message", f"The payload of {name} is larger than the protocol allows.")
+    if len(payloads) != PAYLOADS.get(name, 0):
+        raise ProtocolError(
+            "message", f"{name} comes with {PAYLOADS.get(name, 0)} payloads, not {len(payloads)}."
+        )
+
+
+def _version_sentence(major: int, minor: int) -> str:
+    older = "the other side" if major < PROTOCOL_MAJOR else "this side"
+    return (
+        f"The other side speaks version {major}.{minor} of the protocol and this one "
+        f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}; update CrowdGaussian on {older}."
+    )
