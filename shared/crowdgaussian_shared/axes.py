@@ -138,8 +138,6 @@ def blender_camera_to_viewmat(matrix_world: np.ndarray) -> np.ndarray:
     """The inverse of viewmat_to_blender_camera.  # [4, 4] -> [4, 4]"""
     world = np.asarray(matrix_world, dtype=np.float64)
     camera_to_scene = np.eye(4)
-    camera_to_scene[:3, :3] = (
-        SCENE_FROM_BLENDER @ world[:3, :3] @ BLENDER_CAMERA_FROM_OPENCV_CAMERA
-    )
+    camera_to_scene[:3, :3] = SCENE_FROM_BLENDER @ world[:3, :3] @ BLENDER_CAMERA_FROM_OPENCV_CAMERA
     camera_to_scene[:3, 3] = SCENE_FROM_BLENDER @ world[:3, 3]
     return np.linalg.inv(camera_to_scene)

@@ -75,4 +75,3 @@ def _write_sentence(path: Path, error: OSError) -> str:
     if error.errno in _FULL:
         return f"The disk is full: {path} was not written; free some space and run again."
     return f"{path} cannot be written ({error.strerror or error}); choose another folder."
-

@@ -20,9 +20,7 @@ _RIGID = 1e-6  # |M^T M - I| below which a blended affine counts as a rigid moti
 _ORDERS = np.array(list(permutations(range(3))))  # [6, 3]
 
 
-def joint_transforms(
-    rest_joints: np.ndarray, pose: np.ndarray, transl: np.ndarray
-) -> np.ndarray:
+def joint_transforms(rest_joints: np.ndarray, pose: np.ndarray, transl: np.ndarray) -> np.ndarray:
     """Forward kinematics: the affine that carries each joint's surroundings to the posed body.
 
     Args:

@@ -19,8 +19,20 @@ from .ply_header import check_size
 from .sh import MAX_DEGREE, num_coefficients
 
 _REQUIRED = (
-    "x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity",
-    "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
+    "x",
+    "y",
+    "z",
+    "f_dc_0",
+    "f_dc_1",
+    "f_dc_2",
+    "opacity",
+    "scale_0",
+    "scale_1",
+    "scale_2",
+    "rot_0",
+    "rot_1",
+    "rot_2",
+    "rot_3",
 )
 _MIN_SCALE = 1e-12  # metres; keeps log(scale) finite
 _MIN_ODDS = 1e-7  # keeps logit(opacity) finite
