@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU rasteriser: compiled kernels joined into one torch function with an analytic backward."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import kernels_blend as blending
+from . import kernels_project as projecting
+from . import kernels_sh as shading
+from . import kernels_tiles as tiling
+from .cameras import Cameras
+from .splats import RasterConfig, Splats
+from .threads import balanced_bounds, even_bounds, run_chunks
+
+FIXED_CHANNELS = 4  # red, green, blue, depth; features follow
+
+
+def camera_vector(cameras: Cameras, index: int, config: RasterConfig) -> np.ndarray:
+    """One camera in the layout that the kernels read (see kernels_project).  # [24] float64"""
+    K = cameras.Ks[index].detach().double().numpy()
+    viewmat = cameras.viewmats[index].detach().double().numpy()
+    rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
+    centre = -np.linalg.solve(rotation, translation)
+    limits = (cameras.width, cameras.height, config.near, config.far, config.eps2d)
+    return np.concatenate([[K[0, 0], K[1, 1], K[0, 2], K[1, 2]], rotation.ravel(),
+                           translation, centre, limits])
+
+
+@dataclass
+class _Scene:
+    """The Gaussians of one call as float32 arrays."""
+
+    means: np.ndarray  # [N, 3]
+    cov6: np.ndarray  # [N, 6]
+    opacities: np.ndarray  # [N]
+    sh: np.ndarray  # [N, K, 3]
+    frames: np.ndarray  # [N, 3, 3], or [0, 3, 3] for none
+    features: np.ndarray  # [N, F]
+
+    @property
+    def shading(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.means, self.sh, self.frames
+
+
+@dataclass
+class _View:
+    """What the forward pass of one camera leaves for its backward pass."""
+
+    cam: np.ndarray  # [24]
+    geo: np.ndarray  # [N, 7]
+    boxes: np.ndarray  # [N, 4]
+    order: np.ndarray  # [M]
+    slots: np.ndarray  # [M + 1]
+    rows: np.ndarray  # [M, HEADER + D]
+    tiles: tuple[np.ndarray, np.ndarray]  # entries [L, 2], offsets [tiles + 1]
+    across: int  # tiles in a row of the image
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to(torch.float32).contiguous().numpy()
+
+
+def _cov6(quats: Tensor | None, scales: Tensor | None, covars: Tensor | None) -> np.ndarray:
+    if covars is not None:
+        full = _array(covars)
+        symmetric = 0.5 * (full + full.transpose(0, 2, 1))
+        return np.ascontiguousarray(symmetric[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)])
+    out = np.empty((len(quats), 6), np.float32)
+    run_chunks(projecting.covariances, even_bounds(len(out)), _array(quats), _array(scales), out)
+    return out
+
+
+def _prepare(scene: _Scene, cam: np.ndarray) -> _View:
+    """Project, shade, sort and list the Gaussians for one camera."""
+    count, width, height = len(scene.means), int(cam[19]), int(cam[20])
+    across, down = -(-width // blending.TILE_WIDTH), -(-height // blending.TILE_HEIGHT)
+    geo, boxes = np.empty((count, 7), np.float32), np.empty((count, 4), np.int32)
+    colors, bounds = np.empty((count, 3), np.float32), even_bounds(count)
+    run_chunks(projecting.project, bounds, scene.means, scene.cov6, scene.opacities, cam, geo,
+               boxes)
+    run_chunks(shading.colors, bounds, scene.shading, cam, boxes, colors)
+    order = tiling.depth_order(geo, boxes)
+    slots, offsets = tiling.count_tiles(order, boxes, across, down)
+    entries = np.empty((offsets[-1], 2), np.int32)
+    tiling.fill_tiles(order, boxes, across, offsets, entries)
+    channels = FIXED_CHANNELS + scene.features.shape[1]
+    rows = np.empty((len(order), blending.HEADER + channels), np.float32)
+    run_chunks(tiling.gather, even_bounds(len(order)), order, geo, boxes,
+               (colors, scene.features), rows)
+    return _View(cam, geo, boxes, order, slots, rows, (entries, offsets), across)
+
+
+@dataclass
+class _Gradients:
+    """Gradients of a call, added up over its cameras."""
+
+    means: np.ndarray
+    cov: np.ndarray
+    opacities: np.ndarray
+    sh: np.ndarray
+    frames: np.ndarray
+    features: np.ndarray
+
+    @classmethod
+    def zeros(cls, scene: _Scene) -> "_Gradients":
+        return cls(*(np.zeros_like(value) for value in vars(scene).values()))
+
+
+def _view_backward(scene: _Scene, view: _View, forward: tuple, v_outputs: tuple,
+                   total: _Gradients) -> None:
+    """Add one camera's gradients to ``total``; arguments as in kernels_blend.blend_backward."""
+    channels = FIXED_CHANNELS + scene.features.shape[1]
+    grads = np.zeros((view.slots[-1], 6 + channels), np.float32)
+    run_chunks(blending.blend_backward, balanced_bounds(view.tiles[1]), view.rows, view.tiles,
+               view.across, forward, v_outputs, grads)
+    count = len(scene.means)
+    v_geo, v_colors = np.empty((count, 7), np.float32), np.empty((count, 3), np.float32)
+    run_chunks(tiling.scatter, even_bounds(len(view.order)), view.order, view.slots, grads,
+               (v_geo, v_colors, total.features))
+    bounds = even_bounds(count)
+    run_chunks(shading.colors_backward, bounds, scene.shading, view.cam, view.boxes, v_colors,
+               (total.means, total.sh, total.frames))
+    run_chunks(projecting.project_backward, bounds, (scene.means, scene.cov6), view.cam,
+               (view.geo, view.boxes), v_geo, (total.means, total.cov, total.opacities))
+
+
+def _shape_gradients(total: _Gradients, quats: Tensor | None, scales: Tensor | None,
+                     covars: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The covariance gradient as gradients of what the caller gave."""
+    if covars is not None:
+        full = total.cov[:, (0, 1, 2, 1, 3, 4, 2, 4, 5)].reshape(-1, 3, 3)
+        return None, None, torch.from_numpy(full)
+    v_quats, v_scales = np.empty((len(quats), 4), np.float32), np.empty_like(total.means)
+    run_chunks(projecting.covariances_backward, even_bounds(len(v_quats)), _array(quats),
+               _array(scales), total.cov, v_quats, v_scales)
+    return torch.from_numpy(v_quats), torch.from_numpy(v_scales), None
+
+
+class _RasterizeCPU(torch.autograd.Function):
+    """Images [C, D, H, W] and alphas [C, H, W] of the Gaussians in a list of cameras."""
+
+    @staticmethod
+    def forward(ctx, fixed, means, opacities, sh, quats, scales, covars, *optional):  # noqa: ANN001, ANN002, ANN205, E501
+        cams, background = fixed
+        frames, features = optional
+        empty = np.zeros((0, 3, 3), np.float32)
+        scene = _Scene(_array(means), _cov6(quats, scales, covars), _array(opacities), _array(sh),
+                       empty if frames is None else _array(frames), _array(features))
+        size = (int(cams[0][20]), int(cams[0][19]))
+        images = torch.empty(len(cams), FIXED_CHANNELS + features.shape[1], *size)
+        alphas = torch.empty(len(cams), *size)
+        views = []
+        for cam, image, alpha, behind in zip(cams, images, alphas, background, strict=True):
+            view = _prepare(scene, cam)
+            run_chunks(blending.blend, balanced_bounds(view.tiles[1]), view.rows, view.tiles,
+                       view.across, behind, (image.numpy(), alpha.numpy()))
+            views.append(view)
+        ctx.scene, ctx.views, ctx.shape = scene, views, (quats, scales, covars)
+        ctx.save_for_backward(images, alphas)
+        return images, alphas
+
+    @staticmethod
+    def backward(ctx, v_images, v_alphas):  # noqa: ANN001, ANN205
+        images, alphas = ctx.saved_tensors
+        total = _Gradients.zeros(ctx.scene)
+        planes = (_array(v_images), _array(v_alphas))
+        for k, view in enumerate(ctx.views):
+            _view_backward(ctx.scene, view, (images[k].numpy(), alphas[k].numpy()),
+                           (planes[0][k], planes[1][k]), total)
+        v_quats, v_scales, v_covars = _shape_gradients(total, *ctx.shape)
+        v_frames = torch.from_numpy(total.frames) if len(ctx.scene.frames) else None
+        return (None, torch.from_numpy(total.means), torch.from_numpy(total.opacities),
+                torch.from_numpy(total.sh), v_quats, v_scales, v_covars, v_frames,
+                torch.from_numpy(total.features))
+
+
+def rasterize_cpu(splats: Splats, cameras: Cameras, background: Tensor | None,
+                  features: Tensor | None, config: RasterConfig) -> tuple[Tensor, Tensor]:
+    """Images [C, 4 + F, H, W] (colour, summed depth, features) and alphas [C, H, W], float32.
+
+    Arguments are those of ``rasterize``; every tensor is on the CPU.
+    """
+    cams = [camera_vector(cameras, k, config) for k in range(len(cameras))]
+    behind = np.zeros((len(cams), 3), np.float32)
+    if background is not None:
+        behind[:] = _array(background)
+    if features is None:
+        features = splats.means.new_zeros(len(splats), 0)
+    shape = (None, None, splats.covars) if splats.covars is not None else (
+        splats.quats, splats.scales, None)
+    return _RasterizeCPU.apply((cams, behind), splats.means, splats.opacities, splats.sh, *shape,
+                               splats.sh_frames, features)
