@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the masks stage. Lengths are fractions of the person's height in the photo."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """How a detector's soft mask becomes a sharp mask that shares no pixel with a neighbour."""
+
+    crop_margin: float = 0.12  # around what body, box and soft mask cover
+    max_crop_px: int = 720  # longest side of the crop that edges are refined on
+    grabcut_iterations: int = 3  # 0 leaves the edges to the guided filter alone
+    band: float = 0.018  # half width of the zone around the soft edge that the photo decides
+    hair_band: float = 0.045  # the same around the head, where hair leaves the body
+    reach: float = 0.09  # a mask further than this from the body is somebody else's
+    hair_reach: float = 0.22  # the same around the head
+    guided_radius: float = 0.006
+    guided_epsilon: float = 4e-4  # of a guide in 0..1: smaller keeps finer edges
+    depth_margin: float = 0.45  # soft masks that differ by less are settled by depth
+    min_component: float = 0.03  # of the mask's area, for a part without a keypoint
+    max_hole: float = 0.004  # of the mask's area
+    smooth: float = 0.004  # opening and closing radius
+    min_confidence: float = 0.5  # of a keypoint that keeps its part of the mask

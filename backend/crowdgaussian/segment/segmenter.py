@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks from the detector's soft masks, the fitted bodies and the photo itself."""
+
+import numpy as np
+
+from ..people.types import Crowd, Person
+from ..progress import Progress, Report
+from .cleanup import clean
+from .config import SegmentConfig
+from .crop import Crop, box_of
+from .edges import EdgeInput, refine_edges
+from .layers import BodyLayer, render_layer
+from .resolve import resolve
+from .types import PersonMask
+
+
+class SilhouetteSegmenter:
+    """A visible mask per person, sharp as the photo, that shares no pixel with a neighbour."""
+
+    def __init__(self, config: SegmentConfig, body) -> None:
+        self.config = config
+        self.body = body
+
+    def segment(self, photo: np.ndarray, crowd: Crowd, report: Report) -> list[PersonMask]:
+        """See Segmenter; photo: [H, W, 3] uint8 sRGB."""
+        people = len(crowd.people)
+        layers = [render_layer(self.body, person, crowd.camera) for person in crowd.people]
+        soft = []
+        for index, person in enumerate(crowd.people):
+            report(Progress("masks", index / max(people, 1), index, people))
+            soft.append(self._refine(photo, person, layers, index))
+        visible = resolve(soft, [layer.depth for layer in layers], self.config.depth_margin)
+        masks = self._finish(visible, crowd, layers)
+        report(Progress("masks", 1.0, None, people))
+        return masks
+
+    def _refine(self, photo: np.ndarray, person: Person, layers: list[BodyLayer],
+                index: int) -> np.ndarray:
+        """The person's own claim on every pixel of the photo.  # [H, W] float32 0..1"""
+        layer, size = layers[index], (photo.shape[1], photo.shape[0])
+        detected = person.person_mask.astype(np.float32) / 255
+        box = box_of(layer.silhouette | (detected > 0.5))
+        if box is None:
+            return np.zeros(photo.shape[:2], np.float32)
+        crop = Crop.around(box, self.config.crop_margin * layer.height_px, size,
+                           self.config.max_crop_px)
+        edges = EdgeInput(crop.take(photo), crop.take(detected), crop.take(layer.silhouette),
+                          crop.take(layer.head), crop.take(_in_front(layers, index)),
+                          layer.height_px * crop.scale[1])
+        return crop.put(refine_edges(edges, self.config), size)
+
+    def _finish(self, resolved: list[np.ndarray], crowd: Crowd,
+                layers: list[BodyLayer]) -> list[PersonMask]:
+        """Cleans the masks; what a clean-up adds never belongs to somebody else."""
+        owner = np.full(resolved[0].shape if resolved else (0, 0), -1, np.int16)
+        for index, mask in enumerate(resolved):
+            owner[mask] = index
+        masks = []
+        for index, (person, layer) in enumerate(zip(crowd.people, layers, strict=True)):
+            trusted = person.keypoints.confidence >= self.config.min_confidence
+            cleaned = clean(owner == index, person.keypoints.xy[trusted],
+                            self.config.smooth * layer.height_px, self.config.min_component,
+                            self.config.max_hole)
+            visible = cleaned & ((owner == index) | (owner < 0))
+            owner[(owner == index) & ~visible] = -1
+            owner[visible] = index
+            masks.append(_with_amodal(visible, layer))
+        return masks
+
+
+def _with_amodal(visible: np.ndarray, layer: BodyLayer) -> PersonMask:
+    amodal = layer.silhouette | visible
+    occlusion = 1.0 - visible.sum() / amodal.sum() if amodal.any() else 1.0
+    return PersonMask(visible, amodal, float(occlusion))
+
+
+def _in_front(layers: list[BodyLayer], index: int) -> np.ndarray:
+    """Where another body is nearer, by a hand's breadth, than this one or stands alone."""
+    others = [layer.depth for k, layer in enumerate(layers) if k != index]
+    if not others:
+        return np.zeros(layers[index].depth.shape, bool)
+    nearest = np.minimum.reduce(others)
+    return np.isfinite(nearest) & (nearest < layers[index].depth - 0.1)
