@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MediaPipe's bundled pose networks with the region of interest in our own hands.
+
+The ready-made `Pose` solution finds one person per call and hides its crop. The two halves of
+its graph (mediapipe/modules/pose_detection, pose_landmark) are wired up here one by one: the
+detector returns everybody it sees in a picture, and the landmark network looks exactly where it
+is told to. Only the "full" landmark network (complexity 1) ships inside the 0.10.21 wheel.
+"""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+os.environ.setdefault("GLOG_minloglevel", "3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import mediapipe  # noqa: E402
+from google.protobuf import text_format  # noqa: E402
+from mediapipe.framework import calculator_pb2  # noqa: E402
+from mediapipe.framework.formats import rect_pb2  # noqa: E402
+from mediapipe.python import packet_creator, packet_getter  # noqa: E402
+from mediapipe.python._framework_bindings import (  # noqa: E402
+    calculator_graph,
+    image_frame,
+    resource_util,
+)
+
+PATCH = 256  # pixels, what the landmark network takes in
+
+_DETECT = """
+input_stream: "image"
+output_stream: "detections"
+node {
+  calculator: "PoseDetectionCpu"
+  input_stream: "IMAGE:image"
+  output_stream: "DETECTIONS:detections"
+}
+"""
+
+_LANDMARKS = """
+input_stream: "image"
+input_stream: "roi"
+output_stream: "landmarks"
+output_stream: "world"
+output_stream: "auxiliary"
+output_stream: "mask"
+node {
+  calculator: "ConstantSidePacketCalculator"
+  output_side_packet: "PACKET:0:complexity"
+  output_side_packet: "PACKET:1:segmentation"
+  options {
+    [mediapipe.ConstantSidePacketCalculatorOptions.ext] {
+      packet { int_value: 1 }
+      packet { bool_value: true }
+    }
+  }
+}
+node {
+  calculator: "PoseLandmarkByRoiCpu"
+  input_side_packet: "MODEL_COMPLEXITY:complexity"
+  input_side_packet: "ENABLE_SEGMENTATION:segmentation"
+  input_stream: "IMAGE:image"
+  input_stream: "ROI:roi"
+  output_stream: "LANDMARKS:landmarks"
+  output_stream: "WORLD_LANDMARKS:world"
+  output_stream: "AUXILIARY_LANDMARKS:auxiliary"
+  output_stream: "SEGMENTATION_MASK:mask"
+}
+"""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the detector says about one person: a rough place and size, no limbs."""
+
+    hip: np.ndarray  # [2] float64, pixels, middle of the hips
+    crown: np.ndarray  # [2] float64, pixels, a point of the circle around the whole body
+    score: float  # 0..1
+
+    @property
+    def radius(self) -> float:
+        """Radius of the circle around the whole body, pixels."""
+        return float(np.linalg.norm(self.crown - self.hip))
+
+
+@dataclass(frozen=True)
+class PatchLook:
+    """What the landmark network says about one square patch."""
+
+    xy: np.ndarray  # [33, 2] float64, patch pixels
+    confidence: np.ndarray  # [33] float64, visibility x presence, 0..1
+    world: np.ndarray  # [33, 3] float64, metres, OpenCV axes of the patch, origin mid-hip
+    hip: np.ndarray  # [2] float64, patch pixels: where the body's circle is centred
+    crown: np.ndarray  # [2] float64, patch pixels: a point on that circle, above the head
+    mask: np.ndarray  # [PATCH, PATCH] float32, 0..1
+
+
+class PoseNetwork:
+    """Both networks, loaded once; not safe to share between threads."""
+
+    def __init__(self) -> None:
+        """Loads the two networks from the mediapipe wheel."""
+        root = os.path.dirname(os.path.dirname(mediapipe.__file__))
+        resource_util.set_resource_dir(root)
+        self._detector = _Graph(_DETECT, ("detections",))
+        self._landmarks = _Graph(_LANDMARKS, ("landmarks", "world", "auxiliary", "mask"))
+
+    def detect(self, picture: np.ndarray) -> list[Sighting]:
+        """Everybody the detector sees in a picture [H, W, 3] uint8 sRGB."""
+        size = np.array([picture.shape[1], picture.shape[0]], dtype=np.float64)
+        found = self._detector.run(image=_image_packet(picture)).get("detections")
+        if found is None:
+            return []
+        sightings = []
+        for detection in packet_getter.get_proto_list(found):
+            points = detection.location_data.relative_keypoints
+            hip, crown = (np.array([p.x, p.y]) * size for p in points[:2])
+            sightings.append(Sighting(hip, crown, float(detection.score[0])))
+        return sightings
+
+    def look(self, patch: np.ndarray) -> PatchLook | None:
+        """Landmarks in a patch [PATCH, PATCH, 3] uint8; None when nobody is seen in it."""
+        whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0)
+        got = self._landmarks.run(image=_image_packet(patch),
+                                  roi=packet_creator.create_proto(whole))
+        if "landmarks" not in got or "mask" not in got:
+            return None
+        points = packet_getter.get_proto(got["landmarks"]).landmark
+        world = packet_getter.get_proto(got["world"]).landmark
+        extra = packet_getter.get_proto(got["auxiliary"]).landmark
+        return PatchLook(
+            xy=np.array([[p.x, p.y] for p in points]) * PATCH,
+            confidence=np.array([p.visibility * p.presence for p in points]),
+            world=np.array([[p.x, p.y, p.z] for p in world]),
+            hip=np.array([extra[0].x, extra[0].y]) * PATCH,
+            crown=np.array([extra[1].x, extra[1].y]) * PATCH,
+            mask=packet_getter.get_image(got["mask"]).numpy_view().reshape(PATCH, PATCH).copy(),
+        )
+
+
+class _Graph:
+    """A running MediaPipe graph that answers one question at a time."""
+
+    def __init__(self, text: str, outputs: tuple[str, ...]) -> None:
+        config = text_format.Parse(text, calculator_pb2.CalculatorGraphConfig())
+        self._graph = calculator_graph.CalculatorGraph(graph_config=config)
+        self._answer: dict[str, object] = {}
+        self._time = 0
+        for name in outputs:
+            self._graph.observe_output_stream(name, self._answer.__setitem__, True)
+        self._graph.start_run({})
+
+    def run(self, **packets: object) -> dict[str, object]:
+        self._time += 1
+        self._answer.clear()
+        for name, packet in packets.items():
+            self._graph.add_packet_to_input_stream(name, packet.at(self._time))
+        self._graph.wait_until_idle()
+        return {name: p for name, p in self._answer.items() if not p.is_empty()}
+
+
+def _image_packet(picture: np.ndarray) -> object:
+    return packet_creator.create_image_frame(
+        data=np.ascontiguousarray(picture), image_format=image_frame.ImageFormat.SRGB)

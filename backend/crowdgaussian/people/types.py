@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the people stage hands on: who is in the photo, how they stand, and their camera."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from crowdgaussian_shared.camera import Camera
+
+from ..progress import Report
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """The 33 landmarks of MediaPipe's pose model for one person (subject's own left and right)."""
+
+    xy: np.ndarray  # [33, 2] float32, photo pixels; may lie outside the photo
+    confidence: np.ndarray  # [33] float32, 0..1
+    world: np.ndarray  # [33, 3] float32, metres, OpenCV axes, origin mid-hip
+
+
+@dataclass(frozen=True)
+class Person:
+    """One fitted person. vertices = body(betas, pose, transl, scale) lie in the scene frame."""
+
+    betas: np.ndarray  # [B] float32
+    pose: np.ndarray  # [55, 3] float32, axis-angle; pose[0] orients the body in the scene frame
+    transl: np.ndarray  # [3] float32, metres, scene frame
+    scale: float  # uniform scale of the rest body
+    keypoints: Keypoints
+    box: np.ndarray  # [4] float32, x0 y0 x1 y1 photo pixels, around what is visible
+    score: float  # 0..1 detection confidence
+    person_mask: np.ndarray  # [H, W] uint8, 0..255, soft mask from the detector (not resolved)
+    flags: tuple[str, ...] = ()  # of "small", "hidden", "cut", "airborne", "seated", "child"
+    reprojection_px: float = 0.0  # robust mean keypoint error, photo pixels
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Everybody in the photo in one scene frame: y up, ground at y = 0, camera above the origin.
+
+    The camera sits at (0, height, 0) and looks along -z, so somebody facing it has identity
+    orientation.
+    """
+
+    people: tuple[Person, ...]  # left to right in the photo
+    camera: Camera
+    focal_source: str  # "option", "exif" or "default"
+    on_ground: tuple[bool, ...]  # whether each person's feet were put on the shared floor
+
+
+class PeopleEstimator(Protocol):
+    """Photo -> everybody in it."""
+
+    def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
+        """photo: [H, W, 3] uint8 sRGB; focal_px: focal length in pixels, None when unknown."""
+        ...
