@@ -53,8 +53,8 @@ def _pixel_centres():
 def _place(rows, m, tile, across):
     """Mean of Gaussian m relative to the tile, and the lanes first..last its box touches."""
     left, top = (tile % across) * TILE_WIDTH, (tile // across) * TILE_HEIGHT
-    first = max(0, np.int64(rows[m, 6]) - top) * TILE_WIDTH
-    last = min(TILE_HEIGHT, np.int64(rows[m, 7]) - top) * TILE_WIDTH
+    first = np.uintp(max(0, np.int64(rows[m, 6]) - top) * TILE_WIDTH)
+    last = np.uintp(min(TILE_HEIGHT, np.int64(rows[m, 7]) - top) * TILE_WIDTH)
     return rows[m, 0] - F(left), rows[m, 1] - F(top), first, last
 
 

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from .cameras import Cameras
 from .cpu import rasterize_cpu
-from .splats import RasterConfig, Render, Splats
-
-DEFAULT_CONFIG = RasterConfig()
+from .splats import DEFAULT_CONFIG, RasterConfig, Render, Splats
 
 
 def rasterize(splats: Splats, cameras: Cameras, background: Tensor | None = None,

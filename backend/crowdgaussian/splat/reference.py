@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .cameras import Cameras
-from .splats import RasterConfig, Render, Splats
+from .splats import DEFAULT_CONFIG, RasterConfig, Render, Splats
 
 
 def quats_to_matrices(quats: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def _one_view(splats: Splats, cameras: Cameras, background: Tensor, features: Te
 
 def rasterize_reference(splats: Splats, cameras: Cameras, background: Tensor | None = None,
                         features: Tensor | None = None,
-                        config: RasterConfig = RasterConfig()) -> Render:
+                        config: RasterConfig = DEFAULT_CONFIG) -> Render:
     """What ``rasterize`` computes, with the same arguments, in the dtype of the Gaussians."""
     blank = splats.means.new_zeros(len(splats), 0)
     behind = splats.means.new_zeros(3) if background is None else background.to(splats.means)

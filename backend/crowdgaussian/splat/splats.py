@@ -88,3 +88,6 @@ class RasterConfig:
     near: float = 0.01  # metres; nearer Gaussians are skipped
     far: float = 1e10  # metres
     eps2d: float = 0.3  # square pixels added to the projected variances
+
+
+DEFAULT_CONFIG = RasterConfig()
