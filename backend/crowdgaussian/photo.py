@@ -4,7 +4,6 @@
 The file's header is checked before a pixel is decoded, so a huge or hostile file costs nothing.
 """
 
-import hashlib
 import io
 import struct
 import warnings
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.scene_schema import hash_bytes
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .focal import exif_focal_px
@@ -36,7 +36,7 @@ class Photo:
     pixels: np.ndarray  # [H, W, 3] uint8 sRGB, upright
     focal_px: float | None  # EXIF focal length in pixels of `pixels`; None when unknown
     file_size: tuple[int, int]  # width, height of the upright photo in the file, pixels
-    digest: str  # blake2b-128 of the file, hex
+    digest: str  # hash_bytes of the file the user gave
 
     @property
     def width(self) -> int:
@@ -77,7 +77,7 @@ def load_photo(path: str | Path, max_side: int = 2048) -> Photo:
         pixels=np.asarray(working, dtype=np.uint8),
         focal_px=None if focal is None else focal * working.width / rgb.width,
         file_size=rgb.size,
-        digest=hashlib.blake2b(data, digest_size=16).hexdigest(),
+        digest=hash_bytes(data),
     )
 
 

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: crowdgaussian reconstruct | inspect | blend | settings.
+
+Exit codes: 0 done; 2 bad input or a limit of the machine, with one sentence on standard error;
+130 stopped by Ctrl-C. Heavy modules are imported by the command that needs them.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+
+from .process import prepare_process
+
+USER_ERROR, STOPPED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one sentence for an error."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = message[:1].upper() + message[1:].rstrip(".")
+        raise CrowdGaussianError(f"{sentence}; see `{self.prog} --help`.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    prepare_process()
+    try:
+        arguments = _parser().parse_args(argv)
+        level = logging.INFO if getattr(arguments, "verbose", False) else logging.CRITICAL
+        logging.basicConfig(level=level)
+        return arguments.run(arguments)
+    except CrowdGaussianError as error:
+        print(f"crowdgaussian: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (Cancelled, KeyboardInterrupt):
+        print("crowdgaussian: Stopped; run the same command again to go on.", file=sys.stderr)
+        return STOPPED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="crowdgaussian", description="One photo of a group of people becomes a "
+                     "Blender crowd of rigged 3D Gaussians.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_reconstruct(commands)
+    _add_inspect(commands)
+    _add_blend(commands)
+    settings = commands.add_parser("settings", help="list every setting of a preset")
+    settings.add_argument("--preset", default="open")
+    settings.set_defaults(run=_settings)
+    return parser
+
+
+def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("reconstruct", help="photo -> scene folder")
+    parser.add_argument("photo", type=Path, metavar="PHOTO")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
+                        help="scene folder; an interrupted run of the same photo goes on there")
+    parser.add_argument("--preset", default="open", help="open (default)")
+    parser.add_argument("--max-people", metavar="N", help="at most N people, the surest")
+    parser.add_argument("--focal", metavar="F",
+                        help="focal length: pixels of the file (2100) or 35 mm equivalent (35mm)")
+    parser.add_argument("--gaussians", metavar="N", help="Gaussians per person")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+                        help="change any setting listed by `crowdgaussian settings`")
+    parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
+    parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
+    parser.set_defaults(run=_reconstruct)
+
+
+def _add_inspect(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("inspect", help="what a scene folder holds and how good it is")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_blend(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("blend", help="scene folder -> .blend and previews")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--blender", type=Path, metavar="PATH",
+                        help="a Blender, or a Python that has bpy (default: found by itself)")
+    parser.add_argument("--no-previews", action="store_true", help="only the .blend file")
+    parser.set_defaults(run=_blend)
+
+
+def _reconstruct(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .console import ConsoleReport
+    from .pipeline import Job, reconstruct
+
+    job = Job(arguments.photo, arguments.out, _config(arguments), arguments.overwrite)
+    started = time.perf_counter()
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        folder = reconstruct(job, report)
+    people = folder.info.people
+    done = sum(person.state == "done" for person in people)
+    print(f"{done} of {len(people)} people done in {time.perf_counter() - started:.0f} s")
+    for index, person in enumerate(people):
+        if person.state == "failed":
+            print(f"person {index} failed: {person.error}")
+    print(folder.path / "scene.json")
+    return 0
+
+
+def _config(arguments: argparse.Namespace):
+    from .config import preset, with_setting
+
+    named = (("people.max_people", arguments.max_people), ("photo.focal", arguments.focal),
+             ("avatar.gaussians", arguments.gaussians))
+    changes = [(name, value) for name, value in named if value is not None]
+    for text in arguments.changes:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise CrowdGaussianError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
+        changes.append((name, value))
+    config = preset(arguments.preset)
+    for name, value in changes:
+        config = with_setting(config, name, value)
+    return config
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .inspect import inspect_scene, render_report
+
+    report = inspect_scene(arguments.out)
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        console = Console()
+        render_report(report, console if console.is_terminal else Console(width=160))
+    return 0
+
+
+def _blend(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .blend import BlendJob, blend_scene
+    from .console import ConsoleReport
+
+    job = BlendJob(arguments.out, previews=not arguments.no_previews, blender=arguments.blender)
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        files = blend_scene(job, report)
+    for path in files:
+        print(path)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> int:
+    from .config import preset
+
+    for name, value in preset(arguments.preset).flat().items():
+        print(f"{name}={value}")
+    return 0

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job, as in the paper's Figure 2: photo -> people -> masks -> avatars -> scene folder."""
+
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.scene_folder import SceneFolder
+from crowdgaussian_shared.scene_schema import Ground, PersonEntry, PhotoInfo, SceneInfo
+from crowdgaussian_shared.skinning import joint_transforms, skin
+from PIL import Image
+
+from . import __version__, resume
+from .config import Config
+from .focal import parse_focal
+from .people.types import Crowd
+from .photo import Photo, load_photo
+from .progress import Progress, Report, silent
+from .segment.types import PersonMask
+from .stages import Stages, build_stages
+from .weights import files_for
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to reconstruct."""
+
+    photo: Path
+    out: Path
+    config: Config
+    overwrite: bool = False
+
+
+def reconstruct(
+    job: Job, report: Report = silent, make_stages: Callable[[Config], Stages] = build_stages
+) -> SceneFolder:
+    """Runs the whole job, or the rest of it where an earlier run stopped.
+
+    The folder is valid at every moment; a person who fails is marked and does not stop the others.
+
+    Args:
+        job: what to do.
+        report: called between steps; raises Cancelled to stop.
+        make_stages: loads the models; called only when something is left to do.
+
+    Raises:
+        CrowdGaussianError: bad input, nobody in the photo, nobody could be reconstructed, or a
+            folder that cannot be used or written.
+        Cancelled: by `report`.
+    """
+    photo = load_photo(job.photo, job.config.photo.max_side)
+    settings = {**job.config.flat(), resume.PHOTO_KEY: photo.digest}
+    folder = resume.find_run(job.out, settings, job.overwrite)
+    if folder is not None and _finished(folder):
+        return folder
+    run = _Run(job, photo, make_stages(job.config), report)
+
+    crowd = folder and resume.load_crowd(folder)
+    if crowd is None:
+        folder, crowd = run.find_people(settings)
+    masks = resume.load_masks(folder)
+    if masks is None:
+        masks = run.cut_masks(folder, crowd)
+    for index in range(len(crowd.people)):
+        if folder.info.people[index].state != "done":
+            run.build_avatar(folder, crowd, masks, index)
+    _finish(folder)
+    return folder
+
+
+def _finished(folder: SceneFolder) -> bool:
+    return bool(folder.info.people) and all(p.state == "done" for p in folder.info.people)
+
+
+def _finish(folder: SceneFolder) -> None:
+    """The shared floor as it came out, and whether anybody is there at all."""
+    people = folder.info.people
+    feet = [p.quality["feet"] for p in people if p.on_ground and "feet" in p.quality]
+    folder.update(ground=Ground(0.0, max(feet) - min(feet) if feet else 0.0))
+    if all(person.state == "failed" for person in people):
+        raise CrowdGaussianError(
+            f"Nobody could be reconstructed; the first reason: {people[0].error}"
+        )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps of one job, with what they share."""
+
+    job: Job
+    photo: Photo
+    stages: Stages
+    report: Report
+
+    def find_people(self, settings: dict) -> tuple[SceneFolder, Crowd]:
+        """Nothing is written before somebody is found."""
+        started = time.perf_counter()
+        self.report(Progress("people", 0.0))
+        focal, source = self._focal()
+        crowd = self.stages.people.estimate(self.photo.pixels, focal, self.report)
+        if focal is not None:
+            crowd = replace(crowd, focal_source=source)
+        if not crowd.people:
+            raise CrowdGaussianError(
+                f"No person was found in {self.job.photo}; give a photo that shows people whole "
+                "and at least about 60 pixels tall."
+            )
+        self.report(Progress("people", 1.0, None, len(crowd.people)))
+        folder = self._start_folder(crowd, settings)
+        folder.add_timing("people", time.perf_counter() - started)
+        return folder, crowd
+
+    def _focal(self) -> tuple[float | None, str]:
+        text = self.job.config.photo.focal
+        if text:
+            return parse_focal(text, *self.photo.file_size) * self.photo.reduction, "option"
+        return self.photo.focal_px, "exif" if self.photo.focal_px else "default"
+
+    def _start_folder(self, crowd: Crowd, settings: dict) -> SceneFolder:
+        models = tuple(file.provenance() for file in files_for(self.job.config))
+        resume.clear(self.job.out)
+        entries = tuple(
+            PersonEntry(flags=person.flags, box=tuple(float(v) for v in person.box),
+                        score=float(person.score), on_ground=bool(ground),
+                        quality={"reprojection_px": float(person.reprojection_px)})
+            for person, ground in zip(crowd.people, crowd.on_ground, strict=True)
+        )
+        info = SceneInfo(
+            photo=PhotoInfo("", self.photo.width, self.photo.height, self.photo.path.name),
+            camera=resume.camera_info(crowd),
+            body_model=self.job.config.stages.body,
+            preset=self.job.config.preset,
+            people=entries,
+            models=models,
+            settings=settings,
+            writer=f"crowdgaussian {__version__}",
+        )
+        folder = SceneFolder.create(self.job.out, _jpeg(self.photo.pixels), ".jpg", info)
+        resume.save_crowd(folder, crowd)
+        return folder
+
+    def cut_masks(self, folder: SceneFolder, crowd: Crowd) -> list[PersonMask]:
+        started = time.perf_counter()
+        self.report(Progress("masks", 0.0, None, len(crowd.people)))
+        masks = self.stages.segment.segment(self.photo.pixels, crowd, self.report)
+        resume.save_masks(folder, masks)
+        folder.add_timing("masks", time.perf_counter() - started)
+        return masks
+
+    def build_avatar(self, folder: SceneFolder, crowd: Crowd, masks: list[PersonMask],
+                     index: int) -> None:
+        """One person; whatever goes wrong with the fit is that person's alone."""
+        started = time.perf_counter()
+        report = _share(self.report, index, len(crowd.people))
+        report(Progress("avatars", 0.0))
+        with _failure_is_theirs(folder, index):
+            avatar = self.stages.avatar.reconstruct(
+                self.photo.pixels, crowd, masks, index, report
+            )
+            fitted = time.perf_counter()
+            quality = self.stages.measure(avatar, self.photo.pixels, crowd, masks, index)
+            quality["feet"] = _feet_height(avatar)
+            folder.write_avatar(index, avatar)
+            folder.write_splats(index)
+            seconds = {"avatar": fitted - started, "measure": time.perf_counter() - fitted}
+            folder.update_person(index, state="done", error="", quality=quality, timings=seconds)
+        folder.add_timing("avatars", sum(
+            sum(person.timings.values()) for person in folder.info.people
+        ))
+        report(Progress("avatars", 1.0))
+
+
+def _feet_height(avatar: Avatar) -> float:
+    """Metres from the ground up to the lowest point of the posed body."""
+    body = avatar.body
+    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
+    vertices = skin(body.vertices, body.skin_joints, body.skin_weights, transforms)
+    return float(vertices[:, 1].min())
+
+
+@contextmanager
+def _failure_is_theirs(folder: SceneFolder, index: int) -> Iterator[None]:
+    """Turns an error inside into the state `failed` of one person; a full disk concerns all."""
+    try:
+        yield
+    except Cancelled:
+        raise
+    except CrowdGaussianError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        folder.fail_person(index, str(error))
+    except Exception as error:
+        log.exception("person %d failed", index)
+        folder.fail_person(
+            index, f"An unexpected {type(error).__name__} ended this person's fit: {error}."
+        )
+
+
+def _share(report: Report, index: int, people: int) -> Report:
+    """A person's own progress as part of the stage's."""
+
+    def shared(step: Progress) -> None:
+        fraction = (index + min(max(step.fraction, 0.0), 1.0)) / people
+        report(Progress("avatars", fraction, index, people, step.message))
+
+    return shared
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
