@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Between numpy arrays and Blender meshes: geometry, attributes and vertex groups."""
+
+import bpy
+import numpy as np
+
+# data_type of an attribute -> (property that foreach_set fills, numpy dtype, values per element)
+_LAYOUT = {
+    "FLOAT": ("value", np.float32, 1),
+    "FLOAT_VECTOR": ("vector", np.float32, 3),
+    "FLOAT_COLOR": ("color", np.float32, 4),
+}
+
+
+def make_mesh(name: str, vertices: np.ndarray, faces: np.ndarray) -> bpy.types.Mesh:
+    """A mesh of faces that all have the same number of corners.
+
+    Args:
+        name: wanted data-block name.
+        vertices: [V, 3] metres.
+        faces: [F, C] vertex indices.
+    """
+    mesh = bpy.data.meshes.new(name)
+    count, corners = faces.shape
+    mesh.vertices.add(len(vertices))
+    mesh.loops.add(count * corners)
+    mesh.polygons.add(count)
+    mesh.vertices.foreach_set("co", np.ascontiguousarray(vertices, np.float32).ravel())
+    mesh.loops.foreach_set("vertex_index", np.ascontiguousarray(faces, np.int32).ravel())
+    starts = np.arange(0, count * corners, corners, dtype=np.int32)
+    mesh.polygons.foreach_set("loop_start", starts)
+    mesh.update(calc_edges=True)
+    return mesh
+
+
+def write_attribute(
+    mesh: bpy.types.Mesh, name: str, data_type: str, domain: str, values: np.ndarray
+) -> None:
+    """Store one value per element as a named attribute, replacing an older one of that name."""
+    field, dtype, _ = _LAYOUT[data_type]
+    attribute = mesh.attributes.get(name)
+    if attribute is not None:
+        mesh.attributes.remove(attribute)
+    attribute = mesh.attributes.new(name, data_type, domain)
+    attribute.data.foreach_set(field, np.ascontiguousarray(values, dtype).ravel())
+
+
+def read_attribute(mesh: bpy.types.Mesh, name: str) -> np.ndarray:
+    """The values of a named attribute.  # [N] or [N, 3] or [N, 4]"""
+    attribute = mesh.attributes[name]
+    field, dtype, width = _LAYOUT[attribute.data_type]
+    values = np.empty(len(attribute.data) * width, dtype)
+    attribute.data.foreach_get(field, values)
+    return values if width == 1 else values.reshape(-1, width)
+
+
+def read_positions(mesh: bpy.types.Mesh) -> np.ndarray:
+    """Vertex positions in object space.  # [V, 3] float32"""
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", positions)
+    return positions.reshape(-1, 3)
+
+
+def write_vertex_groups(
+    obj: bpy.types.Object,
+    group_names: tuple[str, ...],
+    joints: np.ndarray,
+    weights: np.ndarray,
+    vertices_per_row: int = 1,
+) -> None:
+    """Exact float weights, one row of joints and weights for each run of vertices.
+
+    Args:
+        obj: a mesh object with N * vertices_per_row vertices.
+        group_names: all names, also of groups that stay empty, so that every bone has its group.
+        joints: [N, 4] indices into group_names; one named twice in a row gets both weights.
+        weights: [N, 4] rows sum to 1; zeros are left out.
+        vertices_per_row: consecutive vertices that share a row.
+    """
+    add = [obj.vertex_groups.new(name=name).add for name in group_names]
+    first = np.arange(len(joints)) * vertices_per_row
+    for k in range(joints.shape[1]):
+        used = weights[:, k] > 0
+        rows = zip(first[used].tolist(), joints[used, k].tolist(), weights[used, k].tolist())
+        for start, joint, weight in rows:
+            add[joint](range(start, start + vertices_per_row), weight, "ADD")

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A scene folder becomes a Blender collection: people with rigs, the photo's camera, the floor."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.camera import Camera
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.scene_folder import SceneFolder
+from crowdgaussian_shared.scene_schema import SceneInfo
+from crowdgaussian_shared.skinning import joint_transforms
+
+from .body import build_body
+from .camera import build_camera, set_resolution, show_photo
+from .ground import build_ground
+from .rig import build_rigs, place_rig, rest_pose, set_pose
+from .settings import prepare_render, set_colour_mode
+from .splat_nodes import DILATION
+from .splats import build_splats, set_footprint
+
+PHOTO_FRAME = 1  # the photo's pose is keyed here
+PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
+COMMERCIAL_USE = "crowdgaussian_commercial_use"
+SOURCE = "crowdgaussian_scene_folder"
+
+
+@dataclass(frozen=True)
+class ImportedPerson:
+    """One person in Blender."""
+
+    index: int  # in scene.json
+    collection: bpy.types.Collection
+    rig: bpy.types.Object
+    splats: bpy.types.Object
+    body: bpy.types.Object
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What import_scene made, and who was left out."""
+
+    collection: bpy.types.Collection
+    people: tuple[ImportedPerson, ...]
+    camera: bpy.types.Object
+    ground: bpy.types.Object
+    skipped: tuple[str, ...]  # one sentence for each person left out
+
+
+def import_scene(folder: SceneFolder | str | Path) -> ImportResult:
+    """Build everyone who is finished, and set the scene up to render like the photo.
+
+    A person who failed, is not finished or cannot be read is skipped with a sentence.
+
+    Args:
+        folder: a scene folder or its path.
+
+    Raises:
+        CrowdGaussianError: not a scene folder, damaged, of a newer version, or without a camera.
+    """
+    if not isinstance(folder, SceneFolder):
+        folder = SceneFolder.open(folder)
+    info = folder.info
+    if info.camera is None:
+        raise CrowdGaussianError(
+            f"{folder.path} has no camera yet; wait until its people have been found."
+        )
+    avatars, skipped = _read_people(folder)
+    title = Path(info.photo.name).stem or folder.path.resolve().name
+    crowd = bpy.data.collections.new(f"Crowd {title}")
+    bpy.context.scene.collection.children.link(crowd)
+    _record_origin(crowd, folder)
+    people = _build_people(crowd, avatars, info)
+    camera = _build_photo_camera(crowd, folder, info.camera.to_camera())
+    places = np.array([person.rig.location for person in people]).reshape(-1, 3)
+    ground = build_ground(places, info.ground.height, "Ground")
+    crowd.objects.link(ground)
+    prepare_render(bpy.context.scene)
+    set_colour_mode(bpy.context.scene, "photo")
+    return ImportResult(crowd, tuple(people), camera, ground, tuple(skipped))
+
+
+def _read_people(folder: SceneFolder) -> tuple[dict[int, Avatar], list[str]]:
+    avatars, skipped = {}, []
+    for index, person in enumerate(folder.info.people):
+        if person.state == "failed":
+            skipped.append(f"Person {index} was not reconstructed: {person.error}")
+            continue
+        try:
+            avatars[index] = folder.read_avatar(index)
+        except CrowdGaussianError as error:
+            skipped.append(f"Person {index} is left out: {error}")
+    return avatars, skipped
+
+
+def _build_people(
+    crowd: bpy.types.Collection, avatars: dict[int, Avatar], info: SceneInfo
+) -> list[ImportedPerson]:
+    names = {index: f"Person {index:03d}" for index in avatars}
+    collections = []
+    for name in names.values():
+        collection = bpy.data.collections.new(name)
+        crowd.children.link(collection)
+        collections.append(collection)
+    rests = [rest_pose(avatar, names[index]) for index, avatar in avatars.items()]
+    rigs = build_rigs(rests, collections)
+    people = []
+    for (index, avatar), collection, rig in zip(avatars.items(), collections, rigs):
+        place_rig(rig, avatar, info.ground.height)
+        set_pose(rig, avatar.pose, avatar.transl, frame=PHOTO_FRAME)
+        rig.animation_data.action.name = f"{names[index]} photo pose"
+        splats = build_splats(avatar, rig, f"{names[index]} splats")
+        set_footprint(splats, _photo_footprint(avatar, info.camera.to_camera()))
+        body = build_body(avatar, rig, f"{names[index]} body")
+        for obj in (splats, body):
+            collection.objects.link(obj)
+        body.hide_set(True)  # shown instead of the splats when wanted, never with them
+        people.append(ImportedPerson(index, collection, rig, splats, body))
+    return people
+
+
+def _photo_footprint(avatar: Avatar, camera: Camera) -> float:
+    """The blur that fitting at the photo's resolution put on the nearest part, in metres."""
+    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
+    joints = np.einsum("jab,jb->ja", transforms[:, :3, :3], avatar.rest_joints)
+    joints = joints + transforms[:, :3, 3]
+    depths = joints @ camera.viewmat[2, :3] + camera.viewmat[2, 3]
+    return float(np.sqrt(DILATION) * max(depths.min(), 0.0) / camera.K[0, 0])
+
+
+def _build_photo_camera(
+    crowd: bpy.types.Collection, folder: SceneFolder, camera: Camera
+) -> bpy.types.Object:
+    obj = build_camera(camera, "Photo camera")
+    crowd.objects.link(obj)
+    if folder.photo_path.is_file():
+        show_photo(obj, folder.photo_path)
+    scene = bpy.context.scene
+    scene.camera = obj
+    set_resolution(scene, camera)
+    return obj
+
+
+def _record_origin(crowd: bpy.types.Collection, folder: SceneFolder) -> None:
+    """Models, licences and whether the result may be sold travel with the people."""
+    info = folder.info
+    crowd[PROVENANCE] = json.dumps([asdict(model) for model in info.models])
+    crowd[COMMERCIAL_USE] = info.commercial_use
+    crowd[SOURCE] = str(folder.path.resolve())

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One person's Gaussians as a mesh of skinned quads.
+
+Each Gaussian is a face of four vertices: the centre c, and c + s_x x, c + s_y y, c + s_z z along
+its axes, all with the same vertex-group weights. An ordinary Armature modifier then carries centre
+and axes by the same blended affine, so the covariance follows any pose exactly; splat_nodes turns
+the quads to the camera afterwards.
+"""
+
+import bpy
+import numpy as np
+from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.axes import BLENDER_FROM_SCENE, convert_orientations, convert_points
+from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.rotations import quat_to_matrix
+from crowdgaussian_shared.sh import rotate_sh, sh_to_colour
+from crowdgaussian_shared.skeleton import JOINT_NAMES
+
+from .attributes import make_mesh, write_attribute, write_vertex_groups
+from .material import ALPHA_CUTOFF, COLOUR, splat_material
+from .rig import bind_to_rig, rest_offset
+from .splat_nodes import CORNER, INPUT_DEPTH_SORT, INPUT_FOOTPRINT, splat_node_group
+
+MODIFIER = "Splats"
+SH_PREFIX = "splat_sh_"  # FACE FLOAT_VECTOR, splat_sh_1..15: the higher bands in Blender's axes
+MIN_SCALE = 1e-4  # metres: thinner axes lose their direction in float32
+_CORNERS = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
+
+
+def build_splats(avatar: Avatar, rig: bpy.types.Object, name: str) -> bpy.types.Object:
+    """The splat object of a person, bound to their rig; the caller links it to a collection.
+
+    Args:
+        avatar: canonical Gaussians with their weights.
+        rig: the person's armature from rig.build_rigs.
+        name: wanted object name.
+    """
+    gaussians = avatar.gaussians
+    count = len(gaussians)
+    points = quad_points(gaussians) + rest_offset(rig)  # [N, 4, 3]
+    faces = np.arange(4 * count, dtype=np.int32).reshape(count, 4)
+    mesh = make_mesh(name, points.reshape(-1, 3), faces)
+    _write_look(mesh, gaussians)
+    mesh.materials.append(splat_material())
+    obj = bpy.data.objects.new(name, mesh)
+    write_vertex_groups(
+        obj, JOINT_NAMES, avatar.skin_joints, avatar.skin_weights, vertices_per_row=4
+    )
+    bind_to_rig(obj, rig)
+    modifier = obj.modifiers.new(MODIFIER, "NODES")
+    modifier.node_group = splat_node_group()
+    _only_the_camera_sees(obj)
+    return obj
+
+
+def quad_points(gaussians: Gaussians) -> np.ndarray:
+    """The skinned points c, c + s_x x, c + s_y y, c + s_z z in Blender's axes.  # [N, 4, 3]"""
+    centres = convert_points(gaussians.means.astype(np.float64), "scene", "blender")
+    axes = quat_to_matrix(gaussians.quats.astype(np.float64))  # [N, 3, 3], columns
+    axes = convert_orientations(axes, "scene", "blender")
+    axes = axes * np.maximum(gaussians.scales, MIN_SCALE)[:, None, :]
+    tips = centres[:, None, :] + axes.transpose(0, 2, 1)
+    return np.concatenate([centres[:, None, :], tips], axis=1)
+
+
+def set_footprint(obj: bpy.types.Object, metres: float) -> None:
+    """The least blur of a person's splats: what one photo pixel covered where they stood."""
+    _set_input(obj, INPUT_FOOTPRINT, float(metres))
+
+
+def set_depth_sort(objects: list[bpy.types.Object], enabled: bool) -> None:
+    """EEVEE: sorted and blended (smooth) or dithered (faster). Cycles needs neither."""
+    for obj in objects:
+        _set_input(obj, INPUT_DEPTH_SORT, enabled)
+    splat_material().surface_render_method = "BLENDED" if enabled else "DITHERED"
+
+
+def _set_input(obj: bpy.types.Object, name: str, value: float | bool) -> None:
+    modifier = obj.modifiers[MODIFIER]
+    items = modifier.node_group.interface.items_tree
+    identifier = next(i.identifier for i in items if i.name == name and i.in_out == "INPUT")
+    if hasattr(modifier, "properties"):  # Blender 5.2 and later
+        getattr(modifier.properties.inputs, identifier).value = value
+    else:
+        modifier[identifier] = value
+    obj.update_tag()
+
+
+def _write_look(mesh: bpy.types.Mesh, gaussians: Gaussians) -> None:
+    """Quad corners, colour and opacity, and the view-dependent bands if there are any."""
+    opacities = np.clip(gaussians.opacities, 0.0, 1.0)
+    reach = np.sqrt(2 * np.log(np.maximum(opacities / ALPHA_CUTOFF, 1.0)))  # [N], std deviations
+    corners = _CORNERS * reach[:, None, None]  # [N, 4, 3]
+    write_attribute(mesh, CORNER, "FLOAT_VECTOR", "POINT", corners)
+    colours = np.maximum(sh_to_colour(gaussians.sh), 0.0)
+    write_attribute(mesh, COLOUR, "FLOAT_COLOR", "FACE", np.c_[colours, opacities])
+    if gaussians.sh_degree > 0:
+        turned = rotate_sh(gaussians.sh, BLENDER_FROM_SCENE.astype(gaussians.sh.dtype))
+        for k in range(1, turned.shape[1]):
+            write_attribute(mesh, f"{SH_PREFIX}{k}", "FLOAT_VECTOR", "FACE", turned[:, k])
+
+
+def _only_the_camera_sees(obj: bpy.types.Object) -> None:
+    """Splats carry their own light: they neither shade, mirror nor shadow anything in Cycles."""
+    obj.visible_diffuse = False
+    obj.visible_glossy = False
+    obj.visible_transmission = False
+    obj.visible_volume_scatter = False
+    obj.visible_shadow = False

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for the tests that run inside Blender's Python module."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("BLENDER_USER_RESOURCES", tempfile.mkdtemp(prefix="crowdgaussian-blender-"))
+bpy = pytest.importorskip("bpy", reason="these tests run in an environment with the bpy module")
+
+from blender_people import make_avatar, make_camera, write_scene  # noqa: E402
+
+
+@pytest.fixture
+def empty_blender():
+    """A Blender file without any data."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    return bpy.context.scene
+
+
+@pytest.fixture
+def avatars():
+    """Two people with different seeds: looks, places and poses."""
+    return [make_avatar(1500, seed=seed) for seed in (0, 1)]
+
+
+@pytest.fixture
+def scene_folder(tmp_path: Path, avatars):
+    """A scene folder with both of them."""
+    return write_scene(tmp_path / "out", avatars, make_camera())
