@@ -124,12 +124,18 @@ def _check_headers(path: str | Path, headers: Mapping[str, ArrayHeader]) -> None
         if header.dtype.newbyteorder("=") != np.dtype(spec.dtype):
             raise CrowdGaussianError(f"{path}: {name} must be {spec.dtype}, not {header.dtype}.")
         if not _shape_fits(header.shape, spec.shape, sizes):
-            wanted = ", ".join(str(sizes.get(s, s)) for s in spec.shape)
+            wanted = ", ".join(_size_words(size, sizes) for size in spec.shape)
             raise CrowdGaussianError(
                 f"{path}: {name} must have the shape [{wanted}], not {list(header.shape)}."
             )
     if sizes["K"] not in (1, 4, 9, 16):
         raise CrowdGaussianError(f"{path}: sh must have 1, 4, 9 or 16 coefficients.")
+
+
+def _size_words(size: int | str, sizes: Mapping[str, int]) -> str:
+    if isinstance(size, int) or size in sizes:
+        return str(sizes.get(size, size))
+    return f"{size} up to {_LIMITS[size]}"
 
 
 def _shape_fits(
@@ -139,11 +145,9 @@ def _shape_fits(
     if len(shape) != len(wanted):
         return False
     for size, want in zip(shape, wanted, strict=True):
-        if isinstance(want, str):
-            if size > _LIMITS[want]:
-                return False
-            want = sizes.setdefault(want, size)
-        if size != want:
+        if isinstance(want, str) and want not in sizes and size <= _LIMITS[want]:
+            sizes[want] = size
+        if size != sizes.get(want, want):
             return False
     return True
 

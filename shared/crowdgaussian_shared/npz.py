@@ -110,7 +110,7 @@ def _read_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
             shape, dtype = _parse_header(stream)
             start = stream.tell()
     except (*_DAMAGE, MemoryError) as error:  # the latter from brackets nested without end
-        raise CrowdGaussianError(f"{path}: {name} has a damaged header.") from error
+        raise _damaged(path, name) from error
     header = ArrayHeader(dtype, shape)
     if dtype.hasobject or dtype.kind not in _KINDS or dtype.itemsize == 0:
         raise CrowdGaussianError(f"{path}: {name} has the type {dtype}, which is not allowed.")
@@ -135,7 +135,11 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
             array = np.lib.format.read_array(stream, allow_pickle=False)
             stream.read()  # to the end, where the checksum is compared
     except _DAMAGE as error:
-        raise CrowdGaussianError(
-            f"{path}: {name} is damaged or truncated; reconstruct the person again."
-        ) from error
+        raise _damaged(path, name) from error
     return array
+
+
+def _damaged(path: Path, name: str) -> CrowdGaussianError:
+    return CrowdGaussianError(
+        f"{path}: {name} is damaged or truncated; reconstruct the person again."
+    )

@@ -95,7 +95,8 @@ def read_splat_ply(path: str | Path) -> Gaussians:
 
 
 def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
-    rest = gaussians.sh[:, 1:].transpose(0, 2, 1).reshape(len(gaussians), -1)  # channel-major
+    bands = gaussians.sh[:, 1:]
+    rest = bands.transpose(0, 2, 1).reshape(len(bands), 3 * bands.shape[1])  # channel-major
     opacities = np.clip(gaussians.opacities.astype(np.float64), _MIN_ODDS, 1 - _MIN_ODDS)
     log_scales = np.log(np.maximum(gaussians.scales, _MIN_SCALE))
     columns = {axis: gaussians.means[:, i] for i, axis in enumerate("xyz")}
@@ -189,5 +190,6 @@ def _sh(path: str | Path, vertex: np.ndarray, names: set[str]) -> np.ndarray:
     columns = [f"f_rest_{c * per_channel + k}" for c in range(3) for k in range(kept)]
     sh = np.empty((len(vertex), 1 + kept, 3), dtype=np.float32)
     sh[:, 0] = _finite(path, vertex, ("f_dc_0", "f_dc_1", "f_dc_2"))
-    sh[:, 1:] = _finite(path, vertex, tuple(columns)).reshape(-1, 3, kept).transpose(0, 2, 1)
+    bands = _finite(path, vertex, tuple(columns)).reshape(len(vertex), 3, kept)
+    sh[:, 1:] = bands.transpose(0, 2, 1)
     return sh
