@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import CameraInfo, PersonEntry, SceneInfo
+from crowdgaussian_shared.scene_schema import CameraInfo, PersonEntry
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
