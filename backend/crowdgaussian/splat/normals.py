@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth, face index and normal maps of body meshes by a z-buffer on the CPU."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from crowdgaussian_shared.camera import Camera
+from torch import Tensor
+
+from .cameras import Cameras
+from .kernels_mesh import draw_mesh
+from .threads import even_bounds, run_chunks
+
+NEAR = 0.01  # metres; a face that reaches nearer is left out whole
+
+
+@dataclass(frozen=True)
+class NormalMaps:
+    """What C cameras see of the meshes.
+
+    ``normals`` is the usual colour coding (n + 1) / 2 of unit normals in camera space with x
+    right, y up and z towards the camera (OpenGL axes): a surface facing the camera is
+    (0.5, 0.5, 1). It is 0 where there is no mesh; multiply by 255 for a picture.
+    """
+
+    normals: np.ndarray  # [C, H, W, 3] float32, 0..1
+    mask: np.ndarray  # [C, H, W] bool
+    depth: np.ndarray  # [C, H, W] float32, camera-space z in metres, inf where empty
+    body: np.ndarray  # [C, H, W] int32, which mesh is seen, -1 where empty
+
+
+def _numpy(values: np.ndarray | Tensor, dtype: type) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu().numpy()
+    return np.ascontiguousarray(values, dtype=dtype)
+
+
+def _z_buffer(vertices: np.ndarray, faces: np.ndarray, camera: Camera,
+              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth [H, W], face index [H, W] and barycentric coordinates [H, W, 2]."""
+    viewmat, K = np.asarray(camera.viewmat, np.float64), np.asarray(camera.K, np.float64)
+    points = vertices.astype(np.float64) @ viewmat[:3, :3].T + viewmat[:3, 3]
+    z = np.where(points[:, 2] > 1e-9, points[:, 2], 1e-9)
+    pixels = points[:, :2] / z[:, None] * K[(0, 1), (0, 1)] + K[:2, 2]
+    points[:, :2] = pixels
+    size = (camera.height, camera.width)
+    outputs = (np.full(size, np.inf, np.float32), np.full(size, -1, np.int32),
+               np.zeros((*size, 2), np.float32))
+    run_chunks(draw_mesh, even_bounds(camera.height, 32), points, faces, NEAR, outputs)
+    return outputs
+
+
+def render_mesh_depth(vertices: np.ndarray | Tensor, faces: np.ndarray | Tensor, camera: Camera,
+                      ) -> tuple[np.ndarray, np.ndarray]:
+    """Which face every pixel centre sees, and how far away.
+
+    Args:
+        vertices: Scene frame, metres.  # [V, 3]
+        faces: Indices into the vertices; both sides are drawn.  # [F, 3]
+        camera: Where it is seen from.
+
+    Returns:
+        Camera-space z in metres, float32, inf where empty [H, W], and the face index, int32, -1
+        where empty [H, W].
+    """
+    depth, index, _ = _z_buffer(_numpy(vertices, np.float64), _numpy(faces, np.int64), camera)
+    return depth, index
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals, the mean of the faces around weighted by area.  # [V, 3], [F, 3] -> [V, 3]"""
+    corners = vertices[faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    sums = np.stack([np.bincount(faces.ravel(), np.repeat(cross[:, k], 3), len(vertices))
+                     for k in range(3)], -1)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-20)
+
+
+def _normal_colors(normals: np.ndarray, faces: np.ndarray, index: np.ndarray, bary: np.ndarray,
+                   rotation: np.ndarray) -> np.ndarray:
+    """Interpolated vertex normals of the pixels that see a face, colour coded.  # [H, W, 3]"""
+    seen = index >= 0
+    uv = bary[seen]
+    weights = np.concatenate([uv, 1.0 - uv.sum(1, keepdims=True)], 1)  # [P, 3]
+    blended = np.einsum("pk,pkc->pc", weights, normals[faces[index[seen]]]) @ rotation.T
+    blended /= np.maximum(np.linalg.norm(blended, axis=1, keepdims=True), 1e-20)
+    colors = np.zeros((*index.shape, 3), np.float32)
+    colors[seen] = 0.5 + 0.5 * blended * (1.0, -1.0, -1.0)
+    return colors
+
+
+def render_normals(vertices: np.ndarray | Tensor, faces: np.ndarray | Tensor, cameras: Cameras,
+                   ) -> NormalMaps:
+    """Normal maps of one or several bodies that hide one another.
+
+    Args:
+        vertices: Scene frame, metres: one body [V, 3] or several of the same mesh [B, V, 3].
+        faces: Counter-clockwise seen from outside.  # [F, 3]
+        cameras: Where they are seen from.
+
+    Returns:
+        Maps in numpy, one per camera.
+    """
+    bodies, faces = _numpy(vertices, np.float64), _numpy(faces, np.int64)
+    bodies = bodies[None] if bodies.ndim == 2 else bodies
+    count = bodies.shape[1]
+    normals = np.concatenate([vertex_normals(body, faces) for body in bodies])
+    every_face = np.concatenate([faces + k * count for k in range(len(bodies))])
+    maps = []
+    for camera in cameras.to_cameras():
+        depth, index, bary = _z_buffer(bodies.reshape(-1, 3), every_face, camera)
+        colors = _normal_colors(normals, every_face, index, bary, camera.viewmat[:3, :3])
+        body = np.where(index >= 0, index // len(faces), -1).astype(np.int32)
+        maps.append((colors, index >= 0, depth, body))
+    return NormalMaps(*(np.stack(part) for part in zip(*maps, strict=True)))

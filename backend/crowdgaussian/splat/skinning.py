@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Posing Gaussians in torch: the differentiable twin of crowdgaussian_shared.skinning.
+
+A Gaussian with centre c and covariance V under the blended affine x -> M x + t becomes the one
+with centre M c + t and covariance M V M^T. Its colours turn with the rotation of M's polar
+decomposition: instead of its spherical harmonics, ``Splats.sh_frames`` takes that rotation, and
+the rasteriser turns the view direction back. Blending is that of SMPL (Loper et al. 2015, sec. 3).
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .reference import quats_to_matrices
+from .splats import Splats
+
+_NEWTON_STEPS = 10
+_SINGULAR = 1e-3  # determinant below which the polar rotation comes from an SVD, without gradient
+
+
+def blend_affines(skin_joints: Tensor, skin_weights: Tensor, transforms: Tensor) -> Tensor:
+    """The affine of each point, sum_k w_k A[j_k].
+
+    Args:
+        skin_joints: Indices into the joints.  # [N, 4] any integer type
+        skin_weights: Rows sum to 1.  # [N, 4]
+        transforms: Canonical frame -> posed, of every joint.  # [55, 4, 4]
+
+    Returns:
+        # [N, 3, 4]. Where the pose is fixed, make it once and call ``pose_splats`` many times.
+    """
+    dense = skin_weights.new_zeros(len(skin_joints), len(transforms))
+    dense = dense.scatter_add(1, skin_joints.long(), skin_weights)
+    rows = transforms[:, :3, :].reshape(-1, 12).to(dense.dtype)
+    return (dense @ rows).reshape(-1, 3, 4)
+
+
+def polar_rotations(linear: Tensor) -> Tensor:
+    """The nearest rotations to 3x3 matrices, differentiably.  # [N, 3, 3] -> [N, 3, 3]
+
+    Newton's iteration for the polar decomposition, R <- (g R + R^-T / g) / 2 with Higham's scaling
+    g (Higham 1986, "Computing the polar decomposition"). Matrices that mirror or are all but
+    singular get the proper rotation of their SVD, without gradient.
+    """
+    singular = (torch.linalg.det(linear) < _SINGULAR).detach()
+    rotation = torch.where(singular[:, None, None], torch.eye(3).to(linear), linear)
+    for _ in range(_NEWTON_STEPS):
+        a, b, c = rotation.unbind(1)
+        cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a),
+                                 torch.linalg.cross(a, b)], 1)
+        inverse = cofactors / (a * cofactors[:, 0]).sum(-1)[:, None, None]  # transposed
+        norms = inverse.square().sum((1, 2)) / rotation.square().sum((1, 2))
+        g = norms.detach().pow(0.25)[:, None, None]
+        rotation = 0.5 * (g * rotation + inverse / g)
+    if singular.any():
+        u, _, vh = torch.linalg.svd(linear.detach()[singular])
+        sign = torch.linalg.det(u @ vh)
+        u = torch.cat([u[:, :, :2], u[:, :, 2:] * sign[:, None, None]], 2)
+        rotation = rotation.index_put((singular,), u @ vh)
+    return rotation
+
+
+def pose_splats(splats: Splats, affines: Tensor, sh_frames: Tensor | None = None) -> Splats:
+    """Move each Gaussian by its own affine.
+
+    Args:
+        splats: Canonical Gaussians, without sh_frames of their own.
+        affines: From ``blend_affines``.  # [N, 3, 4]
+        sh_frames: ``polar_rotations(affines[:, :, :3])`` where the caller has kept them.
+
+    Returns:
+        Posed Gaussians with covars; with sh_frames too where the colours depend on the view.
+    """
+    linear, offset = affines[:, :, :3], affines[:, :, 3]
+    means = (linear * splats.means[:, None, :]).sum(-1) + offset
+    if splats.covars is None:
+        factors = linear @ (quats_to_matrices(splats.quats) * splats.scales[:, None, :])
+        covars = factors @ factors.transpose(1, 2)
+    else:
+        covars = linear @ splats.covars @ linear.transpose(1, 2)
+    if splats.sh.shape[1] > 1 and sh_frames is None:
+        sh_frames = polar_rotations(linear)
+    return replace(splats, means=means, covars=covars, quats=None, scales=None,
+                   sh_frames=sh_frames if splats.sh.shape[1] > 1 else None)
+
+
+def skin_splats(splats: Splats, skin_joints: Tensor, skin_weights: Tensor,
+                transforms: Tensor) -> Splats:
+    """Pose canonical Gaussians by linear blend skinning, differentiably in every tensor.
+
+    Arguments are those of ``blend_affines``, the result that of ``pose_splats``.
+    """
+    return pose_splats(splats, blend_affines(skin_joints, skin_weights, transforms))
