@@ -8,7 +8,7 @@ from typing import Any
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .avatar.config import PhotoFitConfig
-from .people.settings import PeopleConfig
+from .people.config import PeopleConfig
 from .segment.config import SegmentConfig
 
 
