@@ -86,7 +86,7 @@ is_current() { # name, stamp
 }
 
 setup_backend() {
-    local mark pip=".venv/backend/bin/python -m pip install -q"
+    local mark pip=".venv/backend/bin/python -m pip install -qq"
     mark=$(stamp requirements/backend.txt requirements/mediapipe.txt pyproject.toml \
         shared/pyproject.toml)-$PWD
     if is_current backend "$mark"; then say ".venv/backend is up to date"; return; fi
@@ -105,7 +105,7 @@ setup_blender() { # Blender version, python
     if is_current "$name" "$mark"; then say ".venv/$name is up to date"; return; fi
     make_environment "$name" "$2"
     say "installing Blender $1 as a Python module (about 350 MB)"
-    ".venv/$name/bin/python" -m pip install -q -r "requirements/$name.txt"
+    ".venv/$name/bin/python" -m pip install -qq -r "requirements/$name.txt"
     echo "$mark" >".venv/$name/.setup-stamp"
 }
 
