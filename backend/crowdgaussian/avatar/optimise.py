@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits colour, place, size and opacity of bound Gaussians to the photo through the rasteriser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..splat.cameras import Cameras
+from ..splat.rasterize import rasterize
+from ..splat.splats import Splats
+from .cloud import Cloud
+from .config import PhotoFitConfig
+from .geometry import unit
+from .posed_body import PosedBody, apply, blend
+from .seen import facing_camera
+from .view import PhotoView
+
+SH_C0 = 0.28209479177387814
+_START_OPACITY, _LOWEST_OPACITY, _HIGHEST_OPACITY = 0.96, 0.5, 0.995
+_BACK = -0.35  # cosine: discs turned further away are behind others and wait
+_COARSE_SHARE = 0.4  # of the steps, at half the resolution
+_SIZE_RANGE = 0.45  # natural logarithm: how far a size may leave its start
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the photo made of a cloud; canonical frame."""
+
+    means: np.ndarray  # [N, 3]
+    scales: np.ndarray  # [N, 3] along the cloud's frames
+    opacities: np.ndarray  # [N]
+    colours: np.ndarray  # [N, 3] sRGB
+    shown: np.ndarray  # [N] pixels of the pure mask that each Gaussian paints
+
+
+class _Model:
+    """The parameters, and the splats that they stand for in the photo's pose."""
+
+    def __init__(self, cloud: Cloud, matrices: np.ndarray, colours: np.ndarray,
+                 config: PhotoFitConfig) -> None:
+        linear = matrices[:, :, :3] @ cloud.frames  # [N, 3, 3] frame -> scene
+        self.base = _tensor(apply(matrices, cloud.means))
+        self.linear = _tensor(linear)
+        self.scales = _tensor(cloud.scales)
+        self.limit = torch.minimum(2.0 * _tensor(cloud.radius),
+                                   torch.tensor(config.max_move))[:, None]
+        self.colour = _tensor(colours).requires_grad_()
+        self.move = torch.zeros(len(cloud), 3, requires_grad=True)  # of limit, before tanh
+        self.size = torch.zeros(len(cloud), 3, requires_grad=True)  # of _SIZE_RANGE
+        span = _HIGHEST_OPACITY - _LOWEST_OPACITY
+        start = (_START_OPACITY - _LOWEST_OPACITY) / span
+        self.solid = torch.full((len(cloud),), float(np.log(start / (1 - start))),
+                                requires_grad=True)
+
+    def moves(self) -> Tensor:
+        return self.limit * torch.tanh(self.move)
+
+    def sizes(self) -> Tensor:
+        return self.scales * torch.exp(_SIZE_RANGE * torch.tanh(self.size))
+
+    def opacities(self) -> Tensor:
+        span = _HIGHEST_OPACITY - _LOWEST_OPACITY
+        return _LOWEST_OPACITY + span * torch.sigmoid(self.solid)
+
+    def splats(self, some: Tensor) -> Splats:
+        """The splats of some of the Gaussians, by index."""
+        linear = self.linear[some]
+        means = self.base[some] + (linear @ self.moves()[some, :, None])[:, :, 0]
+        axes = linear * self.sizes()[some, None, :]
+        return Splats(means, self.opacities()[some], (self.colour[some, None] - 0.5) / SH_C0,
+                      covars=axes @ axes.transpose(1, 2))
+
+
+def fit_photo(cloud: Cloud, posed: PosedBody, colours: np.ndarray, view: PhotoView,
+              config: PhotoFitConfig, step_done: Callable[[float], None]) -> Fitted:
+    """Runs Adam on the masked photo.
+
+    Args:
+        cloud: the bound Gaussians.
+        posed: the body in the photo.
+        colours: [N, 3] sRGB to start from.
+        view: the crop.
+        config: steps and rates.
+        step_done: called with the fraction done; may raise to stop.
+    """
+    matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+    model = _Model(cloud, matrices, colours, config)
+    some = torch.from_numpy(np.flatnonzero(_facing(cloud, matrices, view) > _BACK))
+    scales = [_Loss(view, side) for side in (0.5, 1.0)]
+    optimiser = torch.optim.Adam([
+        {"params": [model.colour], "lr": config.colour_rate},
+        {"params": [model.move], "lr": config.move_rate},
+        {"params": [model.size, model.solid], "lr": config.shape_rate}], betas=(0.8, 0.95))
+    rates = [group["lr"] for group in optimiser.param_groups]
+    for step in range(config.colour_steps):
+        done = step / config.colour_steps
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, 2.0 * (1 - done) + 0.05)
+        optimiser.zero_grad(set_to_none=True)
+        loss_of = scales[int(done >= _COARSE_SHARE)]
+        loss = loss_of(model, rasterize(model.splats(some), loss_of.cameras))
+        loss.backward()
+        optimiser.step()
+        step_done((step + 1) / config.colour_steps)
+    return _result(model, cloud, view)
+
+
+class _Loss:
+    """Colour inside the mask, alpha inside and outside, and small changes."""
+
+    def __init__(self, view: PhotoView, side: float) -> None:
+        height, width = view.visible.shape
+        small = max(1, round(width * side)), max(1, round(height * side))
+        self.cameras = Cameras.from_cameras(view.camera).resize(*small)
+        distance = cv2.distanceTransform(view.visible.astype(np.uint8), cv2.DIST_L2, 3)
+        trust = np.where(view.pure, 1.0, np.clip(distance / 3, 0.2, 0.6)) * view.visible
+        self.photo = _resized(view.photo, small)
+        self.colour_weight = _resized(trust, small)[..., None]
+        self.inside = _resized(view.visible, small)
+        self.outside = _resized(view.empty, small)
+        self.count = max(float(self.inside.sum()), 1.0)
+
+    def __call__(self, model: _Model, render) -> Tensor:
+        error = (render.color[0] - self.photo) * self.colour_weight
+        colour = (error.abs().sum() + 4.0 * error.square().sum()) / self.count
+        alpha = render.alpha[0]
+        cover = (self.inside * (1 - alpha).square()).sum() / self.count
+        spill = (self.outside * alpha.square()).sum() / self.count
+        calm = model.move.square().sum() + model.size.square().sum()
+        return colour + 0.5 * cover + 0.5 * spill + 1e-6 * calm
+
+
+def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
+    ones = torch.zeros(len(cloud), 1, requires_grad=True)
+    with torch.no_grad():
+        splats = model.splats(torch.arange(len(cloud)))
+    painted = rasterize(splats, Cameras.from_cameras(view.camera), features=ones).features[0, ..., 0]
+    (painted * _tensor(view.pure)).sum().backward()
+    shown = ones.grad[:, 0].numpy()
+    with torch.no_grad():
+        moved = model.moves().double().numpy()
+        means = cloud.means + np.einsum("nij,nj->ni", cloud.frames, moved)
+        return Fitted(means, model.sizes().double().numpy(), model.opacities().numpy(),
+                      model.colour.clamp(0, 1).double().numpy(), shown)
+
+
+def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted,
+                   view: PhotoView) -> np.ndarray:
+    """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
+    matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+    facing = np.clip((_facing(cloud, matrices, view) - 0.1) / 0.3, 0, 1)
+    return facing * np.clip(fitted.shown / 0.4, 0, 1)
+
+
+def _facing(cloud: Cloud, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
+    """Cosine between each disc's normal and the way to the camera.  # [N]"""
+    normals = unit(np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.normals))
+    return facing_camera(apply(matrices, cloud.means), normals, view)
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
+    return _tensor(cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA))
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.as_tensor(np.asarray(values), dtype=torch.float32)

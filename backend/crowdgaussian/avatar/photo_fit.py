@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weight-free avatar: Gaussians on the body's surface, fitted to what the photo shows."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from crowdgaussian_shared.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.rotations import matrix_to_quat
+
+from ..people.types import Crowd, Person
+from ..progress import Progress, Report
+from ..segment.types import PersonMask
+from ..splat.normals import render_mesh_depth
+from .cloud import Cloud, bind, face_density
+from .config import PhotoFitConfig
+from .fill import fill_colours
+from .geometry import unit
+from .optimise import SH_C0, Fitted, fit_photo, seen_gaussians
+from .pose_refine import refine_pose
+from .posed_body import BodyParameters, PosedBody, apply, blend, pose_body
+from .regions import Regions, find_regions
+from .sampling import sample_surface
+from .seen import colours_at, seen_points, seen_vertices
+from .surface import ClothedSurface, fit_surface
+from .view import PhotoView, make_view
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """An avatar and how much of it the photo showed."""
+
+    avatar: Avatar
+    seen: np.ndarray  # [N] float32 0..1 per Gaussian
+
+
+class PhotoFit:
+    """Builds one person's avatar from the photo alone; see AvatarBuilder."""
+
+    def __init__(self, config: PhotoFitConfig, body) -> None:
+        self.config = config
+        self.body = body
+
+    def reconstruct(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int,
+                    report: Report) -> Avatar:
+        """photo: [H, W, 3] uint8 sRGB -> the avatar of person index."""
+        return self.reconstruct_with_sight(photo, crowd, masks, index, report).avatar
+
+    def reconstruct_with_sight(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
+                               index: int, report: Report) -> Reconstruction:
+        """The avatar, and per Gaussian how well the photo shows it."""
+        def tell(fraction: float, message: str) -> None:
+            report(Progress("avatars", fraction, index, len(crowd.people), message))
+
+        view = make_view(photo, crowd, masks, index, self.config.crop_margin,
+                         self.config.max_crop_px)
+        if view is None or not view.visible.any():
+            raise CrowdGaussianError(
+                f"Person {index} has no visible pixel; leave the person out or choose a larger "
+                "photo.")
+        tell(0.0, "outline")
+        posed = self._pose(crowd.people[index], view, crowd.on_ground[index])
+        regions = find_regions(self.body, posed)
+        surface = fit_surface(posed, regions, view, self.config)
+        tell(0.15, "surface")
+        cloud = self._cloud(posed, regions, surface, view)
+        colours = self._first_colours(cloud, posed, surface, view)
+        tell(0.25, "colours")
+        fitted = fit_photo(cloud, posed, colours, view, self.config,
+                           lambda done: tell(0.25 + 0.7 * done, "colours"))
+        seen = seen_gaussians(cloud, posed, fitted, view)
+        filled = fill_colours(cloud, fitted.colours, seen)
+        tell(1.0, "done")
+        avatar = _assemble(cloud, posed, surface, replace(fitted, colours=filled))
+        return Reconstruction(avatar, seen.astype(np.float32))
+
+    def _pose(self, person: Person, view: PhotoView, on_ground: bool) -> PosedBody:
+        """The person's body under the outline, its lowest point as high as it was."""
+        given = BodyParameters(person.betas, person.pose, person.transl, person.scale)
+        if self.config.pose_steps == 0:
+            return pose_body(self.body, given)
+        posed = refine_pose(self.body, given, view, self.config)
+        if not on_ground:
+            return posed
+        start = pose_body(self.body, given)
+        sunk = start.pose_points(start.rest)[:, 1].min() - posed.pose_points(posed.rest)[:, 1].min()
+        lifted = posed.parameters.transl + np.array([0, sunk, 0], np.float32)
+        return pose_body(self.body, replace(posed.parameters, transl=lifted.astype(np.float32)))
+
+    def _cloud(self, posed: PosedBody, regions: Regions, surface: ClothedSurface,
+               view: PhotoView) -> Cloud:
+        shown = seen_vertices(posed.pose_points(surface.vertices), posed.faces, view)
+        density = face_density(shown, posed, regions, self.config)
+        points = sample_surface(surface.vertices, posed.faces, density, self.config.gaussians,
+                                self.config.seed)
+        return bind(points, surface.vertices, posed, regions,
+                    np.asarray(self.body.mirror_vertices, np.int64))
+
+    def _first_colours(self, cloud: Cloud, posed: PosedBody, surface: ClothedSurface,
+                       view: PhotoView) -> np.ndarray:
+        """What lies under each Gaussian in the photo, and a guess for the rest.  # [N, 3]"""
+        matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+        scene = apply(matrices, cloud.means)
+        normals = unit(np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.normals))
+        mesh = posed.pose_points(surface.vertices).astype(np.float32)
+        depth, _ = render_mesh_depth(mesh, posed.faces, view.camera)
+        seen = seen_points(scene, normals, np.asarray(depth), view)
+        return fill_colours(cloud, colours_at(scene, view), seen)
+
+
+def _assemble(cloud: Cloud, posed: PosedBody, surface: ClothedSurface,
+              fitted: Fitted) -> Avatar:
+    gaussians = Gaussians(
+        fitted.means.astype(np.float32), matrix_to_quat(cloud.frames).astype(np.float32),
+        fitted.scales.astype(np.float32), fitted.opacities.astype(np.float32),
+        ((fitted.colours - 0.5) / SH_C0)[:, None].astype(np.float32))
+    body = BodyMesh(surface.body.astype(np.float32), posed.faces.astype(np.int32),
+                    posed.skin_joints.astype(np.uint8), posed.skin_weights.astype(np.float32))
+    given = posed.parameters
+    return Avatar(gaussians, cloud.skin_joints.astype(np.uint8),
+                  cloud.skin_weights.astype(np.float32), posed.joints.astype(np.float32), body,
+                  np.asarray(given.pose, np.float32), np.asarray(given.transl, np.float32),
+                  np.asarray(given.betas, np.float32), float(given.scale))

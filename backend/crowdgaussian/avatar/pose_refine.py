@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small Gauss-Newton steps that bring limbs and shape under the person's outline.
+
+Keypoints leave a limb a few centimetres beside where the photo shows it; the outline says where
+it is. Rotations are small world-axis turns of each joint; a turn of joint j moves a skinned point
+x by the share of its weights below j times omega x (x - p_j).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from crowdgaussian_shared.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
+from scipy.spatial.transform import Rotation
+
+from .config import PhotoFitConfig
+from .contour import Outline, compare
+from .geometry import project, projection_jacobian
+from .posed_body import BodyParameters, PosedBody, pose_body
+from .regions import find_regions
+from .surface import pixels_per_metre
+from .view import PhotoView
+
+_TURN = {"pelvis": 0.04, "spine1": 0.04, "spine2": 0.04, "spine3": 0.04, "neck": 0.08,
+         "head": 0.10, "collar": 0.05, "shoulder": 0.2, "elbow": 0.25, "wrist": 0.12,
+         "hip": 0.12, "knee": 0.15, "ankle": 0.12}  # radians, one standard deviation
+_SHIFT = np.array([0.03, 0.03, 0.01])  # metres, scene axes
+_SHAPE = 0.6  # standard deviation of a step away from the given shape
+_OUTLINE = 0.02  # metres, of one outline place; neighbours are not independent
+_REACH = 0.09  # metres: how far from the body its outline is looked for
+_HAIR = 0.9  # how little the outline of hair says about the skull
+_JOINT = 0.03  # metres, of a joint against where the keypoints put it
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What stays the same in every step."""
+
+    body: object
+    view: PhotoView
+    joints: np.ndarray  # [J] int: those that may turn
+    spread: np.ndarray  # [P] one standard deviation of each unknown
+    trust: np.ndarray  # [V] 0..1: whether the outline there is the body's
+    places: np.ndarray  # [55, 3] where the keypoints put the joints, scene frame
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One linear least-squares problem: rows of design x = wanted, already weighted."""
+
+    design: np.ndarray
+    wanted: np.ndarray
+
+
+def refine_pose(body, parameters: BodyParameters, view: PhotoView,
+                config: PhotoFitConfig) -> PosedBody:
+    """The body after the contour steps; with pose_steps 0 the body as given."""
+    posed = pose_body(body, parameters)
+    trust = 1 - _HAIR * find_regions(body, posed).scalp  # [V]
+    joints = np.array([k for k, name in enumerate(JOINT_NAMES[:22]) if _turn_of(name) > 0])
+    spread = np.concatenate([np.repeat([_turn_of(JOINT_NAMES[k]) for k in joints], 3), _SHIFT,
+                             np.full(len(parameters.betas), _SHAPE)])
+    problem = _Problem(body, view, joints, spread, trust, _joint_places(posed))
+    total = np.zeros(len(spread))
+    for _ in range(config.pose_steps):
+        step = _solve(problem, posed, total)
+        total = total + step
+        posed = pose_body(body, _moved(posed, joints, step))
+    return posed
+
+
+def _turn_of(name: str) -> float:
+    return next((v for word, v in _TURN.items() if name.endswith(word)), 0.0)
+
+
+def _solve(problem: _Problem, posed: PosedBody, total: np.ndarray) -> np.ndarray:
+    scene = posed.pose_points(posed.rest)
+    scale = pixels_per_metre(scene, problem.view)
+    reach = np.full(len(posed.faces), _REACH * scale)
+    outline = compare(scene, posed.faces, problem.view, reach, _REACH * scale)
+    blocks = [_outline_rows(problem, posed, scene, outline, scale),
+              _joint_rows(problem, posed, scale)]
+    prior = np.diag(1 / problem.spread**2)
+    left = sum((b.design.T @ b.design for b in blocks), prior)
+    right = sum((b.design.T @ b.wanted for b in blocks), -prior @ total)
+    return np.linalg.solve(left, right)
+
+
+def _outline_rows(problem: _Problem, posed: PosedBody, scene: np.ndarray, outline: Outline,
+                  scale: float) -> _Step:
+    corners = posed.faces[outline.face]  # [C, 3]
+    points = scene[corners].mean(1)
+    moves = np.concatenate([_turn_moves(posed, corners, points, problem.joints),
+                            np.broadcast_to(np.eye(3), (len(points), 3, 3)),
+                            _shape_moves(problem.body, posed, scene)[:, corners].mean(2)
+                            .transpose(1, 2, 0)], 2)  # [C, 3, P]
+    jacobian = projection_jacobian(points, problem.view.camera) / scale
+    along = np.einsum("ci,cij,cjp->cp", outline.normal, jacobian, moves)
+    metres = outline.distance / scale
+    robust = 1 / (1 + (metres / 0.04) ** 2)  # Geman-McClure
+    sparse_count = max(len(points) / 120.0, 1.0)  # neighbours say the same
+    weight = problem.trust[corners].mean(1) * robust / (_OUTLINE * np.sqrt(sparse_count))
+    return _Step(along * weight[:, None], metres * weight)
+
+
+def _turn_moves(posed: PosedBody, corners: np.ndarray, points: np.ndarray,
+                joints: np.ndarray) -> np.ndarray:
+    """How points move with turns of joints about the scene axes.  # [C, 3, 3 J]"""
+    dense = np.zeros((len(corners), len(PARENTS)))
+    for k in range(3):
+        for w in range(4):
+            np.add.at(dense, (np.arange(len(corners)), posed.skin_joints[corners[:, k], w]),
+                      posed.skin_weights[corners[:, k], w] / 3)
+    share = dense @ _below().T[:, joints]  # [C, J]
+    arms = points[:, None] - _joint_places(posed)[joints]  # [C, J, 3]
+    cross = np.cross(np.eye(3)[None, None], arms[:, :, None])  # [C, J, axis, 3]
+    return (share[:, :, None, None] * cross).reshape(len(points), -1, 3).transpose(0, 2, 1)
+
+
+def _below() -> np.ndarray:
+    """below[j, k] is 1 where joint k is j or hangs from it.  # [55, 55]"""
+    below = np.eye(len(PARENTS))
+    for k in range(len(PARENTS) - 1, 0, -1):
+        below[PARENTS[k]] += below[k]
+    return below
+
+
+def _joint_places(posed: PosedBody) -> np.ndarray:
+    """Joints in the scene.  # [55, 3]"""
+    turned = np.einsum("jik,jk->ji", posed.transforms[:, :3, :3], posed.joints)
+    return turned + posed.transforms[:, :3, 3]
+
+
+def _shape_moves(body, posed: PosedBody, scene: np.ndarray) -> np.ndarray:
+    """How the posed surface moves with each shape coefficient.  # [B, V, 3]"""
+    given = posed.parameters
+    count, step = len(given.betas), 0.2
+    with torch.no_grad():
+        betas = torch.as_tensor(given.betas, dtype=torch.float32) + step * torch.eye(count)
+        pose = torch.as_tensor(given.pose, dtype=torch.float32).expand(count, -1, -1)
+        transl = torch.as_tensor(given.transl, dtype=torch.float32).expand(count, -1)
+        output = body(betas, pose, transl, torch.full((count,), float(given.scale)))
+    return (output.vertices.double().numpy() - scene) / step
+
+
+def _joint_rows(problem: _Problem, posed: PosedBody, scale: float) -> _Step:
+    """Holds each limb joint near the pixel the keypoints gave it."""
+    joints, camera, count = problem.joints, problem.view.camera, len(problem.spread)
+    places = _joint_places(posed)
+    held = np.array([JOINT_INDEX[f"{side}_{name}"] for side in ("left", "right") for name in
+                     ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")] + [15])
+    hangs = _below()[joints][:, held].T * (joints[None] != held[:, None])  # [H, J]
+    arms = places[held][:, None] - places[joints]  # [H, J, 3]
+    cross = np.cross(np.eye(3)[None, None], arms[:, :, None]) * hangs[:, :, None, None]
+    moves = np.zeros((len(held), 3, count))
+    moves[:, :, :3 * len(joints)] = cross.reshape(len(held), -1, 3).transpose(0, 2, 1)
+    moves[:, :, 3 * len(joints):3 * len(joints) + 3] = np.eye(3)
+    design = np.einsum("hij,hjp->hip", projection_jacobian(places[held], camera), moves)
+    now, _ = project(places[held], camera)
+    before, _ = project(problem.places[held], camera)
+    weight = 1 / (_JOINT * scale)
+    return _Step(design.reshape(-1, count) * weight, (before - now).ravel() * weight)
+
+
+def _moved(posed: PosedBody, joints: np.ndarray, step: np.ndarray) -> BodyParameters:
+    """The parameters after one step."""
+    given, turns = posed.parameters, step[:3 * len(joints)].reshape(-1, 3)
+    pose = np.array(given.pose, np.float64)
+    for joint, turn in zip(joints, turns, strict=True):
+        above = np.eye(3) if joint == 0 else posed.transforms[PARENTS[joint], :3, :3]
+        world = Rotation.from_rotvec(np.clip(turn, -0.3, 0.3)).as_matrix()
+        local = above.T @ world @ above @ Rotation.from_rotvec(pose[joint]).as_matrix()
+        pose[joint] = Rotation.from_matrix(local).as_rotvec()
+    rest = step[3 * len(joints):]
+    betas = np.clip(given.betas + rest[3:], -4, 4)
+    return replace(given, pose=pose.astype(np.float32), betas=betas.astype(np.float32),
+                   transl=(given.transl + rest[:3]).astype(np.float32))

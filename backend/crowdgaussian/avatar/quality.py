@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well an avatar matches the photo, and whether it has holes."""
+
+import numpy as np
+import torch
+from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.skinning import joint_transforms, pose_avatar, skin
+
+from ..people.types import Crowd
+from ..segment.types import PersonMask
+from ..splat.cameras import Cameras
+from ..splat.normals import render_mesh_depth
+from ..splat.rasterize import rasterize
+from ..splat.splats import Render, Splats
+from .view import PhotoView, make_view
+
+ORBIT_VIEWS = 24
+_ORBIT_SIZE = 320  # pixels
+_FOV = 0.6  # radians
+_SOLID = 0.9
+
+
+def measure(avatar: Avatar, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
+            index: int, max_side: int = 1024) -> dict[str, float]:
+    """Everything `inspect` reports about one avatar.
+
+    Args:
+        avatar: the person in the photo's pose.
+        photo: [H, W, 3] uint8 sRGB.
+        crowd: everybody, with the photo's camera.
+        masks: one per person.
+        index: whose avatar it is.
+        max_side: longest side in pixels at which the photo is compared.
+
+    Returns:
+        iou: visible mask against the splat silhouette (alpha > 0.5), pixels of occluders left out.
+        psnr_db: inside the visible mask, over black.
+        coverage: share of the body's silhouette with alpha > 0.9, worst of 24 orbit views.
+    """
+    quality = {"coverage": coverage(avatar)}
+    view = make_view(photo, crowd, masks, index, 0.08, max_side)
+    if view is not None and view.visible.any():
+        with torch.no_grad():
+            render = rasterize(Splats.from_gaussians(pose_avatar(avatar)),
+                               Cameras.from_cameras(view.camera))
+        quality |= {"iou": silhouette_iou(render, view), "psnr_db": masked_psnr(render, view)}
+    return {name: round(float(value), 4) for name, value in quality.items()}
+
+
+def silhouette_iou(render: Render, view: PhotoView) -> float:
+    """Intersection over union of alpha > 0.5 and the visible mask, hidden pixels left out."""
+    known = ~view.hidden
+    drawn = (render.alpha[0].numpy() > 0.5) & known
+    shown = view.visible & known
+    return float((drawn & shown).sum() / max((drawn | shown).sum(), 1))
+
+
+def masked_psnr(render: Render, view: PhotoView) -> float:
+    """Peak signal-to-noise ratio over the visible pixels, the render on black.  # decibels"""
+    drawn = render.color[0].clamp(0, 1).numpy()
+    error = ((drawn - view.photo)[view.visible] ** 2).mean()
+    return float(-10 * np.log10(max(error, 1e-10)))
+
+
+def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) -> float:
+    """Share of the body's silhouette under alpha > 0.9, in the worst of the orbit's views.
+
+    The body mesh and the Gaussians take the photo's pose; the cameras stand around the middle of
+    the body at its height.
+    """
+    gaussians = pose_avatar(avatar)
+    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
+    body = avatar.body
+    vertices = skin(body.vertices, body.skin_joints, body.skin_weights, transforms)
+    low, high = vertices.min(0), vertices.max(0)
+    radius = 0.62 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
+    cameras = Cameras.orbit((low + high) / 2, radius, views, fov=_FOV, size=size)
+    splats = Splats.from_gaussians(gaussians)
+    worst = 1.0
+    for index, camera in enumerate(cameras.to_cameras()):
+        with torch.no_grad():
+            alpha = rasterize(splats, cameras[index]).alpha[0].numpy()
+        depth, _ = render_mesh_depth(vertices, body.faces, camera)
+        silhouette = np.isfinite(np.asarray(depth))
+        worst = min(worst, (alpha[silhouette] > _SOLID).mean() if silhouette.any() else 0.0)
+    return float(worst)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one person's fit sees of the photo: a crop, and which of its pixels say what."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from crowdgaussian_shared.camera import Camera
+
+from ..people.types import Crowd
+from ..segment.cleanup import disc
+from ..segment.crop import Crop, box_of
+from ..segment.types import PersonMask
+
+NEARER_M = 0.3  # people closer in depth than this may hide each other either way
+
+
+@dataclass(frozen=True)
+class PhotoView:
+    """A crop of the photo around one person."""
+
+    crop: Crop
+    camera: Camera  # of the crop
+    photo: np.ndarray  # [h, w, 3] float32 sRGB 0..1
+    visible: np.ndarray  # [h, w] bool: shows this person
+    hidden: np.ndarray  # [h, w] bool: somebody or something in front; says nothing
+    pure: np.ndarray  # [h, w] bool: visible and away from every edge, fit for colours
+
+    @property
+    def empty(self) -> np.ndarray:
+        """Pixels where this person certainly is not.  # [h, w] bool"""
+        return ~(self.visible | self.hidden)
+
+
+def make_view(photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int,
+              margin: float, max_side: int) -> PhotoView | None:
+    """The view of person index; None when no pixel of the photo shows or hides the person."""
+    mask = masks[index]
+    box = box_of(mask.amodal)
+    if box is None:
+        return None
+    height_px = float(max(box[2] - box[0], box[3] - box[1]))
+    size = (photo.shape[1], photo.shape[0])
+    crop = Crop.around(box, margin * height_px, size, max_side)
+    visible = crop.take(mask.visible)
+    hidden = crop.take(_others_in_front(crowd, masks, index)) & ~visible
+    hidden |= _hidden_by_things(crop.take(mask.amodal), visible, crop, masks, index)
+    thickness = max(1.0, 0.004 * height_px * crop.scale[1])
+    pure = cv2.erode(visible.astype(np.uint8), disc(thickness), borderValue=1) > 0
+    return PhotoView(crop, crop.camera(crowd.camera), crop.take(photo).astype(np.float32) / 255,
+                     visible, hidden, pure)
+
+
+def _others_in_front(crowd: Crowd, masks: list[PersonMask], index: int) -> np.ndarray:
+    """Visible pixels of everybody who is not clearly behind this person.  # [H, W] bool"""
+    depths = [_depth(crowd.camera, person.transl) for person in crowd.people]
+    covered = np.zeros(masks[index].visible.shape, bool)
+    for other, mask in enumerate(masks):
+        if other != index and depths[other] < depths[index] + NEARER_M:
+            covered |= mask.visible
+    return covered
+
+
+def _depth(camera: Camera, point: np.ndarray) -> float:
+    return float(camera.viewmat[2, :3] @ point + camera.viewmat[2, 3])
+
+
+def _hidden_by_things(amodal: np.ndarray, visible: np.ndarray, crop: Crop,
+                      masks: list[PersonMask], index: int) -> np.ndarray:
+    """Body pixels far from the visible mask that nobody else shows: a thing is in front."""
+    taken = np.zeros_like(visible)
+    for other, mask in enumerate(masks):
+        if other != index:
+            taken |= crop.take(mask.visible)
+    unseen = amodal & ~visible & ~taken
+    box = box_of(amodal)
+    if box is None or not unseen.any():
+        return unseen & False
+    thick = disc(0.015 * max(box[2] - box[0], box[3] - box[1]))
+    return cv2.morphologyEx(unseen.astype(np.uint8), cv2.MORPH_OPEN, thick) > 0
