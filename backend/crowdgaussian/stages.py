@@ -40,22 +40,26 @@ def build_stages(config: Config) -> Stages:
     from .avatar.quality import measure
     from .body.load import load_body
 
-    classes = {kind: _load(kind, getattr(config.stages, kind)) for kind in REGISTRY}
     body = load_body(config.stages.body)
-    return Stages(
-        body=body,
-        people=classes["people"](config.people, body),
-        segment=classes["segment"](config.segment, body),
-        avatar=classes["avatar"](config.avatar, body),
-        measure=measure,
-    )
+    stages = {kind: load_stage(kind, config, body) for kind in REGISTRY}
+    return Stages(body=body, measure=measure, **stages)
 
 
-def _load(kind: str, name: str) -> type:
-    known = REGISTRY[kind]
+def load_stage(kind: str, config: Config, body: Any) -> Any:
+    """One stage by the name the settings give it.
+
+    Args:
+        kind: "people", "segment" or "avatar".
+        config: all settings.
+        body: the body model the stage works with.
+
+    Raises:
+        CrowdGaussianError: the stage name is unknown.
+    """
+    known, name = REGISTRY[kind], getattr(config.stages, kind)
     if name not in known:
         raise CrowdGaussianError(
             f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}."
         )
     module, cls = known[name].split(":")
-    return getattr(import_module(module, __package__), cls)
+    return getattr(import_module(module, __package__), cls)(getattr(config, kind), body)
