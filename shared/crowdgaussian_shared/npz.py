@@ -5,11 +5,13 @@ numpy.load trusts the headers inside the archive; this reader looks at every hea
 pickles, and reports damage in one sentence that names the file and the array.
 """
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -20,7 +22,20 @@ from .files import atomic_file, read_sentence
 MAX_BYTES = 8 << 30  # of all arrays of one file
 MAX_ARRAYS = 1000
 _KINDS = "biufU"  # bool, integers, floats, texts
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+# A header is a Python literal: what numpy's parser raises on the worst of them.
+_HEADER_DAMAGE = (*_DAMAGE, AttributeError, MemoryError, SyntaxError, TokenError, TypeError)
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -97,7 +112,8 @@ def _read_headers(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayHeader
     headers: dict[str, ArrayHeader] = {}
     for member in members:
         name = member.filename.removesuffix(".npy")
-        if name == member.filename or name in headers or member.flag_bits & 1:
+        strange = member.flag_bits & 1 or member.compress_type not in _COMPRESSIONS
+        if name == member.filename or name in headers or strange:
             raise CrowdGaussianError(f"{path}: {member.filename} does not belong in the file.")
         headers[name] = _read_header(path, archive, member)
     return headers
@@ -109,7 +125,7 @@ def _read_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         with archive.open(member) as stream:
             shape, dtype = _parse_header(stream)
             start = stream.tell()
-    except (*_DAMAGE, MemoryError) as error:  # the latter from brackets nested without end
+    except _HEADER_DAMAGE as error:
         raise _damaged(path, name) from error
     header = ArrayHeader(dtype, shape)
     if dtype.hasobject or dtype.kind not in _KINDS or dtype.itemsize == 0:

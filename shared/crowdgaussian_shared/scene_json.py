@@ -38,7 +38,7 @@ def scene_to_json(info: SceneInfo) -> bytes:
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False, default=_plain)
     except (TypeError, ValueError) as error:
         raise CrowdGaussianError(f"scene.json cannot be written: {error}.") from error
-    data = text.encode("utf-8")
+    data = text.encode("utf-8", errors="replace")  # file names may hold bytes that are no text
     scene_from_json(data)
     return data
 
@@ -140,6 +140,8 @@ def _numbers(mapping: Field, low: float = -math.inf) -> dict[str, float]:
 def _setting(setting: Field) -> str | float | int | bool | None:
     if not isinstance(setting.value, str | int | float | bool | None):
         setting.fail("a text, a number, true, false or null")
+    if isinstance(setting.value, float):
+        setting.number()
     return setting.value
 
 

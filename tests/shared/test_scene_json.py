@@ -74,7 +74,9 @@ def test_round_trip():
 
 def test_camera_in_and_out():
     camera = Camera(K, np.eye(4), 640, 480)
-    assert CameraInfo.from_camera(camera, "option").to_camera() == camera
+    back = CameraInfo.from_camera(camera, "option").to_camera()
+    assert back.K is camera.K and back.viewmat is camera.viewmat
+    assert (back.width, back.height) == (640, 480)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +204,17 @@ def test_what_could_not_be_read_back_is_not_written():
         scene_to_json(replace(INFO, timings={"people": float("nan")}))
     with pytest.raises(CrowdGaussianError, match="cannot be written"):
         scene_to_json(replace(INFO, settings={"x": object()}))
+
+
+def test_a_file_name_that_is_no_text_does_not_stop_the_work():
+    photo = replace(INFO.photo, name="caf\udce9.jpg")
+    assert scene_from_json(scene_to_json(replace(INFO, photo=photo))).photo.name == "caf?.jpg"
+
+
+def test_numbers_beyond_floats_are_refused_everywhere():
+    text = scene_to_json(INFO).replace(b"52.5", b"1e999")
+    with pytest.raises(CrowdGaussianError, match="settings.fov must be a number"):
+        scene_from_json(text)
 
 
 def test_numpy_numbers_are_written_as_numbers():

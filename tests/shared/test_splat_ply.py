@@ -57,13 +57,8 @@ def test_the_bytes_are_the_3dgs_layout(tmp_path):
         "ply", "format binary_little_endian 1.0", "comment made by a test", "element vertex 2"
     ]  # fmt: skip
     names = [line.split()[2] for line in lines if line.startswith("property float ")]
-    assert (
-        names
-        == (
-            "x y z nx ny nz f_dc_0 f_dc_1 f_dc_2 f_rest_0 f_rest_1 f_rest_2 f_rest_3 f_rest_4 f_rest_5 "
-            "f_rest_6 f_rest_7 f_rest_8 opacity scale_0 scale_1 scale_2 rot_0 rot_1 rot_2 rot_3"
-        ).split()
-    )
+    rest = [f"f_rest_{k}" for k in range(9)]
+    assert names == [*"x y z nx ny nz".split(), *FIELDS[3:6], *rest, *FIELDS[6:]]
     second = struct.unpack_from(f"<{len(names)}f", body, len(body) // 2)
     row = dict(zip(names, second, strict=True))
     sh, opacity = cloud.sh[1], cloud.opacities[1]
