@@ -86,11 +86,12 @@ is_current() { # name, stamp
 }
 
 setup_backend() {
-    local mark pip=".venv/backend/bin/python -m pip install -qq"
+    local mark python pip=".venv/backend/bin/python -m pip install -qq"
     mark=$(stamp requirements/backend.txt requirements/mediapipe.txt pyproject.toml \
         shared/pyproject.toml)-$PWD
     if is_current backend "$mark"; then say ".venv/backend is up to date"; return; fi
-    make_environment backend "$(need_python 3.11)"
+    python=$(need_python 3.11)
+    make_environment backend "$python"
     say "installing the backend (torch, numba, OpenCV, ...): a few minutes the first time"
     $pip -r requirements/backend.txt
     say "installing MediaPipe with its models"
