@@ -11,12 +11,13 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
-from .process import prepare_process
+from .process import prepare_process, quiet_native_stderr
 
 USER_ERROR, STOPPED = 2, 130
 
@@ -99,7 +100,8 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
 
     job = Job(arguments.photo, arguments.out, _config(arguments), arguments.overwrite)
     started = time.perf_counter()
-    with ConsoleReport(Console(soft_wrap=True)) as report:
+    quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
+    with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
         folder = reconstruct(job, report)
     people = folder.info.people
     done = sum(person.state == "done" for person in people)

@@ -2,6 +2,9 @@
 """What has to be set before torch, numba and MediaPipe are imported."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def available_cores() -> int:
@@ -23,3 +26,21 @@ def prepare_process() -> None:
         os.environ.setdefault(name, threads)
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def quiet_native_stderr() -> Iterator[None]:
+    """Silences what C++ libraries write to standard error on their own, and nothing after it.
+
+    MediaPipe prints notices there that no setting turns off.
+    """
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
