@@ -28,6 +28,7 @@ _SHIFT = np.array([0.03, 0.03, 0.01])  # metres, scene axes
 _SHAPE = 0.6  # standard deviation of a step away from the given shape
 _OUTLINE = 0.02  # metres, of one outline place; neighbours are not independent
 _REACH = 0.09  # metres: how far from the body its outline is looked for
+_FLOOR = 0.003  # metres, of the lowest point
 _HAIR = 0.9  # how little the outline of hair says about the skull
 _JOINT = 0.03  # metres, of a joint against where the keypoints put it
 
@@ -42,6 +43,7 @@ class _Problem:
     spread: np.ndarray  # [P] one standard deviation of each unknown
     trust: np.ndarray  # [V] 0..1: whether the outline there is the body's
     places: np.ndarray  # [55, 3] where the keypoints put the joints, scene frame
+    floor: float  # metres: height of the body's lowest point
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def refine_pose(body, parameters: BodyParameters, view: PhotoView,
     joints = np.array([k for k, name in enumerate(JOINT_NAMES[:22]) if _turn_of(name) > 0])
     spread = np.concatenate([np.repeat([_turn_of(JOINT_NAMES[k]) for k in joints], 3), _SHIFT,
                              np.full(len(parameters.betas), _SHAPE)])
-    problem = _Problem(body, view, joints, spread, trust, _joint_places(posed))
+    problem = _Problem(body, view, joints, spread, trust, _joint_places(posed),
+                       float(posed.pose_points(posed.rest)[:, 1].min()))
     total = np.zeros(len(spread))
     for _ in range(config.pose_steps):
         step = _solve(problem, posed, total)
@@ -76,24 +79,24 @@ def _turn_of(name: str) -> float:
 def _solve(problem: _Problem, posed: PosedBody, total: np.ndarray) -> np.ndarray:
     scene = posed.pose_points(posed.rest)
     scale = pixels_per_metre(scene, problem.view)
+    shape = _shape_moves(problem.body, posed, scene)
     reach = np.full(len(posed.faces), _REACH * scale)
     outline = compare(scene, posed.faces, problem.view, reach, _REACH * scale)
-    blocks = [_outline_rows(problem, posed, scene, outline, scale),
-              _joint_rows(problem, posed, scale)]
+    blocks = [_outline_rows(problem, posed, scene, shape, outline, scale),
+              _joint_rows(problem, posed, scale), _floor_row(problem, posed, scene, shape)]
     prior = np.diag(1 / problem.spread**2)
     left = sum((b.design.T @ b.design for b in blocks), prior)
     right = sum((b.design.T @ b.wanted for b in blocks), -prior @ total)
     return np.linalg.solve(left, right)
 
 
-def _outline_rows(problem: _Problem, posed: PosedBody, scene: np.ndarray, outline: Outline,
-                  scale: float) -> _Step:
+def _outline_rows(problem: _Problem, posed: PosedBody, scene: np.ndarray, shape: np.ndarray,
+                  outline: Outline, scale: float) -> _Step:
     corners = posed.faces[outline.face]  # [C, 3]
     points = scene[corners].mean(1)
     moves = np.concatenate([_turn_moves(posed, corners, points, problem.joints),
                             np.broadcast_to(np.eye(3), (len(points), 3, 3)),
-                            _shape_moves(problem.body, posed, scene)[:, corners].mean(2)
-                            .transpose(1, 2, 0)], 2)  # [C, 3, P]
+                            shape[:, corners].mean(2).transpose(1, 2, 0)], 2)  # [C, 3, P]
     jacobian = projection_jacobian(points, problem.view.camera) / scale
     along = np.einsum("ci,cij,cjp->cp", outline.normal, jacobian, moves)
     metres = outline.distance / scale
@@ -160,6 +163,15 @@ def _joint_rows(problem: _Problem, posed: PosedBody, scale: float) -> _Step:
     before, _ = project(problem.places[held], camera)
     weight = 1 / (_JOINT * scale)
     return _Step(design.reshape(-1, count) * weight, (before - now).ravel() * weight)
+
+
+def _floor_row(problem: _Problem, posed: PosedBody, scene: np.ndarray,
+               shape: np.ndarray) -> _Step:
+    """Holds the lowest point of the body at the height it had."""
+    lowest = np.full((1, 3), scene[:, 1].argmin())
+    turns = _turn_moves(posed, lowest, scene[lowest[:, 0]], problem.joints)[0, 1]
+    design = np.concatenate([turns, (0, 1, 0), shape[:, lowest[0, 0], 1]])[None] / _FLOOR
+    return _Step(design, np.array([problem.floor - scene[lowest[0, 0], 1]]) / _FLOOR)
 
 
 def _moved(posed: PosedBody, joints: np.ndarray, step: np.ndarray) -> BodyParameters:

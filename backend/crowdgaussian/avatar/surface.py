@@ -5,7 +5,7 @@ The clothed surface is rest + s n with one smooth number s per vertex, so clothe
 coherently and the back, which no photo shows, follows the sides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sparse
@@ -26,6 +26,8 @@ from .view import PhotoView
 
 _OUTLINE_WEIGHT = 4.0  # metres: of the outline's squared distance against the surface's terms
 
+_SWELLING = 0.5  # how far discs reach over the surface they cover, in their spacing
+
 
 @dataclass(frozen=True)
 class ClothedSurface:
@@ -44,12 +46,15 @@ def fit_surface(posed: PosedBody, regions: Regions, view: PhotoView,
     system = _Smoothness(posed, regions, config)
     offset = np.zeros(len(posed.rest))
     matrices = posed.matrices
+    area = vertex_areas(posed.rest, posed.faces).sum()
+    swelling = _SWELLING * np.sqrt(area / config.gaussians)
     for _ in range(config.contour_steps):
         surface = posed.rest + offset[:, None] * normals
         scene = apply(matrices, surface)
         px_per_m = pixels_per_metre(scene, view)
         reach = (upper[posed.faces].mean(1) * px_per_m)
         outline = compare(scene, posed.faces, view, reach, 0.06 * px_per_m)
+        outline = replace(outline, distance=outline.distance - swelling * px_per_m)
         offset = np.clip(system.solve(outline, scene, matrices, normals, offset, view),
                          lower, upper)
     body = posed.rest + np.minimum(offset, 0)[:, None] * normals
