@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 
+from .config import PeopleConfig
 from .consensus import Body
 from .evidence import body_score
 from .looking import warp_mask
 from .pose_network import PoseNetwork
 from .search import find_bodies
 from .selection import choose_people
-from .settings import PeopleConfig
 from .types import Keypoints
 
 _BODY = np.array([0, *range(11, 17), *range(23, 33)])  # landmarks that tell how much is seen

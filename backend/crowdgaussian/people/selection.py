@@ -3,10 +3,10 @@
 
 import numpy as np
 
+from .config import PeopleConfig
 from .consensus import Body
 from .evidence import body_score
 from .looking import MIRRORED, compose, invert, warp_mask
-from .settings import PeopleConfig
 
 _LIMB_LANDMARKS = np.arange(11, 29)
 _SURE = 0.45  # from this score on a body helps to tell how large the photo's people are

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From bodies in front of a camera to people on one floor: slide, refine together, touch down."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from crowdgaussian_shared.axes import OPENCV_FROM_SCENE
+from torch import Tensor
+
+from .config import PeopleConfig
+from .contact import Contact, push_apart, sphere_radii
+from .detect import Detection
+from .energy import Weights
+from .fit import Bodies, Fitter, Schedule
+from .ground import Ground, solve_ground
+from .standing import footing, standing
+from .targets import Targets
+
+_RATES = {"orientation": 0.01, "pelvis": 0.004, "body_pose": 0.015, "betas": 0.04, "scale": 0.01}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """People in the scene frame."""
+
+    bodies: Bodies
+    viewmat: np.ndarray  # [4, 4] scene -> OpenCV camera
+    on_ground: np.ndarray  # [P] bool
+    flags: tuple[tuple[str, ...], ...]
+
+
+def put_on_ground(alone: Fitter, bodies: Bodies, people: list[Detection], targets: Targets,
+                  shape: tuple[int, int], config: PeopleConfig) -> Placed:
+    """Finds the floor, puts on it who stands there, and refines everybody together.
+
+    Args:
+        alone: the fitter with the camera at the origin, in which bodies are given.
+        bodies: the single fits.
+        people: the detections of the same people.
+        targets: what the photo says.
+        shape: height and width of the photo.
+        config: how many steps.
+    """
+    evidence = standing(alone.pose(bodies), alone.body.stature(bodies.betas, bodies.scale),
+                        people, shape)
+    ground = solve_ground(evidence)
+    decided = footing(ground, evidence)
+    fitter = Fitter(alone.body, alone.points, alone.camera[0].numpy(), ground.viewmat)
+    placed = to_scene(bodies, ground, decided.slide)
+    radii = sphere_radii(fitter.body, placed.betas, placed.scale)
+    contact = Contact(decided.on_ground, radii)
+    weights = Weights(silhouette=3.0 if config.use_silhouette else 0.0, segments=0.5)
+    seen = turned(targets, ground.turn)
+    placed = fitter.run(placed, seen, Schedule(config.ground_steps, weights, _RATES), contact)
+    joints = fitter.pose(placed).joints.numpy()
+    radii = sphere_radii(fitter.body, placed.betas, placed.scale)
+    camera = np.array([0.0, ground.height, 0.0])
+    moves = push_apart(joints, radii.numpy(), camera)
+    placed = replace(placed, pelvis=placed.pelvis + _float(moves))
+    placed = touch_down(fitter, placed, decided.on_ground, ground.height)
+    return Placed(placed, ground.viewmat, decided.on_ground, decided.flags)
+
+
+def to_scene(bodies: Bodies, ground: Ground, slide: np.ndarray) -> Bodies:
+    """Slides bodies along their viewing rays and tells them in the scene frame."""
+    turn, factor = _float(ground.turn), _float(slide)
+    camera = torch.tensor([0.0, ground.height, 0.0])
+    return replace(bodies, orientation=turn @ bodies.orientation,
+                   pelvis=(bodies.pelvis * factor[:, None]) @ turn.T + camera,
+                   scale=bodies.scale * factor)
+
+
+def turned(targets: Targets, turn: np.ndarray) -> Targets:
+    """Targets whose directions are told in turned axes."""
+    rotation = _float(turn)
+    return replace(targets, segments=targets.segments @ rotation.T,
+                   face=targets.face @ rotation.T)
+
+
+def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: float) -> Bodies:
+    """Slides people along their viewing rays until the lowest skin is exactly on the floor.
+
+    Those off the floor slide only when they would be below it.
+    """
+    lowest = lowest_skin(fitter, bodies)
+    camera = torch.tensor([0.0, height, 0.0])
+    factor = height / (height - lowest).clamp_min(0.05)
+    factor = torch.where(torch.as_tensor(on_ground) | (lowest < 0), factor, 1.0)
+    return replace(bodies, pelvis=camera + (bodies.pelvis - camera) * factor[:, None],
+                   scale=bodies.scale * factor)
+
+
+def lowest_skin(fitter: Fitter, bodies: Bodies) -> Tensor:
+    """Height of the lowest vertex of every body.  # [P] metres"""
+    return fitter.vertices(bodies)[..., 1].amin(dim=1)
+
+
+def camera_at_origin() -> np.ndarray:
+    """The viewmat of a camera that looks along -z of its own scene axes.  # [4, 4]"""
+    viewmat = np.eye(4)
+    viewmat[:3, :3] = OPENCV_FROM_SCENE
+    return viewmat
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32)

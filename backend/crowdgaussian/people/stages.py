@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of fitting everybody in the camera's frame, before the ground is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from .config import PeopleConfig
+from .detect import Detection
+from .energy import Weights
+from .fit import Bodies, Fitter, Schedule
+from .initialise import Guess, guess
+from .targets import Targets
+
+_PLACE_RATES = {"orientation": 0.03, "pelvis": 0.02}
+_POSE_RATES = {"orientation": 0.02, "pelvis": 0.01, "body_pose": 0.03, "betas": 0.03}
+_FINE_RATES = {"orientation": 0.015, "pelvis": 0.006, "body_pose": 0.02, "betas": 0.12}
+# A body read the other way round in depth must explain the picture this much better.
+_MIRROR_BONUS = 0.75
+
+
+def fit_in_camera(fitter: Fitter, people: list[Detection], targets: Targets, K: np.ndarray,
+                  config: PeopleConfig) -> Bodies:
+    """Place, orientation, pose and shape of everybody, each on their own.
+
+    Every body starts twice, as the network reads it and mirrored in depth, because a silhouette
+    alone allows both; the reading that explains the picture better stays.
+    """
+    rest = fitter.body.joint_template.numpy()
+    readings = [guess(people, rest, K, mirror_depth) for mirror_depth in (False, True)]
+    both = _joined(targets, targets)
+    both = replace(both, segments=both.segments * _depth_signs(both.segments),
+                   face=both.face * _depth_signs(both.face))
+    bodies = fitter.start(Guess(*(torch.cat(part) for part in zip(
+        *((r.orientation, r.body_pose, r.pelvis) for r in readings)))))
+    coarse = Weights()
+    bodies = fitter.run(bodies, both, Schedule(30, coarse, _PLACE_RATES))
+    bodies = fitter.run(bodies, both, Schedule(config.pose_steps // 3, coarse, _POSE_RATES))
+    bodies = bodies.select(_better_reading(fitter, bodies, both))
+    fine = Weights(silhouette=3.0 if config.use_silhouette else 0.0)
+    return fitter.run(bodies, targets, Schedule(config.pose_steps, fine, _FINE_RATES))
+
+
+def _depth_signs(directions: torch.Tensor) -> torch.Tensor:
+    """+1, but -1 for the depth of the second half of the batch.  # like directions"""
+    signs = torch.ones_like(directions)
+    signs[len(signs) // 2:, ..., 2] = -1.0
+    return signs
+
+
+def _joined(first: Targets, second: Targets) -> Targets:
+    return Targets(**{name: torch.cat([value, getattr(second, name)])
+                      for name, value in vars(first).items()})
+
+
+def _better_reading(fitter: Fitter, bodies: Bodies, targets: Targets) -> torch.Tensor:
+    """Index of the better of the two readings of each person.  # [P]"""
+    blind = Weights(segments=0.0, face=0.0)  # the network's own depth is what is in question
+    energy = fitter.energy(bodies, targets, blind).reshape(2, -1)
+    people = energy.shape[1]
+    mirrored = energy[1] < _MIRROR_BONUS * energy[0]
+    return torch.arange(people) + mirrored * people

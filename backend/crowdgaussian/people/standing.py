@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who stands on the floor, who jumps, sits or is a child: what a fitted body tells."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .body_points import PosedPoints
+from .detect import Detection
+from .ground import Ground, Standing
+
+_HIPS, _KNEES, _ANKLES, _HEAD, _PELVIS, _NECK = (1, 2), (4, 5), (7, 8), 15, 0, 12
+_ADULT_RANGE = (1.42, 2.08)  # metres: an adult's stature on the floor
+_CHILD_RANGE = (0.75, 1.42)
+_HIDDEN_RANGE = (1.45, 1.98)  # stricter when the feet themselves are not seen
+
+
+@dataclass(frozen=True)
+class Footing:
+    """What becomes of each body on the shared floor."""
+
+    on_ground: np.ndarray  # [P] bool
+    slide: np.ndarray  # [P] factor along the viewing rays
+    flags: tuple[tuple[str, ...], ...]  # of "airborne", "seated", "child"
+
+
+def standing(posed: PosedPoints, stature: torch.Tensor, people: list[Detection],
+             shape: tuple[int, int]) -> Standing:
+    """Collects what the ground is solved from.
+
+    Args:
+        posed: bodies in scene axes with the camera at the origin.
+        stature: [P] metres.
+        people: the detections of the same people.
+        shape: height and width of the photo.
+    """
+    joints = posed.joints.numpy().astype(np.float64)
+    return Standing(
+        soles=posed.soles.numpy().astype(np.float64), stature=stature.numpy().astype(np.float64),
+        feet_seen=np.array([feet_seen(person, shape) for person in people]),
+        supported=~np.array([is_seated(body) for body in joints]),
+        axis=np.array([body_axis(body) for body in joints]))
+
+
+def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
+    """Whether the photo shows the foot that may carry the person."""
+    xy, confidence = person.keypoints.xy, person.keypoints.confidence
+    inside = ((xy >= 0) & (xy < [shape[1], shape[0] - 1])).all(axis=1)
+    sides = [((confidence[list(side)] > 0.5) & inside[list(side)]).all()
+             for side in ((27, 29, 31), (28, 30, 32))]
+    return bool(any(sides))
+
+
+def is_seated(joints: np.ndarray) -> bool:
+    """Both thighs far from the trunk's line, both shins far from the thighs'.  # [55, 3]"""
+    trunk = _unit(joints[_PELVIS] - joints[_NECK])
+    bent = []
+    for hip, knee, ankle in zip(_HIPS, _KNEES, _ANKLES):
+        thigh, shin = _unit(joints[knee] - joints[hip]), _unit(joints[ankle] - joints[knee])
+        bent.append(trunk @ thigh < 0.4 and thigh @ shin < 0.5 and trunk @ shin > 0.6)
+    return all(bent)
+
+
+def body_axis(joints: np.ndarray) -> np.ndarray:
+    """From the ankles to the head of somebody upright; zeros for somebody bent.  # [3]"""
+    feet = joints[list(_ANKLES)].mean(axis=0)
+    trunk, legs = _unit(joints[_NECK] - joints[_PELVIS]), _unit(joints[_PELVIS] - feet)
+    return _unit(joints[_HEAD] - feet) if trunk @ legs > 0.9 else np.zeros(3)
+
+
+def footing(ground: Ground, people: Standing) -> Footing:
+    """Decides about everybody; those off the floor keep their depth, but not below the floor."""
+    on_ground, slides, flags = [], [], []
+    for slide, stature, seen, supported in zip(
+            ground.slide, people.stature, people.feet_seen, people.supported):
+        height = slide * stature
+        low, high = _ADULT_RANGE if seen else _HIDDEN_RANGE
+        stands = bool(supported and low <= height <= high)
+        child = bool(supported and seen and _CHILD_RANGE[0] <= height < _CHILD_RANGE[1])
+        on_ground.append(stands or child)
+        slides.append(slide if stands or child else min(slide, 1.0))
+        flags.append(tuple(name for name, holds in (
+            ("airborne", supported and seen and height > high),
+            ("seated", not supported), ("child", child)) if holds))
+    return Footing(np.array(on_ground), np.array(slides), tuple(flags))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-9)
