@@ -18,7 +18,7 @@ from .body import build_body
 from .camera import build_camera, set_resolution, show_photo
 from .ground import build_ground
 from .rig import build_rigs, place_rig, rest_pose, set_pose
-from .settings import prepare_render, set_colour_mode
+from .settings import prepare_render, set_render_mode
 from .splat_nodes import DILATION
 from .splats import build_splats, set_footprint
 
@@ -79,7 +79,7 @@ def import_scene(folder: SceneFolder | str | Path) -> ImportResult:
     ground = build_ground(places, info.ground.height, "Ground")
     crowd.objects.link(ground)
     prepare_render(bpy.context.scene)
-    set_colour_mode(bpy.context.scene, "photo")
+    set_render_mode(bpy.context.scene, "photo")
     return ImportResult(crowd, tuple(people), camera, ground, tuple(skipped))
 
 

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Scene settings that splats need, and what colours mean.
+"""Scene settings that splats need, and the two ways to mean their colours.
 
-Colour. Avatars are fitted by compositing sRGB values, as all of 3D Gaussian Splatting is. To match
-the photo, Blender must composite the same numbers: in "photo" mode the splats emit their sRGB
-values unchanged and the scene's view transform is Raw, so nothing is encoded twice. Everything a
-camera sees then is in display values: lights and materials added by the artist look darker and
-harsher than usual. In "linear" mode the splats decode their colours and the view transform is
-Standard: people sit correctly among lit objects, and only the soft rims of splats differ from the
-fit (around 35 dB instead of 45). The import chooses "photo".
+"photo" mode renders what the avatars were fitted to. Gaussians are fitted by compositing sRGB
+values at pixel centres, as all of 3D Gaussian Splatting is; so the splats emit their sRGB values
+unchanged, the view transform is Raw so that nothing is encoded twice, and the pixel filter is a
+point, because the 0.3 square pixels of blur in the splat nodes already are the anti-aliasing. The
+render then equals the rasteriser's to the rounding of a PNG (above 55 dB) with a single sample.
+The price: whatever the artist adds is seen in display values too, so lights fall off harsher than
+usual, and edges of ordinary meshes are not smoothed.
 
-Pixel filter. The splat nodes add 3D Gaussian Splatting's 0.3 square pixels of blur, which already
-is the anti-aliasing of a splat; a render pixel then is a point sample of it. Cycles therefore gets
-its narrowest sensible filter, a one-pixel box: wider filters blur the people once more.
+"linear" mode is for people among lit objects: the splats decode their colours to scene-linear
+light, the view transform is Standard and the pixel filter Blender's own. People keep their colours;
+only the soft rims of splats blend differently from the fit.
 
-Bounces. Cycles plays Russian roulette with rays that cross transparent surfaces; a ray to a person
-crosses dozens, so without a minimum every render of splats is noise.
+The import chooses "photo". Either way Cycles must not play Russian roulette with rays that cross
+transparent surfaces, which it does by default: a ray to a person crosses dozens of quads, and
+every render of splats would be noise.
 """
 
 from typing import Literal
@@ -23,32 +24,35 @@ import bpy
 
 from .material import set_scene_linear, splat_material
 
-ColourMode = Literal["photo", "linear"]
+RenderMode = Literal["photo", "linear"]
 
-MIN_TRANSPARENT_BOUNCES = 32
-MAX_TRANSPARENT_BOUNCES = 256
+MIN_TRANSPARENT_BOUNCES = 128
+MAX_TRANSPARENT_BOUNCES = 512
+PHOTO_SAMPLES = 4  # one would do for splats; shadows and lights added later like a few
+_POINT = 0.01  # pixels, the narrowest filter Cycles has
+_SOFT = 1.5  # pixels, Blender's default
 
 
-def set_colour_mode(scene: bpy.types.Scene, mode: ColourMode) -> None:
-    """Switch splat material and view transform together; see the module's docstring."""
-    set_scene_linear(splat_material(), mode == "linear")
+def set_render_mode(scene: bpy.types.Scene, mode: RenderMode) -> None:
+    """Switch colours, view transform and pixel filter together; see the module's docstring."""
+    linear = mode == "linear"
+    set_scene_linear(splat_material(), linear)
     view = scene.view_settings
-    view.view_transform = "Standard" if mode == "linear" else "Raw"
+    view.view_transform = "Standard" if linear else "Raw"
     view.look = "None"
     view.exposure, view.gamma = 0.0, 1.0
+    scene.cycles.pixel_filter_type = "BLACKMAN_HARRIS"  # a box has always the width of a pixel
+    scene.cycles.filter_width = _SOFT if linear else _POINT
 
 
 def prepare_render(scene: bpy.types.Scene) -> None:
-    """Cycles and EEVEE settings for splats; the engine becomes Cycles, the film transparent."""
+    """What splats need in either mode; the engine becomes Cycles, the film transparent."""
     scene.render.engine = "CYCLES"
     scene.render.film_transparent = True
-    scene.render.filter_size = 1.0
     scene.render.dither_intensity = 0.0
     cycles = scene.cycles
-    cycles.samples = 16
+    cycles.samples = PHOTO_SAMPLES
     cycles.use_adaptive_sampling = False
     cycles.use_denoising = False
-    cycles.pixel_filter_type = "BOX"
-    cycles.filter_width = 1.0
     cycles.min_transparent_bounces = max(cycles.min_transparent_bounces, MIN_TRANSPARENT_BOUNCES)
     cycles.transparent_max_bounces = max(cycles.transparent_max_bounces, MAX_TRANSPARENT_BOUNCES)

@@ -5,15 +5,19 @@ Before them, the four vertices of a quad are c, c + s_x x, c + s_y y, c + s_z z 
 the armature left them; so the edges from the first vertex are the columns of the M of its
 covariance M M^T, sheared by the blended bones exactly as linear blend skinning says.
 
-The nodes move the four vertices into the plane in which the Gaussian is largest along every viewing
-ray near its centre: the plane conjugate to the viewing direction v, spanned by E1 = M e1 and
-E2 = M e2 with e1, e2 orthonormal and orthogonal to M^-1 v. In it the fall-off is
-exp(-(x^2 + y^2) / 2) in units of E1, E2, which is the projected 2D Gaussian of EWA splatting
-(Zwicker et al. 2001), without computing a covariance.
+The nodes then draw what 3D Gaussian Splatting draws (Kerbl et al. 2023; EWA splatting, Zwicker et
+al. 2001), as geometry. With v the vector from the camera to c, the two vectors E1 = M e1 and
+E2 = M e2, e1 and e2 orthonormal and orthogonal to M^-1 v, span the Gaussian's outline. Slid along v
+into the plane through c that is parallel to the image, they are exactly the axes of its projected
+2D covariance, without computing a covariance. Each quad lies in that plane, so
 
-3D Gaussian Splatting adds 0.3 square pixels to every projected covariance (Kerbl et al. 2023,
-gsplat's eps2d), and avatars are fitted with it. The nodes add the same, less what Cycles' pixel
-filter adds by itself, along the principal axes of the projected ellipse.
+- its fall-off exp(-(x^2 + y^2) / 2) in units of the two axes is the EWA footprint, and
+- all of it has one depth, so a ray meets the quads in the order of their centres' depths, the
+  order in which avatars are fitted. (Quads left in the conjugate plane of E1, E2 are met in another
+  order, which costs more than 10 dB against the rasteriser.)
+
+3D Gaussian Splatting adds 0.3 square pixels to every projected covariance (gsplat's eps2d), and
+avatars are fitted with it. The nodes add the same along the principal axes of the ellipse.
 """
 
 import bpy
@@ -43,11 +47,11 @@ def _build() -> bpy.types.NodeTree:
     graph = Graph(tree)
     centre, axes = _skinned_frame(graph)
     view, forward, depth = _camera(graph, centre)
-    plane = _conjugate_plane(graph, axes, view)
-    spread = _spread(graph, depth, inputs[INPUT_FOOTPRINT])
-    plane = _dilate(graph, plane, (view, forward, depth), spread)
+    outline = _outline(graph, axes, view)
+    ellipse = _slide_to_image_plane(graph, outline, (view, forward, depth))
+    ellipse = _dilate(graph, ellipse, _spread(graph, depth, inputs[INPUT_FOOTPRINT]))
     geometry, (centre, first, second, depth) = _capture(
-        graph, inputs["Geometry"], (centre, *plane, depth)
+        graph, inputs["Geometry"], (centre, *ellipse, depth)
     )
     geometry = _move_corners(graph, geometry, centre, first, second)
     geometry = _sort(graph, geometry, depth, inputs[INPUT_DEPTH_SORT])
@@ -100,7 +104,7 @@ def _camera(graph: Graph, centre: Socket) -> tuple[Socket, Socket, Socket]:
     return view, forward, graph.vector("DOT_PRODUCT", view, forward)
 
 
-def _conjugate_plane(
+def _outline(
     graph: Graph, axes: tuple[Socket, Socket, Socket], view: Socket
 ) -> tuple[Socket, Socket]:
     """E1 and E2 of the module's docstring; the cofactors of M stand in for its inverse."""
@@ -145,22 +149,26 @@ def _pixel_angle(graph: Graph) -> Socket:
     return node.outputs[0]
 
 
-def _dilate(
-    graph: Graph,
-    plane: tuple[Socket, Socket],
-    camera: tuple[Socket, Socket, Socket],
-    spread: Socket,
+def _slide_to_image_plane(
+    graph: Graph, outline: tuple[Socket, Socket], camera: tuple[Socket, Socket, Socket]
 ) -> tuple[Socket, Socket]:
-    """Turn E1, E2 to the principal axes of their projection and lengthen both by the spread."""
+    """E - v (E . forward) / depth: where rays through E meet the plane of the centre's depth."""
     view, forward, depth = camera
     per_depth = graph.scale(view, graph.math("DIVIDE", 1.0, depth))
-    seen = []
-    for axis in plane:  # the parallel of the image plane through the centre, along the ray
+    slid = []
+    for axis in outline:
         along = graph.vector("DOT_PRODUCT", axis, forward)
-        seen.append(graph.vector("SUBTRACT", axis, graph.scale(per_depth, along)))
-    g11 = graph.vector("DOT_PRODUCT", seen[0], seen[0])
-    g22 = graph.vector("DOT_PRODUCT", seen[1], seen[1])
-    g12 = graph.vector("DOT_PRODUCT", seen[0], seen[1])
+        slid.append(graph.vector("SUBTRACT", axis, graph.scale(per_depth, along)))
+    return slid[0], slid[1]
+
+
+def _dilate(
+    graph: Graph, ellipse: tuple[Socket, Socket], spread: Socket
+) -> tuple[Socket, Socket]:
+    """Turn two conjugate axes to the principal ones and add the spread to both variances."""
+    g11 = graph.vector("DOT_PRODUCT", ellipse[0], ellipse[0])
+    g22 = graph.vector("DOT_PRODUCT", ellipse[1], ellipse[1])
+    g12 = graph.vector("DOT_PRODUCT", ellipse[0], ellipse[1])
     twice = graph.math(
         "ARCTAN2", graph.math("MULTIPLY", 2.0, g12), graph.math("SUBTRACT", g11, g22)
     )
@@ -169,10 +177,9 @@ def _dilate(
     minus = graph.math("MULTIPLY", -1.0, sine)
     turned = []
     for p, q in ((cosine, sine), (minus, cosine)):
-        axis = graph.vector("ADD", graph.scale(plane[0], p), graph.scale(plane[1], q))
-        shown = graph.vector("ADD", graph.scale(seen[0], p), graph.scale(seen[1], q))
-        size = graph.math("MAXIMUM", graph.vector("DOT_PRODUCT", shown, shown), _TINY)
-        ratio = graph.math("ADD", 1.0, graph.math("DIVIDE", spread, size))
+        axis = graph.vector("ADD", graph.scale(ellipse[0], p), graph.scale(ellipse[1], q))
+        variance = graph.math("MAXIMUM", graph.vector("DOT_PRODUCT", axis, axis), _TINY)
+        ratio = graph.math("ADD", 1.0, graph.math("DIVIDE", spread, variance))
         turned.append(graph.scale(axis, graph.math("SQRT", ratio)))
     return turned[0], turned[1]
 

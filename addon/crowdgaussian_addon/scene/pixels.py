@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pictures as numpy arrays: Blender's image files in and out, labels, layers."""
+
+from pathlib import Path
+
+import blf
+import bpy
+import imbuf
+import numpy as np
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """The file's own values, straight alpha, top row first.  # [H, W, 4] float32, 0..1"""
+    image = bpy.data.images.load(str(path), check_existing=False)
+    image.colorspace_settings.name = "Non-Color"
+    width, height = image.size
+    values = np.empty(width * height * 4, np.float32)
+    image.pixels.foreach_get(values)
+    bpy.data.images.remove(image)
+    return values.reshape(height, width, 4)[::-1].copy()
+
+
+def encode_png(colours: np.ndarray, scratch: Path) -> bytes:
+    """PNG bytes of sRGB values.
+
+    Args:
+        colours: [H, W, 3] 0..1, top row first.
+        scratch: a folder for a temporary file.
+    """
+    height, width, _ = colours.shape
+    image = bpy.data.images.new("picture", width, height, alpha=False)
+    rgba = np.ones((height, width, 4), np.float32)
+    rgba[..., :3] = colours[::-1].clip(0.0, 1.0)
+    image.pixels.foreach_set(rgba.ravel())
+    image.filepath_raw = str(scratch / "picture.png")
+    image.file_format = "PNG"
+    image.save()
+    bpy.data.images.remove(image)
+    return (scratch / "picture.png").read_bytes()
+
+
+def over(front: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Straight-alpha picture over an opaque one.  # [H, W, 4], [H, W, 3] -> [H, W, 3]"""
+    alpha = front[..., 3:]
+    return front[..., :3] * alpha + back * (1.0 - alpha)
+
+
+def resize(colours: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Shrink by averaging over areas, enlarge by repeating.  # [H, W, 3] -> [height, width, 3]"""
+    for axis, size in ((0, height), (1, width)):
+        length = colours.shape[axis]
+        edges = np.linspace(0, length, size + 1)
+        sums = np.concatenate([0 * colours.take([0], axis), colours.cumsum(axis)], axis)
+        low = np.floor(edges).astype(int).clip(0, length - 1)
+        part = (edges - low).reshape([-1, 1, 1] if axis == 0 else [1, -1, 1])
+        at_edges = sums.take(low, axis) * (1 - part) + sums.take(low + 1, axis) * part
+        colours = np.diff(at_edges, axis=axis) * (size / length)
+    return colours
+
+
+def label(text: str, size: int, scratch: Path) -> np.ndarray:
+    """White text on nothing, as high as its letters.  # [h, w, 4] float32"""
+    blf.size(0, size)
+    width, _ = blf.dimensions(0, text)
+    height = round(1.5 * size)
+    canvas = imbuf.new((round(width) + 4, height))
+    blf.color(0, 1.0, 1.0, 1.0, 1.0)
+    blf.position(0, 2, 0.4 * size, 0)
+    with blf.bind_imbuf(0, canvas, display_name="sRGB"):
+        blf.draw_buffer(0, text)
+    path = scratch / "label.png"
+    imbuf.write(canvas, filepath=str(path))
+    return read_picture(path)
