@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 import pytest
 from crowdgaussian_addon.scene.importer import COMMERCIAL_USE, PROVENANCE, import_scene
-from crowdgaussian_addon.scene.settings import set_colour_mode
+from crowdgaussian_addon.scene.settings import set_render_mode
 from crowdgaussian_addon.scene.splat_nodes import SPLAT_NODES
 from crowdgaussian_addon.scene.splats import MODIFIER, set_depth_sort
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -42,7 +42,7 @@ def test_photo_camera_and_cycles_are_ready_to_render(empty_blender, scene_folder
     assert empty_blender.cycles.min_transparent_bounces >= 32
     assert empty_blender.cycles.transparent_max_bounces >= 128
     assert empty_blender.view_settings.view_transform == "Raw"
-    set_colour_mode(empty_blender, "linear")
+    set_render_mode(empty_blender, "linear")
     assert empty_blender.view_settings.view_transform == "Standard"
 
 
