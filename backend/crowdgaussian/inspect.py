@@ -34,7 +34,7 @@ def inspect_scene(path: str | Path) -> dict[str, Any]:
         "camera": _camera(info.camera),
         "ground": {"feet_spread": info.ground.spread},
         "people": [_person(folder, i, entry) for i, entry in enumerate(info.people)],
-        "timings": dict(info.timings),
+        "timings": folder.timings.stages,
         "models": [
             {"name": m.name, "stage": m.stage, "version": m.version, "file": m.file,
              "blake2b": m.blake2b, "licence": m.licence, "commercial": m.commercial}
@@ -71,7 +71,7 @@ def _person(folder: SceneFolder, index: int, entry: PersonEntry) -> dict[str, An
         "occlusion": entry.occlusion,
         "gaussians": entry.gaussians,
         **{name: entry.quality.get(name) for name in QUALITY},
-        "seconds": dict(entry.timings),
+        "seconds": folder.timings.of_person(index),
     }
     coverage = record["coverage"]
     record["holes"] = None if coverage is None else 1.0 - coverage

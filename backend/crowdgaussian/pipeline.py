@@ -38,6 +38,7 @@ class Job:
     out: Path
     config: Config
     overwrite: bool = False
+    photo_name: str = ""  # for display; empty: the name of the file
 
 
 def reconstruct(
@@ -135,7 +136,8 @@ class _Run:
             for person, ground in zip(crowd.people, crowd.on_ground, strict=True)
         )
         info = SceneInfo(
-            photo=PhotoInfo("", self.photo.width, self.photo.height, self.photo.path.name),
+            photo=PhotoInfo("", self.photo.width, self.photo.height,
+                            self.job.photo_name or self.photo.path.name),
             camera=resume.camera_info(crowd),
             body_model=self.job.config.stages.body,
             preset=self.job.config.preset,
@@ -172,10 +174,10 @@ class _Run:
             folder.write_avatar(index, avatar)
             folder.write_splats(index)
             seconds = {"avatar": fitted - started, "measure": time.perf_counter() - fitted}
-            folder.update_person(index, state="done", error="", quality=quality, timings=seconds)
-        folder.add_timing("avatars", sum(
-            sum(person.timings.values()) for person in folder.info.people
-        ))
+            folder.add_person_timings(index, seconds)
+            folder.update_person(index, state="done", error="", quality=quality)
+        people = folder.timings.people.values()
+        folder.add_timing("avatars", sum(sum(steps.values()) for steps in people))
         report(Progress("avatars", 1.0))
 
 

@@ -24,6 +24,7 @@ from .scene_json import scene_from_json, scene_to_json
 from .scene_paths import resolve_inside
 from .scene_schema import ModelProvenance, PersonEntry, SceneInfo, hash_bytes
 from .skinning import pose_avatar
+from .timings import Timings, read_timings, write_timings
 
 SCENE_FILE = "scene.json"
 _SCENE_LIMIT = 64 << 20  # bytes
@@ -117,9 +118,21 @@ class SceneFolder:
         others = (m for m in self.info.models if (m.stage, m.name) != (model.stage, model.name))
         self.update(models=(*others, model))
 
+    @property
+    def timings(self) -> Timings:
+        """How long the parts of the run took; they are not in scene.json."""
+        return read_timings(self.path)
+
     def add_timing(self, stage: str, seconds: float) -> None:
         """Write down how long a stage took."""
-        self.update(timings={**self.info.timings, stage: float(seconds)})
+        old = self.timings
+        write_timings(self.path, replace(old, stages={**old.stages, stage: float(seconds)}))
+
+    def add_person_timings(self, index: int, seconds: Mapping[str, float]) -> None:
+        """Write down how long the steps of one person took."""
+        old = self.timings
+        people = {**old.people, str(index): {**old.of_person(index), **seconds}}
+        write_timings(self.path, replace(old, people=people))
 
     def write_avatar(self, index: int, avatar: Avatar) -> Path:
         """Write people/NNN/avatar.npz and name it in scene.json."""

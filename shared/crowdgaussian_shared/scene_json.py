@@ -2,7 +2,6 @@
 """scene.json: SceneInfo to JSON bytes, and back with every field checked."""
 
 import json
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -65,7 +64,6 @@ def scene_from_json(data: bytes, source: str = "scene.json") -> SceneInfo:
         people=tuple(_person(person) for person in root.child("people").items(MAX_PEOPLE)),
         models=tuple(_model(model) for model in root.child("models").items(1000)),
         settings={name: _setting(value) for name, value in root.child("settings").members()},
-        timings=_numbers(root.child("timings"), low=0),
         previews=tuple(_path(item) for item in root.child("previews").items(1000)),
         writer=root.child("writer").text(200),
         version=version,
@@ -121,7 +119,6 @@ def _person(person: Field) -> PersonEntry:
         gaussians=person.child("gaussians").whole(0, 1_000_000_000),
         files={name: _path(path) for name, path in files},
         quality=_numbers(person.child("quality")),
-        timings=_numbers(person.child("timings"), low=0),
     )
 
 
@@ -133,8 +130,8 @@ def _model(model: Field) -> ModelProvenance:
     return ModelProvenance(commercial=model.child("commercial").flag(), **texts)
 
 
-def _numbers(mapping: Field, low: float = -math.inf) -> dict[str, float]:
-    return {name: value.number(low) for name, value in mapping.members()}
+def _numbers(mapping: Field) -> dict[str, float]:
+    return {name: value.number() for name, value in mapping.members()}
 
 
 def _setting(setting: Field) -> str | float | int | bool | None:

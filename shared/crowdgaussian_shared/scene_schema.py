@@ -79,7 +79,6 @@ class PersonEntry:
     gaussians: int = 0  # how many Gaussians the avatar has
     files: dict[str, str] = field(default_factory=dict)  # fit, avatar, splats, mask, amodal
     quality: dict[str, float] = field(default_factory=dict)  # iou, psnr, coverage, ...
-    timings: dict[str, float] = field(default_factory=dict)  # seconds by stage
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,6 @@ class SceneInfo:
     people: tuple[PersonEntry, ...] = ()  # left to right in the photo
     models: tuple[ModelProvenance, ...] = ()
     settings: dict[str, str | float | int | bool | None] = field(default_factory=dict)
-    timings: dict[str, float] = field(default_factory=dict)  # seconds by stage
     previews: tuple[str, ...] = ()  # relative paths
     writer: str = ""  # program and version that wrote the folder
     version: int = SCENE_VERSION

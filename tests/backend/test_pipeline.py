@@ -50,8 +50,8 @@ def test_a_whole_run(job):
     person = read.info.people[1]
     assert person.flags == ("small", "cut") and not person.on_ground and person.occlusion == 0.25
     assert person.quality["iou"] == 0.95 and person.quality["reprojection_px"] == 1.5
-    assert set(person.timings) == {"avatar", "measure"}
-    assert set(read.info.timings) == {"people", "masks", "avatars"}
+    assert set(read.timings.of_person(1)) == {"avatar", "measure"}
+    assert set(read.timings.stages) == {"people", "masks", "avatars"}
     assert read.info.settings["avatar.gaussians"] == Config().avatar.gaussians
     assert len(read.read_avatar(2).gaussians) == 50
     assert (job.out / "people/001/splats.ply").is_file()

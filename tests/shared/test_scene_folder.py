@@ -12,6 +12,7 @@ from crowdgaussian_shared.scene_folder import SceneFolder
 from crowdgaussian_shared.scene_schema import ModelProvenance, PhotoInfo, SceneInfo, hash_bytes
 from crowdgaussian_shared.skinning import pose_avatar
 from crowdgaussian_shared.splat_ply import read_splat_ply
+from crowdgaussian_shared.timings import Timings
 
 
 def all_files(folder: SceneFolder) -> list[str]:
@@ -77,15 +78,31 @@ def test_fits_keep_any_arrays(scene):
 
 
 def test_updates_merge_dictionaries_and_keep_the_rest(scene):
-    scene.update_person(0, timings={"people": 1.0}, occlusion=0.5)
-    scene.update_person(0, timings={"avatar": 2.0})
+    scene.update_person(0, quality={"iou": 1.0}, occlusion=0.5)
+    scene.update_person(0, quality={"psnr": 2.0})
     scene.fail_person(2, "No silhouette was found.")
-    scene.add_timing("people", 3.0)
     info = SceneFolder.open(scene.path).info
-    assert info.people[0].timings == {"people": 1.0, "avatar": 2.0}
+    assert info.people[0].quality == {"iou": 1.0, "psnr": 2.0}
     assert info.people[0].occlusion == 0.5
     assert (info.people[2].state, info.people[2].error) == ("failed", "No silhouette was found.")
-    assert info.timings == {"people": 3.0}
+
+
+def test_timings_stay_out_of_the_scene(scene):
+    before = (scene.path / "scene.json").read_bytes()
+    assert scene.timings == Timings()
+    scene.add_timing("people", 3.0)
+    scene.add_person_timings(1, {"avatar": 2.0})
+    scene.add_person_timings(1, {"measure": 0.5})
+    assert scene.timings.stages == {"people": 3.0}
+    assert scene.timings.of_person(1) == {"avatar": 2.0, "measure": 0.5}
+    assert scene.timings.of_person(0) == {}
+    assert (scene.path / "scene.json").read_bytes() == before
+
+
+def test_damaged_timings_name_the_field(scene):
+    (scene.path / "timings.json").write_text('{"stages": {"people": -1}, "people": {}}')
+    with pytest.raises(CrowdGaussianError, match="stages.people must be a number of at least 0"):
+        _ = scene.timings
 
 
 def test_models_are_listed_once(scene):

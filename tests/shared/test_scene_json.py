@@ -36,7 +36,6 @@ PEOPLE = (
         gaussians=20_000,
         files={"avatar": "people/000/avatar.npz"},
         quality={"iou": 0.93, "psnr": 27.5},
-        timings={"avatar": 12.5},
     ),
     PersonEntry(state="failed", error="The fit did not settle."),
     PersonEntry(),
@@ -48,7 +47,6 @@ INFO = SceneInfo(
     people=PEOPLE,
     models=(OPEN,),
     settings={"focal": None, "max_people": 6, "refine": True, "fov": 52.5, "preset": "open"},
-    timings={"people": 30.0},
     previews=("previews/front.png",),
     writer="crowdgaussian 0.1.0",
 )
@@ -160,7 +158,6 @@ def spoil(path: str, value) -> dict:
         ("people.0.flags", "cut", "people[0].flags must be a list"),
         ("people.0.flags.1", 3, "people[0].flags[1] must be a text"),
         ("people.0.quality.iou", "high", "people[0].quality.iou must be a number."),
-        ("people.0.timings.avatar", -2, "people[0].timings.avatar must be a number of at least 0."),
         ("people.1.error", ..., "people[1].error is missing."),
         ("models.0.commercial", "yes", "models[0].commercial must be true or false."),
         ("models.0.licence", ..., "models[0].licence is missing."),
@@ -201,7 +198,7 @@ def test_what_could_not_be_read_back_is_not_written():
     with pytest.raises(CrowdGaussianError, match=r"people\[0\].occlusion must be"):
         scene_to_json(replace(INFO, people=(PersonEntry(occlusion=2.0),)))
     with pytest.raises(CrowdGaussianError, match="cannot be written"):
-        scene_to_json(replace(INFO, timings={"people": float("nan")}))
+        scene_to_json(replace(INFO, ground=Ground(float("nan"))))
     with pytest.raises(CrowdGaussianError, match="cannot be written"):
         scene_to_json(replace(INFO, settings={"x": object()}))
 
