@@ -120,7 +120,10 @@ class Hello:
 
 @dataclass(frozen=True)
 class Submit:
-    """A new job. The same id again is the same job and is answered as it stands."""
+    """A new job. The same id again is the same job and is answered as it stands.
+
+    Only a job that failed or was cancelled is taken up again: its finished people are kept.
+    """
 
     request: Request
     job: JobId  # UUID made by the client
@@ -161,12 +164,17 @@ class Attach:
 
 @dataclass(frozen=True)
 class Fetch:
-    """One chunk of an artefact, from offset. Goes over the data socket."""
+    """One chunk of an artefact, from offset. Goes over the data socket.
+
+    With the hash from an EVENT the chunk is of that very version, or the answer is the error
+    `unknown-artifact` because a newer one has taken its place; without it, of the newest one.
+    """
 
     request: Request
     job: JobId
     artifact: Name
     offset: Size = 0
+    blake2b: Hash = ""
 
 
 @dataclass(frozen=True)
@@ -287,7 +295,16 @@ class Pong:
 
 
 ErrorCode = Literal[
-    "version", "message", "unknown-job", "unknown-artifact", "limit", "photo", "state", "internal"
+    "version",  # the other side speaks another major version
+    "message",  # not understood
+    "hello",  # this connection has to say HELLO (again); the server may have been restarted
+    "denied",  # the key was revoked
+    "unknown-job",
+    "unknown-artifact",
+    "limit",  # too large or too many
+    "photo",  # not the bytes that were announced, or a photo that cannot be used
+    "state",  # not possible in the job's present state
+    "internal",
 ]
 
 
