@@ -2,7 +2,7 @@
 """The 33 MediaPipe pose landmarks as weighted vertices and joints of the open body.
 
 Limbs are joints, shifted to where MediaPipe marks them: the shifts are the mean differences to
-its detections on renderings of this body (27 views), 15 to 40 mm.
+its detections on renderings of this body (27 views), 15 to 40 mm before, 1 to 15 mm after.
 
 Every landmark is sum_k weights[k] point[ids[k]], where point is the list of all vertices followed
 by the 55 joints. Odd ids from 7 on are the subject's left.
@@ -25,8 +25,8 @@ _JOINT_LANDMARKS = {
     25: {"left_knee": 1.0},
     27: {"left_ankle": 0.91, "left_knee": 0.09},
 }
-_SHOULDER_TOP = 0.35  # share of the skin above the shoulder joint
-_HEEL_ANKLE = 0.6  # share of the ankle joint: the mark lies on the side of the heel
+_SHOULDER_TOP = 0.3  # share of the skin above the shoulder joint
+_HEEL_ANKLE = 0.7  # share of the ankle joint: the mark lies on the side of the heel
 _EAR_ACROSS = 0.12  # share of the other ear: the mark lies on the edge of the cheek
 # (left, right) landmark ids
 _PAIRS = ((1, 4), (2, 5), (3, 6), *((k, k + 1) for k in range(7, 33, 2)))
@@ -88,7 +88,7 @@ def _pupil(anatomy: Anatomy, eyeball: np.ndarray, centre: np.ndarray) -> int:
 def _limb_landmarks(anatomy: Anatomy) -> dict[int, dict[int, float]]:
     vertices, count = anatomy.vertices, len(anatomy.vertices)
     shoulder, ankle, foot = (JOINT_INDEX[f"left_{n}"] for n in ("shoulder", "ankle", "foot"))
-    above = np.abs(vertices[:, 0] - 0.76 * anatomy.joints[shoulder, 0]) < 0.015
+    above = np.abs(vertices[:, 0] - 0.83 * anatomy.joints[shoulder, 0]) < 0.015
     sole = vertices[np.isin(anatomy.parts, [ankle, foot]), 1].min()
     heel = (anatomy.parts == ankle) & (vertices[:, 1] < sole + 0.035)
     toes = anatomy.parts == foot

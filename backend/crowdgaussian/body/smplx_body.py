@@ -44,7 +44,7 @@ _JOINT_LANDMARKS = {
     27: {"left_ankle": 0.91, "left_knee": 0.09},
 }
 _HEELS = {29: ("LHeel", "left_ankle"), 30: ("RHeel", "right_ankle")}
-_HEEL_ANKLE = 0.6  # share of the ankle joint in the heel landmark
+_HEEL_ANKLE = 0.7  # share of the ankle joint in the heel landmark
 _SLOTS = 4
 
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SMPL-X from a file of random numbers with the real file's keys and shapes."""
+
+import numpy as np
+import pytest
+import torch
+from crowdgaussian.body import load_body
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.skeleton import JOINT_INDEX, PARENTS
+
+smplx = pytest.importorskip("smplx", reason="the optional smplx package is not installed")
+VERTICES, FACES = 10475, 20908
+
+
+def synthetic(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def normal(*shape: int) -> np.ndarray:
+        return 0.01 * rng.standard_normal(shape, dtype=np.float32)
+
+    regressor = np.zeros((55, VERTICES), dtype=np.float32)
+    np.put_along_axis(regressor, rng.integers(0, VERTICES, (55, 8)), 0.125, axis=1)
+    regressor /= regressor.sum(axis=1, keepdims=True)
+    weights = np.zeros((VERTICES, 55), dtype=np.float32)
+    np.put_along_axis(weights, rng.integers(0, 55, (VERTICES, 4)), 0.25, axis=1)
+    weights /= weights.sum(axis=1, keepdims=True)
+    parents = np.array(PARENTS, dtype=np.int64)
+    parents[0] = 2**32 - 1
+    return {
+        "v_template": rng.normal(size=(VERTICES, 3), scale=0.5).astype(np.float32),
+        "f": rng.integers(0, VERTICES, (FACES, 3)).astype(np.uint32),
+        "shapedirs": normal(VERTICES, 3, 400),
+        "posedirs": normal(VERTICES, 3, 486) * 0.1,
+        "J_regressor": regressor,
+        "kintree_table": np.stack([parents, np.arange(55)]),
+        "weights": weights,
+        "lmk_faces_idx": rng.integers(0, FACES, 51),
+        "lmk_bary_coords": rng.dirichlet([1, 1, 1], 51),
+        **{f"hands_components{s}": normal(45, 45) for s in "lr"},
+        **{f"hands_mean{s}": normal(45) for s in "lr"},
+    }
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return synthetic(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def folder(arrays, tmp_path_factory):
+    path = tmp_path_factory.mktemp("smplx")
+    np.savez(path / "SMPLX_NEUTRAL.npz", **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def body(folder):
+    return load_body("smplx", folder)
+
+
+def test_it_says_that_it_is_not_for_commercial_use(body):
+    assert not body.commercial
+    assert "non-commercial" in body.licence
+    assert body.num_betas == 10
+
+
+def test_posing_equals_the_smplx_package(body, folder):
+    original = smplx.SMPLX(
+        str(folder / "SMPLX_NEUTRAL.npz"), num_betas=10, use_pca=False, flat_hand_mean=True,
+        batch_size=1,
+    )
+    generator = torch.Generator().manual_seed(1)
+    betas = torch.randn(1, 10, generator=generator)
+    pose = 0.3 * torch.randn(1, 55, 3, generator=generator)
+    transl = torch.tensor([[0.1, 0.2, 3.0]])
+    flat = pose.flatten(1)
+    theirs = original(
+        betas=betas, transl=transl, global_orient=flat[:, :3], body_pose=flat[:, 3:66],
+        jaw_pose=flat[:, 66:69], leye_pose=flat[:, 69:72], reye_pose=flat[:, 72:75],
+        left_hand_pose=flat[:, 75:120], right_hand_pose=flat[:, 120:165],
+    )
+    ours = body(betas, pose, transl)
+    torch.testing.assert_close(ours.vertices, theirs.vertices, atol=2e-5, rtol=0)
+    torch.testing.assert_close(ours.joints, theirs.joints[:, :55], atol=2e-5, rtol=0)
+    landmarks = body.landmarks(ours)
+    assert landmarks.shape == (1, 33, 3)
+    nose = theirs.joints[:, 55]
+    torch.testing.assert_close(landmarks[:, 0], nose, atol=2e-5, rtol=0)
+    left_wrist = theirs.joints[:, JOINT_INDEX["left_wrist"]]
+    torch.testing.assert_close(landmarks[:, 15], left_wrist, atol=2e-5, rtol=0)
+    mouth_left = theirs.joints[:, 76 + 37]  # 51 face landmarks follow 76 joints and vertices
+    torch.testing.assert_close(landmarks[:, 9], mouth_left, atol=2e-5, rtol=0)
+
+
+def test_it_cannot_be_described(body):
+    with pytest.raises(CrowdGaussianError, match="use the body model 'open'"):
+        body.betas_from(sex=0.0)
+
+
+def test_what_is_wrong_is_said_in_one_sentence(arrays, tmp_path):
+    with pytest.raises(CrowdGaussianError, match="needs the path"):
+        load_body("smplx")
+    with pytest.raises(CrowdGaussianError, match="holds no SMPLX_NEUTRAL.npz"):
+        load_body("smplx", tmp_path)
+    (tmp_path / "SMPLX_NEUTRAL.pkl").write_bytes(b"")
+    with pytest.raises(CrowdGaussianError, match=".npz only"):
+        load_body("smplx", tmp_path / "SMPLX_NEUTRAL.pkl")
+    small = {k: v for k, v in arrays.items() if k not in ("posedirs", "shapedirs")}
+    np.savez(tmp_path / "lacking.npz", **small)
+    with pytest.raises(CrowdGaussianError, match="lacks shapedirs, posedirs"):
+        load_body("smplx", tmp_path / "lacking.npz")
+    parents = arrays["kintree_table"].copy()
+    parents[0, 5] = 0
+    np.savez(tmp_path / "tree.npz", **(arrays | {"kintree_table": parents}))
+    with pytest.raises(CrowdGaussianError, match="other parents"):
+        load_body("smplx", tmp_path / "tree.npz")
