@@ -139,8 +139,22 @@ def _shape_gradients(total: _Gradients, quats: Tensor | None, scales: Tensor | N
     return torch.from_numpy(v_quats), torch.from_numpy(v_scales), None
 
 
+def _joined(parts: tuple[Tensor | None, ...], shape: torch.Size) -> np.ndarray:
+    """Gradients of colour, depth and features as one, 0 where not used.  # [C, D, H, W]"""
+    joined = torch.zeros(shape)
+    for channels, part in zip(_split(joined), parts, strict=True):
+        if part is not None:
+            channels.copy_(part)
+    return joined.numpy()
+
+
+def _split(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour [C, 3, H, W], summed depth [C, H, W] and features [C, F, H, W] as views."""
+    return images[:, :3], images[:, 3], images[:, FIXED_CHANNELS:]
+
+
 class _RasterizeCPU(torch.autograd.Function):
-    """Images [C, D, H, W] and alphas [C, H, W] of the Gaussians in a list of cameras."""
+    """Colour [C, 3, H, W], summed depth [C, H, W], features [C, F, H, W] and alpha [C, H, W]."""
 
     @staticmethod
     def forward(ctx, fixed, means, opacities, sh, quats, scales, covars, *optional):  # noqa: ANN001, ANN002, ANN205, E501
@@ -152,24 +166,25 @@ class _RasterizeCPU(torch.autograd.Function):
         size = (int(cams[0][20]), int(cams[0][19]))
         images = torch.empty(len(cams), FIXED_CHANNELS + features.shape[1], *size)
         alphas = torch.empty(len(cams), *size)
-        views = []
+        ctx.scene, ctx.views, ctx.shape = scene, [], (quats, scales, covars)
         for cam, image, alpha, behind in zip(cams, images, alphas, background, strict=True):
             view = _prepare(scene, cam)
             run_chunks(blending.blend, balanced_bounds(view.tiles[1]), view.rows, view.tiles,
                        view.across, behind, (image.numpy(), alpha.numpy()))
-            views.append(view)
-        ctx.scene, ctx.views, ctx.shape = scene, views, (quats, scales, covars)
-        ctx.save_for_backward(images, alphas)
-        return images, alphas
+            ctx.views.append(view)
+        ctx.set_materialize_grads(False)
+        ctx.finished = images.numpy(), alphas.numpy()
+        return *_split(images), alphas[:]  # views: torch refuses to change them in place
 
     @staticmethod
-    def backward(ctx, v_images, v_alphas):  # noqa: ANN001, ANN205
-        images, alphas = ctx.saved_tensors
+    def backward(ctx, *v_parts):  # noqa: ANN001, ANN002, ANN205
+        images, alphas = ctx.finished
         total = _Gradients.zeros(ctx.scene)
-        planes = (_array(v_images), _array(v_alphas))
+        v_images = _joined(v_parts[:3], images.shape)
+        v_alphas = np.zeros_like(alphas) if v_parts[3] is None else _array(v_parts[3])
         for k, view in enumerate(ctx.views):
-            _view_backward(ctx.scene, view, (images[k].numpy(), alphas[k].numpy()),
-                           (planes[0][k], planes[1][k]), total)
+            _view_backward(ctx.scene, view, (images[k], alphas[k]), (v_images[k], v_alphas[k]),
+                           total)
         v_quats, v_scales, v_covars = _shape_gradients(total, *ctx.shape)
         v_frames = torch.from_numpy(total.frames) if len(ctx.scene.frames) else None
         return (None, torch.from_numpy(total.means), torch.from_numpy(total.opacities),
@@ -178,10 +193,10 @@ class _RasterizeCPU(torch.autograd.Function):
 
 
 def rasterize_cpu(splats: Splats, cameras: Cameras, background: Tensor | None,
-                  features: Tensor | None, config: RasterConfig) -> tuple[Tensor, Tensor]:
-    """Images [C, 4 + F, H, W] (colour, summed depth, features) and alphas [C, H, W], float32.
+                  features: Tensor | None, config: RasterConfig) -> tuple[Tensor, ...]:
+    """Colour [C, 3, H, W], summed depth [C, H, W], features [C, F, H, W] and alpha [C, H, W].
 
-    Arguments are those of ``rasterize``; every tensor is on the CPU.
+    Arguments are those of ``rasterize``; every tensor is on the CPU. Results are float32.
     """
     cams = [camera_vector(cameras, k, config) for k in range(len(cameras))]
     behind = np.zeros((len(cams), 3), np.float32)

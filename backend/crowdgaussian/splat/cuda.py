@@ -23,18 +23,19 @@ def _channels(splats: Splats, cameras: Cameras, features: Tensor | None) -> Tens
     return torch.cat([colors, features.expand(len(cameras), -1, -1)], -1)
 
 
-def _nothing(cameras: Cameras, background: Tensor | None, channels: int,
-             device: torch.device) -> tuple[Tensor, Tensor]:
+def _nothing(cameras: Cameras, background: Tensor | None, features: int,
+             device: torch.device) -> tuple[Tensor, ...]:
     """What cameras see where there are no Gaussians at all."""
-    images = torch.zeros(len(cameras), channels, cameras.height, cameras.width, device=device)
+    alpha = torch.zeros(len(cameras), cameras.height, cameras.width, device=device)
+    color = alpha[:, None].repeat(1, 3, 1, 1)
     if background is not None:
-        images[:, :3] += background.to(device).expand(len(cameras), 3)[:, :, None, None]
-    return images, torch.zeros_like(images[:, 0])
+        color += background.to(device).expand(len(cameras), 3)[:, :, None, None]
+    return color, alpha.clone(), alpha[:, None].repeat(1, features, 1, 1), alpha
 
 
 def rasterize_cuda(splats: Splats, cameras: Cameras, background: Tensor | None,
-                   features: Tensor | None, config: RasterConfig) -> tuple[Tensor, Tensor]:
-    """Images [C, 4 + F, H, W] (colour, summed depth, features) and alphas [C, H, W], float32.
+                   features: Tensor | None, config: RasterConfig) -> tuple[Tensor, ...]:
+    """Colour [C, 3, H, W], summed depth [C, H, W], features [C, F, H, W] and alpha [C, H, W].
 
     Raises:
         CrowdGaussianError: gsplat is not installed.
@@ -47,8 +48,7 @@ def rasterize_cuda(splats: Splats, cameras: Cameras, background: Tensor | None,
     device = splats.means.device
     cameras = cameras.to(device)
     if not len(splats):
-        return _nothing(cameras, background, 4 + (0 if features is None else features.shape[1]),
-                        device)
+        return _nothing(cameras, background, 0 if features is None else features.shape[1], device)
     native = splats.sh_frames is None and features is None
     colors = splats.sh if native else _channels(splats, cameras, features)
     behind = None
@@ -61,4 +61,4 @@ def rasterize_cuda(splats: Splats, cameras: Cameras, background: Tensor | None,
         eps2d=config.eps2d, sh_degree=splats.sh_degree if native else None, packed=False,
         backgrounds=behind, render_mode="RGB+D", covars=splats.covars)  # [C, H, W, 3 + F + 1]
     planes = torch.movedim(out, -1, 1)
-    return torch.cat([planes[:, :3], planes[:, -1:], planes[:, 3:-1]], 1), alpha[..., 0]
+    return planes[:, :3], planes[:, -1], planes[:, 3:-1], alpha[..., 0]

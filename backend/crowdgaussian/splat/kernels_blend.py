@@ -180,8 +180,8 @@ def _sigma_gradients(first, last, trans, weights, rest, dots):
 
 
 @njit(**OPTIONS)
-def _shape_gradients(rows, m, place, centres, dots, out):
-    """Sum d loss / d sigma over the pixels into the mean, conic and opacity: out [6]."""
+def _shape_gradients(rows, m, place, centres, dots, out, slot):
+    """Sum d loss / d sigma over the pixels into the mean, conic and opacity."""
     mx, my, first, last = place
     xs, ys = centres
     s, sx, sy, sxx, sxy, syy = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
@@ -194,14 +194,14 @@ def _shape_gradients(rows, m, place, centres, dots, out):
         sxx += gx * dx
         sxy += gx * dy
         syy += gy * dy
-    out[0] = -(rows[m, 2] * sx + rows[m, 3] * sy)
-    out[1] = -(rows[m, 3] * sx + rows[m, 4] * sy)
-    out[2], out[3], out[4] = HALF * sxx, sxy, HALF * syy
-    out[5] = -s / rows[m, 5]
+    out[slot, 0] = -(rows[m, 2] * sx + rows[m, 3] * sy)
+    out[slot, 1] = -(rows[m, 3] * sx + rows[m, 4] * sy)
+    out[slot, 2], out[slot, 3], out[slot, 4] = HALF * sxx, sxy, HALF * syy
+    out[slot, 5] = -s / rows[m, 5]
 
 
 @njit(**OPTIONS)
-def _channel_gradients(first, last, weights, planes, out):
+def _channel_gradients(first, last, weights, planes, out, slot):
     s0, s1, s2, s3 = ZERO, ZERO, ZERO, ZERO
     for i in range(first, last):
         weight = weights[i]
@@ -209,23 +209,12 @@ def _channel_gradients(first, last, weights, planes, out):
         s1 += weight * planes[1, i]
         s2 += weight * planes[2, i]
         s3 += weight * planes[3, i]
-    out[6], out[7], out[8], out[9] = s0, s1, s2, s3
+    out[slot, 6], out[slot, 7], out[slot, 8], out[slot, 9] = s0, s1, s2, s3
     for c in range(4, planes.shape[0]):
         total = ZERO
         for i in range(first, last):
             total += weights[i] * planes[c, i]
-        out[6 + c] = total
-
-
-@njit(**OPTIONS)
-def _one_backward(rows, m, place, centres, state, out):
-    trans, weights, rest, dots, planes = state
-    first, last = place[2], place[3]
-    _weights(rows, m, place, centres, trans, weights)
-    _dot_channels(rows, m, first, last, planes, dots)
-    _sigma_gradients(first, last, trans, weights, rest, dots)
-    _shape_gradients(rows, m, place, centres, dots, out)
-    _channel_gradients(first, last, weights, planes, out)
+        out[slot, 6 + c] = total
 
 
 @njit(**OPTIONS)
@@ -240,13 +229,17 @@ def blend_backward(start, stop, rows, tiles, across, forward, v_outputs, grads):
     trans, weights = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     rest, dots = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
     planes = np.empty((rows.shape[1] - HEADER, LANES), np.float32)
-    state = (trans, weights, rest, dots, planes)
     for tile in range(start, stop):
         _load(tile, across, forward[0], v_outputs[0], (rest, forward[1], v_outputs[1]), planes)
         trans[:] = ONE
         for j in range(offsets[tile], offsets[tile + 1]):
             if (j - offsets[tile]) % CHECK_EVERY == CHECK_EVERY - 1 and _finished(trans):
                 break
-            m = entries[j, 0]
+            m, slot = entries[j, 0], entries[j, 1]
             place = _place(rows, m, tile, across)
-            _one_backward(rows, m, place, centres, state, grads[entries[j, 1]])
+            first, last = place[2], place[3]
+            _weights(rows, m, place, centres, trans, weights)
+            _dot_channels(rows, m, first, last, planes, dots)
+            _sigma_gradients(first, last, trans, weights, rest, dots)
+            _shape_gradients(rows, m, place, centres, dots, grads, slot)
+            _channel_gradients(first, last, weights, planes, grads, slot)

@@ -43,9 +43,9 @@ def rasterize(splats: Splats, cameras: Cameras, background: Tensor | None = None
     if splats.means.is_cuda:
         from .cuda import rasterize_cuda  # gsplat, which only CUDA machines need
 
-        images, alpha = rasterize_cuda(splats, cameras, background, features, config)
+        parts = rasterize_cuda(splats, cameras, background, features, config)
     else:
-        images, alpha = rasterize_cpu(splats, cameras, background, features, config)
-    depth = images[:, 3] / alpha.clamp(min=1e-10)
-    blended = None if features is None else torch.movedim(images[:, 4:], 1, -1)
-    return Render(torch.movedim(images[:, :3], 1, -1), alpha, depth, blended)
+        parts = rasterize_cpu(splats, cameras, background, features, config)
+    color, depth, blended, alpha = parts
+    return Render(torch.movedim(color, 1, -1), alpha, depth / alpha.clamp(min=1e-10),
+                  None if features is None else torch.movedim(blended, 1, -1))
