@@ -22,6 +22,7 @@ BLENDER_VARIABLE = "CROWDGAUSSIAN_BLENDER"
 ENTRY = "crowdgaussian_addon.blend"
 ENVIRONMENTS = ("blender-4.5", "blender-5.2")  # under .venv, the first one there is used
 MODULE_NAMES = ("python", "python3")  # a Blender that is a Python with bpy
+OWN_SENTENCE = 2  # exit code of the add-on when its last line is meant for the user
 KEPT_LINES = 20  # of Blender's own output, to explain a failure
 
 
@@ -52,7 +53,7 @@ def blend_scene(job: BlendJob, report: Report) -> list[Path]:
     with tempfile.TemporaryDirectory() as resources:
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(str(path) for path in _import_paths()),
+            "PYTHONPATH": os.pathsep.join((str(_shared()), str(_addon()))),
             "BLENDER_USER_RESOURCES": resources,
         }
         _run(_command(find_blender(job.blender), job), environment, report)
@@ -94,13 +95,17 @@ def _root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def _import_paths() -> list[Path]:
+def _addon() -> Path:
     addon = _root() / "addon"
     if not (addon / "crowdgaussian_addon").is_dir():
         raise CrowdGaussianError(
             f"The add-on is not at {addon}; run from a clone of the repository."
         )
-    return [Path(crowdgaussian_shared.__file__).resolve().parents[1], addon]
+    return addon
+
+
+def _shared() -> Path:
+    return Path(crowdgaussian_shared.__file__).resolve().parents[1]
 
 
 def _command(blender: Path, job: BlendJob) -> list[str]:
@@ -109,13 +114,9 @@ def _command(blender: Path, job: BlendJob) -> list[str]:
         arguments.append("--previews")
     if blender.name.startswith(MODULE_NAMES):
         return [str(blender), "-m", ENTRY, *arguments]
-    paths = [str(path) for path in _import_paths()]
-    start = (
-        f"import sys, runpy; sys.path[:0] = {paths!r}; sys.argv = {[ENTRY, *arguments]!r}; "
-        f"runpy.run_module({ENTRY!r}, run_name='__main__')"
-    )
+    script = _addon() / "crowdgaussian_addon" / "blend.py"
     return [str(blender), "--background", "--factory-startup", "--python-exit-code", "1",
-            "--python-expr", start]
+            "--python", str(script), "--", *arguments]
 
 
 def _run(command: list[str], environment: dict[str, str], report: Report) -> None:
@@ -156,4 +157,6 @@ def _progress_of(line: str) -> Progress | None:
 def _sentence(said: list[str], code: int) -> str:
     """The add-on's own sentence where it gave one, else the last thing Blender said."""
     last = said[-1] if said else "it said nothing"
+    if code == OWN_SENTENCE:
+        return last
     return f"Blender failed with code {code}: {last.rstrip('.')}."

@@ -70,8 +70,8 @@ def _check_writable(out: Path) -> None:
 
 def clear(out: Path) -> None:
     """Removes an older scene's files and nothing else; scene.json goes first."""
-    names = ("scene.json", "timings.json", "photo.jpg", "people/*/*.npz", "people/*/*.ply", "people/*/*.png",
-             "previews/*.png")
+    names = ("scene.json", "timings.json", "photo.jpg", "people/*/*.npz", "people/*/*.ply",
+             "people/*/*.png", "previews/*.png")
     for name in names:
         for path in out.glob(name):
             path.unlink()
