@@ -12,6 +12,7 @@ from .pose_prior import limit_energy, pose_energy
 from .targets import LANDMARK_WEIGHT, SEGMENT_WEIGHT, SEGMENTS, Targets
 
 ADULT = (1.70, 0.09)  # metres, mean and spread of standing adults' stature
+SILHOUETTE = 10.0  # weight of masks once bodies are roughly in place
 _FACE_IDS = (0, 7, 8)
 
 
@@ -24,7 +25,7 @@ class Weights:
     face: float = 0.4
     pose: float = 0.006
     limits: float = 8.0
-    shape: float = 0.006
+    shape: float = 0.003
     stature: float = 0.02
     silhouette: float = 0.0
 
@@ -58,6 +59,12 @@ def face_error(landmarks: Tensor, targets: Targets) -> Tensor:
     return sure * (1 - (direction * targets.face).sum(dim=-1))
 
 
+def extreme_shape(betas: Tensor) -> Tensor:
+    """Unusual bodies cost, extreme ones more: beyond three sigma skin folds.  # [P]"""
+    squared = betas.square()
+    return (0.5 * squared + 0.02 * squared.square()).sum(dim=1)
+
+
 def stature_error(stature: Tensor) -> Tensor:
     """Against adults; levels off, since children and the very tall exist.  # [P]"""
     return geman_mcclure(((stature - ADULT[0]) / ADULT[1]).square(), 3.0) * 9.0
@@ -83,7 +90,7 @@ def body_energy(posed: PosedPoints, parts: dict, targets: Targets, camera: tuple
 
     Args:
         posed: the points of P bodies.
-        parts: "body_pose" [P, 21, 3], "shape" prior [P], "stature" [P] metres.
+        parts: "body_pose" [P, 21, 3], "betas" [P, B], "stature" [P] metres.
         targets: what the photo says.
         camera: K [3, 3] and viewmat [4, 4] of the frame the bodies are posed in.
         weights: of the terms.
@@ -96,9 +103,9 @@ def body_energy(posed: PosedPoints, parts: dict, targets: Targets, camera: tuple
     energy = energy + weights.face * face_error(posed.landmarks, targets)
     energy = energy + weights.pose * pose_energy(parts["body_pose"]) / 21
     energy = energy + weights.limits * limit_energy(parts["body_pose"]) / 21
-    energy = energy + weights.shape * parts["shape"]
+    energy = energy + weights.shape * extreme_shape(parts["betas"])
     energy = energy + weights.stature * stature_error(parts["stature"])
     if weights.silhouette:
         seen = project(posed.surface, *camera)
-        energy = energy + weights.silhouette * silhouette_error(seen, targets)
+        energy = energy + weights.silhouette * targets.mask_trust * silhouette_error(seen, targets)
     return energy

@@ -76,7 +76,7 @@ class Fitter:
 
     def _energy(self, bodies: Bodies, posed: PosedPoints, targets: Targets,
                 weights: Weights) -> Tensor:
-        parts = {"body_pose": bodies.body_pose, "shape": self.body.shape_prior(bodies.betas),
+        parts = {"body_pose": bodies.body_pose, "betas": bodies.betas,
                  "stature": self.body.stature(bodies.betas, bodies.scale)}
         return body_energy(posed, parts, targets, self.camera, weights)
 

@@ -15,7 +15,7 @@ from scipy.optimize import OptimizeResult, least_squares
 
 from .energy import ADULT
 
-_PITCH = (np.radians(8.0), np.radians(12.0))  # prior: photographers look down a little
+_PITCH = (np.radians(6.0), np.radians(9.0))  # prior: photographers look down a little
 _ROLL = (0.0, np.radians(2.0))
 _LOG_HEIGHT = (np.log(1.7), 0.5)
 _LEAN = np.radians(14.0)  # spread of the common tilt of body axes; the network leans bodies
@@ -31,6 +31,7 @@ class Standing:
     stature: np.ndarray  # [P] metres, at the present size
     feet_seen: np.ndarray  # [P] bool
     supported: np.ndarray  # [P] bool, False for those who sit or lie and must not count
+    dangling: np.ndarray  # [P] bool, toes hang down as in a jump
     axis: np.ndarray  # [P, 3] unit, from the feet to the head; zeros when bent
 
 
@@ -57,15 +58,17 @@ class Ground:
 
 def solve_ground(people: Standing) -> Ground:
     """Finds the floor by robust least squares from several starts, once more without outliers."""
-    counts = people.supported.astype(float)
+    stable = people.supported & ~people.dangling
+    stable = stable if stable.any() else people.supported
+    counts = stable.astype(float)
     for _ in range(2):
         best = min((_solve(people, counts, start) for start in np.radians([0.0, 8.0, 18.0])),
                    key=lambda found: found.cost)
         statures = _slides(best.x, people) * people.stature
         off = np.abs(statures - ADULT[0]) > _OUTLIER * ADULT[1]
-        if not (people.supported & ~off).any():
+        if not (stable & ~off).any():
             break
-        counts = (people.supported & ~off).astype(float)
+        counts = (stable & ~off).astype(float)
     pitch, roll, log_height = best.x
     slide = _slides(best.x, people)
     return Ground(float(np.exp(log_height)), float(pitch), float(roll), slide,

@@ -11,11 +11,11 @@ from torch import Tensor
 from .config import PeopleConfig
 from .contact import Contact, push_apart, sphere_radii
 from .detect import Detection
-from .energy import Weights
+from .energy import SILHOUETTE, Weights
 from .fit import Bodies, Fitter, Schedule
 from .ground import Ground, solve_ground
 from .standing import footing, standing
-from .targets import Targets
+from .targets import Targets, turned
 
 _RATES = {"orientation": 0.01, "pelvis": 0.004, "body_pose": 0.015, "betas": 0.04, "scale": 0.01}
 
@@ -48,18 +48,24 @@ def put_on_ground(alone: Fitter, bodies: Bodies, people: list[Detection], target
     decided = footing(ground, evidence)
     fitter = Fitter(alone.body, alone.points, alone.camera[0].numpy(), ground.viewmat)
     placed = to_scene(bodies, ground, decided.slide)
-    radii = sphere_radii(fitter.body, placed.betas, placed.scale)
-    contact = Contact(decided.on_ground, radii)
-    weights = Weights(silhouette=3.0 if config.use_silhouette else 0.0, segments=0.5)
-    seen = turned(targets, ground.turn)
-    placed = fitter.run(placed, seen, Schedule(config.ground_steps, weights, _RATES), contact)
-    joints = fitter.pose(placed).joints.numpy()
-    radii = sphere_radii(fitter.body, placed.betas, placed.scale)
-    camera = np.array([0.0, ground.height, 0.0])
-    moves = push_apart(joints, radii.numpy(), camera)
-    placed = replace(placed, pelvis=placed.pelvis + _float(moves))
-    placed = touch_down(fitter, placed, decided.on_ground, ground.height)
+    placed = settle_on_ground(fitter, placed, turned(targets, ground.turn), decided.on_ground,
+                              config)
     return Placed(placed, ground.viewmat, decided.on_ground, decided.flags)
+
+
+def settle_on_ground(fitter: Fitter, bodies: Bodies, targets: Targets, on_ground: np.ndarray,
+                     config: PeopleConfig) -> Bodies:
+    """Refines everybody together in the scene frame, parts them and lets them touch down."""
+    radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
+    weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=0.5)
+    bodies = fitter.run(bodies, targets, Schedule(config.ground_steps, weights, _RATES),
+                        Contact(on_ground, radii))
+    radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
+    viewmat = fitter.camera[1].numpy()
+    camera = -viewmat[:3, :3].T @ viewmat[:3, 3]
+    moves = push_apart(fitter.pose(bodies).joints.numpy(), radii.numpy(), camera)
+    bodies = replace(bodies, pelvis=bodies.pelvis + _float(moves))
+    return touch_down(fitter, bodies, on_ground, float(camera[1]))
 
 
 def to_scene(bodies: Bodies, ground: Ground, slide: np.ndarray) -> Bodies:
@@ -69,13 +75,6 @@ def to_scene(bodies: Bodies, ground: Ground, slide: np.ndarray) -> Bodies:
     return replace(bodies, orientation=turn @ bodies.orientation,
                    pelvis=(bodies.pelvis * factor[:, None]) @ turn.T + camera,
                    scale=bodies.scale * factor)
-
-
-def turned(targets: Targets, turn: np.ndarray) -> Targets:
-    """Targets whose directions are told in turned axes."""
-    rotation = _float(turn)
-    return replace(targets, segments=targets.segments @ rotation.T,
-                   face=targets.face @ rotation.T)
 
 
 def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: float) -> Bodies:

@@ -8,14 +8,14 @@ import torch
 
 from .config import PeopleConfig
 from .detect import Detection
-from .energy import Weights
+from .energy import SILHOUETTE, Weights
 from .fit import Bodies, Fitter, Schedule
 from .initialise import Guess, guess
 from .targets import Targets
 
 _PLACE_RATES = {"orientation": 0.03, "pelvis": 0.02}
 _POSE_RATES = {"orientation": 0.02, "pelvis": 0.01, "body_pose": 0.03, "betas": 0.03}
-_FINE_RATES = {"orientation": 0.015, "pelvis": 0.006, "body_pose": 0.02, "betas": 0.12}
+_FINE_RATES = {"orientation": 0.015, "pelvis": 0.006, "body_pose": 0.02, "betas": 0.2}
 # A body read the other way round in depth must explain the picture this much better.
 _MIRROR_BONUS = 0.75
 
@@ -38,7 +38,7 @@ def fit_in_camera(fitter: Fitter, people: list[Detection], targets: Targets, K: 
     bodies = fitter.run(bodies, both, Schedule(30, coarse, _PLACE_RATES))
     bodies = fitter.run(bodies, both, Schedule(config.pose_steps // 3, coarse, _POSE_RATES))
     bodies = bodies.select(_better_reading(fitter, bodies, both))
-    fine = Weights(silhouette=3.0 if config.use_silhouette else 0.0)
+    fine = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0)
     return fitter.run(bodies, targets, Schedule(config.pose_steps, fine, _FINE_RATES))
 
 

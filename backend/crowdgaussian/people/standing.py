@@ -11,9 +11,11 @@ from .detect import Detection
 from .ground import Ground, Standing
 
 _HIPS, _KNEES, _ANKLES, _HEAD, _PELVIS, _NECK = (1, 2), (4, 5), (7, 8), 15, 0, 12
-_ADULT_RANGE = (1.42, 2.08)  # metres: an adult's stature on the floor
-_CHILD_RANGE = (0.75, 1.42)
+_ADULT_RANGE = (1.36, 2.06)  # metres: an adult's stature on the floor
+_CHILD_RANGE = (0.75, 1.36)
 _HIDDEN_RANGE = (1.45, 1.98)  # stricter when the feet themselves are not seen
+_DANGLING_RANGE = (1.5, 1.78)  # and when toes hang down as in a jump
+_DANGLING = 0.5  # sine of the angle below the horizon from which on a foot hangs
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def standing(posed: PosedPoints, stature: torch.Tensor, people: list[Detection],
         soles=posed.soles.numpy().astype(np.float64), stature=stature.numpy().astype(np.float64),
         feet_seen=np.array([feet_seen(person, shape) for person in people]),
         supported=~np.array([is_seated(body) for body in joints]),
+        dangling=np.array([is_dangling(body) for body in posed.landmarks.numpy()]),
         axis=np.array([body_axis(body) for body in joints]))
 
 
@@ -62,6 +65,12 @@ def is_seated(joints: np.ndarray) -> bool:
     return all(bent)
 
 
+def is_dangling(landmarks: np.ndarray) -> bool:
+    """Whether the toes of both feet hang down, as in a jump.  # [33, 3], y roughly up"""
+    return all(_unit(landmarks[toe] - landmarks[heel])[1] < -_DANGLING
+               for heel, toe in ((29, 31), (30, 32)))
+
+
 def body_axis(joints: np.ndarray) -> np.ndarray:
     """From the ankles to the head of somebody upright; zeros for somebody bent.  # [3]"""
     feet = joints[list(_ANKLES)].mean(axis=0)
@@ -72,16 +81,18 @@ def body_axis(joints: np.ndarray) -> np.ndarray:
 def footing(ground: Ground, people: Standing) -> Footing:
     """Decides about everybody; those off the floor keep their depth, but not below the floor."""
     on_ground, slides, flags = [], [], []
-    for slide, stature, seen, supported in zip(
-            ground.slide, people.stature, people.feet_seen, people.supported):
-        height = slide * stature
+    for index, slide in enumerate(ground.slide):
+        height = slide * people.stature[index]
+        seen, supported = people.feet_seen[index], people.supported[index]
         low, high = _ADULT_RANGE if seen else _HIDDEN_RANGE
+        if people.dangling[index]:
+            low, high = _DANGLING_RANGE
         stands = bool(supported and low <= height <= high)
         child = bool(supported and seen and _CHILD_RANGE[0] <= height < _CHILD_RANGE[1])
         on_ground.append(stands or child)
         slides.append(slide if stands or child else min(slide, 1.0))
         flags.append(tuple(name for name, holds in (
-            ("airborne", supported and seen and height > high),
+            ("airborne", supported and (seen or people.dangling[index]) and height > high),
             ("seated", not supported), ("child", child)) if holds))
     return Footing(np.array(on_ground), np.array(slides), tuple(flags))
 

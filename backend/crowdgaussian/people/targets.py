@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the photo says about each body, as tensors a fit can be compared with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -37,6 +37,7 @@ class Targets:
     face: Tensor  # [P, 3] unit direction in which the face looks
     contour: Tensor  # [P, CONTOUR, 2]
     contour_weight: Tensor  # [P, CONTOUR] 0 where another body or the border makes the edge
+    mask_trust: Tensor  # [P] 0..1, how much the mask counts
     outside: Tensor  # [P, 1, F, F] distance to the mask in body sizes; 0 inside and where hidden
     field_center: Tensor  # [P, 2]
     field_half: Tensor  # [P] half side of the field, pixels
@@ -52,6 +53,13 @@ def make_targets(people: list[Detection], K: np.ndarray) -> Targets:
     rows = [_one_person(person, index, masks, K) for index, person in enumerate(people)]
     return Targets(**{name: torch.as_tensor(np.stack([row[name] for row in rows]),
                                             dtype=torch.float32) for name in rows[0]})
+
+
+def turned(targets: Targets, turn: np.ndarray) -> Targets:
+    """Targets whose directions are told in turned axes."""
+    rotation = torch.as_tensor(turn, dtype=torch.float32)
+    return replace(targets, segments=targets.segments @ rotation.T,
+                   face=targets.face @ rotation.T)
 
 
 def scene_world(person: Detection, K: np.ndarray) -> np.ndarray:
@@ -76,14 +84,24 @@ def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.nd
         "size": person.size, "segments": directions / np.maximum(lengths, 1e-6),
         "segment_weight": (0.15 + 0.85 * sure) * SEGMENT_WEIGHT.numpy(),
         "face": face / max(np.linalg.norm(face), 1e-6),
-        **_outline(masks[index], others, person.size),
+        "mask_trust": np.clip((person.score - 0.15) / 0.4, 0.25, 1.0),
+        **_outline(masks[index], others, person.size, _hair(keypoints.xy, person.size)),
     }
 
 
-def _outline(mask: np.ndarray, others: np.ndarray, size: float) -> dict:
+def _hair(xy: np.ndarray, size: float) -> tuple[np.ndarray, float]:
+    """A circle around the head in which hair and hats, not the body, make the edge."""
+    middle = (xy[7] + xy[8] + xy[0]) / 3
+    neck = float(np.linalg.norm(middle - (xy[11] + xy[12]) / 2))
+    return middle, max(0.9 * neck, 0.16 * size)
+
+
+def _outline(mask: np.ndarray, others: np.ndarray, size: float,
+             hair: tuple[np.ndarray, float]) -> dict:
     """Contour and distance field of a mask, blind where others may hide the person."""
     height, width = mask.shape
     contour, weight = _contour(mask, others, size)
+    weight = weight * np.where(np.linalg.norm(contour - hair[0], axis=1) < hair[1], 0.1, 1.0)
     rows, columns = np.nonzero(mask)
     if len(rows):
         low, high = (np.array([f(columns), f(rows)], dtype=float) for f in (np.min, np.max))
