@@ -6,11 +6,15 @@ Backend and Blender never share a process: their numpy pins differ.
 
 import json
 import os
+import queue
 import shutil
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import crowdgaussian_shared
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -23,6 +27,7 @@ ENTRY = "crowdgaussian_addon.blend"
 ENVIRONMENTS = ("blender-4.5", "blender-5.2")  # under .venv, the first one there is used
 MODULE_NAMES = ("python", "python3")  # a Blender that is a Python with bpy
 OWN_SENTENCE = 2  # exit code of the add-on when its last line is meant for the user
+TICK = 0.25  # seconds; how soon a stop is noticed while Blender is busy
 KEPT_LINES = 20  # of Blender's own output, to explain a failure
 
 
@@ -122,22 +127,44 @@ def _command(blender: Path, job: BlendJob) -> list[str]:
 def _run(command: list[str], environment: dict[str, str], report: Report) -> None:
     """Follows Blender's output: lines of JSON are progress, the last other lines explain."""
     said: list[str] = []
+    step = Progress("blend", 0.0, message="Starting Blender")
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,  # Ctrl-C reaches us first, then we end Blender
     ) as process:
         try:
-            for line in process.stdout:
-                step = _progress_of(line)
-                if step is not None:
-                    report(step)
-                elif line.strip():
+            for line in _lines_or_ticks(process.stdout):
+                told = _progress_of(line)
+                if told is None and line.strip():
                     said = [*said, line.strip()][-KEPT_LINES:]
+                step = told or step
+                report(step)
         except BaseException:
-            process.terminate()
+            process.kill()
             raise
     if process.returncode != 0:
         raise CrowdGaussianError(_sentence(said, process.returncode))
+
+
+def _lines_or_ticks(stream: TextIO) -> Iterator[str]:
+    """The lines of a pipe as they come, and "" every TICK seconds while nothing comes."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=TICK)
+        except queue.Empty:
+            yield ""
+            continue
+        if line is None:
+            return
+        yield line
 
 
 def _progress_of(line: str) -> Progress | None:

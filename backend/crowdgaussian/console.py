@@ -4,6 +4,7 @@
 import signal
 import time
 from types import FrameType, TracebackType
+from typing import Any
 
 from crowdgaussian_shared.errors import Cancelled
 from rich.console import Console
@@ -15,13 +16,14 @@ TITLES = {
     "people": "Finding people", "masks": "Cutting masks", "avatars": "Building avatars",
     "blend": "Building the .blend file", "previews": "Rendering previews",
 }
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LINE_EVERY = 10.0  # seconds between plain lines of one stage
 
 
 class ConsoleReport:
     """A Report that draws, and that turns Ctrl-C into Cancelled at the next safe point.
 
-    The first Ctrl-C asks the work to stop; the second one interrupts it at once.
+    The first Ctrl-C (or SIGTERM) asks the work to stop; the second one interrupts it at once.
     """
 
     def __init__(self, console: Console) -> None:
@@ -30,10 +32,11 @@ class ConsoleReport:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line: dict[str, tuple[float, int | None]] = {}
-        self._before = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "ConsoleReport":
-        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._interrupt)
         if self.console.is_terminal:
             self._bars = Progress(
                 TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.fields[who]}"),
@@ -44,7 +47,8 @@ class ConsoleReport:
 
     def __exit__(self, kind: type | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        signal.signal(signal.SIGINT, self._before or signal.default_int_handler)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         if self._bars is not None:
             self._bars.stop()
 

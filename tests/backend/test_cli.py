@@ -4,8 +4,10 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,6 +239,23 @@ def test_blend_follows_progress_and_prints_the_files(scene, capsys, tmp_path):
     assert (code, err) == (0, "")
     assert "50% person 2 of 3" in out and "hello" not in out
     assert str(scene / "scene.json") in out and str(scene / "crowd.blend") in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_blend_stops_blender(scene, tmp_path, number):
+    pid_file = tmp_path / "pid"
+    body = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    python = fake_blender(tmp_path / "python3", body)
+    command = [sys.executable, "-m", "crowdgaussian", "blend", str(scene), "--blender", str(python)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (pid_file.exists() and pid_file.read_text()):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130 and stderr.count("\n") == 1, stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
 
 
 def test_blend_tells_why_blender_failed(scene, capsys, tmp_path):
