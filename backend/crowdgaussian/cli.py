@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: crowdgaussian reconstruct | inspect | blend | settings.
+"""The command line: crowdgaussian reconstruct | inspect | blend | settings | serve | keys.
 
 Exit codes: 0 done; 2 bad input or a limit of the machine, with one sentence on standard error;
 130 stopped by Ctrl-C. Heavy modules are imported by the command that needs them.
@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
+from .cli_service import add_commands as add_service_commands
 from .process import prepare_process, quiet_native_stderr
 
 USER_ERROR, STOPPED = 2, 130
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     settings = commands.add_parser("settings", help="list every setting of a preset")
     settings.add_argument("--preset", default="open")
     settings.set_defaults(run=_settings)
+    add_service_commands(commands)
     return parser
 
 

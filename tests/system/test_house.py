@@ -32,6 +32,8 @@ LAYERS = (
     {"avatar"},
     {"config", "focal", "photo", "weights", "stages", "resume"},
     {"pipeline", "inspect", "blend", "console"},
+    {"service"},
+    {"cli_service"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the control socket answers."""
+
+import logging
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.protocol import Message, ProtocolError, decode
+from crowdgaussian_shared.protocol import messages as m
+
+from .data import REVOKED, UNKNOWN_JOB
+from .jobs import Jobs
+from .keys import KeyFolder
+from .sessions import Session, Sessions
+from .sockets import Letter, request_of
+from .store import JobRow
+from .submit import RefusedError, again, new_row
+from .welcome import Greeting
+from .workers import WorkerPool
+
+log = logging.getLogger(__name__)
+SAY_HELLO = "The server does not know this connection; say HELLO first."
+
+
+class Control:
+    """Turns each message of a client into its answer."""
+
+    def __init__(self, jobs: Jobs, pool: WorkerPool, sessions: Sessions, greeting: Greeting,
+                 keys: KeyFolder | None) -> None:
+        self._jobs = jobs
+        self._pool = pool
+        self._sessions = sessions
+        self._greeting = greeting
+        self._keys = keys
+        self._handlers = {
+            m.Submit: self._submit, m.Status: self._status, m.Attach: self._attach,
+            m.Cancel: self._cancel, m.List: self._list, m.Delete: self._delete,
+        }
+
+    def handle(self, letter: Letter) -> None:
+        """Answers one message."""
+        try:
+            message, _ = decode(letter.frames)
+        except ProtocolError as error:
+            answer = m.Error(request_of(letter.frames), error.code, str(error)[:500])
+            self._sessions.answer(letter.sender, answer)
+            return
+        try:
+            answer = self._answer(letter, message)
+        except RefusedError as error:
+            answer = m.Error(message.request, error.code, str(error)[:500])
+        except (CrowdGaussianError, OSError) as error:
+            log.error("%s failed: %s", type(message).__name__, type(error).__name__)
+            answer = m.Error(message.request, "internal", "The server could not do this; its log "
+                             "says more, try again later.")
+        self._sessions.answer(letter.sender, answer)
+        if isinstance(message, m.Attach) and isinstance(answer, m.JobInfo):
+            session = self._sessions.find(letter.sender)
+            self._sessions.follow(session, message.job, message.last_seq)
+
+    def _answer(self, letter: Letter, message: Message) -> Message:
+        name = None
+        if self._keys is not None:
+            name = self._keys.name_of(letter.key)
+            if name is None:
+                self._sessions.forget(letter.sender)
+                raise RefusedError("denied", REVOKED)
+        if isinstance(message, m.Hello):
+            owner = f"local:{message.client_id}" if name is None else f"key:{name}"
+            self._sessions.welcome(letter.sender, owner, message.client)
+            log.info("hello from %s", owner)
+            return self._greeting.welcome(message.request, self._pool.device)
+        session = self._sessions.find(letter.sender)
+        if session is None:
+            raise RefusedError("hello", SAY_HELLO)
+        if isinstance(message, m.Ping):
+            return m.Pong(message.request)
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            where = "over the data socket" if isinstance(message, m.Upload | m.Fetch) else "here"
+            raise RefusedError("message", f"This does not go {where}."
+                               if where == "here" else f"This goes {where}.")
+        return handler(session, message)
+
+    def _submit(self, session: Session, message: m.Submit) -> Message:
+        jobs = self._jobs
+        row = new_row(message, session.owner, jobs.settings)
+        old = jobs.store.get(message.job)
+        if old is not None:
+            row = again(self._own(session, message.job), row)
+            if row.state not in ("failed", "cancelled"):
+                return m.JobInfo(message.request, jobs.describe(row))
+        reason = "" if jobs.cached(row.key) else jobs.busy(session.owner)
+        if reason:
+            return m.Busy(message.request, f"{reason} Try again later.", jobs.retry_after())
+        row = jobs.accept(row)
+        log.info("job %s: submitted by %s, %d bytes", row.job, row.owner, row.photo_bytes)
+        return m.JobInfo(message.request, jobs.describe(row))
+
+    def _status(self, session: Session, message: m.Status) -> Message:
+        row = self._own(session, message.job)
+        return m.JobInfo(message.request, self._jobs.describe(row))
+
+    def _attach(self, session: Session, message: m.Attach) -> Message:
+        row = self._own(session, message.job)
+        if message.last_seq > row.last_seq:
+            raise RefusedError("state", f"The job has had {row.last_seq} events only; attach with "
+                               "last_seq 0.")
+        return m.JobInfo(message.request, self._jobs.describe(row))
+
+    def _cancel(self, session: Session, message: m.Cancel) -> Message:
+        row = self._own(session, message.job)
+        if row.state == "running":
+            self._pool.cancel(row.job)
+        elif not row.ended:
+            self._jobs.end(row, "cancelled", "")
+        return m.JobInfo(message.request, self._jobs.describe(self._own(session, message.job)))
+
+    def _list(self, session: Session, message: m.List) -> Message:
+        rows = self._jobs.store.of_owner(session.owner)
+        return m.Jobs(message.request, tuple(self._jobs.describe(row) for row in rows))
+
+    def _delete(self, session: Session, message: m.Delete) -> Message:
+        row = self._own(session, message.job)
+        if not row.ended:
+            raise RefusedError("state", f"The job is {row.state}; cancel it first.")
+        self._jobs.delete(row)
+        return m.Done(message.request)
+
+    def _own(self, session: Session, job: str) -> JobRow:
+        """A job that this connection may touch.
+
+        Without keys everybody is on this computer and whoever knows a job's id may.
+        """
+        row = self._jobs.store.get(job)
+        if row is None or (self._keys is not None and row.owner != session.owner):
+            raise RefusedError("unknown-job", UNKNOWN_JOB)
+        return row

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data socket in a thread of its own: photos in, artefacts out, one answer per request.
+
+Nothing is queued for a client but what libzmq holds (SEND_LIMIT chunks) and at most CREDIT
+requests; their chunks are read from disk only when there is room to send them.
+"""
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+
+import zmq
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.protocol import ProtocolError, decode, encode
+from crowdgaussian_shared.protocol import messages as m
+
+from .folders import Folders
+from .keys import KeyFolder
+from .settings import ServiceSettings
+from .sockets import Letter, receive, request_of
+from .store import JobRow, Store
+from .uploads import PhotoRefusedError, Uploads
+
+log = logging.getLogger(__name__)
+NEWS = "inproc://photos"  # to the broker: what has arrived
+STOP = "inproc://data-stop"
+SEND_LIMIT = 4  # chunks of 1 MiB that libzmq holds for a slow reader
+LONGEST_WAIT = 0.05  # seconds between two tries to reach a slow reader
+BURST = 32  # requests read before slow readers are tried again
+
+
+class DataServer(threading.Thread):
+    """Serves UPLOAD and FETCH."""
+
+    def __init__(self, context: zmq.Context, socket: zmq.Socket, settings: ServiceSettings,
+                 keys: KeyFolder | None) -> None:
+        super().__init__(daemon=True)
+        self._socket = socket
+        self._settings = settings
+        self._keys = keys
+        self._folders = Folders(settings.data)
+        self._uploads = Uploads(self._folders, settings.limits)
+        self._waiting: dict[bytes, deque[m.Message]] = {}  # by connection
+        self._news = context.socket(zmq.PUSH)
+        self._news.setsockopt(zmq.LINGER, 0)
+        self._news.connect(NEWS)
+        self._stop = context.socket(zmq.PULL)
+        self._stop.bind(STOP)
+
+    def run(self) -> None:
+        self._store = Store(self._folders.database)
+        self._check_old_photos()
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._stop, zmq.POLLIN)
+        pause = LONGEST_WAIT
+        while self._stop not in dict(poller.poll(pause * 1000 if self._waiting else None)):
+            self._read()
+            pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
+        for socket in (self._socket, self._news, self._stop):
+            socket.close()
+        self._store.close()
+
+    def _check_old_photos(self) -> None:
+        """Photos that became whole just before the last stop."""
+        for row in self._store.in_state("uploading"):
+            try:
+                self._check_photo(row, self._folders.received(row.job))
+            except CrowdGaussianError as error:
+                log.warning("job %s: %s", row.job, error)
+
+    def _read(self) -> None:
+        for _ in range(BURST):
+            letter = receive(self._socket, self._keys is not None)
+            if letter is None:
+                return
+            answer = self._answer(letter)
+            queue = self._waiting.setdefault(letter.sender, deque())
+            if len(queue) < 2 * m.CREDIT:  # who asks on without reading gets no more answers
+                queue.append(answer)
+            self._serve(letter.sender, queue)
+
+    def _try_waiting(self) -> bool:
+        """Sends what slow readers have room for -> whether anything went out."""
+        return sum(self._serve(sender, queue) for sender, queue in list(self._waiting.items())) > 0
+
+    def _serve(self, sender: bytes, queue: deque[m.Message]) -> bool:
+        sent = False
+        while queue:
+            try:
+                self._socket.send(sender, zmq.SNDMORE | zmq.NOBLOCK)
+            except zmq.Again:
+                return sent
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                break
+            frames = self._frames(queue.popleft())
+            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+            sent = True
+        del self._waiting[sender]
+        return sent
+
+    def _frames(self, answer: m.Message) -> list[bytes]:
+        """The answer itself, or the chunk that a waiting FETCH asks for."""
+        if not isinstance(answer, m.Fetch):
+            return encode(answer)
+        try:
+            return self._chunk(answer)
+        except (CrowdGaussianError, OSError, sqlite3.Error):
+            return encode(m.Error(answer.request, "unknown-artifact", _NO_ARTIFACT))
+
+    def _chunk(self, fetch: m.Fetch) -> list[bytes]:
+        row = self._store.get(fetch.job)
+        artifact = row and self._store.artifact(fetch.job, fetch.artifact, fetch.blake2b)
+        if artifact is None or fetch.offset > artifact.size:
+            raise CrowdGaussianError(_NO_ARTIFACT)
+        with self._folders.results.path(row.key, artifact).open("rb", buffering=0) as stream:
+            stream.seek(fetch.offset)
+            data = stream.read(self._settings.limits.chunk_bytes)
+        chunk = m.Chunk(fetch.request, fetch.job, fetch.artifact, fetch.offset, artifact.size)
+        return encode(chunk, (data,))
+
+    def _answer(self, letter: Letter) -> m.Message:
+        """What to send back; a FETCH stands for the chunk it asks for."""
+        try:
+            message, payloads = decode(letter.frames)
+        except ProtocolError as error:
+            return m.Error(request_of(letter.frames), error.code, str(error)[:500])
+        if isinstance(message, m.Ping):
+            return m.Pong(message.request)
+        if not isinstance(message, m.Upload | m.Fetch):
+            return m.Error(message.request, "message", "This goes over the control socket.")
+        owner = None
+        if self._keys is not None:
+            name = self._keys.name_of(letter.key)
+            if name is None:
+                return m.Error(message.request, "denied", REVOKED)
+            owner = f"key:{name}"
+        row = self._store.get(message.job)
+        if row is None or owner not in (None, row.owner):
+            return m.Error(message.request, "unknown-job", UNKNOWN_JOB)
+        return message if isinstance(message, m.Fetch) else self._upload(row, message, *payloads)
+
+    def _upload(self, row: JobRow, piece: m.Upload, data: bytes) -> m.Message:
+        if row.state != "uploading":
+            if row.ended and row.state != "done":
+                return m.Error(piece.request, "state", f"The job is {row.state}; submit it again.")
+            return m.Uploaded(piece.request, row.job, row.photo_bytes)
+        try:
+            before = self._folders.received(row.job)
+            received = self._uploads.add(row, piece, data)
+            if before != received:
+                self._check_photo(row, received)
+            return m.Uploaded(piece.request, row.job, received)
+        except CrowdGaussianError as error:
+            return m.Error(piece.request, "photo", str(error))
+        except OSError as error:
+            log.error("a photo cannot be stored: %s", error.strerror)
+            return m.Error(piece.request, "internal", "The server could not store the photo; "
+                           "its disk may be full, try again later.")
+
+    def _check_photo(self, row: JobRow, received: int) -> None:
+        """Once the photo is whole, checks it and tells the broker."""
+        if received != row.photo_bytes:
+            return
+        started = time.perf_counter()
+        try:
+            self._uploads.check(row)
+        except PhotoRefusedError as error:
+            self._tell(row.job, str(error))
+            raise
+        log.info("job %s: photo of %d bytes is here, checked in %.0f ms", row.job, received,
+                 1000 * (time.perf_counter() - started))
+        self._tell(row.job, "")
+
+    def _tell(self, job: str, refused: str) -> None:
+        self._news.send(json.dumps([job, refused]).encode())
+
+
+UNKNOWN_JOB = "The server knows no such job; it may have been deleted, submit the photo again."
+REVOKED = "This computer's key was revoked; ask for a new pairing line and paste it."
+_NO_ARTIFACT = "The job has no such file now; a newer one may have been announced."

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `crowdgaussian serve` can be told, and what an address means."""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.protocol.messages import Limits
+
+PIPELINE = "crowdgaussian.pipeline:reconstruct"
+_ADDRESS = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(?P<port>\d{1,5}|\*)")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A TCP address to bind; port 0 takes any free one."""
+
+    host: str  # an IPv6 address without its brackets
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this computer can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def endpoint(self) -> str:
+        """As ZeroMQ writes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp://{host}:{self.port or '*'}"
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """Everything about one service."""
+
+    data: Path  # jobs, photos, results and keys lie here
+    bind: Address = Address("127.0.0.1", 5555)
+    data_port: int = 0  # 0: the port after the control port, or any when that is 0 too
+    workers: int = 0  # 0: one per GPU, or one
+    limits: Limits = field(default_factory=Limits)
+    keep_hours: float = 24.0  # jobs, photos and results after their end
+    keep_bytes: int = 50 << 30  # of all results together; the oldest go first
+    beat_seconds: float = 1.0  # between a worker's signs of life; five missing mean death
+    cancel_seconds: float = 10.0  # a worker that has not stopped by then is killed
+    silence_seconds: float = 1800.0  # a job without any progress for so long is stopped
+    pipeline: str = PIPELINE  # module:function that the workers run
+
+    @property
+    def keys(self) -> Path:
+        return self.data / "keys"
+
+
+def parse_address(text: str) -> Address:
+    """Reads tcp://HOST:PORT.
+
+    Raises:
+        CrowdGaussianError: it is something else.
+    """
+    match = _ADDRESS.fullmatch(text)
+    port = 0 if match is None or match["port"] == "*" else int(match["port"])
+    if match is None or port > 65535:
+        raise CrowdGaussianError(f"'{text}' is no address; write it like tcp://127.0.0.1:5555.")
+    return Address(match["host"].strip("[]"), port)

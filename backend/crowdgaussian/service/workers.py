@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker's side of its workers: starting, listening, stopping, killing, starting again."""
+
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from .device import gpu_indices
+from .orders import Start, Task
+from .settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+MISSES = 5  # beats without which a worker counts as dead
+FIRST_BEAT = 60.0  # seconds from the start to the first beat
+LONGEST_PAUSE = 32.0  # seconds before another start of a worker that keeps dying
+
+
+@dataclass
+class Worker:
+    """One worker process as the broker sees it."""
+
+    gpu: str | None
+    name: str = ""
+    process: subprocess.Popen | None = None
+    ready: bool = False
+    deadline: float = 0.0  # when it counts as dead
+    job: str = ""
+    news: float = 0.0  # when its job last reported progress
+    kill_at: float | None = None  # when a cancel that was not obeyed becomes a kill
+    pause: float = 0.0
+    start_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker that died or was killed, with the job it had."""
+
+    job: str
+    why: str  # "died", "frozen", "cancel" or "silent"
+
+
+@dataclass
+class WorkerPool:
+    """All workers and the socket they talk to."""
+
+    context: zmq.Context
+    settings: ServiceSettings
+    socket: zmq.Socket = field(init=False)
+    workers: list[Worker] = field(init=False)
+    device: dict[str, Any] | None = None  # of the newest worker that said it is ready
+
+    def __post_init__(self) -> None:
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._folder = tempfile.TemporaryDirectory(prefix="crowdgaussian-")  # mode 0700
+        if zmq.has("ipc"):
+            self._endpoint = f"ipc://{Path(self._folder.name) / 'workers'}"
+            self.socket.bind(self._endpoint)
+        else:
+            port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+            self._endpoint = f"tcp://127.0.0.1:{port}"
+        gpus = gpu_indices() or [None]
+        count = self.settings.workers or len(gpus)
+        self.workers = [Worker(gpus[i % len(gpus)]) for i in range(count)]
+
+    def messages(self) -> Iterator[tuple[Worker, str, dict[str, Any]]]:
+        """Everything the workers have said since the last call."""
+        known = {w.name.encode(): w for w in self.workers if w.process is not None}
+        while True:
+            try:
+                name, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            worker = known.get(name)
+            if worker is None or len(frames) != 2:
+                continue
+            now = time.monotonic()
+            worker.deadline = now + MISSES * self.settings.beat_seconds
+            kind, body = frames[0].decode(), json.loads(frames[1])
+            if kind == "ready":
+                worker.ready, worker.pause, self.device = True, 0.0, body["device"]
+            elif kind in ("progress", "ended"):
+                worker.news = now
+                yield worker, kind, body
+
+    def idle(self) -> list[Worker]:
+        """Workers that wait for a job."""
+        return [w for w in self.workers if w.process is not None and w.ready and not w.job]
+
+    def of_job(self, job: str) -> Worker | None:
+        return next((w for w in self.workers if w.job == job), None)
+
+    def run(self, worker: Worker, task: Task) -> bool:
+        """Hands over a job -> False when the worker is gone."""
+        worker.job, worker.news, worker.kill_at = task.job, time.monotonic(), None
+        return self._send(worker, "run", asdict(task))
+
+    def release(self, worker: Worker) -> None:
+        """The worker's job is over."""
+        worker.job, worker.kill_at = "", None
+
+    def cancel(self, job: str) -> None:
+        """Asks the worker to stop; it is killed if it does not."""
+        worker = self.of_job(job)
+        if worker is not None and worker.kill_at is None:
+            worker.kill_at = time.monotonic() + self.settings.cancel_seconds
+            self._send(worker, "cancel", {})
+
+    def supervise(self) -> list[Lost]:
+        """Starts workers that are due, kills those that hang -> the jobs that were lost."""
+        now, lost = time.monotonic(), []
+        for worker in self.workers:
+            if worker.process is None:
+                if now >= worker.start_at:
+                    self._start(worker)
+                continue
+            why = self._trouble(worker, now)
+            if why:
+                lost.append(Lost(worker.job, why))
+                self._bury(worker, why)
+        return lost
+
+    def close(self) -> None:
+        """Stops every worker, kindly at first."""
+        for worker in self.workers:
+            if worker.process is not None:
+                self._send(worker, "cancel", {})
+                self._send(worker, "stop", {})
+        patience = time.monotonic() + 1.0
+        for worker in self.workers:
+            if worker.process is not None:
+                self._wait_or_kill(worker.process, max(0.0, patience - time.monotonic()))
+        self.socket.close()
+        self._folder.cleanup()
+
+    def _trouble(self, worker: Worker, now: float) -> str:
+        if worker.process.poll() is not None:
+            return "died"
+        if now > worker.deadline:
+            return "frozen"
+        if worker.kill_at is not None and now > worker.kill_at:
+            return "cancel"
+        if worker.job and now > worker.news + self.settings.silence_seconds:
+            return "silent"
+        return ""
+
+    def _start(self, worker: Worker) -> None:
+        environment = dict(os.environ)
+        if worker.gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = worker.gpu
+        worker.name = secrets.token_hex(16)
+        worker.process = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.worker"], stdin=subprocess.PIPE,
+            stdout=sys.stderr, env=environment,
+        )
+        start = Start(self._endpoint, worker.name, self.settings.beat_seconds,
+                      self.settings.pipeline)
+        try:
+            worker.process.stdin.write(json.dumps(asdict(start)).encode() + b"\n")
+            worker.process.stdin.flush()
+        except OSError:
+            log.warning("worker %d ended while it started", worker.process.pid)
+        worker.ready = False
+        worker.deadline = time.monotonic() + FIRST_BEAT
+        log.info("worker %d started", worker.process.pid)
+
+    def _bury(self, worker: Worker, why: str) -> None:
+        """Makes sure it is dead, and plans its successor."""
+        log.warning("worker %d lost (%s)", worker.process.pid, why)
+        self._wait_or_kill(worker.process, 0.0)
+        if not worker.ready:
+            worker.pause = min(LONGEST_PAUSE, 2 * worker.pause or 1.0)
+        worker.start_at = time.monotonic() + worker.pause
+        worker.process, worker.ready = None, False
+        self.release(worker)
+
+    @staticmethod
+    def _wait_or_kill(process: subprocess.Popen, seconds: float) -> None:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdin.close()
+
+    def _send(self, worker: Worker, kind: str, body: dict[str, Any]) -> bool:
+        frames = [worker.name.encode(), kind.encode(), json.dumps(body).encode()]
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        return True

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the workers run in the service's tests: the real pipeline with stand-in stages.
+
+How it behaves is said by the photo's name: "slow-people3.png" has three people and takes a while.
+"""
+
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from crowdgaussian import pipeline  # noqa: E402
+from crowdgaussian.pipeline import Job, reconstruct  # noqa: E402
+from crowdgaussian.progress import Progress  # noqa: E402
+from stand_ins import Script  # noqa: E402
+
+pipeline.files_for = lambda config: []
+
+
+def run(job: Job, report):
+    """As pipeline.reconstruct."""
+    name = job.photo_name
+    people = re.search(r"people(\d+)", name)
+    script = Script(people=int(people[1]) if people else 2, seconds=2.0 if "slow" in name else 0.0)
+    if "chatty" in name:
+        for step in range(1500):
+            report(Progress(f"step {step}", 0.5))
+    if "stuck" in name:
+        time.sleep(600)
+    if "frozen" in name:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if "poison" in name:
+        raise ValueError("poison")
+    return reconstruct(job, report, script.stages)
