@@ -17,7 +17,7 @@ from .energy import ADULT
 
 _PITCH = (np.radians(6.0), np.radians(9.0))  # prior: photographers look down a little
 _ROLL = (0.0, np.radians(2.0))
-_LOG_HEIGHT = (np.log(1.7), 0.5)
+_LOG_HEIGHT = (float(np.log(1.7)), 0.5)
 _LEAN = np.radians(14.0)  # spread of the common tilt of body axes; the network leans bodies
 _HIDDEN_FEET = 0.35  # how much a person counts whose feet the photo does not show
 _OUTLIER = 3.0  # standard deviations of stature from which on somebody does not stand there
@@ -57,47 +57,44 @@ class Ground:
 
 
 def solve_ground(people: Standing) -> Ground:
-    """Finds the floor by robust least squares from several starts, once more without outliers."""
+    """Finds the floor by robust least squares from several starts."""
     stable = people.supported & ~people.dangling
     stable = stable if stable.any() else people.supported
-    counts = stable.astype(float)
-    for _ in range(2):
-        best = min((_solve(people, counts, start) for start in np.radians([0.0, 8.0, 18.0])),
-                   key=lambda found: found.cost)
-        statures = _slides(best.x, people) * people.stature
-        off = np.abs(statures - ADULT[0]) > _OUTLIER * ADULT[1]
-        if not (stable & ~off).any():
-            break
-        counts = (stable & ~off).astype(float)
+    starts = [np.array([pitch, 0.0, height]) for pitch in np.radians([2.0, 14.0])
+              for height in _start_heights(people, stable, pitch)]
+    best = min((_solve(people, stable, start) for start in starts), key=lambda found: found.cost)
     pitch, roll, log_height = best.x
     slide = _slides(best.x, people)
-    return Ground(float(np.exp(log_height)), float(pitch), float(roll), slide,
-                  ~off & np.isfinite(slide))
+    off = np.abs(slide * people.stature - ADULT[0]) > _OUTLIER * ADULT[1]
+    return Ground(float(np.exp(log_height)), float(pitch), float(roll), slide, ~off)
 
 
-def _solve(people: Standing, counts: np.ndarray, pitch: float) -> OptimizeResult:
-    weight = counts * np.where(people.feet_seen, 1.0, _HIDDEN_FEET)
-    straight = (np.abs(people.axis).sum(axis=1) > 0) & (counts > 0)
+def _solve(people: Standing, stable: np.ndarray, start: np.ndarray) -> OptimizeResult:
+    weight = stable * np.where(people.feet_seen, 1.0, _HIDDEN_FEET)
+    straight = (np.abs(people.axis).sum(axis=1) > 0) & stable
     share = 1 / np.sqrt(max(straight.sum(), 1))
 
     def residuals(x: np.ndarray) -> np.ndarray:
-        stature = _slides(x, people) * people.stature
-        stature = np.clip((stature - ADULT[0]) / ADULT[1], -20, 20) * weight
+        stature = (_slides(x, people) * people.stature - ADULT[0]) / ADULT[1]
         turned = people.axis[straight] @ _turn(x).T
-        lean = np.arctan2(turned[:, [0, 2]], turned[:, 1:2]).ravel() / _LEAN * share
+        lean = np.arctan2(turned[:, [0, 2]], turned[:, 1:2]).ravel() / _LEAN
         priors = [(x[0] - _PITCH[0]) / _PITCH[1], (x[1] - _ROLL[0]) / _ROLL[1],
                   (x[2] - _LOG_HEIGHT[0]) / _LOG_HEIGHT[1]]
-        return np.concatenate([stature, lean, priors])
+        return np.concatenate([_capped(stature) * weight, _capped(lean) * share, priors])
 
-    first = np.array([pitch, 0.0, _start_height(people, weight, pitch)])
-    return least_squares(residuals, first, loss="huber", f_scale=1.5)
+    return least_squares(residuals, start, x_scale=[0.1, 0.05, 0.2], max_nfev=60)
 
 
-def _start_height(people: Standing, weight: np.ndarray, pitch: float) -> float:
-    """Log height at which people of the present size would stand, for a given pitch."""
-    drop = -_lowest(np.array([pitch, 0.0, 0.0]), people)
-    usable = (weight > 0) & (drop > 0.1)
-    return float(np.log(np.median(drop[usable]))) if usable.any() else _LOG_HEIGHT[0]
+def _capped(residual: np.ndarray) -> np.ndarray:
+    """Residuals whose squares level off at _OUTLIER^2 (Geman-McClure)."""
+    return residual / np.sqrt(1 + (residual / _OUTLIER) ** 2)
+
+
+def _start_heights(people: Standing, stable: np.ndarray, pitch: float) -> np.ndarray:
+    """Logarithms of camera heights at which some of the people would stand.  # [3]"""
+    drop = -_lowest(np.array([pitch, 0.0, 0.0]), people)[stable]
+    drop = drop[drop > 0.1]
+    return np.log(np.quantile(drop, [0.15, 0.5, 0.85])) if len(drop) else _LOG_HEIGHT[:1]
 
 
 def _turn(x: np.ndarray) -> np.ndarray:
