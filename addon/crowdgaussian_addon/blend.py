@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--save", type=Path, metavar="FILE", help="default: OUT/crowd.blend")
     parser.add_argument("--previews", action="store_true", help="render OUT/previews/*.png")
     parser.add_argument("--samples", type=int, default=1, help="of the splats, one is exact")
-    parser.add_argument("--size", type=int, default=640, metavar="PX", help="preview width")
+    parser.add_argument("--size", type=int, default=512, metavar="PX", help="preview width")
     return parser
 
 

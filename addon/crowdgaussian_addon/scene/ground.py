@@ -20,9 +20,10 @@ def build_ground(places: np.ndarray, height: float, name: str) -> bpy.types.Obje
     """
     places = places if len(places) else np.zeros((1, 3))
     low, high = places.min(axis=0) - _MARGIN, places.max(axis=0) + _MARGIN
-    corners = [(low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])]
-    vertices = np.array([(x, y, height) for x, y in corners])
-    obj = bpy.data.objects.new(name, make_mesh(name, vertices, _QUAD))
+    x, y, _ = (high - low) / 2
+    corners = np.array([(-x, -y, 0), (x, -y, 0), (x, y, 0), (-x, y, 0)])
+    obj = bpy.data.objects.new(name, make_mesh(name, corners, _QUAD))
+    obj.location = (*(low + high)[:2] / 2, height)
     obj.display_type = "WIRE"
     obj.hide_render = True
     obj.is_shadow_catcher = True

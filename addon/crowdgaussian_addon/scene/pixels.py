@@ -46,7 +46,7 @@ def over(front: np.ndarray, back: np.ndarray) -> np.ndarray:
 
 
 def resize(colours: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Shrink by averaging over areas, enlarge by repeating.  # [H, W, 3] -> [height, width, 3]"""
+    """Shrink by averaging over areas, enlarge by repeating.  # [H, W, C] -> [height, width, C]"""
     for axis, size in ((0, height), (1, width)):
         length = colours.shape[axis]
         edges = np.linspace(0, length, size + 1)
@@ -56,6 +56,16 @@ def resize(colours: np.ndarray, width: int, height: int) -> np.ndarray:
         at_edges = sums.take(low, axis) * (1 - part) + sums.take(low + 1, axis) * part
         colours = np.diff(at_edges, axis=axis) * (size / length)
     return colours
+
+
+def soften(values: np.ndarray, radius: int = 2) -> np.ndarray:
+    """Mean over a square around each pixel.  # [H, W, C] -> [H, W, C]"""
+    for axis in (0, 1):
+        pad = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
+        padded = np.pad(values, pad, mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis)
+        values = windows.mean(axis=-1)
+    return values
 
 
 def label(text: str, size: int, scratch: Path) -> np.ndarray:

@@ -17,16 +17,19 @@ from crowdgaussian_shared.scene_folder import SceneFolder
 from ..walking import walking_pose
 from .body import cast_shadows
 from .camera import set_resolution
+from .graph import Graph
 from .importer import ImportResult
-from .pixels import encode_png, over, read_picture
+from .pixels import encode_png, over, read_picture, resize, soften
 from .rig import set_pose
 from .sheet import Cell, contact_sheet
 from .views import VIEWS, aim, joint_places
 
 SHEET = "preview.png"
 _ASPECT = 4 / 3
-_SHADOW_SAMPLES = 32
-_SHADOW = 0.55  # how dark the darkest shadow is
+_SHADOW_SAMPLES = 16
+_SHADOW_PERCENT = 50  # of the size: shadows are soft and Cycles spends its time on the empty floor
+_SHADOW = 0.8  # how much of the shadow is kept
+_SKY = (0.5, 0.5, 0.5)  # radiance
 _TOP, _BOTTOM = np.array([0.80, 0.81, 0.83]), np.array([0.93, 0.93, 0.92])  # sRGB backdrop
 
 Progress = Callable[[str, int, int], None]  # title, pictures done, pictures in all
@@ -36,7 +39,7 @@ Progress = Callable[[str, int, int], None]  # title, pictures done, pictures in 
 class PreviewOptions:
     """How large and how fine."""
 
-    size: int = 640  # pixels, width of each picture
+    size: int = 512  # pixels, width of each picture
     samples: int = 1  # of the splats; one is exact, see settings
 
 
@@ -126,7 +129,9 @@ def _take(studio: _Studio) -> np.ndarray:
     people = studio.crowd.people
     for person in people:
         person.splats.hide_render = True
+    studio.scene.render.resolution_percentage = _SHADOW_PERCENT
     shadows = _render(studio, _SHADOW_SAMPLES)
+    studio.scene.render.resolution_percentage = 100
     for person in people:
         person.splats.hide_render = False
     studio.crowd.ground.hide_render = True
@@ -135,9 +140,8 @@ def _take(studio: _Studio) -> np.ndarray:
     height, width, _ = splats.shape
     ramp = np.linspace(0, 1, height)[:, None, None]
     backdrop = np.broadcast_to(_TOP * (1 - ramp) + _BOTTOM * ramp, (height, width, 3))
-    shadows[..., :3] = 0.0
-    shadows[..., 3] *= _SHADOW
-    return over(splats, over(shadows, backdrop))
+    shade = soften(resize(shadows[..., 3:], width, height))
+    return over(splats, backdrop * (1 - _SHADOW * shade))
 
 
 def _render(studio: _Studio, samples: int) -> np.ndarray:
@@ -155,9 +159,7 @@ def _render(studio: _Studio, samples: int) -> np.ndarray:
 def _light(studio: _Studio) -> None:
     """A broad sun and a grey sky: soft shadows below the people."""
     scene = studio.scene
-    world = bpy.data.worlds.new("Preview sky")
-    world.color = (0.5, 0.5, 0.5)
-    scene.world = world
+    scene.world = _grey_sky()
     data = bpy.data.lights.new("Preview sun", "SUN")
     data.angle, data.energy = np.radians(25.0), 2.0
     sun = bpy.data.objects.new("Preview sun", data)
@@ -169,6 +171,17 @@ def _light(studio: _Studio) -> None:
     ground = studio.crowd.ground
     ground.hide_render = False
     ground.scale = (20.0, 20.0, 1.0)
+
+
+def _grey_sky() -> bpy.types.World:
+    world = bpy.data.worlds.new("Preview sky")
+    if world.node_tree is None:  # before Blender 5.0
+        world.use_nodes = True
+    world.node_tree.nodes.clear()
+    graph = Graph(world.node_tree)
+    light = graph.call("ShaderNodeBackground", {"Color": (*_SKY, 1.0)})
+    graph.feed(graph.node("ShaderNodeOutputWorld").inputs["Surface"], light)
+    return world
 
 
 def _png(studio: _Studio, cell: Cell) -> bytes:

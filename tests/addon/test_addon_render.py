@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles renders of imported people against rasterisers: the same pictures, not similar ones."""
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+from blender_people import make_avatar, make_camera, random_pose, write_scene
+from crowdgaussian_addon.scene.importer import import_scene
+from crowdgaussian_addon.scene.pixels import read_picture
+from crowdgaussian_addon.scene.rig import set_pose
+from crowdgaussian_addon.scene.settings import set_render_mode
+from crowdgaussian_addon.scene.splats import set_depth_sort
+from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.skinning import pose_avatar
+from ewa_reference import render
+
+ROOT = Path(__file__).resolve().parents[2]
+BACKEND_SCRIPT = Path(__file__).with_name("backend_reference.py")
+
+
+@pytest.fixture
+def crowd(empty_blender, tmp_path):
+    """Two people of 1500 Gaussians before an off-centre camera."""
+    avatars = [make_avatar(1500, seed=seed) for seed in (0, 1)]
+    camera = make_camera()
+    folder = write_scene(tmp_path / "out", avatars, camera)
+    return import_scene(folder), avatars, camera, folder
+
+
+def join(clouds: list[Gaussians]) -> Gaussians:
+    names = ("means", "quats", "scales", "opacities", "sh")
+    return Gaussians(*(np.concatenate([getattr(c, name) for c in clouds]) for name in names))
+
+
+def photograph(path: Path, samples: int = 1) -> np.ndarray:
+    """What Blender renders now.  # [H, W, 4] straight alpha"""
+    scene = bpy.context.scene
+    scene.cycles.samples = samples
+    scene.render.filepath = str(path / "render.png")
+    scene.render.image_settings.file_format = "PNG"
+    scene.render.image_settings.color_mode = "RGBA"
+    bpy.ops.render.render(write_still=True)
+    return read_picture(path / "render.png")
+
+
+def psnr_inside(picture: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> float:
+    inside = alpha > 0.5
+    assert inside.mean() > 0.02
+    error = (picture[..., :3] * picture[..., 3:] - colour.clip(0, 1))[inside]
+    return float(-10 * np.log10(np.mean(error**2)))
+
+
+def test_photo_view_equals_the_plain_rasteriser(crowd, tmp_path):
+    _, avatars, camera, _ = crowd
+    colour, alpha = render(join([pose_avatar(a) for a in avatars]), camera)
+    picture = photograph(tmp_path)
+    assert psnr_inside(picture, colour, alpha) > 45
+    np.testing.assert_allclose(picture[..., 3], alpha, atol=0.05)
+
+
+def test_other_poses_equal_it_too(crowd, tmp_path):
+    result, avatars, camera, _ = crowd
+    clouds = []
+    for seed, (person, avatar) in enumerate(zip(result.people, avatars)):
+        pose = random_pose(np.random.default_rng(seed + 7), seed)
+        set_pose(person.rig, pose, avatar.transl, frame=2)
+        clouds.append(pose_avatar(avatar, pose))
+    bpy.context.scene.frame_set(2)
+    colour, alpha = render(join(clouds), camera)
+    assert psnr_inside(photograph(tmp_path), colour, alpha) > 45
+
+
+def test_smaller_render_equals_the_rasteriser_at_that_size(crowd, tmp_path):
+    _, avatars, camera, _ = crowd
+    half = replace(camera, K=camera.K * [[0.5], [0.5], [1]], width=96, height=72)
+    bpy.context.scene.render.resolution_percentage = 50
+    colour, alpha = render(join([pose_avatar(a) for a in avatars]), half)
+    assert psnr_inside(photograph(tmp_path), colour, alpha) > 40
+
+
+def test_linear_mode_keeps_the_colours(crowd, tmp_path):
+    _, avatars, camera, _ = crowd
+    set_render_mode(bpy.context.scene, "linear")
+    colour, alpha = render(join([pose_avatar(a) for a in avatars]), camera)
+    assert psnr_inside(photograph(tmp_path, 16), colour, alpha) > 20
+
+
+def test_russian_roulette_would_ruin_the_render(crowd, tmp_path):
+    """The setting the import makes is needed: without it the render falls apart."""
+    _, avatars, camera, _ = crowd
+    colour, alpha = render(join([pose_avatar(a) for a in avatars]), camera)
+    bpy.context.scene.cycles.min_transparent_bounces = 0
+    assert psnr_inside(photograph(tmp_path), colour, alpha) < 35
+
+
+def backend_python() -> str | None:
+    """The interpreter with the backend, if there is one."""
+    named = os.environ.get("CROWDGAUSSIAN_BACKEND_PYTHON")
+    python = Path(named) if named else ROOT / ".venv/backend/bin/python"
+    return str(python) if python.exists() else None
+
+
+@pytest.mark.skipif(backend_python() is None, reason="no environment with the backend was found")
+def test_photo_view_equals_the_backends_rasteriser(crowd, tmp_path):
+    folder = crowd[3]
+    target = tmp_path / "reference.npz"
+    paths = os.pathsep.join(str(ROOT / name) for name in ("backend", "shared"))
+    subprocess.run(
+        [backend_python(), str(BACKEND_SCRIPT), str(folder.path), str(target)],
+        check=True, env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+    wanted = np.load(target)
+    assert psnr_inside(photograph(tmp_path, 16), wanted["colour"], wanted["alpha"]) > 45
+
+
+@pytest.mark.slow
+def test_eevee_with_depth_sort_is_close(crowd, tmp_path):
+    """Blended and sorted within each person; EEVEE compiles its shaders first."""
+    result, avatars, camera, _ = crowd
+    scene = bpy.context.scene
+    engines = scene.render.bl_rna.properties["engine"].enum_items.keys()
+    scene.render.engine = next(e for e in ("BLENDER_EEVEE", "BLENDER_EEVEE_NEXT") if e in engines)
+    scene.eevee.taa_render_samples = 8
+    set_depth_sort([person.splats for person in result.people], True)
+    colour, alpha = render(join([pose_avatar(a) for a in avatars]), camera)
+    try:
+        picture = photograph(tmp_path)
+    except RuntimeError as error:
+        pytest.skip(f"EEVEE cannot render here: {error}")
+    assert psnr_inside(picture, colour, alpha) > 25
