@@ -35,7 +35,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temp, path)
         temp = None
     except OSError as error:
-        raise CrowdGaussianError(_write_sentence(path, error)) from error
+        raise CrowdGaussianError(write_sentence(path, error)) from error
     finally:
         if temp is not None:
             temp.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def read_sentence(path: Path, error: OSError) -> str:
     return f"{path} cannot be read ({error.strerror or error}); check the file and its permissions."
 
 
-def _write_sentence(path: Path, error: OSError) -> str:
+def write_sentence(path: Path, error: OSError) -> str:
     if error.errno in _FULL:
         return f"The disk is full: {path} was not written; free some space and run again."
     return f"{path} cannot be written ({error.strerror or error}); choose another folder."

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For scripts: a job from photo to scene folder in one call."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from .client import Client
+from .client_server import Server
+from .client_session import STUBBORN
+from .client_ticket import JobRequest
+from .client_updates import JobUpdate, ServerUpdate, Update
+from .errors import Cancelled, CrowdGaussianError
+from .protocol.messages import Progress
+
+CANCEL_SECONDS = 5.0  # for the server to hear of it
+OnProgress = Callable[[Progress], None]
+
+
+def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, preset: str = "open",
+                settings: Mapping[str, str] | None = None,
+                on_progress: OnProgress | None = None) -> Path:
+    """Sends a photo and waits for the whole scene folder, which it returns.
+
+    Calling it again with the same photo and folder goes on where it was.
+
+    Args:
+        photo: the photo's file.
+        out: the scene folder.
+        server: its address, or Server.parse(address, pairing line).
+        preset: as `crowdgaussian settings` names them.
+        settings: changed settings, as texts.
+        on_progress: called a few times per second; raises Cancelled to stop the job.
+
+    Raises:
+        CrowdGaussianError: the photo or folder cannot be used, there is no way to the server, or
+            the job failed.
+        Cancelled: by on_progress; the job is cancelled on the server too.
+    """
+    server = Server.parse(server) if isinstance(server, str) else server
+    request = JobRequest(Path(photo), Path(out), preset, settings or {})
+    with Client(server, "crowdgaussian script") as client:
+        job = client.submit(request)
+        try:
+            return follow(client, job, on_progress or (lambda progress: None)).folder
+        except Cancelled:
+            client.cancel(job)
+            _wait_for_end(client, job)
+            raise
+
+
+def follow(client: Client, job: str, on_progress: OnProgress,
+           on_server: Callable[[ServerUpdate], None] = lambda update: None) -> JobUpdate:
+    """Pumps a client that has no thread until the job has ended and all its files are here.
+
+    Args:
+        client: not started.
+        job: its id.
+        on_progress: called after every round, also without news.
+        on_server: told of every change of the connection.
+
+    Raises:
+        CrowdGaussianError: the server cannot be reached at the first attempt, refuses this
+            client, or the job failed or was cancelled.
+    """
+    connected, progress = False, Progress("connect")
+    while True:
+        client.pump()
+        for update in client.poll():
+            if isinstance(update, ServerUpdate):
+                connected |= update.state == "connected"
+                if update.state == "lost" and (not connected or update.reason in STUBBORN):
+                    raise CrowdGaussianError(update.message)
+                on_server(update)
+            elif isinstance(update, JobUpdate) and update.job == job:
+                progress = describe(update)
+                if update.finished:
+                    _raise_failure(update)
+                    on_progress(progress)
+                    return update
+        on_progress(progress)
+
+
+def describe(update: JobUpdate) -> Progress:
+    """A job's progress including what the server knows nothing of."""
+    if update.state == "submitting":
+        return Progress("connect")
+    if update.state == "busy":
+        return Progress("wait", message=update.error)
+    if update.state == "uploading":
+        return Progress("upload", update.sent)
+    if update.state == "queued":
+        return Progress("queue", message=f"number {update.position}" if update.position else "")
+    if update.ended and update.bytes_missing:
+        return Progress("download", message=f"{update.bytes_missing / (1 << 20):.1f} MiB left")
+    return update.progress if update.progress.stage else Progress("start")
+
+
+def wait_for(client: Client, wanted: type, seconds: float) -> Update:
+    """Pumps a client that has no thread until an update of one kind comes.
+
+    Raises:
+        CrowdGaussianError: there is no way to the server.
+    """
+    for update in _updates(client, seconds):
+        if isinstance(update, wanted):
+            return update
+        if isinstance(update, ServerUpdate) and update.state == "lost":
+            raise CrowdGaussianError(update.message)
+    raise CrowdGaussianError(f"{client.server} did not answer in time; try again later.")
+
+
+def _wait_for_end(client: Client, job: str) -> None:
+    for update in _updates(client, CANCEL_SECONDS):
+        if isinstance(update, JobUpdate) and update.job == job and update.ended:
+            return
+
+
+def _updates(client: Client, seconds: float) -> Iterable[Update]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        client.pump()
+        yield from client.poll()
+
+
+def _raise_failure(update: JobUpdate) -> None:
+    if update.error:
+        raise CrowdGaussianError(update.error)
+    if update.state == "cancelled":
+        raise CrowdGaussianError("The job was cancelled; submit the photo again to go on with it.")
