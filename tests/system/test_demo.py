@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole job on the bundled sample, as `make demo` runs it, at reduced quality."""
 
-import json
-
 import pytest
 from crowdgaussian.blend import find_blender
+from crowdgaussian.sample import load_ground_truth
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.splat_ply import read_splat_ply
 from PIL import Image
 from running import QUICK, SAMPLE, crowdgaussian
 
 pytestmark = pytest.mark.slow
-TRUTH = json.loads((SAMPLE.parent / "ground_truth.json").read_text())
 
 
 def test_everybody_is_found_and_finished(sample_run):
     people = sample_run.report["people"]
-    assert len(people) == len(TRUTH["people"])
+    assert len(people) == len(load_ground_truth().people)
     assert [person["state"] for person in people] == ["done"] * len(people)
     assert f"{len(people)} of {len(people)} people done" in sample_run.stdout
     assert sample_run.stdout.endswith("scene.json")
