@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("BLENDER_USER_RESOURCES", tempfile.mkdtemp(prefix="crowdgaussian-blender-"))
+if "BLENDER_USER_RESOURCES" not in os.environ:  # or Blender writes to the user's own folders
+    _resources = tempfile.TemporaryDirectory(prefix="crowdgaussian-blender-")
+    os.environ["BLENDER_USER_RESOURCES"] = _resources.name
 bpy = pytest.importorskip("bpy", reason="these tests run in an environment with the bpy module")
 
 from blender_people import make_avatar, make_camera, write_scene  # noqa: E402
