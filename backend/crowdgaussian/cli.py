@@ -18,6 +18,8 @@ from typing import NoReturn
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
 from .cli_service import add_commands as add_service_commands
+from .cli_settings import add_setting_options, setting_changes
+from .cli_submit import add_commands as add_client_commands
 from .process import prepare_process, quiet_native_stderr
 
 USER_ERROR, STOPPED = 2, 130
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument("--preset", default="open")
     settings.set_defaults(run=_settings)
     add_service_commands(commands)
+    add_client_commands(commands)
     return parser
 
 
@@ -66,13 +69,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("photo", type=Path, metavar="PHOTO")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
                         help="scene folder; an interrupted run of the same photo goes on there")
-    parser.add_argument("--preset", default="open", help="open (default)")
-    parser.add_argument("--max-people", metavar="N", help="at most N people, the surest")
-    parser.add_argument("--focal", metavar="F",
-                        help="focal length: pixels of the file (2100) or 35 mm equivalent (35mm)")
-    parser.add_argument("--gaussians", metavar="N", help="Gaussians per person")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
-                        help="change any setting listed by `crowdgaussian settings`")
+    add_setting_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
     parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
     parser.set_defaults(run=_reconstruct)
@@ -118,16 +115,8 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
 def _config(arguments: argparse.Namespace):
     from .config import preset, with_setting
 
-    named = (("people.max_people", arguments.max_people), ("photo.focal", arguments.focal),
-             ("avatar.gaussians", arguments.gaussians))
-    changes = [(name, value) for name, value in named if value is not None]
-    for text in arguments.changes:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise CrowdGaussianError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
-        changes.append((name, value))
     config = preset(arguments.preset)
-    for name, value in changes:
+    for name, value in setting_changes(arguments).items():
         config = with_setting(config, name, value)
     return config
 

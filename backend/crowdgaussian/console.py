@@ -14,6 +14,8 @@ from .progress import Progress as Step
 
 TITLES = {
     "people": "Finding people", "masks": "Cutting masks", "avatars": "Building avatars",
+    "connect": "Connecting", "upload": "Sending the photo", "wait": "Waiting for the server",
+    "queue": "Waiting in the queue", "start": "Starting", "download": "Fetching files",
     "blend": "Building the .blend file", "previews": "Rendering previews",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from .client import Client
@@ -14,12 +15,20 @@ from .errors import Cancelled, CrowdGaussianError
 from .protocol.messages import Progress
 
 CANCEL_SECONDS = 5.0  # for the server to hear of it
-OnProgress = Callable[[Progress], None]
+OWN_STAGES = ("connect", "wait", "upload", "queue", "start", "download")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told while follow() waits; raising Cancelled there ends the waiting."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None  # whenever it has changed
+    on_server: Callable[[ServerUpdate], None] = lambda update: None  # the connection changed
+    on_round: Callable[[], None] = lambda: None  # at least four times per second
 
 
 def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, preset: str = "open",
-                settings: Mapping[str, str] | None = None,
-                on_progress: OnProgress | None = None) -> Path:
+                settings: Mapping[str, str] | None = None, watch: Watch | None = None) -> Path:
     """Sends a photo and waits for the whole scene folder, which it returns.
 
     Calling it again with the same photo and folder goes on where it was.
@@ -30,55 +39,65 @@ def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, pre
         server: its address, or Server.parse(address, pairing line).
         preset: as `crowdgaussian settings` names them.
         settings: changed settings, as texts.
-        on_progress: called a few times per second; raises Cancelled to stop the job.
+        watch: told of the progress; raises Cancelled to stop the job.
 
     Raises:
         CrowdGaussianError: the photo or folder cannot be used, there is no way to the server, or
             the job failed.
-        Cancelled: by on_progress; the job is cancelled on the server too.
+        Cancelled: by `watch`; the job is cancelled on the server too.
     """
     server = Server.parse(server) if isinstance(server, str) else server
     request = JobRequest(Path(photo), Path(out), preset, settings or {})
     with Client(server, "crowdgaussian script") as client:
         job = client.submit(request)
         try:
-            return follow(client, job, on_progress or (lambda progress: None)).folder
+            return follow(client, job, watch or Watch()).folder
         except Cancelled:
             client.cancel(job)
             _wait_for_end(client, job)
             raise
 
 
-def follow(client: Client, job: str, on_progress: OnProgress,
-           on_server: Callable[[ServerUpdate], None] = lambda update: None) -> JobUpdate:
+def follow(client: Client, job: str, watch: Watch,
+           enough: Callable[[JobUpdate], bool] | None = None) -> JobUpdate:
     """Pumps a client that has no thread until the job has ended and all its files are here.
 
     Args:
         client: not started.
         job: its id.
-        on_progress: called after every round, also without news.
-        on_server: told of every change of the connection.
+        watch: told what happens.
+        enough: ends the waiting early.
 
     Raises:
         CrowdGaussianError: the server cannot be reached at the first attempt, refuses this
             client, or the job failed or was cancelled.
     """
-    connected, progress = False, Progress("connect")
+    connected, shown = False, Progress("connect")
+    watch.on_progress(shown)
     while True:
+        watch.on_round()
         client.pump()
         for update in client.poll():
             if isinstance(update, ServerUpdate):
                 connected |= update.state == "connected"
                 if update.state == "lost" and (not connected or update.reason in STUBBORN):
                     raise CrowdGaussianError(update.message)
-                on_server(update)
+                watch.on_server(update)
             elif isinstance(update, JobUpdate) and update.job == job:
-                progress = describe(update)
+                shown = _show(watch, shown, describe(update))
                 if update.finished:
                     _raise_failure(update)
-                    on_progress(progress)
+                if update.finished or (enough is not None and enough(update)):
                     return update
-        on_progress(progress)
+
+
+def _show(watch: Watch, before: Progress, now: Progress) -> Progress:
+    """Tells of a change; a stage that is only this client's is full when it is over."""
+    if now.stage != before.stage and before.stage in OWN_STAGES:
+        watch.on_progress(Progress(before.stage, 1.0))
+    if now != before:
+        watch.on_progress(now)
+    return now
 
 
 def describe(update: JobUpdate) -> Progress:
@@ -96,8 +115,8 @@ def describe(update: JobUpdate) -> Progress:
     return update.progress if update.progress.stage else Progress("start")
 
 
-def wait_for(client: Client, wanted: type, seconds: float) -> Update:
-    """Pumps a client that has no thread until an update of one kind comes.
+def wait_for(client: Client, wanted: tuple[type, ...], seconds: float) -> Update:
+    """Pumps a client that has no thread until an update of one of these kinds comes.
 
     Raises:
         CrowdGaussianError: there is no way to the server.

@@ -110,13 +110,27 @@ def type_words(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(arguments)
     if origin is tuple:
-        return f"list of {type_words(arguments[0])}" + (f" (<= {span.high:g})" if span else "")
+        limit = _number(span.high if span else _ITEMS)
+        return f"list of at most {limit} {type_words(arguments[0])}"
     if origin is dict:
-        return f"object of {type_words(arguments[1])}" + (f" (<= {span.high:g})" if span else "")
-    return hint.__name__ + _span_words(hint, span)
+        limit = _number(span.high if span else _ITEMS)
+        return f"object of at most {limit} {type_words(arguments[1])}"
+    return _scalar_words(hint, span)
 
 
-def _span_words(kind: type, span: Span | None) -> str:
-    if span is None:
-        return ""
-    return f" (<= {span.high:g} characters)" if kind is str else f" ({span.low:g}..{span.high:g})"
+def _scalar_words(kind: type, span: Span | None) -> str:
+    if kind is str:
+        return f"text of at most {_number(span.high if span else _TEXT)} characters"
+    if kind is int:
+        span = span or Span(_WHOLE)
+        return f"whole number {_number(span.low)}..{_number(span.high)}"
+    if kind is float:
+        return f"number {_number(span.low)}..{_number(span.high)}" if span else "number"
+    return kind.__name__
+
+
+def _number(value: float) -> str:
+    """Large powers of two are written as such."""
+    whole = int(value)
+    power = whole.bit_length() - 1
+    return f"2^{power}" if power >= 16 and whole == 1 << power else f"{value:g}"

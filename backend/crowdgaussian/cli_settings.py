@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that choose a preset and change its settings, for every command that takes them."""
+
+import argparse
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+
+def add_setting_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --preset, --set and the short names of the settings used most."""
+    parser.add_argument("--preset", default="open", help="open (default)")
+    parser.add_argument("--max-people", metavar="N", help="at most N people, the surest")
+    parser.add_argument("--focal", metavar="F",
+                        help="focal length: pixels of the file (2100) or 35 mm equivalent (35mm)")
+    parser.add_argument("--gaussians", metavar="N", help="Gaussians per person")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+                        help="change any setting listed by `crowdgaussian settings`")
+
+
+def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
+    """The changed settings by name, as texts.
+
+    Raises:
+        CrowdGaussianError: a --set without a value.
+    """
+    named = (("people.max_people", arguments.max_people), ("photo.focal", arguments.focal),
+             ("avatar.gaussians", arguments.gaussians))
+    changes = {name: value for name, value in named if value is not None}
+    for text in arguments.changes:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise CrowdGaussianError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
+        changes[name] = value
+    return changes
