@@ -16,7 +16,7 @@ from crowdgaussian_shared.skinning import joint_transforms
 
 from .body import build_body
 from .camera import build_camera, set_resolution, show_photo
-from .ground import build_ground
+from .ground import GROUND, build_ground, cover_people
 from .rig import build_rigs, place_rig, rest_pose, set_pose
 from .settings import prepare_render, set_render_mode
 from .splat_nodes import DILATION
@@ -63,24 +63,61 @@ def import_scene(folder: SceneFolder | str | Path) -> ImportResult:
     """
     if not isinstance(folder, SceneFolder):
         folder = SceneFolder.open(folder)
-    info = folder.info
-    if info.camera is None:
-        raise CrowdGaussianError(
-            f"{folder.path} has no camera yet; wait until its people have been found."
-        )
+    _camera_of(folder)
     avatars, skipped = _read_people(folder)
-    title = Path(info.photo.name).stem or folder.path.resolve().name
+    crowd = start_crowd(folder)
+    people = add_people(crowd, folder, avatars)
+    return ImportResult(crowd, tuple(people), bpy.context.scene.camera, ground_of(crowd),
+                        tuple(skipped))
+
+
+def start_crowd(folder: SceneFolder) -> bpy.types.Collection:
+    """A crowd without people: collection, photo camera, floor and render settings.
+
+    Raises:
+        CrowdGaussianError: the scene has no camera yet.
+    """
+    camera = _camera_of(folder)
+    title = Path(folder.info.photo.name).stem or folder.path.resolve().name
     crowd = bpy.data.collections.new(f"Crowd {title}")
     bpy.context.scene.collection.children.link(crowd)
     _record_origin(crowd, folder)
-    people = _build_people(crowd, avatars, info)
-    camera = _build_photo_camera(crowd, folder, info.camera.to_camera())
-    places = np.array([person.rig.location for person in people]).reshape(-1, 3)
-    ground = build_ground(places, info.ground.height, "Ground")
-    crowd.objects.link(ground)
+    _build_photo_camera(crowd, folder, camera)
+    crowd.objects.link(build_ground(folder.info.ground.height, "Ground"))
     prepare_render(bpy.context.scene)
     set_render_mode(bpy.context.scene, "photo")
-    return ImportResult(crowd, tuple(people), camera, ground, tuple(skipped))
+    return crowd
+
+
+def add_people(
+    crowd: bpy.types.Collection, folder: SceneFolder, avatars: dict[int, Avatar]
+) -> list[ImportedPerson]:
+    """Build people into a crowd that start_crowd made, and widen its floor.
+
+    Args:
+        crowd: must be in the active view layer.
+        folder: the crowd's scene.
+        avatars: by index in scene.json.
+    """
+    people = _build_people(crowd, avatars, folder.info)
+    ground = ground_of(crowd)
+    if ground is not None:
+        rigs = [obj for obj in crowd.all_objects if obj.type == "ARMATURE"]
+        cover_people(ground, np.array([rig.location for rig in rigs]).reshape(-1, 3))
+    return people
+
+
+def ground_of(crowd: bpy.types.Collection) -> bpy.types.Object | None:
+    """The crowd's floor, unless it was deleted."""
+    return next((obj for obj in crowd.objects if obj.get(GROUND)), None)
+
+
+def _camera_of(folder: SceneFolder) -> Camera:
+    if folder.info.camera is None:
+        raise CrowdGaussianError(
+            f"{folder.path} has no camera yet; wait until its people have been found."
+        )
+    return folder.info.camera.to_camera()
 
 
 def _read_people(folder: SceneFolder) -> tuple[dict[int, Avatar], list[str]]:

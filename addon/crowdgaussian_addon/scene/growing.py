@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A crowd that grows while its job runs: each person comes in when they are finished.
+
+Nothing here keeps a Blender object: a crowd is found again by the job id that its collection
+carries, so undo, redo and loading a file do no harm.
+"""
+
+import bpy
+from crowdgaussian_shared.scene_folder import SceneFolder
+
+from .importer import ImportedPerson, ImportResult, add_people, import_scene, start_crowd
+
+JOB = "crowdgaussian_job"  # collection property
+
+
+def find_crowd(job: str) -> bpy.types.Collection | None:
+    """The crowd of a job in this file."""
+    return next((c for c in bpy.data.collections if c.get(JOB) == job), None)
+
+
+def within_reach(crowd: bpy.types.Collection) -> bool:
+    """Whether people can be added: the crowd is in the active view layer and not excluded."""
+    layers = [bpy.context.view_layer.layer_collection]
+    while layers:
+        layer = layers.pop()
+        if layer.collection == crowd:
+            return not layer.exclude
+        layers.extend(layer.children)
+    return False
+
+
+def waiting_people(folder: SceneFolder, imported: tuple[int, ...]) -> list[int]:
+    """Finished people that have not been imported, in the order of scene.json."""
+    people = enumerate(folder.info.people)
+    return [i for i, person in people if person.state == "done" and i not in imported]
+
+
+def grow_crowd(folder: SceneFolder, job: str, index: int) -> ImportedPerson:
+    """Brings one finished person in; the first one brings camera, floor and settings too.
+
+    Raises:
+        CrowdGaussianError: the person's file cannot be read, or the scene has no camera.
+    """
+    avatar = folder.read_avatar(index)
+    crowd = find_crowd(job)
+    if crowd is None:
+        crowd = start_crowd(folder)
+        crowd[JOB] = job
+    return add_people(crowd, folder, {index: avatar})[0]
+
+
+def import_again(folder: SceneFolder, job: str) -> ImportResult:
+    """Everybody once more, in a crowd of their own that takes the job's later people.
+
+    Raises:
+        CrowdGaussianError: the scene cannot be read.
+    """
+    result = import_scene(folder)
+    older = find_crowd(job)
+    if older is not None:
+        del older[JOB]
+    result.collection[JOB] = job
+    return result
