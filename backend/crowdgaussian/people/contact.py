@@ -10,18 +10,20 @@ from ..body.model import BodyModel
 from .body_points import PosedPoints
 from .energy import geman_mcclure
 
-_SLACK = 0.9  # clothes and flesh give way: spheres count with this part of their radius
+_GIRTH = 1.15  # bodies are wider than the largest sphere inside them
 _STEADY = 0.10  # metres the centre of mass may lie beside the feet
 # Spheres that fill a body: two joints and the place between them.
 _BONES = (
     ("pelvis", "spine1", 0.0), ("spine1", "spine2", 0.5), ("spine3", "neck", 0.0),
-    ("spine3", "neck", 0.6), ("head", "head", 0.0), ("pelvis", "left_hip", 0.8),
+    ("spine3", "neck", 0.6), ("neck", "head", 1.9), ("pelvis", "left_hip", 0.8),
     ("pelvis", "right_hip", 0.8), ("spine3", "left_shoulder", 0.6),
     ("spine3", "right_shoulder", 0.6),
     *((f"{side}_{first}", f"{side}_{second}", part) for side in ("left", "right")
       for first, second in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"),
                             ("knee", "ankle"))
       for part in ((0.2, 0.5, 0.8) if first in ("hip", "knee") else (0.3, 0.75))),
+    *((f"{side}_{first}", f"{side}_{second}", 0.5) for side in ("left", "right")
+      for first, second in (("ankle", "foot"), ("wrist", "middle1"))),
 )
 _FROM = [JOINT_INDEX[bone[0]] for bone in _BONES]
 _TO = [JOINT_INDEX[bone[1]] for bone in _BONES]
@@ -34,11 +36,11 @@ def sphere_centers(joints: Tensor) -> Tensor:
 
 
 def sphere_radii(body: BodyModel, betas: Tensor, scale: Tensor) -> Tensor:
-    """Radii with which the spheres just touch the skin in T-pose.  # [P, S]"""
+    """Radii with which the spheres reach a little through the skin in T-pose.  # [P, S]"""
     vertices, joints = body.rest(betas, scale)
     skin = vertices[:, ~body.interior][:, ::7]
     distance = torch.cdist(sphere_centers(joints), skin)
-    return _SLACK * distance.min(dim=2).values
+    return _GIRTH * distance.min(dim=2).values
 
 
 def overlaps(centers: Tensor, radii: Tensor) -> Tensor:

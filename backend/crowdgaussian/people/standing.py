@@ -14,6 +14,8 @@ _HIPS, _KNEES, _ANKLES, _HEAD, _PELVIS, _NECK = (1, 2), (4, 5), (7, 8), 15, 0, 1
 _ADULT_RANGE = (1.36, 2.06)  # metres: an adult's stature on the floor
 _CHILD_RANGE = (0.75, 1.36)
 _HIDDEN_RANGE = (1.45, 1.98)  # stricter when the feet themselves are not seen
+_REACHING_RANGE = (1.15, 2.4)  # hidden legs may be bent or stretched to reach the floor
+_REACHING_SLIDE = (0.88, 1.12)
 _DANGLING_RANGE = (1.5, 1.78)  # and when toes hang down as in a jump
 _DANGLING = 0.5  # sine of the angle below the horizon from which on a foot hangs
 
@@ -89,8 +91,12 @@ def footing(ground: Ground, people: Standing) -> Footing:
             low, high = _DANGLING_RANGE
         stands = bool(supported and low <= height <= high)
         child = bool(supported and seen and _CHILD_RANGE[0] <= height < _CHILD_RANGE[1])
-        on_ground.append(stands or child)
-        slides.append(slide if stands or child else min(slide, 1.0))
+        reaches = bool(supported and not seen and not people.dangling[index]
+                       and _REACHING_RANGE[0] <= height <= _REACHING_RANGE[1])
+        on_ground.append(stands or child or reaches)
+        if reaches and not stands:
+            slide = np.clip(slide, *_REACHING_SLIDE)
+        slides.append(slide if on_ground[-1] else min(slide, 1.0))
         flags.append(tuple(name for name, holds in (
             ("airborne", supported and (seen or people.dangling[index]) and height > high),
             ("seated", not supported), ("child", child)) if holds))
