@@ -66,6 +66,7 @@ class ConsoleReport:
         if self.cancelled:
             raise KeyboardInterrupt
         self.cancelled = True
+        self.console.print("Stopping after this step; Ctrl-C again stops at once.", markup=False)
 
     def _draw(self, bars: Progress, step: Step) -> None:
         if step.stage not in self._tasks:
