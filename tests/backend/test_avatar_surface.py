@@ -55,7 +55,7 @@ def square(n):
 def test_laplacian_measures_the_slope_of_a_linear_field():
     vertices, faces = square(12)
     field = vertices @ (2.0, -1.0, 0.0)
-    assert np.isclose(field @ (cotangent_laplacian(vertices, faces) @ field), 5.0, rtol=0.03)
+    assert np.isclose(field @ (cotangent_laplacian(vertices, faces) @ field), 5.0, rtol=0.05)
     assert np.isclose(vertex_areas(vertices, faces).sum(), 1.0)
     assert np.allclose(vertex_normals(vertices, faces), (0, 0, 1))
 

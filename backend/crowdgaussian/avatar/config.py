@@ -10,8 +10,8 @@ class OffsetLimits:
 
     clothes: float = 0.07
     hair: float = 0.18
-    neck: float = 0.05
-    feet: float = 0.03
+    neck: float = 0.035
+    feet: float = 0.025
     hands: float = 0.008
     face: float = 0.012
     inwards: float = 0.03
@@ -21,8 +21,8 @@ class OffsetLimits:
 class PhotoFitConfig:
     """How a person's Gaussians are made and fitted to the photo."""
 
-    gaussians: int = 32_000
-    max_crop_px: int = 640  # longest side of the crop that the fit looks at
+    gaussians: int = 40_000
+    max_crop_px: int = 800  # longest side of the crop that the fit looks at
     crop_margin: float = 0.08  # of the person's height in the photo
     pose_steps: int = 6  # contour steps that move limbs and shape
     contour_steps: int = 5  # contour steps that move the surface
@@ -32,6 +32,7 @@ class PhotoFitConfig:
     colour_rate: float = 0.02
     move_rate: float = 0.03  # of the largest move
     shape_rate: float = 0.04  # of the logarithm of size and of opacity's logit
+    least_psnr: float = 25.0  # decibels inside the mask that tidying colours must leave
     max_move: float = 0.012  # of a Gaussian from its place on the surface
     face_density: float = 9.0  # Gaussians per area, against the unseen body
     hand_density: float = 3.0

@@ -1,88 +1,135 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colours for what the photo does not show: from the other side, then from nearby.
+"""Colours for what the photo does not show: from the other side, then from the same part.
 
-Every unseen Gaussian asks for seen ones of the same part of the body. The body's left-right
-counterpart answers first; then the front answers for the back, because depth counts little; the
-face answers only for the face, and the back of the head asks where hair grows.
+The body's left-right counterpart answers first where it is seen. Else trunk, arms and legs wrap
+their front around (see wrap); on head, hands and feet the nearest seen place answers, the face
+only for the face, and the back of the head asks where hair grows.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from .cloud import Cloud
-from .regions import HEAD
+from .regions import ARM, HAND, HEAD
+from .skin_tone import face_colour, like_skin
+from .wrap import LimbPlaces
 
 _SURE = 0.5  # how well a Gaussian must be seen to lend its colour
-_OTHER_SIDE = 0.03  # metres: a counterpart is as far as a neighbour at this distance
-_OTHER_GROUP = 0.8  # metres: rather far away than from another part of the body
+_COUNTERPART = 0.04  # metres: as near the counterpart must be seen
+_OTHER_GROUP = 0.3  # metres: rather as far away than from another part of the body
 _FACE, _SCALP = 0.6, 0.5  # metres between face, scalp and the rest of the head
-_DEPTH, _HEAD_DEPTH = 0.25, 0.6  # how much a distance from front to back counts
-_LENDERS = 5
+_DEPTH = 0.6  # how much a distance from front to back counts
+_LENDERS = 6
 _ALIKE = 0.15  # distance of two sRGB colours that may be the same material
+_GLOSSY = 0.6  # quantile of the scalp's brightness above which it is shine
 
 
-def fill_colours(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Colours of all Gaussians; seen ones keep theirs.  # [N, 3] sRGB
+@dataclass(frozen=True)
+class Sight:
+    """What the photo showed of a cloud."""
 
-    Args:
-        cloud: the bound Gaussians.
-        colours: [N, 3], trusted as far as seen says.
-        seen: [N] 0..1.
-    """
-    sure = (seen >= _SURE) & ~_skin_on_scalp(cloud, colours, seen)
+    colours: np.ndarray  # [N, 3] sRGB, trusted as far as seen says
+    seen: np.ndarray  # [N] 0..1
+
+
+def fill_colours(cloud: Cloud, sight: Sight, limbs: LimbPlaces, seed: int = 1) -> np.ndarray:
+    """Colours of all Gaussians; well seen ones keep theirs.  # [N, 3] sRGB"""
+    sure = sight.seen >= _SURE
     if not sure.any():
-        return np.where(seen[:, None] > 0, colours, 0.5)
-    lenders = np.concatenate([_places(cloud, cloud.means, 0.0)[sure],
-                              _places(cloud, cloud.mirrored, _OTHER_SIDE)[sure]])
-    lent = np.concatenate([colours[sure], colours[sure]])
-    asking = np.flatnonzero(seen < 1)
-    distance, index = cKDTree(lenders).query(_places(cloud, cloud.means, 0.0)[asking],
-                                             k=min(_LENDERS, len(lenders)))
-    distance, index = distance.reshape(len(asking), -1), index.reshape(len(asking), -1)
-    width = distance[:, :1] * 0.06 + cloud.radius[asking, None]
-    weights = np.exp(-0.5 * ((distance - distance[:, :1]) / width) ** 2)
-    borrowed = (weights[..., None] * lent[index]).sum(1) / weights.sum(1, keepdims=True)
-    filled = colours.copy()
-    trust = np.clip(seen[asking, None] / _SURE, 0, 1)
-    filled[asking] = trust * colours[asking] + (1 - trust) * borrowed
-    return _without_seams(cloud, filled, seen)
+        return np.where(sight.seen[:, None] > 0, sight.colours, 0.5)
+    lends = sure & ~_not_hair(cloud, sight)
+    borrowed = _from_nearby(cloud, sight.colours, lends, np.random.default_rng(seed))
+    _from_same_limb(borrowed, sight.colours, lends, limbs)
+    _from_counterpart(borrowed, cloud, sight.colours, lends)
+    _bare_hands(borrowed, cloud, sight)
+    trust = np.clip(sight.seen / _SURE, 0, 1)[:, None]
+    return trust * sight.colours + (1 - trust) * _calm(cloud, borrowed)
 
 
-def _skin_on_scalp(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Seen Gaussians at the hairline that show forehead: they must not lend it to the back.
+def _from_nearby(cloud: Cloud, colours: np.ndarray, lends: np.ndarray,
+                 rng: np.random.Generator) -> np.ndarray:
+    """One of the nearest lenders at random, mixed with their mean: keeps some texture."""
+    places = _places(cloud)
+    tree = cKDTree(np.concatenate([places[lends], _mirrored(places, cloud)[lends]]))
+    lent = np.concatenate([colours[lends], colours[lends]])
+    _, index = tree.query(places, k=min(_LENDERS, len(lent)))
+    index = index.reshape(len(cloud), -1)
+    one = lent[index[np.arange(len(cloud)), rng.integers(0, index.shape[1], len(cloud))]]
+    return 0.6 * lent[index].mean(1) + 0.4 * one
+
+
+def _from_same_limb(borrowed: np.ndarray, colours: np.ndarray, lends: np.ndarray,
+                    limbs: LimbPlaces) -> None:
+    lenders = lends & limbs.on_limb
+    if not lenders.any():
+        return
+    asking = limbs.on_limb
+    count = min(3, int(lenders.sum()))
+    distance, index = cKDTree(limbs.here[lenders]).query(limbs.folded[asking], k=count)
+    distance, index = distance.reshape(asking.sum(), -1), index.reshape(asking.sum(), -1)
+    weight = np.exp(-distance / 0.006 + distance[:, :1] / 0.006)[..., None]
+    found = (weight * colours[lenders][index]).sum(1) / weight.sum(1)
+    close = np.clip(2 - distance[:, :1] / 0.15, 0, 1)
+    borrowed[asking] = close * found + (1 - close) * borrowed[asking]
+
+
+def _from_counterpart(borrowed: np.ndarray, cloud: Cloud, colours: np.ndarray,
+                      lends: np.ndarray) -> None:
+    distance, index = cKDTree(cloud.mirrored[lends]).query(cloud.means, k=3)
+    close = np.clip(2 - distance[:, :1] / _COUNTERPART, 0, 1) if lends.sum() >= 3 else 0.0
+    if lends.sum() >= 3:
+        borrowed += close * (colours[lends][index].mean(1) - borrowed)
+
+
+def _bare_hands(borrowed: np.ndarray, cloud: Cloud, sight: Sight) -> None:
+    """Hands of which nothing is seen take the skin of the arms, else of the face."""
+    hands = cloud.group == HAND
+    skin = face_colour(cloud, sight.colours, sight.seen)
+    if skin is None or (hands & (sight.seen >= _SURE)).sum() >= 30:
+        return
+    arms = (cloud.group == ARM) & (sight.seen >= _SURE) & like_skin(sight.colours, skin)
+    borrowed[hands] = np.median(sight.colours[arms], axis=0) if arms.sum() >= 30 else skin
+
+
+def _places(cloud: Cloud) -> np.ndarray:
+    """Where Gaussians stand for borrowing; distances between places are reluctance."""
+    groups = _OTHER_GROUP / np.sqrt(2) * np.eye(6)[cloud.group]
+    return np.column_stack([cloud.means * (1, 1, _DEPTH), groups, _FACE * cloud.face,
+                            _SCALP * cloud.scalp])
+
+
+def _mirrored(places: np.ndarray, cloud: Cloud) -> np.ndarray:
+    return np.column_stack([cloud.mirrored * (1, 1, _DEPTH), places[:, 3:]])
+
+
+def _not_hair(cloud: Cloud, sight: Sight) -> np.ndarray:
+    """Seen Gaussians of the scalp that show shine or forehead: no colour for the back.  # [N]
 
     Hair is what the scalp shows away from the face; where it looks like the face (a bald head)
-    nothing is held back.
+    only the shine is held back.
     """
-    scalp = (seen >= _SURE) & (cloud.scalp > 0.3)
-    face = (seen >= _SURE) & (cloud.face > 0.8)
+    scalp = (sight.seen >= _SURE) & (cloud.scalp > 0.3)
+    face = (sight.seen >= _SURE) & (cloud.face > 0.8)
     held_back = np.zeros(len(cloud), bool)
     if scalp.sum() < 20 or face.sum() < 20:
         return held_back
+    colours = sight.colours[scalp]
+    shine = colours.sum(1) > np.quantile(colours.sum(1), _GLOSSY)
     away, _ = cKDTree(cloud.means[cloud.face > 0.5]).query(cloud.means[scalp])
-    hair = np.median(colours[scalp][away >= np.quantile(away, 0.6)], axis=0)
-    skin = np.median(colours[face], axis=0)
-    if np.linalg.norm(hair - skin) < _ALIKE:
-        return held_back
-    along = (colours[scalp] - hair) @ (skin - hair) / np.sum((skin - hair) ** 2)
-    held_back[scalp] = along > 0.4
+    far = away >= np.quantile(away[~shine], 0.5)
+    hair = np.median(colours[far & ~shine], axis=0)
+    skin = np.median(sight.colours[face], axis=0)
+    along = (colours - hair) @ (skin - hair) / max(np.sum((skin - hair) ** 2), 1e-6)
+    forehead = (along > 0.4) & (np.linalg.norm(hair - skin) > _ALIKE)
+    held_back[scalp] = shine | forehead
     return held_back
 
 
-def _places(cloud: Cloud, means: np.ndarray, other_side: float) -> np.ndarray:
-    """Where Gaussians stand for borrowing; distances between places are reluctance."""
-    head = cloud.group == HEAD
-    depth = means[:, 2] * np.where(head, _HEAD_DEPTH, _DEPTH)
-    groups = _OTHER_GROUP / np.sqrt(2) * np.eye(6)[cloud.group]
-    return np.column_stack([means[:, :2], depth, groups, _FACE * cloud.face,
-                            _SCALP * cloud.scalp, np.full(len(means), other_side)])
-
-
-def _without_seams(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _calm(cloud: Cloud, colours: np.ndarray) -> np.ndarray:
     """Blurs borrowed colours a little, so that a change of lender leaves no hard line."""
-    _, near = cKDTree(cloud.means).query(cloud.means, k=min(9, len(cloud)))
-    blurred = colours.copy()
-    for _ in range(2):
-        blurred = 0.5 * blurred + 0.5 * blurred[near].mean(1)
-    keep = np.clip(seen / _SURE, 0, 1)[:, None]
-    return keep * colours + (1 - keep) * (0.6 * colours + 0.4 * blurred)
+    _, near = cKDTree(cloud.means).query(cloud.means, k=min(7, len(cloud)))
+    blurred = colours[near].mean(1)
+    head = (cloud.group == HEAD)[:, None]
+    return np.where(head, 0.5, 0.6) * colours + np.where(head, 0.5, 0.4) * blurred

@@ -31,15 +31,19 @@ def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.bincount(faces.ravel(), np.repeat(areas / 3, 3), len(vertices))
 
 
-def cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray) -> sparse.csr_matrix:
-    """Stiffness matrix L with x^T L x = integral of |grad x|^2 (Pinkall, Polthier 1993)."""
+def cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray,
+                        weight: np.ndarray | float = 1.0) -> sparse.csr_matrix:
+    """Stiffness matrix L with x^T L x = integral of weight |grad x|^2 (Pinkall, Polthier 1993).
+
+    weight: one number, or one per face [F].
+    """
     count = len(vertices)
     total = sparse.csr_matrix((count, count))
     for k in range(3):
         i, j, o = faces[:, (k + 1) % 3], faces[:, (k + 2) % 3], faces[:, k]
         u, v = vertices[i] - vertices[o], vertices[j] - vertices[o]
         sine = np.linalg.norm(np.cross(u, v), axis=1)
-        half_cot = 0.5 * np.clip((u * v).sum(1) / np.maximum(sine, 1e-12), 0.02, 20)
+        half_cot = 0.5 * weight * np.clip((u * v).sum(1) / np.maximum(sine, 1e-12), 0.02, 20)
         total = total + sparse.csr_matrix((half_cot, (i, j)), (count, count))
     symmetric = total + total.T
     return sparse.diags(np.asarray(symmetric.sum(1)).ravel()) - symmetric

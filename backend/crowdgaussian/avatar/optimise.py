@@ -20,9 +20,10 @@ from .seen import facing_camera
 from .view import PhotoView
 
 SH_C0 = 0.28209479177387814
-_START_OPACITY, _LOWEST_OPACITY, _HIGHEST_OPACITY = 0.96, 0.5, 0.995
+_START_OPACITY, _HIGHEST_OPACITY = 0.96, 0.995
+_LOWEST_OPACITY, _LOWEST_HAIR = 0.8, 0.4  # hair may thin out
 _BACK = -0.35  # cosine: discs turned further away are behind others and wait
-_COARSE_SHARE = 0.4  # of the steps, at half the resolution
+_COARSE_SHARE = 0.5  # of the steps, at half the resolution
 _SIZE_RANGE = 0.45  # natural logarithm: how far a size may leave its start
 
 
@@ -51,10 +52,9 @@ class _Model:
         self.colour = _tensor(colours).requires_grad_()
         self.move = torch.zeros(len(cloud), 3, requires_grad=True)  # of limit, before tanh
         self.size = torch.zeros(len(cloud), 3, requires_grad=True)  # of _SIZE_RANGE
-        span = _HIGHEST_OPACITY - _LOWEST_OPACITY
-        start = (_START_OPACITY - _LOWEST_OPACITY) / span
-        self.solid = torch.full((len(cloud),), float(np.log(start / (1 - start))),
-                                requires_grad=True)
+        self.lowest = _tensor(_LOWEST_OPACITY + (_LOWEST_HAIR - _LOWEST_OPACITY) * cloud.scalp)
+        start = (_START_OPACITY - self.lowest) / (_HIGHEST_OPACITY - self.lowest)
+        self.solid = torch.logit(start).requires_grad_()
 
     def moves(self) -> Tensor:
         return self.limit * torch.tanh(self.move)
@@ -63,8 +63,7 @@ class _Model:
         return self.scales * torch.exp(_SIZE_RANGE * torch.tanh(self.size))
 
     def opacities(self) -> Tensor:
-        span = _HIGHEST_OPACITY - _LOWEST_OPACITY
-        return _LOWEST_OPACITY + span * torch.sigmoid(self.solid)
+        return self.lowest + (_HIGHEST_OPACITY - self.lowest) * torch.sigmoid(self.solid)
 
     def splats(self, some: Tensor) -> Splats:
         """The splats of some of the Gaussians, by index."""
@@ -117,7 +116,7 @@ class _Loss:
         small = max(1, round(width * side)), max(1, round(height * side))
         self.cameras = Cameras.from_cameras(view.camera).resize(*small)
         distance = cv2.distanceTransform(view.visible.astype(np.uint8), cv2.DIST_L2, 3)
-        trust = np.where(view.pure, 1.0, np.clip(distance / 3, 0.2, 0.6)) * view.visible
+        trust = np.where(view.pure, 1.0, np.clip(distance / 3, 0.3, 0.7)) * view.visible
         self.photo = _resized(view.photo, small)
         self.colour_weight = _resized(trust, small)[..., None]
         self.inside = _resized(view.visible, small)
@@ -126,7 +125,7 @@ class _Loss:
 
     def __call__(self, model: _Model, render) -> Tensor:
         error = (render.color[0] - self.photo) * self.colour_weight
-        colour = (error.abs().sum() + 4.0 * error.square().sum()) / self.count
+        colour = (0.7 * error.abs().sum() + 6.0 * error.square().sum()) / self.count
         alpha = render.alpha[0]
         cover = (self.inside * (1 - alpha).square()).sum() / self.count
         spill = (self.outside * alpha.square()).sum() / self.count
@@ -138,7 +137,8 @@ def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
     ones = torch.zeros(len(cloud), 1, requires_grad=True)
     with torch.no_grad():
         splats = model.splats(torch.arange(len(cloud)))
-    painted = rasterize(splats, Cameras.from_cameras(view.camera), features=ones).features[0, ..., 0]
+    cameras = Cameras.from_cameras(view.camera)
+    painted = rasterize(splats, cameras, features=ones).features[0, ..., 0]
     (painted * _tensor(view.pure)).sum().backward()
     shown = ones.grad[:, 0].numpy()
     with torch.no_grad():
@@ -152,7 +152,7 @@ def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted,
                    view: PhotoView) -> np.ndarray:
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
     matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
-    facing = np.clip((_facing(cloud, matrices, view) - 0.1) / 0.3, 0, 1)
+    facing = np.clip((_facing(cloud, matrices, view) - 0.15) / 0.45, 0, 1)
     return facing * np.clip(fitted.shown / 0.4, 0, 1)
 
 

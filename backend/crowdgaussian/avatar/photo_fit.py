@@ -15,7 +15,8 @@ from ..segment.types import PersonMask
 from ..splat.normals import render_mesh_depth
 from .cloud import Cloud, bind, face_density
 from .config import PhotoFitConfig
-from .fill import fill_colours
+from .fidelity import tidy_share
+from .fill import Sight, fill_colours
 from .geometry import unit
 from .optimise import SH_C0, Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
@@ -23,8 +24,12 @@ from .posed_body import BodyParameters, PosedBody, apply, blend, pose_body
 from .regions import Regions, find_regions
 from .sampling import sample_surface
 from .seen import colours_at, seen_points, seen_vertices
+from .skin_tone import misplaced
 from .surface import ClothedSurface, fit_surface
-from .view import PhotoView, make_view
+from .view import COMPARED_PX, PhotoView, make_view
+from .wrap import limb_places
+
+_PAINTS = 0.3  # pixels: a Gaussian that paints less is not missed in the photo's view
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,21 @@ class PhotoFit:
         fitted = fit_photo(cloud, posed, colours, view, self.config,
                            lambda done: tell(0.25 + 0.7 * done, "colours"))
         seen = seen_gaussians(cloud, posed, fitted, view)
-        filled = fill_colours(cloud, fitted.colours, seen)
+        full = make_view(photo, crowd, masks, index, self.config.crop_margin, COMPARED_PX)
+        avatar = self._coloured(cloud, posed, surface, full or view, fitted, seen)
         tell(1.0, "done")
-        avatar = _assemble(cloud, posed, surface, replace(fitted, colours=filled))
         return Reconstruction(avatar, seen.astype(np.float32))
+
+    def _coloured(self, cloud: Cloud, posed: PosedBody, surface: ClothedSurface, view: PhotoView,
+                  fitted: Fitted, seen: np.ndarray) -> Avatar:
+        """The avatar with its unseen parts filled and, as far as the photo allows, tidied."""
+        tidy = self._fill(cloud, posed, view, Sight(fitted.colours, seen))
+        plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
+        avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
+        tidy_sh = ((tidy - 0.5) / SH_C0)[:, None].astype(np.float32)
+        share = tidy_share(avatar, tidy_sh, view, self.config.least_psnr)
+        sh = avatar.gaussians.sh + np.float32(share) * (tidy_sh - avatar.gaussians.sh)
+        return replace(avatar, gaussians=replace(avatar.gaussians, sh=sh))
 
     def _pose(self, person: Person, view: PhotoView, on_ground: bool) -> PosedBody:
         """The person's body under the outline, its lowest point as high as it was."""
@@ -106,7 +122,17 @@ class PhotoFit:
         mesh = posed.pose_points(surface.vertices).astype(np.float32)
         depth, _ = render_mesh_depth(mesh, posed.faces, view.camera)
         seen = seen_points(scene, normals, np.asarray(depth), view)
-        return fill_colours(cloud, colours_at(scene, view), seen)
+        return self._fill(cloud, posed, view, Sight(colours_at(scene, view), seen))
+
+    def _fill(self, cloud: Cloud, posed: PosedBody, view: PhotoView, sight: Sight) -> np.ndarray:
+        """Colours for all Gaussians, misplaced and slanting ones replaced.  # [N, 3]"""
+        matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+        scene = apply(matrices, cloud.means)
+        toward = unit(np.einsum("nji,nj->ni", matrices[:, :, :3], view.eye - scene))
+        wrong = misplaced(cloud, scene, sight.colours, sight.seen)
+        trusted = Sight(sight.colours, np.where(wrong, 0.0, sight.seen))
+        return fill_colours(cloud, trusted, limb_places(cloud, posed.joints, toward),
+                            self.config.seed)
 
 
 def _assemble(cloud: Cloud, posed: PosedBody, surface: ClothedSurface,

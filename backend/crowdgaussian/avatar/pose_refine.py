@@ -102,7 +102,9 @@ def _outline_rows(problem: _Problem, posed: PosedBody, scene: np.ndarray, shape:
     metres = outline.distance / scale
     robust = 1 / (1 + (metres / 0.04) ** 2)  # Geman-McClure
     sparse_count = max(len(points) / 120.0, 1.0)  # neighbours say the same
-    weight = problem.trust[corners].mean(1) * robust / (_OUTLINE * np.sqrt(sparse_count))
+    outside = metres < 0  # no hair can explain a body outside the mask
+    trust = np.where(outside, 1.0, problem.trust[corners].mean(1))
+    weight = trust * robust / (_OUTLINE * np.sqrt(sparse_count))
     return _Step(along * weight[:, None], metres * weight)
 
 

@@ -12,7 +12,7 @@ from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
 from ..splat.rasterize import rasterize
 from ..splat.splats import Render, Splats
-from .view import PhotoView, make_view
+from .view import COMPARED_PX, PhotoView, make_view
 
 ORBIT_VIEWS = 24
 _ORBIT_SIZE = 320  # pixels
@@ -21,7 +21,7 @@ _SOLID = 0.9
 
 
 def measure(avatar: Avatar, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-            index: int, max_side: int = 1024) -> dict[str, float]:
+            index: int, max_side: int = COMPARED_PX) -> dict[str, float]:
     """Everything `inspect` reports about one avatar.
 
     Args:

@@ -20,7 +20,7 @@ _FOOT_JOINTS = ("ankle", "foot")
 class Regions:
     """Per vertex of one person's body."""
 
-    group: np.ndarray  # [V] int: HEAD, TORSO, ARM, HAND, LEG, FOOT
+    group: np.ndarray  # [V] int: HEAD (with the neck), TORSO, ARM, HAND, LEG, FOOT
     face: np.ndarray  # [V] float 0..1: the front of the face, without hair
     scalp: np.ndarray  # [V] float 0..1: where hair grows
     neck: np.ndarray  # [V] bool
@@ -34,7 +34,8 @@ def find_regions(body, posed: PosedBody) -> Regions:
     face, scalp = _face_and_scalp(posed, group == HEAD)
     behind = vertex_normals(posed.rest, posed.faces)[:, 2] < 0.2
     interior = np.asarray(body.interior, bool) | (np.asarray(body.eyes, bool) & behind)
-    return Regions(group, face, scalp, parts == JOINT_INDEX["neck"], interior)
+    neck = parts == JOINT_INDEX["neck"]
+    return Regions(np.where(neck, HEAD, group), face, scalp, neck, interior)
 
 
 def _groups() -> np.ndarray:

@@ -33,8 +33,7 @@ def seen_points(points: np.ndarray, normals: np.ndarray, depth: np.ndarray,
 
 def facing_camera(points: np.ndarray, normals: np.ndarray, view: PhotoView) -> np.ndarray:
     """Cosine between the normal and the direction to the camera.  # [N]"""
-    rotation, shift = view.camera.viewmat[:3, :3], view.camera.viewmat[:3, 3]
-    return (normals * unit(-rotation.T @ shift - points)).sum(1)
+    return (normals * unit(view.eye - points)).sum(1)
 
 
 def seen_vertices(vertices: np.ndarray, faces: np.ndarray, view: PhotoView) -> np.ndarray:

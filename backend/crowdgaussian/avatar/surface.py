@@ -23,9 +23,9 @@ from .posed_body import PosedBody, apply
 from .regions import FOOT, HAND, HEAD, Regions
 from .view import PhotoView
 
-
 _OUTLINE_WEIGHT = 4.0  # metres: of the outline's squared distance against the surface's terms
 
+_ROUND_HAIR = 5.0  # how much smoother hair is than clothes: it has no outline but its own
 _SWELLING = 0.5  # how far discs reach over the surface they cover, in their spacing
 
 
@@ -65,15 +65,15 @@ def offset_limits(regions: Regions, config: PhotoFitConfig) -> tuple[np.ndarray,
     """Largest and smallest offset of each vertex.  # [V], [V] metres"""
     limits = config.limits
     upper = np.full(len(regions.group), limits.clothes)
-    upper[regions.neck] = limits.neck
     upper[regions.group == FOOT] = limits.feet
     upper[regions.group == HAND] = limits.hands
-    head = regions.group == HEAD
+    head = (regions.group == HEAD) & ~regions.neck
+    upper[regions.neck] = limits.neck
     skin = limits.face + (limits.neck - limits.face) * (1 - regions.face)
     upper[head] = (skin + (limits.hair - skin) * regions.scalp)[head]
     upper[regions.interior] = 0
-    lower = -np.minimum(limits.inwards, np.where(head | (regions.group == HAND), 0.006,
-                                                 limits.inwards))
+    firm = (head & (regions.scalp < 0.5)) | (regions.group == HAND)
+    lower = np.where(firm, -0.006, -limits.inwards)
     lower[regions.interior] = 0
     return upper, lower
 
@@ -93,7 +93,8 @@ class _Smoothness:
         stiffness[regions.group == HAND] = 20.0
         stiffness += 60.0 * regions.face - 0.85 * regions.scalp
         prior = sparse.diags(stiffness * areas)
-        smooth = config.smooth_length**2 * cotangent_laplacian(posed.rest, posed.faces)
+        rounding = 1 + _ROUND_HAIR * regions.scalp[posed.faces].mean(1)
+        smooth = config.smooth_length**2 * cotangent_laplacian(posed.rest, posed.faces, rounding)
         self.matrix = (smooth + prior).tocsc()
         self.faces = posed.faces
 

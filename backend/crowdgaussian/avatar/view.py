@@ -12,6 +12,7 @@ from ..segment.cleanup import disc
 from ..segment.crop import Crop, box_of
 from ..segment.types import PersonMask
 
+COMPARED_PX = 1024  # longest side in pixels at which an avatar is judged against the photo
 NEARER_M = 0.3  # people closer in depth than this may hide each other either way
 
 
@@ -25,6 +26,12 @@ class PhotoView:
     visible: np.ndarray  # [h, w] bool: shows this person
     hidden: np.ndarray  # [h, w] bool: somebody or something in front; says nothing
     pure: np.ndarray  # [h, w] bool: visible and away from every edge, fit for colours
+
+    @property
+    def eye(self) -> np.ndarray:
+        """Where the camera stands, scene frame.  # [3]"""
+        rotation, shift = self.camera.viewmat[:3, :3], self.camera.viewmat[:3, 3]
+        return -rotation.T @ shift
 
     @property
     def empty(self) -> np.ndarray:
@@ -45,7 +52,7 @@ def make_view(photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: i
     visible = crop.take(mask.visible)
     hidden = crop.take(_others_in_front(crowd, masks, index)) & ~visible
     hidden |= _hidden_by_things(crop.take(mask.amodal), visible, crop, masks, index)
-    thickness = max(1.0, 0.004 * height_px * crop.scale[1])
+    thickness = max(1.5, 0.005 * height_px * crop.scale[1])
     pure = cv2.erode(visible.astype(np.uint8), disc(thickness), borderValue=1) > 0
     return PhotoView(crop, crop.camera(crowd.camera), crop.take(photo).astype(np.float32) / 255,
                      visible, hidden, pure)

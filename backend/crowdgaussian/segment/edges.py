@@ -9,6 +9,9 @@ import numpy as np
 from .cleanup import disc
 from .config import SegmentConfig
 
+_WAVERING = 0.2  # a soft mask above this does not say no
+_COLOUR_VOICE = 0.45  # of GrabCut's answer: below half, so that a sure detector wins
+
 
 @dataclass(frozen=True)
 class EdgeInput:
@@ -29,7 +32,7 @@ def refine_edges(crop: EdgeInput, config: SegmentConfig) -> np.ndarray:
     edge, wider around the head, where GrabCut (Rother et al. 2004) separates the colours and a
     guided filter (He et al. 2010) follows the photo's edges.
     """
-    prior = crop.soft * within_reach(crop, config)
+    prior = with_body(crop) * within_reach(crop, config)
     inside, outside = _certain(prior, crop, config)
     decided = _grabcut(crop, prior, inside, outside, config)
     radius = max(int(round(config.guided_radius * crop.height_px)), 1)
@@ -38,6 +41,14 @@ def refine_edges(crop: EdgeInput, config: SegmentConfig) -> np.ndarray:
     refined[inside] = np.maximum(refined[inside], 0.9)
     refined[outside] = 0
     return np.clip(refined, 0, 1)
+
+
+def with_body(crop: EdgeInput) -> np.ndarray:
+    """The soft mask, surer where the detector wavers deep inside the body.  # [h, w] float32"""
+    thick = disc(0.006 * crop.height_px)
+    core = cv2.erode(crop.silhouette.astype(np.uint8), thick) > 0
+    wavering = core & (crop.soft > _WAVERING) & ~crop.others
+    return np.where(wavering, np.maximum(crop.soft, 0.75), crop.soft)
 
 
 def within_reach(crop: EdgeInput, config: SegmentConfig) -> np.ndarray:
@@ -82,7 +93,7 @@ def _grabcut(crop: EdgeInput, prior: np.ndarray, inside: np.ndarray, outside: np
     cv2.grabCut(np.ascontiguousarray(crop.photo), labels, None, *models,
                 config.grabcut_iterations, cv2.GC_INIT_WITH_MASK)
     found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    return (0.7 * found + 0.3 * prior).astype(np.float32)
+    return (_COLOUR_VOICE * found + (1 - _COLOUR_VOICE) * prior).astype(np.float32)
 
 
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks from the detector's soft masks, the fitted bodies and the photo itself."""
 
+import cv2
 import numpy as np
 
 from ..people.types import Crowd, Person
@@ -12,6 +13,9 @@ from .edges import EdgeInput, refine_edges
 from .layers import BodyLayer, render_layer
 from .resolve import resolve
 from .types import PersonMask
+
+_FOREARMS = ((13, 15), (15, 19), (14, 16), (16, 20))  # MediaPipe's elbows, wrists, index fingers
+_FOREARM_WIDTH = 0.045  # of the body's height
 
 
 class SilhouetteSegmenter:
@@ -44,7 +48,8 @@ class SilhouetteSegmenter:
             return np.zeros(photo.shape[:2], np.float32)
         crop = Crop.around(box, self.config.crop_margin * layer.height_px, size,
                            self.config.max_crop_px)
-        edges = EdgeInput(crop.take(photo), crop.take(detected), crop.take(layer.silhouette),
+        body = layer.silhouette | _forearms(person, layer, self.config.min_confidence)
+        edges = EdgeInput(crop.take(photo), crop.take(detected), crop.take(body),
                           crop.take(layer.head), crop.take(_in_front(layers, index)),
                           layer.height_px * crop.scale[1])
         return crop.put(refine_edges(edges, self.config), size)
@@ -66,6 +71,17 @@ class SilhouetteSegmenter:
             owner[visible] = index
             masks.append(_with_amodal(visible, layer))
         return masks
+
+
+def _forearms(person: Person, layer: BodyLayer, min_confidence: float) -> np.ndarray:
+    """Strokes from the elbows over the wrists to the fingers, as the keypoints have them."""
+    drawn = np.zeros(layer.depth.shape, np.uint8)
+    xy, sure = person.keypoints.xy, person.keypoints.confidence >= min_confidence
+    for start, end in _FOREARMS:
+        if sure[start] and sure[end]:
+            ends = [tuple(int(v) for v in np.clip(xy[k], -30000, 30000)) for k in (start, end)]
+            cv2.line(drawn, *ends, 1, max(int(_FOREARM_WIDTH * layer.height_px), 1))
+    return drawn > 0
 
 
 def _with_amodal(visible: np.ndarray, layer: BodyLayer) -> PersonMask:
