@@ -33,6 +33,8 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
                         "(default: %(default)s)")
     parser.add_argument("--keep-gib", type=float, default=KEEP_GIB, metavar="G",
                         help="size of all results together (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+                        help="change a limit, such as jobs_total=128 or photo_pixels=50000000")
     parser.add_argument("--stop-with-parent", action="store_true",
                         help="stop when standard input ends")
     parser.add_argument("--pipeline", help=argparse.SUPPRESS)
@@ -83,14 +85,17 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace):
     from .service.folders import default_data
-    from .service.settings import PIPELINE, ServiceSettings, parse_address
+    from .service.settings import PIPELINE, ServiceSettings, parse_address, with_number
 
-    return ServiceSettings(
+    settings = ServiceSettings(
         data=arguments.data or default_data(), bind=parse_address(arguments.bind),
         data_port=arguments.data_port, workers=arguments.workers,
         keep_hours=arguments.keep_hours, keep_bytes=int(arguments.keep_gib * (1 << 30)),
         pipeline=arguments.pipeline or PIPELINE,
     )
+    for text in arguments.changes:
+        settings = with_number(settings, *text.partition("=")[::2])
+    return settings
 
 
 def _wait_for_parent(stop) -> None:

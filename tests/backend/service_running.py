@@ -33,14 +33,8 @@ class Service:
     log: Path
 
     def workers(self) -> list[int]:
-        """Process ids of its workers."""
-        told = subprocess.run(["ps", "-o", "pid=,ppid=,stat="], capture_output=True, text=True,
-                              check=True).stdout
-        told += subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True,
-                               check=True).stdout
-        rows = {tuple(line.split()) for line in told.splitlines()}
-        return [int(p) for p, parent, stat in rows
-                if int(parent) == self.process.pid and not stat.startswith("Z")]
+        """Process ids of the workers it has started, oldest first."""
+        return [int(pid) for pid in re.findall(r"worker (\d+) started", self.log.read_text())]
 
     def memory(self) -> int:
         """Resident bytes of the broker."""
@@ -101,7 +95,11 @@ class Client:
         self._request = 0
 
     def __enter__(self):
-        self.welcome = self.ask(m.Hello, client="test", client_id=self.name)
+        try:
+            self.welcome = self.ask(m.Hello, client="test", client_id=self.name)
+        except BaseException:
+            self.context.destroy(linger=0)
+            raise
         return self
 
     def __exit__(self, *_):

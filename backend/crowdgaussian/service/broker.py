@@ -3,6 +3,7 @@
 
 import json
 import logging
+import sqlite3
 import threading
 import time
 
@@ -74,7 +75,11 @@ class Broker:
         next_round = time.monotonic() + SWEEP
         while not self._stopping.is_set():
             poller.poll(1000 * (self._pause if self._sessions.behind else TICK))
-            self._turn()
+            try:
+                self._turn()
+            except (OSError, sqlite3.Error, CrowdGaussianError):  # a full disk, above all
+                log.exception("the service cannot go on as it should")
+                self._stopping.wait(1.0)
             if time.monotonic() > next_round:
                 next_round = time.monotonic() + SWEEP
                 self._jobs.expire()

@@ -3,7 +3,6 @@
 
 import logging
 
-from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol import Message, ProtocolError, decode
 from crowdgaussian_shared.protocol import messages as m
 
@@ -48,8 +47,8 @@ class Control:
             answer = self._answer(letter, message)
         except RefusedError as error:
             answer = m.Error(message.request, error.code, str(error)[:500])
-        except (CrowdGaussianError, OSError) as error:
-            log.error("%s failed: %s", type(message).__name__, type(error).__name__)
+        except Exception:
+            log.exception("%s failed", type(message).__name__)
             answer = m.Error(message.request, "internal", "The server could not do this; its log "
                              "says more, try again later.")
         self._sessions.answer(letter.sender, answer)

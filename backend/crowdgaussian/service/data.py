@@ -47,20 +47,20 @@ class DataServer(threading.Thread):
         self._news = context.socket(zmq.PUSH)
         self._news.setsockopt(zmq.LINGER, 0)
         self._news.connect(NEWS)
-        self._stop = context.socket(zmq.PULL)
-        self._stop.bind(STOP)
+        self._halt = context.socket(zmq.PULL)
+        self._halt.bind(STOP)
 
     def run(self) -> None:
         self._store = Store(self._folders.database)
         self._check_old_photos()
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._stop, zmq.POLLIN)
+        poller.register(self._halt, zmq.POLLIN)
         pause = LONGEST_WAIT
-        while self._stop not in dict(poller.poll(pause * 1000 if self._waiting else None)):
+        while self._halt not in dict(poller.poll(pause * 1000 if self._waiting else None)):
             self._read()
             pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
-        for socket in (self._socket, self._news, self._stop):
+        for socket in (self._socket, self._news, self._halt):
             socket.close()
         self._store.close()
 

@@ -3,7 +3,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -55,6 +55,30 @@ class ServiceSettings:
     @property
     def keys(self) -> Path:
         return self.data / "keys"
+
+
+def with_number(settings: ServiceSettings, name: str, text: str) -> ServiceSettings:
+    """A copy with one number changed, as in with_number(s, "jobs_total", "128").
+
+    Raises:
+        CrowdGaussianError: there is no such number, or the text is not one.
+    """
+    for owner in (settings.limits, settings):
+        old = getattr(owner, name, None)
+        if not isinstance(old, int | float):
+            continue
+        try:
+            value = type(old)(text)
+        except ValueError as error:
+            raise CrowdGaussianError(f"'{text}' is no number for {name}.") from error
+        changed = replace(owner, **{name: value})
+        return replace(settings, limits=changed) if owner is settings.limits else changed
+    names = ", ".join(sorted(_numbers(settings.limits) | _numbers(settings)))
+    raise CrowdGaussianError(f"There is no limit named {name}; there are {names}.")
+
+
+def _numbers(owner: Limits | ServiceSettings) -> set[str]:
+    return {f.name for f in fields(owner) if isinstance(getattr(owner, f.name), int | float)}
 
 
 def parse_address(text: str) -> Address:

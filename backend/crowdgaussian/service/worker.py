@@ -63,9 +63,9 @@ def _work(start: Start, link: zmq.Socket, cancelled: threading.Event) -> None:
     """The main thread: one task after the other."""
     module, function = start.pipeline.split(":")
     pipeline = getattr(import_module(module), function)
-    device = describe_device(look_for_gpu=start.pipeline == PIPELINE)
-    _tell(link, "ready", device=asdict(device))
     while True:
+        device = describe_device(look_for_gpu=start.pipeline == PIPELINE)
+        _tell(link, "ready", device=asdict(device))
         kind, body = link.recv_multipart()
         if kind == b"stop":
             return

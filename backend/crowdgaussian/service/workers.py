@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from crowdgaussian_shared.protocol.messages import Device
 
 from .device import gpu_indices
 from .orders import Start, Task
@@ -58,7 +59,7 @@ class WorkerPool:
     settings: ServiceSettings
     socket: zmq.Socket = field(init=False)
     workers: list[Worker] = field(init=False)
-    device: dict[str, Any] | None = None  # of the newest worker that said it is ready
+    device: Device | None = None  # of the newest worker that said it is ready
 
     def __post_init__(self) -> None:
         self.socket = self.context.socket(zmq.ROUTER)
@@ -90,7 +91,7 @@ class WorkerPool:
             worker.deadline = now + MISSES * self.settings.beat_seconds
             kind, body = frames[0].decode(), json.loads(frames[1])
             if kind == "ready":
-                worker.ready, worker.pause, self.device = True, 0.0, body["device"]
+                worker.ready, worker.pause, self.device = True, 0.0, Device(**body["device"])
             elif kind in ("progress", "ended"):
                 worker.news = now
                 yield worker, kind, body
