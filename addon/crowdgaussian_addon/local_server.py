@@ -142,7 +142,8 @@ class LocalServer:
         if "No module named" in last:
             return f"There is no backend in this environment ({last}). {_NO_BACKEND}"
         how = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
-        return f"The server {how}; start it again, and see {self.log} if that does not help."
+        said = f" after '{last[:120]}'" if last and code > 0 else ""
+        return f"The server {how}{said}; start it again, or look into {self.log}."
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators, and the pump that brings news from the session into Blender."""
+
+import bpy
+
+from . import job_ops, photo_op, pump, reconstruct, server_ops
+
+_CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES)
+
+
+def register() -> None:
+    """Registers the operators and starts the pump."""
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+    pump.start()
+
+
+def unregister() -> None:
+    """Stops the pump, the connection and the server, and removes the operators."""
+    pump.stop()
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)

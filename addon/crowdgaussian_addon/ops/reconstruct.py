@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Reconstruct button, which is also the way to reconstruct from a script."""
+
+import time
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+from crowdgaussian_shared.client_ticket import JobRequest
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+from ..jobs import JobRow
+from ..quality import QUALITIES, settings_for
+from . import pump, state
+
+QUALITY_ITEMS = [(q.name, q.title, q.hint) for q in QUALITIES]
+_POLL = 0.05  # seconds
+
+
+class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
+    """Send the photo to the server and bring every person into the scene"""
+
+    bl_idname = "crowdgaussian.reconstruct"
+    bl_label = "Reconstruct Crowd"
+    bl_options = {"REGISTER"}
+
+    filepath: StringProperty(name="Photo", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    folder: StringProperty(
+        name="Scene Folder", subtype="DIR_PATH", options={"SKIP_SAVE"},
+        description="Where the result is kept; one that holds this job goes on. Empty: the cache",
+    )
+    preset: StringProperty(name="Preset", default="open", options={"SKIP_SAVE"})
+    quality: EnumProperty(name="Quality", items=QUALITY_ITEMS, default="NORMAL",
+                          options={"SKIP_SAVE"})
+    most_people: IntProperty(name="Most People", min=0, max=1000, options={"SKIP_SAVE"},
+                             description="At most so many people, the surest; 0 for everybody")
+    wait: BoolProperty(name="Wait", options={"SKIP_SAVE"},
+                       description="Return when everybody is in the scene; for scripts")
+    patience: FloatProperty(
+        name="Patience", default=60.0, min=0.0, unit="TIME_ABSOLUTE", options={"SKIP_SAVE"},
+        description="While waiting: how long the server may be out of reach, in seconds",
+    )
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """From the panel: with the panel's choices."""
+        choice = context.scene.crowdgaussian
+        self.filepath, self.preset = choice.photo, choice.preset
+        self.quality, self.most_people = choice.quality, choice.most_people
+        return self.execute(context)
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Starts the job; with `wait` stays until it has ended."""
+        state.complain("")
+        try:
+            row = self._submit()
+        except CrowdGaussianError as error:
+            state.complain(str(error))
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if not self.wait:
+            return {"FINISHED"}
+        problem = wait_for(row, self.patience)
+        if problem:
+            self.report({"ERROR"}, problem)
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"{row.people_done} people from {row.title}")
+        return {"FINISHED"}
+
+    def _submit(self) -> JobRow:
+        if not self.filepath:
+            raise CrowdGaussianError("No photo is chosen; choose one above the button.")
+        photo = Path(bpy.path.abspath(self.filepath))
+        folder = Path(bpy.path.abspath(self.folder)) if self.folder else _new_folder(photo)
+        settings = settings_for(self.quality, self.most_people)
+        request = JobRequest(photo, folder, self.preset, settings)
+        row = state.session().submit(state.target(), request)
+        pump.adopt(row)
+        return row
+
+
+def wait_for(row: JobRow, patience: float) -> str:
+    """Pumps until a job has ended and its people are in -> what went wrong, or nothing.
+
+    Args:
+        row: of the job.
+        patience: seconds that the server may be out of reach.
+    """
+    session = state.session()
+    reached = time.monotonic()
+    while True:
+        more = pump.pump()
+        server = session.server
+        if not row.active and not more:
+            return row.error if row.state == "failed" else ""
+        if row.state == "paused":
+            return row.trouble
+        if server.state != "lost":
+            reached = time.monotonic()
+        elif time.monotonic() > reached + patience:
+            return server.sentence
+        if more and row.note:
+            return row.note
+        time.sleep(0.0 if more else _POLL)
+
+
+def _new_folder(photo: Path) -> Path:
+    """A folder in the cache that is not there yet, named after the photo."""
+    scenes = state.cache_folder() / "scenes"
+    folder, number = scenes / photo.stem, 2
+    while folder.exists():
+        folder, number = scenes / f"{photo.stem}-{number}", number + 1
+    return folder
+
+
+CLASSES = (CROWDGAUSSIAN_OT_reconstruct,)

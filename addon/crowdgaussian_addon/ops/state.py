@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one session of this Blender, and what the preferences say about it."""
+
+from pathlib import Path
+
+import bpy
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+from .. import __version__
+from ..session import Session, Target
+
+ADDON = __package__.rpartition(".")[0]  # bl_ext.user_default.crowdgaussian when it is installed
+
+_session: Session | None = None
+complaint = ""  # why the last button did nothing, and what to do
+
+
+def session() -> Session:
+    """The session; made when it is first needed."""
+    global _session
+    if _session is None:
+        _session = Session(cache_folder(), f"blender-addon {__version__}")
+    return _session
+
+
+def close_session() -> None:
+    """Lets go of the server; the job table is saved."""
+    global _session
+    if _session is not None:
+        _session.close()
+        _session = None
+
+
+def complain(sentence: str) -> None:
+    """Shows a sentence below the Reconstruct button; an empty one clears it."""
+    global complaint
+    complaint = sentence
+
+
+def preferences() -> bpy.types.AddonPreferences | None:
+    """The add-on's preferences; None when it was not enabled through Blender."""
+    addon = bpy.context.preferences.addons.get(ADDON)
+    return addon.preferences if addon else None
+
+
+def cache_folder() -> Path:
+    """Where jobs, scenes and the local server's data lie."""
+    chosen = getattr(preferences(), "cache", "")
+    if chosen:
+        return Path(bpy.path.abspath(chosen))
+    try:
+        return Path(bpy.utils.extension_path_user(ADDON, path="cache", create=True))
+    except ValueError:  # run from a source folder, not as an extension
+        return Path(bpy.utils.user_resource("DATAFILES", path="crowdgaussian", create=True))
+
+
+def target() -> Target:
+    """The server that the preferences name.
+
+    Raises:
+        CrowdGaussianError: none is chosen, the address or the pairing line is wrong, or Blender is
+            not allowed to go online.
+    """
+    prefs = preferences()
+    if prefs is None:
+        raise CrowdGaussianError("Enable the CrowdGaussian extension in Blender's preferences.")
+    if prefs.place == "HERE":
+        return Target(backend=prefs.backend)
+    from crowdgaussian_shared.client_server import Server
+
+    if not prefs.address.strip() and not prefs.pairing.strip():
+        raise CrowdGaussianError(
+            "No server is named; paste the pairing line in the add-on's preferences."
+        )
+    server = Server.parse(prefs.address, prefs.pairing)
+    if not server.loopback and not bpy.app.online_access:
+        raise CrowdGaussianError(
+            f"Blender may not go online, so {server} is out of reach; turn on Allow Online Access "
+            "in Preferences > System."
+        )
+    return Target(server=server)

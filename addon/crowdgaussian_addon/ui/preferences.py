@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The add-on's preferences: which server, and where results are kept."""
+
+import bpy
+from bpy.props import EnumProperty, StringProperty
+
+from ..ops import state
+from .text import draw_text
+
+_PLACES = (
+    ("HERE", "This Computer", "The add-on starts and stops the server itself"),
+    ("THERE", "Another One", "A server on another computer, reached with a pairing line"),
+)
+
+
+def _other_server(_self: object, _context: object) -> None:
+    """The next use connects to the server that is named now."""
+    state.session().close()
+
+
+def _other_cache(_self: object, _context: object) -> None:
+    state.close_session()
+
+
+class CrowdGaussianPreferences(bpy.types.AddonPreferences):
+    """Server and cache."""
+
+    bl_idname = state.ADDON
+
+    place: EnumProperty(name="Server", items=_PLACES, default="HERE", update=_other_server)
+    backend: StringProperty(
+        name="Backend", subtype="FILE_PATH", update=_other_server,
+        description="The CrowdGaussian project folder after `make setup`, or the Python of the "
+        "environment that the backend is installed in",
+    )
+    pairing: StringProperty(
+        name="Pairing Line", subtype="PASSWORD", update=_other_server,
+        description="The line that `crowdgaussian keys new NAME` printed on the server; a secret",
+    )
+    address: StringProperty(
+        name="Address", update=_other_server,
+        description="Such as tcp://gpu.example.org:5555; empty when the pairing line names it",
+    )
+    cache: StringProperty(
+        name="Cache Folder", subtype="DIR_PATH", update=_other_cache,
+        description="Where jobs and scene folders are kept; empty: the extension's own folder",
+    )
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The preferences page."""
+        layout = self.layout
+        layout.use_property_split = True
+        layout.row().prop(self, "place", expand=True)
+        if self.place == "HERE":
+            layout.prop(self, "backend")
+        else:
+            layout.prop(self, "pairing")
+            layout.prop(self, "address")
+        self._draw_server(context)
+        layout.separator()
+        layout.prop(self, "cache")
+        if not self.cache:
+            row = layout.split(factor=0.4)
+            row.label(text="")
+            row.label(text=str(state.cache_folder()))
+
+    def _draw_server(self, context: bpy.types.Context) -> None:
+        server = state.session().server
+        row = self.layout.row()
+        if server.state == "stopped":
+            row.operator("crowdgaussian.connect", text="Test Connection", icon="PLAY")
+        else:
+            row.operator("crowdgaussian.disconnect", icon="SNAP_FACE")
+        box = self.layout.box().column(align=True)
+        text, icon = server_words(server)
+        box.label(text=text, icon=icon)
+        if server.sentence:
+            draw_text(box, server.sentence, context)
+
+
+def server_words(server: object) -> tuple[str, str]:
+    """How the server stands, in a few words, and an icon for it."""
+    where = server.label[:1].upper() + server.label[1:]
+    if server.state == "connected" and server.welcome:
+        device = server.welcome.device
+        memory = f", {device.memory_free / 2**30:.0f} GiB free" if device.memory_free else ""
+        return f"{where}: ready on {device.name or device.kind}{memory}", "CHECKMARK"
+    words = {
+        "stopped": ("Server not running", "RADIOBUT_OFF"),
+        "starting": ("Starting the server", "SORTTIME"),
+        "connecting": (f"{where}: connecting", "SORTTIME"),
+        "lost": (f"{where}: out of reach", "UNLINKED"),
+    }
+    return words.get(server.state, words["connecting"])
