@@ -156,6 +156,8 @@ class Client:
 
     def follow(self, job, until=m.ENDED, last_seq=0, timeout=WAIT):
         """Attaches and reads events until a state -> those events."""
+        if last_seq == 0:
+            self.events = [event for event in self.events if event.job != job]
         self.ask(m.Attach, job=job, last_seq=last_seq)
         return self.wait(job, until, timeout)
 
