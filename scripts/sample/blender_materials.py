@@ -116,12 +116,16 @@ def paving() -> bpy.types.Material:
     turned = tree.add("Mapping", {"Vector": place, "Rotation": (0, 0, 0.5)}).outputs[0]
     slabs = tree.add("TexBrick", {
         "Vector": turned, "Scale": 1.0, "Color1": linear((0.64, 0.60, 0.55)),
-        "Color2": linear((0.55, 0.53, 0.50)), "Mortar": linear((0.30, 0.29, 0.27)),
-        "Mortar Size": 0.006, "Mortar Smooth": 0.3, "Brick Width": 0.6, "Row Height": 0.4})
+        "Color2": linear((0.50, 0.48, 0.46)), "Mortar": linear((0.22, 0.21, 0.20)),
+        "Mortar Size": 0.009, "Mortar Smooth": 0.3, "Brick Width": 0.6, "Row Height": 0.4})
     stain = tree.noise(place, 0.9, 6.0)
     grain = tree.noise(place, 60.0, 4.0)
-    colour = tree.mix(stain, slabs.outputs[0], linear((0.44, 0.43, 0.40)))
-    colour = tree.mix(grain, colour, linear((0.62, 0.60, 0.56)))
+    stain = tree.add("MapRange", {"Value": stain, "From Min": 0.4, "From Max": 0.75,
+                                  "To Max": 0.5}).outputs[0]
+    colour = tree.mix(stain, slabs.outputs[0], linear((0.40, 0.38, 0.36)))
+    speck = tree.add("MapRange", {"Value": grain, "From Min": 0.5, "From Max": 0.8,
+                                  "To Max": 0.4}).outputs[0]
+    colour = tree.mix(speck, colour, linear((0.70, 0.68, 0.64)))
     height = tree.add("Math", {0: grain, 1: slabs.outputs["Fac"]}, operation="SUBTRACT").outputs[0]
     return tree.finish(tree.add("BsdfPrincipled", {
         "Base Color": colour, "Roughness": 0.75, "Normal": tree.bump(height, 0.4, 0.004)}))

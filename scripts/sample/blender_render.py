@@ -24,7 +24,7 @@ def _cycles(settings: dict) -> None:
     scene.render.threads_mode, scene.render.threads = "FIXED", settings["threads"]
     cycles = scene.cycles
     cycles.device, cycles.samples = "CPU", settings["samples"]
-    cycles.use_adaptive_sampling, cycles.adaptive_threshold = True, 0.02
+    cycles.use_adaptive_sampling, cycles.adaptive_threshold = True, 0.03
     cycles.use_denoising, cycles.denoiser = settings["denoise"], "OPENIMAGEDENOISE"
     cycles.max_bounces, cycles.diffuse_bounces, cycles.glossy_bounces = 6, 3, 2
     cycles.transmission_bounces, cycles.transparent_max_bounces = 4, 8

@@ -88,7 +88,7 @@ def _hedge() -> None:
     green = materials.leaf("hedge", (0.12, 0.25, 0.10), (0.28, 0.40, 0.16))
     centres = [(-13 + 0.22 * k, 12.6 + 0.25 * rng.random(), 0.25 + 0.55 * rng.random())
                for k in range(118)]
-    add_mesh("hedge", *_leaves(centres, 110, 0.34, 0.028, rng), green)
+    add_mesh("hedge", *_leaves(centres, 300, 0.34, 0.026, rng), green)
 
 
 def build_ground() -> None:

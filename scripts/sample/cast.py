@@ -46,7 +46,7 @@ WHITE, NAVY, INK = (0.90, 0.89, 0.86), (0.12, 0.16, 0.28), (0.10, 0.10, 0.11)
 JEANS = _look("denim", (0.16, 0.23, 0.36), (0.34, 0.43, 0.56), weave=900.0)
 
 FATHER = Character(
-    "father", 0.0, 46, 1.80, 0.72, 0.55, (-1.24, -5.25), 14, poses.hands_on_hips,
+    "father", 0.0, 46, 1.80, 0.72, 0.55, (-1.17, -4.95), 14, poses.hands_on_hips,
     Face((0.80, 0.60, 0.49), (0.66, 0.40, 0.36), (0.20, 0.13, 0.09), 0.0050, 0.6, 0.55, age=0.5),
     (Style((0.17, 0.11, 0.08), length=0.035, comb=(0.1, 0.0, -0.5), lift=0.5, recede=0.22),),
     (Cut("jeans", Bottoms(), JEANS, ease=0.012, tube=0.085, pinned=0.03, fabric=FIRM),
@@ -57,7 +57,7 @@ FATHER = Character(
     iris=(0.28, 0.34, 0.22))
 
 DANCER = Character(
-    "dancer", 1.0, 25, 1.69, 0.42, 0.5, (-0.66, -4.75), -8, poses.waving,
+    "dancer", 1.0, 25, 1.69, 0.42, 0.5, (-0.66, -4.45), 4, poses.waving,
     Face((0.45, 0.29, 0.21), (0.48, 0.22, 0.21), (0.07, 0.05, 0.04), 0.0036, 0.2, makeup=0.8),
     (Style((0.055, 0.042, 0.038), length=0.05, bun=0.055, count=12000),),
     (Skirt("skirt", _look("floral", (0.93, 0.72, 0.16), (0.93, 0.93, 0.88), (0.80, 0.22, 0.20)),
@@ -68,7 +68,7 @@ DANCER = Character(
     _look("shoe", (0.88, 0.87, 0.84), (0.93, 0.92, 0.90), (0.80, 0.25, 0.22), roughness=0.6))
 
 GRANDFATHER = Character(
-    "grandfather", 0.0, 69, 1.74, 0.5, 0.4, (0.04, -5.7), 6, poses.walking,
+    "grandfather", 0.0, 69, 1.74, 0.5, 0.4, (0.02, -5.55), 4, poses.walking,
     Face((0.84, 0.66, 0.57), (0.66, 0.45, 0.41), (0.62, 0.60, 0.57), 0.0052, 0.9, 0.25, age=1.0),
     (Style((0.74, 0.73, 0.71), length=0.04, comb=(0.15, -0.1, -0.5), recede=0.30, count=9000),),
     (Cut("chinos", Bottoms(), _look("plain", (0.66, 0.57, 0.44)), ease=0.012, tube=0.082,
@@ -82,9 +82,9 @@ GRANDFATHER = Character(
     iris=(0.32, 0.44, 0.55))
 
 CHILD = Character(
-    "child", 0.15, 8, 1.28, 0.45, 0.5, (0.38, -4.45), -10, poses.cheering,
+    "child", 0.15, 8, 1.28, 0.45, 0.5, (0.33, -4.17), -8, poses.cheering,
     Face((0.90, 0.70, 0.60), (0.78, 0.45, 0.42), (0.45, 0.32, 0.20), 0.0032, 0.9, freckles=0.9),
-    (Style((0.55, 0.38, 0.20), length=0.075, comb=(0.25, -0.2, 0.25), lift=0.25, gravity=0.6,
+    (Style((0.55, 0.38, 0.20), length=0.055, comb=(0.45, -0.2, 0.10), lift=0.35, gravity=0.35,
            frizz=0.006),),
     (Cut("socks", Sock(0.10), _look("stripes", WHITE, (0.75, 0.15, 0.15)), ease=0.003,
          fabric=Fabric(steps=4)),
@@ -97,10 +97,9 @@ CHILD = Character(
     iris=(0.30, 0.42, 0.50))
 
 RUNNER = Character(
-    "runner", 1.0, 34, 1.64, 0.50, 0.5, (0.98, -4.95), -22, poses.hands_on_knees,
+    "runner", 1.0, 34, 1.64, 0.50, 0.5, (0.90, -4.45), -20, poses.hands_on_knees,
     Face((0.85, 0.66, 0.52), (0.72, 0.38, 0.36), (0.10, 0.08, 0.07), 0.0036, 0.4, makeup=0.5),
-    (Style((0.06, 0.05, 0.05), length=0.30, comb=(0.0, -0.25, -1.0), part=0.35, lift=0.15,
-           gravity=0.55, frizz=0.002, count=16000),),
+    (Style((0.06, 0.05, 0.05), length=0.05, bun=0.045, part=0.3, count=13000),),
     (Cut("trousers", Bottoms(waist=0.8, leg=1.85), _look("plain", (0.16, 0.17, 0.20)), ease=0.006,
          pinned=0.03, fullness=1.02, fabric=FIRM),
      Cut("hoodie", Top(hem=-0.05, sleeve=1.90, neck=0.03),
@@ -109,7 +108,7 @@ RUNNER = Character(
     _look("shoe", (0.80, 0.32, 0.46), (0.92, 0.92, 0.92), (0.25, 0.25, 0.28), roughness=0.6))
 
 STUDENT = Character(
-    "student", 0.0, 23, 1.85, 0.38, 0.6, (1.62, -5.5), -62, poses.looking_at_phone,
+    "student", 0.0, 23, 1.85, 0.38, 0.6, (1.60, -5.25), -58, poses.looking_at_phone,
     Face((0.36, 0.23, 0.17), (0.40, 0.22, 0.20), (0.05, 0.04, 0.04), 0.0046, 0.1, 0.35),
     (Style((0.05, 0.042, 0.04), length=0.06, comb=(0, 0, 0), lift=1.0, gravity=0.0, curl=0.0035,
            frizz=0.012, count=22000, variation=0.15),),

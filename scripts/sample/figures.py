@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from crowdgaussian.body import BodyModel
 from crowdgaussian_shared.axes import scene_to_blender
+from crowdgaussian_shared.camera import Camera
 from crowdgaussian_shared.skeleton import JOINT_INDEX
 from PIL import Image
 
@@ -19,6 +20,8 @@ from .paint_skin import paint_skin
 from .posing import Puppet
 from .regions import Landmarks
 from .tailor import Cut, Piece, PosedBody
+
+TUCK = 0.06  # metres of skin kept under a hem, because cloth slides
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,14 @@ def bare_faces(model: BodyModel, body: PosedBody, who: Character) -> np.ndarray:
     covered = np.zeros(len(body.rest), bool)
     for garment in who.garments:
         if isinstance(garment, Cut):
-            covered |= garment.region.field(body.rest, body.marks) > 0.022
+            covered |= garment.region.field(body.rest, body.marks) > TUCK
     ankle = body.marks["left_ankle"][1]
     covered |= body.rest[:, 1] < ankle + who.shoe_height - 0.025
     covered |= model.eyes.numpy()
     return ~covered[model.faces.numpy()].all(axis=1)
 
 
-def _eyeballs(model: BodyModel, body: PosedBody, who: Character, camera: np.ndarray):
+def _eyeballs(model: BodyModel, body: PosedBody, who: Character, lens: np.ndarray):
     """Two fine spheres with iris and pupil that look ahead, or at the camera if it is near that.
 
     Returns vertices, faces and linear colours [N, 4].
@@ -131,7 +134,7 @@ def _eyeballs(model: BodyModel, body: PosedBody, who: Character, camera: np.ndar
         own = body.posed[(joints == JOINT_INDEX[name]) & model.eyes.numpy()]
         centre = (own.max(axis=0) + own.min(axis=0)) / 2
         radius = np.median(np.linalg.norm(own - centre, axis=1))
-        gaze = camera - centre
+        gaze = lens - centre
         gaze /= np.linalg.norm(gaze)
         gaze = gaze if gaze @ ahead > 0.85 else ahead
         side = np.cross([0.0, 1.0, 0.0], gaze)
@@ -151,7 +154,7 @@ def _iris(degrees: np.ndarray, around: np.ndarray, iris: np.ndarray) -> np.ndarr
     return np.column_stack([colour, np.ones(len(colour))])
 
 
-def write_figure(model: BodyModel, who: Character, seed: int, camera: np.ndarray,
+def write_figure(model: BodyModel, who: Character, seed: int, camera: Camera,
                  folder: Path) -> Parameters:
     """Build one person and write figure.json, arrays.npz and textures for the renderer."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +165,8 @@ def write_figure(model: BodyModel, who: Character, seed: int, camera: np.ndarray
     on_head = body.weights[:, JOINT_INDEX["head"]] > 0.5
     keep = bare_faces(model, body, who)
     uv = model.uv.numpy()[model.uv_faces.numpy()]
-    eyes = _eyeballs(model, body, who, camera)
+    lens = np.linalg.inv(camera.viewmat)[:3, 3]
+    eyes = _eyeballs(model, body, who, lens)
     arrays = {"body_vertices": scene_to_blender(body.posed), "body_faces": body.faces[keep],
               "body_uv": uv[keep], "body_scalp": np.where(on_head, np.clip(scalp * 9, 0, 0.92), 0),
               "eyes_vertices": scene_to_blender(eyes[0]), "eyes_faces": eyes[1],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The poses of the picture. Lengths are shares of the arm's or leg's length, so they fit anybody."""
+"""The poses of the picture. Lengths are shares of an arm's or leg's length, so they fit anybody."""
 
 import numpy as np
 from crowdgaussian_shared.skeleton import JOINT_INDEX
@@ -37,25 +37,25 @@ def hands_on_hips(puppet: Puppet) -> None:
     puppet.plant("right", -0.15, -0.02, 12)
     for side, sign in SIDES:
         puppet.turn(f"{side}_collar", z=sign * -4)
-        _hand_to(puppet, side, (0.335, 0.10, 0.06), (1.0, -0.05, -0.45), base="pelvis")
+        _hand_to(puppet, side, (0.33, 0.13, 0.17), (1.0, 0.0, -0.25), base="pelvis")
         puppet.turn(f"{side}_wrist", x=-25, y=sign * -30)
         puppet.curl(side, 22)
 
 
 def waving(puppet: Puppet) -> None:
-    """Weight on one leg, the right arm waves high, the left hangs."""
-    puppet.offset = np.array([-0.03, -0.012, 0.0])
-    puppet.turn("pelvis", z=-3)
-    puppet.turn("spine2", z=5)
-    puppet.turn("head", z=5, y=-4)
-    puppet.plant("left", 0.13, 0.06, 18)
-    puppet.plant("right", -0.08, -0.03, 8)
-    puppet.turn("right_collar", z=-18)
-    _hand_to(puppet, "right", (0.36, 0.72, 0.14), (1.0, -0.3, 0.0))
-    puppet.turn("right_wrist", x=-70)
-    puppet.turn("right_wrist", y=12)
-    puppet.curl("right", 5, spread=6)
-    _hang(puppet, "left", 0.02, 0.26)
+    """Weight on one leg, the left arm waves high, the right hangs."""
+    puppet.offset = np.array([0.03, -0.012, 0.0])
+    puppet.turn("pelvis", z=3)
+    puppet.turn("spine2", z=-5)
+    puppet.turn("head", z=-5, y=4)
+    puppet.plant("left", 0.08, -0.03, 8)
+    puppet.plant("right", -0.13, 0.06, 18)
+    puppet.turn("left_collar", z=18)
+    _hand_to(puppet, "left", (0.36, 0.72, 0.14), (1.0, -0.3, 0.0))
+    puppet.turn("left_wrist", x=-70)
+    puppet.turn("left_wrist", y=-12)
+    puppet.curl("left", 5, spread=6)
+    _hang(puppet, "right", 0.02, 0.22)
 
 
 def walking(puppet: Puppet) -> None:
@@ -67,7 +67,7 @@ def walking(puppet: Puppet) -> None:
     puppet.turn("neck", x=-3)
     puppet.plant("left", 0.075, 0.27 * leg, 7, pitch=-4)
     puppet.plant("right", -0.075, -0.34 * leg, 7, pitch=30)
-    for side, swing in (("left", -0.26), ("right", 0.28)):
+    for side, swing in (("left", -0.10), ("right", 0.28)):
         _hand_to(puppet, side, (0.18, -0.90, swing), (0.3, 0.0, -1.0))
         puppet.curl(side, 24)
 
@@ -79,7 +79,7 @@ def cheering(puppet: Puppet) -> None:
     puppet.turn("neck", x=-8)
     puppet.plant("left", 0.17, 0.05, 16)
     puppet.plant("right", -0.14, -0.04, 10)
-    for side, sign, offset in (("left", 1, (0.50, 0.74, 0.12)), ("right", -1, (0.58, 0.58, 0.22))):
+    for side, sign, offset in (("left", 1, (0.50, 0.74, 0.12)), ("right", -1, (0.62, 0.60, 0.14))):
         puppet.turn(f"{side}_collar", z=sign * 18)
         _hand_to(puppet, side, offset, (0.8, -0.2, -0.4))
         puppet.turn(f"{side}_wrist", x=-60)

@@ -48,7 +48,7 @@ class Top:
         collar = self.neck - (y - neck[1]) * np.cos(tilt) - (z - neck[2]) * np.sin(tilt)
         field = np.minimum(y - (hip + self.hem * (spine - hip)), sleeve - np.abs(x))
         field = np.minimum(field, np.where(np.abs(x) < shoulder, collar, field))
-        front = z > marks["spine3"][2] + 0.02
+        front = z > neck[2] - 0.03
         if self.vee:
             depth = y - (neck[1] + 0.05 - self.vee)
             field = np.where(front, np.minimum(field, np.abs(x) - 0.45 * depth), field)
@@ -90,10 +90,11 @@ def cloth_uv(points: np.ndarray, faces: np.ndarray, marks: Landmarks,
     """Wrap trunk, arms and legs as cylinders, per face corner.
 
     u = angle / 2 pi around the limb (0.5 in front), v = metres along it (up the trunk and the
-    legs from the soles, 2 m + metres out along an arm). Without legs, a skirt.  # [F, 3, 2]
+    legs from the soles, 2.45 + metres out along an arm). Without legs, a skirt.  # [F, 3, 2]
     """
     centre = points[faces].mean(axis=1)
-    arm = np.abs(centre[:, 0]) > marks["left_shoulder"][0] + 0.02
+    arm = legs & (np.abs(centre[:, 0]) > marks["left_shoulder"][0] + 0.02)
+    arm &= centre[:, 1] > marks["spine2"][1]
     leg = ~arm & legs & (centre[:, 1] < marks["left_hip"][1] - 0.07)
     side = np.sign(centre[:, 0])
     side[side == 0] = 1
@@ -106,7 +107,7 @@ def cloth_uv(points: np.ndarray, faces: np.ndarray, marks: Landmarks,
     shoulder = marks["left_shoulder"]
     around = np.arctan2(points[faces][..., 1] - shoulder[1], points[faces][..., 2] - shoulder[2])
     angle = np.where(arm[:, None], around, angle)
-    along = np.where(arm[:, None], 2.0 + np.abs(points[faces][..., 0]) - shoulder[0], y)
+    along = np.where(arm[:, None], 2.45 + np.abs(points[faces][..., 0]) - shoulder[0], y)
     middle = np.where(np.abs(angle).max(axis=1) > 2.6, np.sign(angle[:, 0]) * np.pi, 0.0)
     far = np.abs(angle - middle[:, None]) > np.pi
     angle = np.where(far, angle + 2 * np.pi * np.sign(middle)[:, None], angle)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the ground truth beside the picture: camera, body parameters, joints, masks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from crowdgaussian.body import BodyModel
+from crowdgaussian_shared.camera import Camera
+from PIL import Image
+
+from .cast import CAST
+from .figures import Parameters, run_body
+
+JPEG_QUALITY = 92
+FOCAL_35MM = 42  # the 35 mm equivalent, written into the photo as a camera would
+EXIF_IFD, FOCAL_LENGTH_35MM = 0x8769, 0xA405
+
+
+def _coverage(stage: Path, kind: str, people: int) -> np.ndarray:
+    """Alpha of each person, 0..1.  # [P, H, W]"""
+    alphas = [np.asarray(Image.open(stage / f"{kind}_{k}.png"))[..., 3] for k in range(people)]
+    return np.stack(alphas) / 255.0
+
+
+def visible_ids(visible: np.ndarray) -> np.ndarray:
+    """Who is seen at each pixel: person index + 1, 0 for nobody.  # [P, H, W] -> [H, W] uint8"""
+    shares = np.concatenate([1 - visible.sum(axis=0, keepdims=True), visible])
+    return shares.argmax(axis=0).astype(np.uint8)
+
+
+def _person(index: int, values: Parameters, model: BodyModel, camera: Camera) -> dict:
+    joints = run_body(model, values)[3]
+    seen = joints @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
+    flat = seen @ camera.K.T
+    who = CAST[index]
+    return {
+        "name": who.name, "age": who.age, "stature": who.stature,
+        "betas": values.betas.round(6).tolist(), "pose": values.pose.round(6).tolist(),
+        "transl": values.transl.round(6).tolist(), "scale": round(values.scale, 7),
+        "joints": joints.round(5).tolist(),
+        "joints_px": (flat[:, :2] / flat[:, 2:]).round(3).tolist(),
+        "depth": round(float(seen[0, 2]), 5),
+    }
+
+
+def write_truth(stage: Path, out: Path, model: BodyModel, camera: Camera,
+                people: list[Parameters]) -> None:
+    """Write sample.jpg, masks.png (visible), amodal.png (a bit per person), ground_truth.json."""
+    photo = Image.open(stage / "photo.png").convert("RGB")
+    exif = Image.Exif()
+    exif.get_ifd(EXIF_IFD)[FOCAL_LENGTH_35MM] = FOCAL_35MM
+    photo.save(out / "sample.jpg", quality=JPEG_QUALITY, subsampling=0, optimize=True, exif=exif)
+    visible = visible_ids(_coverage(stage, "visible", len(people)))
+    amodal = _coverage(stage, "amodal", len(people)) > 0.5
+    bits = sum(mask.astype(np.uint8) << k for k, mask in enumerate(amodal))
+    Image.fromarray(visible).save(out / "masks.png", optimize=True)
+    Image.fromarray(bits.astype(np.uint8)).save(out / "amodal.png", optimize=True)
+    persons = []
+    for index, values in enumerate(people):
+        person = _person(index, values, model, camera)
+        shown, whole = (visible == index + 1).sum(), amodal[index].sum()
+        person["visible_fraction"] = round(float(shown / max(whole, 1)), 4)
+        persons.append(person)
+    document = {
+        "about": "Six people of the open body; scene frame, metres, radians; see __init__.py.",
+        "body": model.name,
+        "camera": {"K": camera.K.tolist(), "viewmat": camera.viewmat.tolist(),
+                   "width": camera.width, "height": camera.height},
+        "people": persons,
+    }
+    (out / "ground_truth.json").write_text(json.dumps(document, separators=(",", ":")) + "\n")
