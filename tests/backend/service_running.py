@@ -78,6 +78,13 @@ def serving(data: Path, *options: str, **more):
         service.stop()
 
 
+def use_pairing(socket, pairing):
+    """Makes a socket a CURVE client."""
+    socket.setsockopt(zmq.CURVE_SERVERKEY, pairing.server_public)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, pairing.client_public)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, pairing.client_secret)
+
+
 @dataclass
 class Client:
     """Speaks with a service, one request at a time."""
@@ -109,9 +116,7 @@ class Client:
         socket = self.context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
         if self.pairing is not None:
-            socket.setsockopt(zmq.CURVE_SERVERKEY, self.pairing.server_public)
-            socket.setsockopt(zmq.CURVE_PUBLICKEY, self.pairing.client_public)
-            socket.setsockopt(zmq.CURVE_SECRETKEY, self.pairing.client_secret)
+            use_pairing(socket, self.pairing)
         socket.connect(f"tcp://127.0.0.1:{port}")
         return socket
 

@@ -51,7 +51,7 @@ class Broker:
             self._lock.close()
             raise
         self._store = Store(folders.database)
-        self._sessions = Sessions(self._control_socket, self._store)
+        self._sessions = Sessions(self._control_socket, self._store, keys)
         self._jobs = Jobs(settings, folders, self._store, self._sessions.news)
         self._pool = WorkerPool(self._context, settings)
         greeting = Greeting(self.data_port, settings.limits, offered_presets())

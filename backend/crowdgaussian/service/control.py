@@ -65,7 +65,7 @@ class Control:
                 raise RefusedError("denied", REVOKED)
         if isinstance(message, m.Hello):
             owner = f"local:{message.client_id}" if name is None else f"key:{name}"
-            self._sessions.welcome(letter.sender, owner, message.client)
+            self._sessions.welcome(letter.sender, owner, letter.key)
             log.info("hello from %s", owner)
             return self._greeting.welcome(message.request, self._pool.device)
         session = self._sessions.find(letter.sender)

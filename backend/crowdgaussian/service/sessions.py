@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import zmq
 from crowdgaussian_shared.protocol import Message
 
+from .keys import KeyFolder
 from .sockets import send
 from .store import Store
 
@@ -27,7 +28,7 @@ class Session:
     """One connection that has said HELLO."""
 
     owner: str
-    client: str
+    key: str  # public CURVE key, empty without
     seen: float
     followed: dict[str, int] = field(default_factory=dict)  # last event sent, by job
     answers: deque[Message] = field(default_factory=deque)
@@ -36,7 +37,8 @@ class Session:
 class Sessions:
     """All connections of the control socket."""
 
-    def __init__(self, socket: zmq.Socket, store: Store) -> None:
+    def __init__(self, socket: zmq.Socket, store: Store, keys: KeyFolder | None) -> None:
+        self._keys = keys
         self._socket = socket
         self._store = store
         self._sessions: dict[bytes, Session] = {}
@@ -50,11 +52,11 @@ class Sessions:
         """Whether somebody is to be sent something."""
         return bool(self._behind)
 
-    def welcome(self, sender: bytes, owner: str, client: str) -> None:
+    def welcome(self, sender: bytes, owner: str, key: str) -> None:
         """A connection has said who it is."""
         if len(self._sessions) >= MAX_SESSIONS and sender not in self._sessions:
             self.forget(min(self._sessions, key=lambda s: self._sessions[s].seen))
-        self._sessions[sender] = Session(owner, client, time.monotonic())
+        self._sessions[sender] = Session(owner, key, time.monotonic())
 
     def find(self, sender: bytes) -> Session | None:
         """The session of a connection, which has just been heard of."""
@@ -95,6 +97,9 @@ class Sessions:
         """Sends what there is room for -> whether anything went out."""
         sent = False
         for sender in list(self._behind):
+            if self._revoked(self._sessions[sender]):
+                self.forget(sender)
+                continue
             count, left = self._pump_one(sender, self._sessions[sender])
             sent |= count > 0
             if not left:
@@ -106,6 +111,9 @@ class Sessions:
         oldest = time.monotonic() - IDLE_SECONDS
         for sender in [s for s, session in self._sessions.items() if session.seen < oldest]:
             self.forget(sender)
+
+    def _revoked(self, session: Session) -> bool:
+        return self._keys is not None and self._keys.name_of(session.key) is None
 
     def _pump_one(self, sender: bytes, session: Session) -> tuple[int, bool]:
         """(messages sent, whether more is left)."""
