@@ -13,6 +13,7 @@ if "BLENDER_USER_RESOURCES" not in os.environ:  # or Blender writes to the user'
 bpy = pytest.importorskip("bpy", reason="these tests run in an environment with the bpy module")
 
 from blender_people import make_avatar, make_camera, write_scene  # noqa: E402
+from extension import install_addon  # noqa: E402
 
 
 @pytest.fixture
@@ -32,3 +33,12 @@ def avatars():
 def scene_folder(tmp_path: Path, avatars):
     """A scene folder with both of them."""
     return write_scene(tmp_path / "out", avatars, make_camera())
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory) -> Path:
+    """A clean Blender profile with the extension installed from its zip."""
+    profile = tmp_path_factory.mktemp("profile")
+    done = install_addon(profile, tmp_path_factory.mktemp("dist"))
+    assert done.returncode == 0, done.stderr
+    return profile

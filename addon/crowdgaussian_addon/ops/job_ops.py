@@ -58,7 +58,7 @@ class CROWDGAUSSIAN_OT_go_on(_OnRow, bpy.types.Operator):
 
     def act(self, row: JobRow) -> None:
         """Connects and takes the job up again; the crowd goes on growing in this file."""
-        state.session().go_on(row, state.target())
+        state.session().go_on(row, state.find_target())
         if not pump.belongs_here(row):
             row.imported = ()
         pump.adopt(row)

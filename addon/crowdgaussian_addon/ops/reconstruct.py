@@ -73,7 +73,7 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
         folder = Path(bpy.path.abspath(self.folder)) if self.folder else _new_folder(photo)
         settings = settings_for(self.quality, self.most_people)
         request = JobRequest(photo, folder, self.preset, settings)
-        row = state.session().submit(state.target(), request)
+        row = state.session().submit(state.find_target(), request)
         pump.adopt(row)
         return row
 

@@ -17,12 +17,9 @@ class CROWDGAUSSIAN_OT_connect(bpy.types.Operator):
     def execute(self, _context: bpy.types.Context) -> set[str]:
         """Begins; the panel and the preferences show what comes of it."""
         state.complain("")
-        session = state.session()
         try:
-            target = state.target()
-            session.open(target)
+            state.session().open(state.find_target())
         except CrowdGaussianError as error:
-            session.server.sentence = str(error)
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}

@@ -54,7 +54,20 @@ def cache_folder() -> Path:
         return Path(bpy.utils.user_resource("DATAFILES", path="crowdgaussian", create=True))
 
 
-def target() -> Target:
+def find_target() -> Target:
+    """The server that the preferences name; what is wrong stays readable beside the server.
+
+    Raises:
+        CrowdGaussianError: as in _target.
+    """
+    try:
+        return _target()
+    except CrowdGaussianError as error:
+        session().server.sentence = str(error)
+        raise
+
+
+def _target() -> Target:
     """The server that the preferences name.
 
     Raises:

@@ -13,6 +13,11 @@ def start_empty_file() -> None:
     bpy.ops.wm.read_factory_settings(use_empty=True)
 
 
+def start_new_file() -> None:
+    """An empty file; add-ons and preferences stay as they are."""
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+
+
 def save_blend(path: Path) -> None:
     """Save beside the target, then rename; the photo is kept as a relative path.
 

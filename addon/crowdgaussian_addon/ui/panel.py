@@ -7,8 +7,8 @@ import bpy
 
 from ..jobs import JobRow
 from ..ops import state
-from .preferences import server_words
 from .rows import draw_row
+from .server import draw_state
 from .text import draw_text
 from .thumbnail import icon_of
 
@@ -40,9 +40,8 @@ class CROWDGAUSSIAN_PT_reconstruct(bpy.types.Panel):
 def draw_server(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """How the server stands, with the button that changes it."""
     server = state.session().server
-    text, icon = server_words(server)
-    row = layout.row(align=True)
-    row.label(text=text, icon=icon)
+    row = layout.row()
+    draw_state(row.column(align=True), server)
     if server.state == "stopped":
         row.operator("crowdgaussian.connect", text="", icon="PLAY")
     else:
@@ -63,7 +62,7 @@ def draw_choice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     row = box.row(align=True)
     row.prop(choice, "photo", text="", placeholder="Photo of people")
     row.operator("crowdgaussian.choose_photo", text="", icon="FILE_FOLDER")
-    if choice.photo and not Path(bpy.path.abspath(choice.photo)).is_file():
+    if choice.photo and not photo_exists(choice.photo):
         layout.label(text="There is no such file.", icon="ERROR")
     column = layout.column()
     column.use_property_split = True
@@ -90,16 +89,19 @@ def draw_button(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The button, and why it did nothing."""
     row = layout.row()
     row.scale_y = 1.5
-    row.enabled = bool(context.scene.crowdgaussian.photo)
+    row.enabled = photo_exists(context.scene.crowdgaussian.photo)
     row.operator("crowdgaussian.reconstruct", icon="COMMUNITY")
-    if state.complaint:
-        box = layout.box()
-        draw_text(box, state.complaint, context, "ERROR")
-        _draw_repair(box)
+    if state.complaint and state.complaint != state.session().server.sentence:
+        draw_text(layout.box(), state.complaint, context, "ERROR")
+
+
+def photo_exists(photo: str) -> bool:
+    """Whether the path leads to a file."""
+    return bool(photo) and Path(bpy.path.abspath(photo)).is_file()
 
 
 def _draw_repair(layout: bpy.types.UILayout) -> None:
-    """Most complaints are mended in the preferences."""
+    """What is wrong with the server is mostly mended in the preferences."""
     if state.preferences() is not None:
         button = layout.operator("preferences.addon_show", text="Preferences", icon="PREFERENCES")
         button.module = state.ADDON

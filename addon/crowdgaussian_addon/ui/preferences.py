@@ -5,6 +5,7 @@ import bpy
 from bpy.props import EnumProperty, StringProperty
 
 from ..ops import state
+from .server import draw_state
 from .text import draw_text
 
 _PLACES = (
@@ -72,23 +73,6 @@ class CrowdGaussianPreferences(bpy.types.AddonPreferences):
         else:
             row.operator("crowdgaussian.disconnect", icon="SNAP_FACE")
         box = self.layout.box().column(align=True)
-        text, icon = server_words(server)
-        box.label(text=text, icon=icon)
+        draw_state(box, server)
         if server.sentence:
             draw_text(box, server.sentence, context)
-
-
-def server_words(server: object) -> tuple[str, str]:
-    """How the server stands, in a few words, and an icon for it."""
-    where = server.label[:1].upper() + server.label[1:]
-    if server.state == "connected" and server.welcome:
-        device = server.welcome.device
-        memory = f", {device.memory_free / 2**30:.0f} GiB free" if device.memory_free else ""
-        return f"{where}: ready on {device.name or device.kind}{memory}", "CHECKMARK"
-    words = {
-        "stopped": ("Server not running", "RADIOBUT_OFF"),
-        "starting": ("Starting the server", "SORTTIME"),
-        "connecting": (f"{where}: connecting", "SORTTIME"),
-        "lost": (f"{where}: out of reach", "UNLINKED"),
-    }
-    return words.get(server.state, words["connecting"])

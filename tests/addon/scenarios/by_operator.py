@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A photo reconstructed by the operator, as a script does it."""
+
+import sys
+from pathlib import Path
+
+from inside import GIVEN, bpy, people, pump, server_process, session, tell
+
+options = GIVEN.get("options", {})
+result = bpy.ops.crowdgaussian.reconstruct(filepath=GIVEN["photo"], wait=True, **options)
+row = session().rows[0]
+import crowdgaussian_shared  # noqa: E402
+import zmq  # noqa: E402
+
+counts = [len(people())]
+for step in (bpy.ops.ed.undo, bpy.ops.ed.redo):
+    step()
+    pump()
+    counts.append(len(people()))
+tell(
+    result=list(result), people=people(), row=vars(row), undo=counts, folder=row.folder,
+    cameras=len(bpy.data.cameras), scene_camera=bpy.context.scene.camera.name,
+    wheels=[str(Path(m.__file__).parent) for m in (zmq, crowdgaussian_shared)],
+    server=server_process(), paths=[p for p in sys.path if "crowdgaussian" in p],
+)
