@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from .client_probe import zmtp_mechanism
 from .client_server import Server
 from .client_updates import Reason
 from .protocol import Message, ProtocolError, decode, encode
@@ -22,7 +23,7 @@ from .protocol.wire import MESSAGE_LIMIT
 
 HIGH_WATER = 16  # messages in each direction
 CONNECT_SECONDS = 5.0  # for the connection and again for the handshake
-_MECHANISMS_DIFFER = zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH
+_UNEXPLAINED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Link:
         self.up = False  # the handshake succeeded
         self.failure: Failure | None = None
         self._server = server
+        self._port = port
         self._endpoint = server.endpoint(port)
         self._deadline = time.monotonic() + 2 * CONNECT_SECONDS
         self._connected = False
@@ -104,7 +106,9 @@ class Link:
             self.failure = Failure(reason, message)
 
     def close(self) -> None:
+        """Ends the connection."""
         self.socket.disable_monitor()
+        self.monitor.close(0)
         self.socket.close(0)
 
     def _set_options(self) -> None:
@@ -131,10 +135,9 @@ class Link:
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.fail("denied", f"{self._endpoint} does not accept this pairing line, it may have "
                        "been revoked; ask for a new one (`crowdgaussian keys new NAME`).")
-        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-            self.fail(*self._protocol_failure(value))
-        elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-            self.fail(*self._handshake_failure(value))
+        elif event in _UNEXPLAINED:
+            timed_out = event != zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == errno.EAGAIN
+            self.fail(*(self._silence() if timed_out else self._handshake_failure()))
         elif event == zmq.EVENT_DISCONNECTED:
             self.fail("lost", f"The connection to {self._endpoint} broke; check the network and "
                        "the server.")
@@ -142,26 +145,20 @@ class Link:
             self.fail("refused", f"Nobody listens at {self._endpoint}; start the server there "
                        "(`crowdgaussian serve`) or check the address.")
 
-    def _protocol_failure(self, value: int) -> tuple[Reason, str]:
-        if value != _MECHANISMS_DIFFER:
-            return self._foreign()
+    def _handshake_failure(self) -> tuple[Reason, str]:
+        """The side that hangs up first decides which event comes, so the port itself is asked."""
+        mechanism = zmtp_mechanism(self._server.host.strip("[]"), self._port)
+        if not mechanism:
+            return "foreign", (f"What listens at {self._endpoint} is no CrowdGaussian server; "
+                               "check the address and the port.")
         if self._server.pairing is None:
             return "pairing", (f"{self._endpoint} asks for a pairing line; run `crowdgaussian keys "
                                "new NAME` there and paste the line here.")
-        return "pairing", (f"{self._endpoint} works without keys; leave the pairing line out, or "
-                           "check the address.")
-
-    def _handshake_failure(self, value: int) -> tuple[Reason, str]:
-        if value == errno.EAGAIN:
-            return self._silence()
-        if self._server.pairing is None:
-            return self._foreign()
+        if mechanism == "NULL":
+            return "pairing", (f"{self._endpoint} works without keys; leave the pairing line out, "
+                               "or check the address.")
         return "key", (f"{self._endpoint} does not have the key that the pairing line names; check "
                        "the address, or ask for a new line (`crowdgaussian keys new NAME`).")
-
-    def _foreign(self) -> tuple[Reason, str]:
-        return "foreign", (f"What listens at {self._endpoint} is no CrowdGaussian server; "
-                           "check the address and the port.")
 
     def _silence(self) -> tuple[Reason, str]:
         host = self._server.host.strip("[]")
