@@ -6,7 +6,7 @@ import logging
 from crowdgaussian_shared.protocol import Message, ProtocolError, decode
 from crowdgaussian_shared.protocol import messages as m
 
-from .data import REVOKED, UNKNOWN_JOB
+from .data import INTERNAL, REVOKED, UNKNOWN_JOB
 from .jobs import Jobs
 from .keys import KeyFolder
 from .sessions import Session, Sessions
@@ -49,8 +49,7 @@ class Control:
             answer = m.Error(message.request, error.code, str(error)[:500])
         except Exception:
             log.exception("%s failed", type(message).__name__)
-            answer = m.Error(message.request, "internal", "The server could not do this; its log "
-                             "says more, try again later.")
+            answer = m.Error(message.request, "internal", INTERNAL)
         self._sessions.answer(letter.sender, answer)
         if isinstance(message, m.Attach) and isinstance(answer, m.JobInfo):
             session = self._sessions.find(letter.sender)
@@ -75,9 +74,9 @@ class Control:
             return m.Pong(message.request)
         handler = self._handlers.get(type(message))
         if handler is None:
-            where = "over the data socket" if isinstance(message, m.Upload | m.Fetch) else "here"
-            raise RefusedError("message", f"This does not go {where}."
-                               if where == "here" else f"This goes {where}.")
+            data = isinstance(message, m.Upload | m.Fetch)
+            raise RefusedError("message", "This goes over the data socket." if data else
+                               "Only a server says this.")
         return handler(session, message)
 
     def _submit(self, session: Session, message: m.Submit) -> Message:

@@ -19,6 +19,7 @@ from crowdgaussian_shared.protocol import messages as m
 
 from .folders import Folders
 from .keys import KeyFolder
+from .open_files import OpenFiles
 from .settings import ServiceSettings
 from .sockets import Letter, receive, request_of
 from .store import JobRow, Store
@@ -27,8 +28,9 @@ from .uploads import PhotoRefusedError, Uploads
 log = logging.getLogger(__name__)
 NEWS = "inproc://photos"  # to the broker: what has arrived
 STOP = "inproc://data-stop"
-SEND_LIMIT = 4  # chunks of 1 MiB that libzmq holds for a slow reader
+SEND_LIMIT = m.CREDIT  # chunks that libzmq holds for a slow reader; they are mapped, not copied
 LONGEST_WAIT = 0.05  # seconds between two tries to reach a slow reader
+TIDY = 2.0  # seconds without a message before files are closed
 BURST = 32  # requests read before slow readers are tried again
 
 
@@ -52,13 +54,15 @@ class DataServer(threading.Thread):
 
     def run(self) -> None:
         self._store = Store(self._folders.database)
+        self._files = OpenFiles(self._store, self._folders.results)
         self._check_old_photos()
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._halt, zmq.POLLIN)
         pause = LONGEST_WAIT
-        while self._halt not in dict(poller.poll(pause * 1000 if self._waiting else None)):
+        while self._halt not in dict(poller.poll(1000 * (pause if self._waiting else TIDY))):
             self._read()
+            self._files.forget_old()
             pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
         for socket in (self._socket, self._news, self._halt):
             socket.close()
@@ -104,7 +108,7 @@ class DataServer(threading.Thread):
         del self._waiting[sender]
         return sent
 
-    def _frames(self, answer: m.Message) -> list[bytes]:
+    def _frames(self, answer: m.Message) -> list[bytes | memoryview]:
         """The answer itself, or the chunk that a waiting FETCH asks for."""
         if not isinstance(answer, m.Fetch):
             return encode(answer)
@@ -113,15 +117,12 @@ class DataServer(threading.Thread):
         except (CrowdGaussianError, OSError, sqlite3.Error):
             return encode(m.Error(answer.request, "unknown-artifact", _NO_ARTIFACT))
 
-    def _chunk(self, fetch: m.Fetch) -> list[bytes]:
-        row = self._store.get(fetch.job)
-        artifact = row and self._store.artifact(fetch.job, fetch.artifact, fetch.blake2b)
-        if artifact is None or fetch.offset > artifact.size:
+    def _chunk(self, fetch: m.Fetch) -> list[bytes | memoryview]:
+        file = self._files.find(fetch)
+        if file is None or fetch.offset > file.size:
             raise CrowdGaussianError(_NO_ARTIFACT)
-        with self._folders.results.path(row.key, artifact).open("rb", buffering=0) as stream:
-            stream.seek(fetch.offset)
-            data = stream.read(self._settings.limits.chunk_bytes)
-        chunk = m.Chunk(fetch.request, fetch.job, fetch.artifact, fetch.offset, artifact.size)
+        data = file.chunk(fetch.offset, self._settings.limits.chunk_bytes)
+        chunk = m.Chunk(fetch.request, fetch.job, fetch.artifact, fetch.offset, file.size)
         return encode(chunk, (data,))
 
     def _answer(self, letter: Letter) -> m.Message:
@@ -130,20 +131,41 @@ class DataServer(threading.Thread):
             message, payloads = decode(letter.frames)
         except ProtocolError as error:
             return m.Error(request_of(letter.frames), error.code, str(error)[:500])
+        try:
+            return self._answer_to(message, payloads, letter.key)
+        except Exception:
+            log.exception("%s failed", type(message).__name__)
+            return m.Error(message.request, "internal", INTERNAL)
+
+    def _answer_to(self, message: m.Message, payloads: tuple[bytes, ...], key: str) -> m.Message:
         if isinstance(message, m.Ping):
             return m.Pong(message.request)
         if not isinstance(message, m.Upload | m.Fetch):
             return m.Error(message.request, "message", "This goes over the control socket.")
         owner = None
         if self._keys is not None:
-            name = self._keys.name_of(letter.key)
+            name = self._keys.name_of(key)
             if name is None:
                 return m.Error(message.request, "denied", REVOKED)
             owner = f"key:{name}"
+        if isinstance(message, m.Fetch):
+            return self._fetch(message, owner)
         row = self._store.get(message.job)
         if row is None or owner not in (None, row.owner):
             return m.Error(message.request, "unknown-job", UNKNOWN_JOB)
-        return message if isinstance(message, m.Fetch) else self._upload(row, message, *payloads)
+        return self._upload(row, message, *payloads)
+
+    def _fetch(self, fetch: m.Fetch, owner: str | None) -> m.Message:
+        try:
+            file = self._files.find(fetch)
+        except OSError:
+            return m.Error(fetch.request, "unknown-artifact", _NO_ARTIFACT)
+        if file is not None and owner in (None, file.owner):
+            return fetch
+        row = None if file is not None else self._store.get(fetch.job)
+        if row is None or owner not in (None, row.owner):
+            return m.Error(fetch.request, "unknown-job", UNKNOWN_JOB)
+        return m.Error(fetch.request, "unknown-artifact", _NO_ARTIFACT)
 
     def _upload(self, row: JobRow, piece: m.Upload, data: bytes) -> m.Message:
         if row.state != "uploading":
@@ -160,8 +182,7 @@ class DataServer(threading.Thread):
             return m.Error(piece.request, "photo", str(error))
         except OSError as error:
             log.error("a photo cannot be stored: %s", error.strerror)
-            return m.Error(piece.request, "internal", "The server could not store the photo; "
-                           "its disk may be full, try again later.")
+            return m.Error(piece.request, "internal", INTERNAL)
 
     def _check_photo(self, row: JobRow, received: int) -> None:
         """Once the photo is whole, checks it and tells the broker."""
@@ -181,6 +202,7 @@ class DataServer(threading.Thread):
         self._news.send(json.dumps([job, refused]).encode())
 
 
+INTERNAL = "The server could not do this, its disk may be full; its log says more, try again later."
 UNKNOWN_JOB = "The server knows no such job; it may have been deleted, submit the photo again."
 REVOKED = "This computer's key was revoked; ask for a new pairing line and paste it."
 _NO_ARTIFACT = "The job has no such file now; a newer one may have been announced."
