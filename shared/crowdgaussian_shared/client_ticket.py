@@ -15,13 +15,14 @@ from .fields import parse_json
 from .files import read_bytes, write_bytes
 from .protocol.codec import from_field
 from .protocol.messages import Hash, JobId, Name, Request, Size
-from .scene_folder import SCENE_FILE
+from .scene_folder import SCENE_FILE, SceneFolder
 from .scene_schema import hash_file
 
 WIRE_FOLDER = ".wire"
 TICKET_FILE = "job.json"
 _LIMIT = 1 << 20  # bytes
-_SCENE_FILES = (SCENE_FILE, "photo.*", "people/*/*", "previews/*", f"{WIRE_FOLDER}/*")
+_SCENE_FILES = (SCENE_FILE, "photo.jpg", "people/*/*.npz", "people/*/*.ply", "people/*/*.png",
+                "previews/*.png", f"{WIRE_FOLDER}/*.part", f"{WIRE_FOLDER}/{TICKET_FILE}")
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,20 @@ def open_ticket(request: JobRequest, server: str) -> Ticket:
     """
     ticket = _new_ticket(request, server)
     folder = Path(request.folder)
-    if folder.exists() and not folder.is_dir():
-        raise CrowdGaussianError(f"{folder} is a file; give the name of a folder.")
+    _check_folder(folder, Path(ticket.photo))
     old = None if request.overwrite else read_ticket(folder)
     if old is not None and _same_work(old, ticket):
         old = replace(old, server=server, photo=ticket.photo)
         save_ticket(folder, old)
         return old
-    if folder.is_dir() and any(folder.iterdir()):
-        if not request.overwrite:
+    if folder.is_dir() and any(path.name != WIRE_FOLDER for path in folder.iterdir()):
+        ours = SceneFolder.exists(folder) or read_ticket(folder) is not None
+        if not (request.overwrite and ours):
             raise CrowdGaussianError(
-                f"{folder} is not empty and not of this job; choose another folder or overwrite it."
+                f"{folder} holds something else; choose another folder"
+                + (", or overwrite the scene in it." if ours else ".")
             )
-        _clear(folder)
+    _clear(folder)
     save_ticket(folder, ticket)
     return ticket
 
@@ -105,6 +107,13 @@ def _new_ticket(request: JobRequest, server: str) -> Ticket:
     settings = {str(name): str(value) for name, value in request.settings.items()}
     return Ticket(str(uuid.uuid4()), server, str(photo), photo.name[-200:], size, digest,
                   request.preset, settings)
+
+
+def _check_folder(folder: Path, photo: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CrowdGaussianError(f"{folder} is a file; give the name of a folder.")
+    if photo.resolve().is_relative_to(folder.resolve()):
+        raise CrowdGaussianError(f"{photo} lies in the scene folder itself; choose another folder.")
 
 
 def _same_work(old: Ticket, new: Ticket) -> bool:

@@ -93,7 +93,7 @@ def follow(client: Client, job: str, watch: Watch,
 
 def _show(watch: Watch, before: Progress, now: Progress) -> Progress:
     """Tells of a change; a stage that is only this client's is full when it is over."""
-    if now.stage != before.stage and before.stage in OWN_STAGES:
+    if now.stage != before.stage and before.stage in OWN_STAGES and before.fraction < 1.0:
         watch.on_progress(Progress(before.stage, 1.0))
     if now != before:
         watch.on_progress(now)
@@ -110,7 +110,9 @@ def describe(update: JobUpdate) -> Progress:
         return Progress("upload", update.sent)
     if update.state == "queued":
         return Progress("queue", message=f"number {update.position}" if update.position else "")
-    if update.ended and update.bytes_missing:
+    if update.finished:
+        return Progress("download", 1.0)
+    if update.ended:
         return Progress("download", message=f"{update.bytes_missing / (1 << 20):.1f} MiB left")
     return update.progress if update.progress.stage else Progress("start")
 
