@@ -3,8 +3,11 @@
 
 import os
 import re
+import socket
 import stat
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -104,16 +107,16 @@ def test_a_paired_client_works_and_sees_its_own_jobs_only(service, pairings, tmp
 def handshake(service, pairing):
     """What the socket's monitor says about a connection."""
     context = zmq.Context()
-    socket = context.socket(zmq.DEALER)
+    dealer = context.socket(zmq.DEALER)
     try:
-        monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED
+        monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED
                                             | zmq.EVENT_HANDSHAKE_FAILED_AUTH
                                             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
                                             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
                                             | zmq.EVENT_DISCONNECTED)
         if pairing is not None:
-            use_pairing(socket, pairing)
-        socket.connect(f"tcp://127.0.0.1:{service.port}")
+            use_pairing(dealer, pairing)
+        dealer.connect(f"tcp://127.0.0.1:{service.port}")
         assert monitor.poll(15_000), "no handshake"
         return recv_monitor_message(monitor)["event"].name
     finally:
@@ -157,3 +160,52 @@ def test_a_revoked_key_is_shut_out_at_once(service, pairings, tmp_path, capsys):
     assert handshake(service, by_name["lost"]) == "HANDSHAKE_FAILED_AUTH"
     with connect(service, by_name["studio"]) as other:
         assert isinstance(other.ask(m.Ping), m.Pong)
+
+
+class Wiretap(threading.Thread):
+    """A TCP proxy that writes down what it hears."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.heard = {"client": bytearray(), "server": bytearray()}
+
+    def run(self):
+        client, _ = self._listener.accept()
+        server = socket.create_connection(("127.0.0.1", self._to))
+        for args in ((client, server, "client"), (server, client, "server")):
+            threading.Thread(target=self._pass_on, args=args, daemon=True).start()
+
+    def _pass_on(self, source, target, name):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self.heard[name] += data
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_who_listens_learns_nothing_and_cannot_say_it_again(service, pairings, tmp_path):
+    photo = write_photo(tmp_path / "a.png", seed=9).read_bytes() + b"a very secret picture"
+    control, data = Wiretap(service.port), Wiretap(service.data_port)
+    control.start(), data.start()
+    with Client(control.port, data.port, pairing=pairings[1]["laptop"]) as client:
+        job, _ = client.submit(photo, "secret-name.png")
+        client.follow(job)
+        scene = client.fetch(job, "scene.json")
+        client.ask(m.Delete, job=job)
+    heard = b"".join(bytes(part) for tap in (control, data) for part in tap.heard.values())
+    assert len(heard) > len(photo) + len(scene)
+    for secret in (b"secret", job.encode(), b"SUBMIT", b"reprojection_px", photo[100:132]):
+        assert secret not in heard
+    hellos = service.log.read_text().count("hello from key:laptop")
+    with socket.create_connection(("127.0.0.1", service.port)) as replay:
+        replay.sendall(bytes(control.heard["client"]))
+        replay.settimeout(0.5)
+        with suppress(OSError):
+            while replay.recv(65536):
+                pass
+    with connect(service, pairings[1]["studio"]) as other:
+        assert isinstance(other.ask(m.Ping), m.Pong)
+    assert service.log.read_text().count("hello from key:laptop") == hellos
