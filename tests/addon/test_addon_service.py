@@ -111,6 +111,17 @@ def test_batch_goes_past_a_broken_photo_and_resumes(installed, photo, tmp_path):
     assert any("broken.jpg" in sentence for sentence in told["said"])
 
 
+def test_documented_script_runs_as_shown(installed, photo, tmp_path):
+    text = (ROOT / "docs/scripting.md").read_text()
+    script = tmp_path / "reconstruct_folder.py"
+    script.write_text(text.split("`reconstruct_folder.py`:")[1].split("```")[1].partition("\n")[2])
+    photo("people2.png")
+    told = run_scenario("documented", installed, script=script, photos=tmp_path,
+                        out=tmp_path / "out", cache=tmp_path / "c")
+    assert told["code"] == 0
+    assert (tmp_path / "out/people2/crowd.blend").is_file()
+
+
 @pytest.mark.slow
 def test_real_pipeline_gives_what_the_command_line_gives(installed, tmp_path):
     if not SAMPLE.is_file():

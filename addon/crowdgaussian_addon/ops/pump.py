@@ -15,7 +15,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
 
 from ..jobs import JobRow
-from ..scene.growing import find_crowd, grow_crowd, waiting_people, within_reach
+from ..scene.growing import find_crowd, grow_crowd, people_of, waiting_people, within_reach
 from . import state
 
 log = logging.getLogger(__name__)
@@ -163,10 +163,18 @@ def _redraw() -> None:
 
 @persistent
 def _on_load(*_: object) -> None:
-    """Another file: jobs of the last one keep their people for it, or for Import Again."""
+    """Another file: jobs of the last one keep their people for it, or for Import Again.
+
+    A file may also be an older version of the one that was open, with fewer people in it.
+    """
     global _file_token
     _file_token = uuid.uuid4().hex
-    _due.update(row.job for row in state.session().rows if row.people_done > len(row.imported))
+    for row in state.session().rows:
+        crowd = find_crowd(row.job)
+        if row.active and crowd is not None:
+            row.imported = people_of(crowd)
+        if row.people_done > len(row.imported):
+            _due.add(row.job)
 
 
 @persistent

@@ -8,7 +8,7 @@ carries, so undo, redo and loading a file do no harm.
 import bpy
 from crowdgaussian_shared.scene_folder import SceneFolder
 
-from .importer import ImportedPerson, ImportResult, add_people, import_scene, start_crowd
+from .importer import PERSON, ImportedPerson, ImportResult, add_people, import_scene, start_crowd
 
 JOB = "crowdgaussian_job"  # collection property
 
@@ -33,6 +33,11 @@ def waiting_people(folder: SceneFolder, imported: tuple[int, ...]) -> list[int]:
     """Finished people that have not been imported, in the order of scene.json."""
     people = enumerate(folder.info.people)
     return [i for i, person in people if person.state == "done" and i not in imported]
+
+
+def people_of(crowd: bpy.types.Collection) -> tuple[int, ...]:
+    """Who is in a crowd, as in scene.json."""
+    return tuple(sorted(c[PERSON] for c in crowd.children_recursive if PERSON in c))
 
 
 def grow_crowd(folder: SceneFolder, job: str, index: int) -> ImportedPerson:

@@ -26,6 +26,7 @@ PHOTO_FRAME = 1  # the photo's pose is keyed here
 PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
 COMMERCIAL_USE = "crowdgaussian_commercial_use"
 SOURCE = "crowdgaussian_scene_folder"
+PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,9 @@ def _build_people(
 ) -> list[ImportedPerson]:
     names = {index: f"Person {index:03d}" for index in avatars}
     collections = []
-    for name in names.values():
+    for index, name in names.items():
         collection = bpy.data.collections.new(name)
+        collection[PERSON] = index
         crowd.children.link(collection)
         collections.append(collection)
     rests = [rest_pose(avatar, names[index]) for index, avatar in avatars.items()]

@@ -68,10 +68,13 @@ class CrowdGaussianPreferences(bpy.types.AddonPreferences):
     def _draw_server(self, context: bpy.types.Context) -> None:
         server = state.session().server
         row = self.layout.row()
+        here = self.place == "HERE"
         if server.state == "stopped":
-            row.operator("crowdgaussian.connect", text="Test Connection", icon="PLAY")
+            text = "Start Server" if here else "Test Connection"
+            row.operator("crowdgaussian.connect", text=text, icon="PLAY")
         else:
-            row.operator("crowdgaussian.disconnect", icon="SNAP_FACE")
+            text = "Stop Server" if here else "Disconnect"
+            row.operator("crowdgaussian.disconnect", text=text, icon="SNAP_FACE")
         box = self.layout.box().column(align=True)
         draw_state(box, server)
         if server.sentence:

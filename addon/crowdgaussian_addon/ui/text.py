@@ -14,7 +14,7 @@ def draw_text(layout: bpy.types.UILayout, sentence: str, context: bpy.types.Cont
               icon: str = "BLANK1") -> None:
     """A sentence in as many lines as the region's width asks for."""
     region = context.region
-    scale = context.preferences.system.ui_scale
+    scale = context.preferences.system.ui_scale or 1.0  # 0 in Blender without a window
     width = (region.width if region else 300) / scale - _MARGIN
     column = layout.column(align=True)
     column.scale_y = 0.8

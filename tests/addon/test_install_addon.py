@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""install_addon.py: zips that are whole and valid, a clean install, and clear refusals."""
+
+import io
+import re
+import sys
+import tomllib
+import zipfile
+
+import bpy
+import pytest
+from extension import ROOT, install_addon
+
+MANIFEST = tomllib.loads((ROOT / "addon/crowdgaussian_addon/blender_manifest.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The zip for this Blender, and what the script said."""
+    out = tmp_path_factory.mktemp("dist")
+    done = install_addon(tmp_path_factory.mktemp("profile"), out)
+    assert done.returncode == 0, done.stderr
+    (path,) = out.glob("*.zip")
+    return path, done.stdout
+
+
+def test_manifest_keeps_the_platform_s_rules():
+    assert MANIFEST["id"] == "crowdgaussian" and "Blender" not in MANIFEST["name"]
+    assert MANIFEST["license"] == ["SPDX:GPL-3.0-or-later"]
+    assert set(MANIFEST["permissions"]) == {"network", "files"}
+    for text in (MANIFEST["tagline"], *MANIFEST["permissions"].values()):
+        assert len(text) <= 64 and text[-1].isalnum()
+
+
+def test_versions_agree():
+    shared = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())["project"]["version"]
+    init = (ROOT / "addon/crowdgaussian_addon/__init__.py").read_text()
+    own = re.search(r'__version__ = "(.+)"', init)[1]
+    assert MANIFEST["version"] == own == shared
+
+
+def test_says_what_was_done(built):
+    path, said = built
+    assert f"Built {path}, which Blender finds valid" in said
+    assert "user_default/crowdgaussian" in said and "Crowd" in said
+
+
+def test_zip_holds_both_wheels_and_fits_this_blender(built):
+    archive = zipfile.ZipFile(built[0])
+    manifest = tomllib.loads(archive.read("blender_manifest.toml").decode())
+    names = {wheel.removeprefix("./") for wheel in manifest["wheels"]}
+    assert names <= set(archive.namelist()) and len(names) == 2
+    python = "cp311-cp311" if bpy.app.version < (5, 1) else "cp312-abi3"
+    assert any(f"pyzmq-27.3.0-{python}" in name for name in names)
+    low = tuple(map(int, manifest["blender_version_min"].split(".")))
+    high = tuple(map(int, manifest.get("blender_version_max", "99.0.0").split(".")))
+    assert low <= bpy.app.version < high
+    assert not any("__pycache__" in name or name == "blend.py" for name in archive.namelist())
+    assert "GNU GENERAL PUBLIC LICENSE" in archive.read("LICENSE").decode()
+
+
+def test_shared_wheel_is_whole(built):
+    archive = zipfile.ZipFile(built[0])
+    name = next(n for n in archive.namelist() if "crowdgaussian_shared" in n)
+    wheel = zipfile.ZipFile(io.BytesIO(archive.read(name)))
+    record = wheel.read(next(n for n in wheel.namelist() if n.endswith("RECORD"))).decode()
+    assert {line.split(",")[0] for line in record.splitlines()} == set(wheel.namelist())
+    for path in (ROOT / "shared/crowdgaussian_shared").rglob("*.py"):
+        inside = str(path.relative_to(ROOT / "shared"))
+        assert wheel.read(inside) == path.read_bytes()
+
+
+def test_twice_is_the_same_zip_and_no_trouble(built, tmp_path):
+    for _ in range(2):
+        done = install_addon(tmp_path / "profile", tmp_path / "dist")
+        assert done.returncode == 0, done.stderr
+    (again,) = (tmp_path / "dist").glob("*.zip")
+    assert again.read_bytes() == built[0].read_bytes()
+
+
+@pytest.mark.parametrize("path, words", [
+    ("/there/is/nothing", "cannot be run"),
+    ("/bin/true", "neither a Blender nor a Python with bpy"),
+])
+def test_wrong_paths_are_refused_in_one_sentence(path, words, tmp_path):
+    done = install_addon(tmp_path, tmp_path / "dist", "--blender", path)
+    assert done.returncode == 2 and words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_python_without_bpy_is_refused(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -S \"$@\"\n")
+    python.chmod(0o755)
+    done = install_addon(tmp_path, tmp_path / "dist", "--blender", str(python))
+    assert done.returncode == 2 and "neither a Blender nor a Python with bpy" in done.stderr
+
+
+def test_addon_breaks_no_rule_of_the_platform():
+    """No pip, no sys.path, no own sockets; what blend.py does stays out of the zip."""
+    for path in (ROOT / "addon/crowdgaussian_addon").rglob("*.py"):
+        if path.name != "blend.py":
+            text = path.read_text()
+            assert not re.search(r"sys\.path|\bpip\b|urllib|requests|import zmq", text), path
