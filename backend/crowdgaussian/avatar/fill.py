@@ -23,6 +23,8 @@ _FACE, _SCALP = 0.6, 0.5  # metres between face, scalp and the rest of the head
 _DEPTH = 0.6  # how much a distance from front to back counts
 _LENDERS = 6
 _ALIKE = 0.15  # distance of two sRGB colours that may be the same material
+_BLOT_STEP, _BLOT_SIZE = 12, 900  # lenders between and within neighbourhoods
+_CONTRAST = 0.13  # of sRGB, that a borrowed colour may have in its neighbourhood
 _GLOSSY = 0.6  # quantile of the scalp's brightness above which it is shine
 
 
@@ -65,14 +67,24 @@ def _from_same_limb(borrowed: np.ndarray, colours: np.ndarray, lends: np.ndarray
     lenders = lends & limbs.on_limb
     if not lenders.any():
         return
-    asking = limbs.on_limb
+    asking, lent = limbs.on_limb, _without_blots(limbs.here[lenders], colours[lenders])
     count = min(3, int(lenders.sum()))
     distance, index = cKDTree(limbs.here[lenders]).query(limbs.folded[asking], k=count)
     distance, index = distance.reshape(asking.sum(), -1), index.reshape(asking.sum(), -1)
     weight = np.exp(-distance / 0.006 + distance[:, :1] / 0.006)[..., None]
-    found = (weight * colours[lenders][index]).sum(1) / weight.sum(1)
+    found = (weight * lent[index]).sum(1) / weight.sum(1)
     close = np.clip(2 - distance[:, :1] / 0.15, 0, 1)
     borrowed[asking] = close * found + (1 - close) * borrowed[asking]
+
+
+def _without_blots(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Colours kept near what is usual around them: no shadow of an arm on the back.  # [L, 3]"""
+    centres = places[::_BLOT_STEP]
+    _, around = cKDTree(places).query(centres, k=min(_BLOT_SIZE, len(places)))
+    usual = np.median(colours[around.reshape(len(centres), -1)], axis=1)
+    _, nearest = cKDTree(centres).query(places, k=min(4, len(centres)))
+    middle = usual[nearest.reshape(len(places), -1)].mean(1)
+    return middle + np.clip(colours - middle, -_CONTRAST, _CONTRAST)
 
 
 def _from_counterpart(borrowed: np.ndarray, cloud: Cloud, colours: np.ndarray,

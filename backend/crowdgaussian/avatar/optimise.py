@@ -14,7 +14,7 @@ from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
 from .cloud import Cloud
 from .config import PhotoFitConfig
-from .geometry import unit
+from .geometry import to_camera, unit
 from .posed_body import PosedBody, apply, blend
 from .seen import facing_camera
 from .view import PhotoView
@@ -24,6 +24,8 @@ _START_OPACITY, _HIGHEST_OPACITY = 0.96, 0.995
 _LOWEST_OPACITY, _LOWEST_HAIR = 0.8, 0.4  # hair may thin out
 _BACK = -0.35  # cosine: discs turned further away are behind others and wait
 _COARSE_SHARE = 0.5  # of the steps, at half the resolution
+_DRIFT = 0.4  # pixels: a Gaussian that paints much less keeps its first colour
+_PAINTED = 0.3  # share of its disc's pixels that a well seen Gaussian paints
 _SIZE_RANGE = 0.45  # natural logarithm: how far a size may leave its start
 
 
@@ -49,7 +51,8 @@ class _Model:
         self.scales = _tensor(cloud.scales)
         self.limit = torch.minimum(2.0 * _tensor(cloud.radius),
                                    torch.tensor(config.max_move))[:, None]
-        self.colour = _tensor(colours).requires_grad_()
+        self.first_colour = _tensor(colours)
+        self.colour = self.first_colour.clone().requires_grad_()
         self.move = torch.zeros(len(cloud), 3, requires_grad=True)  # of limit, before tanh
         self.size = torch.zeros(len(cloud), 3, requires_grad=True)  # of _SIZE_RANGE
         self.lowest = _tensor(_LOWEST_OPACITY + (_LOWEST_HAIR - _LOWEST_OPACITY) * cloud.scalp)
@@ -130,7 +133,8 @@ class _Loss:
         cover = (self.inside * (1 - alpha).square()).sum() / self.count
         spill = (self.outside * alpha.square()).sum() / self.count
         calm = model.move.square().sum() + model.size.square().sum()
-        return colour + 0.5 * cover + 0.5 * spill + 1e-6 * calm
+        drift = (model.colour - model.first_colour).square().sum() / self.count
+        return colour + 2.0 * cover + 0.5 * spill + _DRIFT * drift + 1e-6 * calm
 
 
 def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
@@ -153,7 +157,9 @@ def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted,
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
     matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
     facing = np.clip((_facing(cloud, matrices, view) - 0.15) / 0.45, 0, 1)
-    return facing * np.clip(fitted.shown / 0.4, 0, 1)
+    depth = to_camera(apply(matrices, cloud.means), view.camera)[:, 2]
+    disc = (2 * cloud.radius * view.camera.K[0, 0] / np.maximum(depth, 0.05)) ** 2  # pixels
+    return facing * np.clip(fitted.shown / (_PAINTED * facing * disc + 1e-3), 0, 1)
 
 
 def _facing(cloud: Cloud, matrices: np.ndarray, view: PhotoView) -> np.ndarray:

@@ -26,7 +26,7 @@ from .view import PhotoView
 _OUTLINE_WEIGHT = 4.0  # metres: of the outline's squared distance against the surface's terms
 
 _ROUND_HAIR = 5.0  # how much smoother hair is than clothes: it has no outline but its own
-_SWELLING = 0.5  # how far discs reach over the surface they cover, in their spacing
+_SWELLING = 0.15  # how far discs reach over the surface they cover, in their spacing
 
 
 @dataclass(frozen=True)
