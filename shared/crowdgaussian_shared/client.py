@@ -9,6 +9,7 @@
             ...
 """
 
+import logging
 import queue
 import socket
 import threading
@@ -21,9 +22,10 @@ from .client_job import JobTask
 from .client_server import Server
 from .client_session import Session
 from .client_ticket import JobRequest, open_ticket, read_ticket
-from .client_updates import Update
+from .client_updates import ServerUpdate, Update
 from .errors import CrowdGaussianError
 
+log = logging.getLogger(__name__)
 LONGEST_TURN = 0.25  # seconds
 LOW = ("failed", "cancelled")
 
@@ -163,6 +165,10 @@ class Client:
         try:
             while not self._closing:
                 self.pump()
+        except Exception as error:
+            log.exception("the client's network thread ended")
+            self.updates.put(ServerUpdate("lost", "lost", f"The client met an unexpected "
+                                          f"{type(error).__name__}; connect again."))
         finally:
             self._session.close()
 

@@ -56,6 +56,7 @@ class JobTask:
         self._job: m.Job | None = None  # as the server told it last
         self._busy = ""
         self._reopen_at: float | None = None
+        self._cancelling = False
         self._opening = False  # the answer to SUBMIT or ATTACH has not come yet
         self._seen = 0  # the newest event
         self._replay_until = 0  # events up to here are only listed, the state is known already
@@ -86,11 +87,12 @@ class JobTask:
         self.ticket = replace(self.ticket, submitted=False)
 
     def cancel(self) -> None:
-        """Stops the job on the server, or here when it is not there yet."""
-        if self._job is None and not self.ticket.submitted:
-            self._end("cancelled", "")
-        else:
+        """Stops the job on the server, or here when it was never sent."""
+        self._cancelling = True
+        if self.ticket.submitted or self._opening:
             self._desk.ask(lambda n: m.Cancel(n, self.job), self._on_info)
+        else:
+            self._end("cancelled", "")
 
     def next_data(self) -> tuple[Callable[[int], Message], tuple[bytes, ...], object] | None:
         """The next message for the data socket, its payloads, and a token for on_data."""
@@ -189,6 +191,7 @@ class JobTask:
 
     def _on_submitted(self, answer: Message) -> None:
         if isinstance(answer, m.Busy):
+            self._opening = False
             self._busy = answer.reason
             self._reopen_at = time.monotonic() + answer.retry_after * random.uniform(0.7, 1.3)
             self.report()
@@ -208,7 +211,9 @@ class JobTask:
             self._seen = self._mirror.settled
             self._replay_until = answer.job.last_seq
             self._replayed = {}
-            if answer.job.state == "uploading":
+            if self._cancelling and answer.job.state not in m.ENDED:
+                self.cancel()
+            elif answer.job.state == "uploading":
                 self._guard(self._start_upload)
             self._end_replay()
             self.report()

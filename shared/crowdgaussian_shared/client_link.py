@@ -18,11 +18,12 @@ from zmq.utils.monitor import parse_monitor_message
 from .client_probe import zmtp_mechanism
 from .client_server import Server
 from .client_updates import Reason
-from .protocol import Message, ProtocolError, decode, encode
+from .protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR, Message, ProtocolError, decode, encode
 from .protocol.wire import MESSAGE_LIMIT
 
 HIGH_WATER = 16  # messages in each direction
 CONNECT_SECONDS = 5.0  # for the connection and again for the handshake
+_OUR_VERSION = bytes((PROTOCOL_MAJOR, PROTOCOL_MINOR))
 _UNEXPLAINED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 
 
@@ -89,6 +90,8 @@ class Link:
             try:
                 yield decode(frames)
             except ProtocolError as error:
+                if error.code == "message" and frames[1:2] > [_OUR_VERSION]:
+                    continue  # a message that a later minor version has and this one does not
                 reason = "version" if error.code == "version" else "foreign"
                 self.fail(reason, str(error))
 
@@ -113,7 +116,8 @@ class Link:
 
     def _set_options(self) -> None:
         options = {
-            zmq.LINGER: 0, zmq.SNDHWM: HIGH_WATER, zmq.RCVHWM: HIGH_WATER, zmq.IPV6: 1,
+            zmq.LINGER: 0, zmq.SNDHWM: HIGH_WATER, zmq.RCVHWM: HIGH_WATER,
+            zmq.IPV6: int(self._server.host.startswith("[")),
             zmq.MAXMSGSIZE: MESSAGE_LIMIT, zmq.RECONNECT_IVL: -1,
             zmq.CONNECT_TIMEOUT: int(CONNECT_SECONDS * 1000),
             zmq.HANDSHAKE_IVL: int(CONNECT_SECONDS * 1000),

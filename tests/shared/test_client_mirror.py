@@ -151,6 +151,18 @@ def test_a_damaged_part_is_fetched_anew(run, tmp_path):
     second.announce(1, run.events[0])
     fetch_all(second, run.contents)
     assert second.whole()
+    assert (tmp_path / "out/photo.jpg").read_bytes() == run.newest["photo.jpg"]
+
+
+def test_what_was_lost_on_the_way_is_asked_for_again(run, tmp_path):
+    mirror = Mirror(tmp_path / "out")
+    mirror.announce(1, run.events[0])
+    asked = [mirror.next_request()[1] for _ in range(3)]
+    assert asked == [0, CHUNK_BYTES, 2 * CHUNK_BYTES]
+    mirror.rewind()
+    answer(mirror, run.contents, mirror.next_request())
+    mirror.rewind()
+    assert mirror.next_request()[1] == CHUNK_BYTES
 
 
 def test_whole_parts_need_no_request(run, tmp_path):

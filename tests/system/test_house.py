@@ -90,6 +90,16 @@ def test_shared_stands_alone():
     assert violations("crowdgaussian_shared", forbidden) == []
 
 
+def test_only_the_client_and_the_service_import_zmq():
+    def importers(package):
+        found = {v.split()[0] for v in violations(package, {"zmq"})}
+        return {Path(f).relative_to(PACKAGES[package].relative_to(ROOT)).parts[0] for f in found}
+
+    assert all(name.startswith("client") for name in importers("crowdgaussian_shared"))
+    assert importers("crowdgaussian") == {"service"}
+    assert importers("crowdgaussian_addon") == set()
+
+
 def test_backend_and_addon_never_meet():
     assert violations("crowdgaussian", {"crowdgaussian_addon", "bpy", "mathutils"}) == []
     assert violations("crowdgaussian_addon", {"crowdgaussian", "torch", "numba", "scipy"}) == []

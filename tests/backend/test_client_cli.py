@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client as people use it: crowdgaussian submit | jobs, and reconstruct() in a script."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from client_running import finished, noise_photo, pump_until, server_of
+from crowdgaussian_shared.client import Client
+from crowdgaussian_shared.client_server import Server
+from crowdgaussian_shared.client_ticket import JobRequest
+from crowdgaussian_shared.client_wait import Watch, reconstruct
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from service_running import HERE, serving
+
+DIRECTLY = """
+import sys
+from pathlib import Path
+import service_pipeline
+from crowdgaussian.config import preset
+from crowdgaussian.pipeline import Job
+photo, out = map(Path, sys.argv[1:])
+service_pipeline.run(Job(photo, out, preset("open"), photo_name=photo.name), lambda step: None)
+"""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("service") / "data") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where the command line keeps its client id."""
+    return os.environ | {"XDG_DATA_HOME": str(tmp_path_factory.mktemp("home"))}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "crowdgaussian", *(str(a) for a in arguments)]
+
+
+def crowdgaussian(home, *arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, env=home)
+
+
+def address(service):
+    return f"tcp://127.0.0.1:{service.port}"
+
+
+def files_of(folder, *without):
+    names = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return {name: (folder / name).read_bytes() for name in names
+            if Path(name).name not in without}
+
+
+def test_submit_gives_what_reconstruct_gives_to_the_byte(service, home, tmp_path):
+    photo = noise_photo(tmp_path / "people3.png")
+    submitted = crowdgaussian(home, "submit", photo, "--server", address(service),
+                              "-o", tmp_path / "far")
+    assert submitted.returncode == 0, submitted.stderr
+    assert submitted.stdout.splitlines()[-1] == str(tmp_path / "far/scene.json")
+    assert "Building avatars" in submitted.stdout
+    subprocess.run([sys.executable, "-c", DIRECTLY, photo, tmp_path / "near"], check=True,
+                   env=home | {"PYTHONPATH": str(HERE)}, timeout=60)
+    near = files_of(tmp_path / "near", "fit.npz", "timings.json")
+    assert files_of(tmp_path / "far", "job.json") == near and len(near) == 14
+
+
+def test_detached_interrupted_and_taken_up_again(service, home, tmp_path):
+    photo, out = noise_photo(tmp_path / "slow-people2.png", seed=1), tmp_path / "out"
+    submit = ("submit", photo, "--server", address(service), "-o", out)
+    left = crowdgaussian(home, *submit, "--detach")
+    assert left.returncode == 0 and not (out / "scene.json").exists()
+    job = re.search(r"Job (\S{36}) goes on", left.stderr)[1]
+    assert job in crowdgaussian(home, "jobs", "--server", address(service)).stdout
+    follower = subprocess.Popen(command(*submit), env=home, text=True, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+    while "Building" not in follower.stdout.readline():
+        assert follower.poll() is None
+    follower.send_signal(signal.SIGINT)
+    _, told = follower.communicate(timeout=20)
+    assert follower.returncode == 130 and job in told and "--cancel" in told
+    done = crowdgaussian(home, *submit)
+    assert done.returncode == 0, done.stderr
+    assert (out / "scene.json").is_file()
+
+
+def test_jobs_cancels_and_deletes(service, home, tmp_path):
+    server = ("--server", address(service))
+    crowdgaussian(home, "submit", noise_photo(tmp_path / "slow-p.png", seed=2), *server,
+                  "-o", tmp_path / "out", "--detach")
+    listed = crowdgaussian(home, "jobs", *server).stdout
+    job = listed.split()[0]
+    assert "slow-p.png" in listed.splitlines()[0]
+    assert crowdgaussian(home, "jobs", *server, "--cancel", job).returncode == 0
+    deadline = time.monotonic() + 20
+    while "cancelled" not in crowdgaussian(home, "jobs", *server).stdout.splitlines()[0]:
+        assert time.monotonic() < deadline
+    assert crowdgaussian(home, "jobs", *server, "--delete", job).returncode == 0
+    assert job not in crowdgaussian(home, "jobs", *server).stdout
+    gone = crowdgaussian(home, "jobs", *server, "--delete", job)
+    assert gone.returncode == 2 and "no such job" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [(("--set", "nonsense=1"), "no setting 'nonsense'"), (("--set", "nonsense"), "needs a value"),
+     (("--server", "tcp://gpu.example.org:1"), "needs a pairing line"),
+     (("--pairing", "cgpair1:a:AAAA"), "not whole"), (("--preset", "best"), "best"),
+     (("--server", "tcp://127.0.0.1:1"), "Nobody listens")],
+)  # fmt: skip
+def test_mistakes_are_one_sentence(service, home, tmp_path, options, words):
+    photo = noise_photo(tmp_path / "p.png")
+    done = crowdgaussian(home, "submit", photo, "--server", address(service), "-o",
+                         tmp_path / "out", *options)
+    assert done.returncode == 2 and words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_refused_job_leaves_the_folder_free_for_the_next(service, tmp_path):
+    photo, out = noise_photo(tmp_path / "p.png", seed=3), tmp_path / "out"
+    with pytest.raises(CrowdGaussianError, match="no setting 'nonsense'"):
+        reconstruct(photo, out, address(service), settings={"nonsense": "1"})
+    assert reconstruct(photo, out, address(service)) == out
+
+
+def test_a_script_sees_progress(service, tmp_path):
+    seen = []
+    watch = Watch(on_progress=seen.append)
+    photo = noise_photo(tmp_path / "slow-p.png", seed=4)
+    reconstruct(photo, tmp_path / "out", address(service), watch=watch)
+    fractions = [p.fraction for p in seen if p.stage == "avatars"]
+    assert len(set(fractions)) >= 4 and fractions == sorted(fractions)
+    assert {p.person for p in seen if p.stage == "avatars"} >= {0, 1}
+    assert [p.stage for p in seen][0] == "connect" and seen[-1].stage == "download"
+
+
+def test_a_script_that_stops_cancels_its_job(service, tmp_path):
+    def stop(progress):
+        if progress.stage == "avatars":
+            raise Cancelled
+
+    photo, out = noise_photo(tmp_path / "slow-people5.png", seed=5), tmp_path / "out"
+    with pytest.raises(Cancelled):
+        reconstruct(photo, out, address(service), watch=Watch(on_progress=stop))
+    with Client(server_of(service), "test") as client:
+        client.attach(out)
+        assert pump_until(client, finished)[-1].state == "cancelled"
+
+
+def test_a_job_that_was_never_sent_is_cancelled_here(tmp_path):
+    with Client(Server("127.0.0.1", 1), "test") as client:
+        job = client.submit(JobRequest(noise_photo(tmp_path / "p.png"), tmp_path / "out"))
+        client.cancel(job)
+        assert pump_until(client, finished)[-1].state == "cancelled"
