@@ -2,6 +2,7 @@
 """All settings of one reconstruction, the presets, and changing a setting by its name."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -81,6 +82,18 @@ def with_setting(config: Config, name: str, text: str) -> Config:
         CrowdGaussianError: there is no such setting, or the text is not a value for it.
     """
     return _replaced(config, name.split("."), name, text)
+
+
+def configured(name: str, changes: Mapping[str, str]) -> Config:
+    """A preset with settings changed by name.
+
+    Raises:
+        CrowdGaussianError: as preset and with_setting.
+    """
+    config = preset(name)
+    for setting, text in changes.items():
+        config = with_setting(config, setting, text)
+    return config
 
 
 def _replaced(node: Any, path: list[str], name: str, text: str) -> Any:

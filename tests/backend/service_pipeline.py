@@ -25,7 +25,7 @@ def run(job: Job, report):
     """As pipeline.reconstruct."""
     name = job.photo_name
     people = re.search(r"people(\d+)", name)
-    script = Script(people=int(people[1]) if people else 2, seconds=1.0 if "slow" in name else 0.0)
+    script = Script(people=int(people[1]) if people else 2, seconds=0.7 if "slow" in name else 0.0)
     if "chatty" in name:
         for step in range(1500):
             report(Progress(f"step {step}", 0.5))

@@ -161,9 +161,9 @@ class Client:
 
     def follow(self, job, until=m.ENDED, last_seq=0, timeout=WAIT):
         """Attaches and reads events until a state -> those events."""
-        if last_seq == 0:
-            self.events = [event for event in self.events if event.job != job]
         self.ask(m.Attach, job=job, last_seq=last_seq)
+        if last_seq == 0:  # the replay begins after the answer
+            self.events = [event for event in self.events if event.job != job]
         return self.wait(job, until, timeout)
 
     def wait(self, job, until=m.ENDED, timeout=WAIT, enough=lambda event: True):

@@ -217,7 +217,9 @@ def big_job(service, client, photo):
 
 def test_a_worker_that_cannot_start_is_tried_again_with_pauses(tmp_path):
     with serving(tmp_path / "data", pipeline="no_such_module:run") as service:
-        time.sleep(1.5)
+        deadline = time.monotonic() + 20
+        while "lost (died)" not in service.log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
         with Client(service.port, service.data_port) as client:
             assert isinstance(client.ask(m.Ping), m.Pong)
         assert 1 <= len(service.workers()) <= 3

@@ -3,6 +3,7 @@
 
 import io
 import random
+import sqlite3
 import time
 from dataclasses import replace
 
@@ -175,6 +176,29 @@ def test_a_job_that_brings_the_service_down_is_not_tried_for_ever(jobs):
         jobs.store.put(replace(row, attempts=attempts, last_seq=10 * attempts))
         jobs.recover()
         assert jobs.store.get("p").state == state
+
+
+def test_after_an_update_waiting_jobs_have_a_new_key(jobs):
+    row = JobRow("w", "local:a", "queued", "old", "a.png", 5, "ab" * 32, "open", {}, 1.0, 1.0)
+    jobs.store.put(row)
+    jobs.store.put(replace(row, job="gone", settings={"no.such": "1"}))
+    jobs.recover()
+    assert jobs.store.get("w").key == result_key("ab" * 32, preset("open"),
+                                                 jobs.settings.pipeline)
+    assert jobs.store.get("gone").state == "failed"
+
+
+def test_a_database_of_another_version_is_left_alone(tmp_path):
+    path = tmp_path / "jobs.sqlite"
+    path.write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(CrowdGaussianError, match="move it away"):
+        Store(path)
+    path.unlink()
+    Store(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 9")
+    with pytest.raises(CrowdGaussianError, match="version 9"):
+        Store(path)
 
 
 def test_many_artefacts_come_in_several_events(jobs):

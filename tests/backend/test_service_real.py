@@ -3,10 +3,12 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import crowdgaussian
 import pytest
+from crowdgaussian_shared.protocol import messages as m
 from service_running import Client, artifacts_of, serving
 
 SAMPLE = Path(crowdgaussian.__file__).parent / "sample/sample.jpg"
@@ -29,5 +31,12 @@ def test_the_sample_through_the_service_is_the_sample_by_command_line(tmp_path):
         assert "people/001/avatar.npz" in found
         for name, artifact in found.items():
             assert client.fetch(job, name, artifact.blake2b) == (out / name).read_bytes(), name
+        job, _ = client.submit(SAMPLE.read_bytes(), SAMPLE.name, settings={"avatar.seed": "7"})
+        client.follow(job, until=("running",))
+        time.sleep(3.0)  # inside of a long step
+        started = time.perf_counter()
+        client.ask(m.Cancel, job=job)
+        assert client.wait(job)[-1].state == "cancelled"
+        assert time.perf_counter() - started < 4.0, "3 s on a machine with nothing else to do"
     written = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert {n for n in written - set(found) if not n.endswith("fit.npz")} == {"timings.json"}

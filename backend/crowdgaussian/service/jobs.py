@@ -17,7 +17,8 @@ from crowdgaussian_shared.scene_folder import SCENE_FILE
 from .folders import Folders
 from .orders import Task
 from .settings import ServiceSettings
-from .store import JobRow, Store
+from .store import ACTIVE, JobRow, Store
+from .submit import current_key
 
 log = logging.getLogger(__name__)
 EVENT_ARTIFACTS = 100  # in one event; more follow in the next
@@ -166,7 +167,15 @@ class Jobs:
             self.folders.results.discard_result(row.key)
 
     def recover(self) -> None:
-        """After a start: what was running is queued again and goes on where it was."""
+        """After a start: what was running is queued again and goes on where it was.
+
+        After an update of the program, all that is not over starts anew under its new key.
+        """
+        for row in self.store.in_state(*ACTIVE):
+            try:
+                self.store.put(replace(row, key=current_key(row, self.settings)))
+            except CrowdGaussianError as error:
+                self.end(row, "failed", str(error)[:500])
         for row in self.store.in_state("running"):
             if row.attempts >= MAX_ATTEMPTS:
                 self.end(row, "failed", "The service stopped each time this job ran; submit the "

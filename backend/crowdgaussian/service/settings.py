@@ -48,7 +48,7 @@ class ServiceSettings:
     keep_hours: float = 24.0  # jobs, photos and results after their end
     keep_bytes: int = 50 << 30  # of all results together; the oldest go first
     beat_seconds: float = 1.0  # between a worker's signs of life; five missing mean death
-    cancel_seconds: float = 10.0  # a worker that has not stopped by then is killed
+    cancel_seconds: float = 2.5  # a worker that has not stopped by then is killed
     silence_seconds: float = 1800.0  # a job without any progress for so long is stopped
     pipeline: str = PIPELINE  # module:function that the workers run
 

@@ -56,7 +56,8 @@ def open_router(context: zmq.Context, address: Address, keys: KeyFolder | None,
     except zmq.ZMQError as error:
         socket.close()
         raise CrowdGaussianError(
-            f"{address.endpoint()} cannot be bound ({error.strerror}); choose another --bind or --data-port."
+            f"{address.endpoint()} cannot be bound ({error.strerror}); choose another --bind or "
+            "--data-port."
         ) from error
     return socket, int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
 

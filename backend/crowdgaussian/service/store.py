@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.fields import Field
 from crowdgaussian_shared.protocol.codec import from_field
 from crowdgaussian_shared.protocol.messages import ENDED, Artifact, Event, Progress
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS artifacts(
 CREATE TABLE IF NOT EXISTS results(
     key TEXT PRIMARY KEY, bytes INTEGER, complete INTEGER, artifacts TEXT);
 """
+VERSION = 1  # of the schema
 ACTIVE = ("uploading", "queued", "running")
 
 
@@ -65,9 +67,21 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=10.0)
         self._db.row_factory = sqlite3.Row
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            raise CrowdGaussianError(
+                f"{path} cannot be used ({error}); move it away, or choose another --data."
+            ) from error
+
+    def _open(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
+        version = self._value("PRAGMA user_version")
+        if version not in (0, VERSION):
+            raise sqlite3.DatabaseError(f"version {version}, this program knows {VERSION}")
         self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
         self._db.close()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Submit
 
-from ..config import Config, preset, with_setting
+from ..config import Config, configured
 from .result_key import result_key
 from .settings import ServiceSettings
 from .store import JobRow
@@ -73,10 +73,17 @@ def again(old: JobRow, new: JobRow) -> JobRow:
     return replace(old, key=new.key)
 
 
+def current_key(row: JobRow, settings: ServiceSettings) -> str:
+    """The key of a job's result with this program, which may be newer than the job.
+
+    Raises:
+        CrowdGaussianError: the job's settings exist no more.
+    """
+    return result_key(row.photo_blake2b, configured(row.preset, row.settings), settings.pipeline)
+
+
 def _config(message: Submit, settings: ServiceSettings) -> Config:
-    config = preset(message.preset)
-    for name, value in message.settings.items():
-        config = with_setting(config, name, value)
+    config = configured(message.preset, message.settings)
     if config.people.max_people > settings.limits.people:
         raise RefusedError("limit", f"This server takes up to {settings.limits.people} people; "
                            "lower people.max_people.")

@@ -22,7 +22,7 @@ import zmq
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
 
-from ..config import Config, preset, with_setting
+from ..config import configured
 from ..pipeline import Job
 from ..process import prepare_process
 from ..progress import Progress
@@ -79,7 +79,7 @@ def _run(task: Task, pipeline: Callable[..., SceneFolder], link: zmq.Socket,
     report = _WorkerReport(task, link, cancelled)
     try:
         _use_photo_name(task)
-        config = _config(task)
+        config = configured(task.preset, task.settings)
         folder = pipeline(
             Job(Path(task.photo), Path(task.scene), config, photo_name=task.photo_name), report
         )
@@ -106,13 +106,6 @@ def _use_photo_name(task: Task) -> None:
         folder = SceneFolder.open(scene)
         if folder.info.photo.name != task.photo_name:
             folder.update(photo=replace(folder.info.photo, name=task.photo_name))
-
-
-def _config(task: Task) -> Config:
-    config = preset(task.preset)
-    for name, value in task.settings.items():
-        config = with_setting(config, name, value)
-    return config
 
 
 class _WorkerReport:

@@ -129,7 +129,7 @@ class WorkerPool:
                 continue
             why = self._trouble(worker, now)
             if why:
-                lost.append(Lost(worker.job, why))
+                lost.append(Lost(worker.job, "cancel" if worker.kill_at is not None else why))
                 self._bury(worker, why)
         return lost
 
