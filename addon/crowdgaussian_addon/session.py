@@ -130,6 +130,13 @@ class Session:
         self.go_on(row, target)
         return row
 
+    def unfinished(self, request: JobRequest) -> JobRow | None:
+        """A row that is on its way with the same photo, preset and settings, wherever it goes."""
+        photo = str(Path(request.photo).absolute())
+        wanted = (photo, request.preset, dict(request.settings))
+        return next((row for row in self.rows if row.active
+                     and (row.photo, row.preset, row.settings) == wanted), None)
+
     def go_on(self, row: JobRow, target: Target) -> None:
         """Takes a row up (again): paused, failed or cancelled. What is wrong stays in the row."""
         row.server = target.label

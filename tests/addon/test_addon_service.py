@@ -146,14 +146,16 @@ def artefacts(folder):
 
 
 class serving:
-    """A `crowdgaussian serve` with stand-in stages, started by hand -> its port."""
+    """A `crowdgaussian serve` started by hand -> its port."""
 
-    def __init__(self, data, *options):
+    def __init__(self, data, *options, stand_ins=True):
         environment = os.environ | {"PYTHONPATH": str(ROOT / "tests/backend")}
+        stages = ["--pipeline", "service_pipeline:run"] if stand_ins else []
+        bind = [] if "--bind" in options else ["--bind", "tcp://127.0.0.1:0"]
         self._process = subprocess.Popen(
-            [backend_python(), "-m", "crowdgaussian", "serve", "--data", data, *options,
-             "--pipeline", "service_pipeline:run"], stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env=environment)
+            [backend_python(), "-m", "crowdgaussian", "serve", "--data", data, *bind, *options,
+             *stages], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=environment)
 
     def __enter__(self):
         line = self._process.stdout.readline()

@@ -3,7 +3,8 @@
 
     blender --factory-startup --python window_driver.py -- ZIP PLAN.json OUT
 
-PLAN names the server's address and the photos; OUT/diary.json says what was seen.
+PLAN has the server's address, the photo, the shading and how long it takes; OUT/diary.json
+says what was seen.
 """
 
 import json
@@ -17,7 +18,7 @@ import bpy
 ZIP, PLAN, OUT = sys.argv[sys.argv.index("--") + 1 :]
 PLAN, OUT = json.loads(Path(PLAN).read_text()), Path(OUT)
 MODULE = "bl_ext.user_default.crowdgaussian"
-LIMIT = 900.0  # seconds for everything
+LIMIT = 1500.0  # seconds for everything
 DIARY = {"blender": bpy.app.version_string, "progress": [], "people": [], "pictures": []}
 STARTED = time.monotonic()
 
@@ -59,11 +60,11 @@ def script():
     press(area, "reconstruct")
     yield from watch(newest())
     look_at_crowd(area)
-    yield 8.0
+    yield PLAN["settle"]
     picture("panel_done")
     DIARY["undo"] = undo(area)
     yield 0.5
-    bpy.context.scene.crowdgaussian.photo = PLAN["cancelled"]
+    bpy.context.scene.crowdgaussian.quality = "DRAFT"  # or the server knows the result already
     press(area, "reconstruct")
     row = newest()
     yield from until(lambda: row.people_done > 0)
@@ -92,7 +93,7 @@ def watch(row):
         if not taken and people_in_scene():
             taken = True
             look_at_crowd(open_sidebar())
-            yield 1.0
+            yield PLAN["settle"]
             picture("panel_running")
         yield 0.2
     DIARY["people"].append(people_in_scene())
@@ -141,12 +142,16 @@ def people_in_scene():
 def look_at_crowd(area):
     """Through the photo's camera, as the splats are."""
     space = area.spaces.active
-    if bpy.context.scene.camera:
-        space.region_3d.view_perspective = "CAMERA"
-        space.shading.type = PLAN.get("shading", "MATERIAL")
-    for name in ("Cube", "Light"):
+    for name in ("Cube", "Light", "Camera"):
         if name in bpy.data.objects:
-            bpy.data.objects[name].hide_set(True)
+            bpy.data.objects.remove(bpy.data.objects[name])
+    space.region_3d.view_perspective = "CAMERA"
+    space.shading.type = PLAN["shading"]
+    space.overlay.show_overlays = False
+    region = next(r for r in area.regions if r.type == "WINDOW")
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=area,
+                                   region=region):
+        bpy.ops.view3d.view_center_camera()
 
 
 def picture(name):

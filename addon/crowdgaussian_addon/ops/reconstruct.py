@@ -73,7 +73,12 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
         folder = Path(bpy.path.abspath(self.folder)) if self.folder else _new_folder(photo)
         settings = settings_for(self.quality, self.most_people)
         request = JobRequest(photo, folder, self.preset, settings)
-        row = state.session().submit(state.find_target(), request)
+        session, target = state.session(), state.find_target()
+        row = None if self.folder else session.unfinished(request)
+        if row is None:
+            row = session.submit(target, request)
+        elif row.state == "paused" or row.server != target.label:
+            session.go_on(row, target)
         pump.adopt(row)
         return row
 
