@@ -30,18 +30,18 @@ class SilhouetteSegmenter:
         people = len(crowd.people)
         layers = [render_layer(self.body, person, crowd.camera) for person in crowd.people]
         soft = []
-        for index, person in enumerate(crowd.people):
+        for index in range(people):
             report(Progress("masks", index / max(people, 1), index, people))
-            soft.append(self._refine(photo, person, layers, index))
+            soft.append(self._refine(photo, crowd.people, layers, index))
         visible = resolve(soft, [layer.depth for layer in layers], self.config.depth_margin)
         masks = self._finish(visible, crowd, layers)
         report(Progress("masks", 1.0, None, people))
         return masks
 
-    def _refine(self, photo: np.ndarray, person: Person, layers: list[BodyLayer],
+    def _refine(self, photo: np.ndarray, people: tuple[Person, ...], layers: list[BodyLayer],
                 index: int) -> np.ndarray:
         """The person's own claim on every pixel of the photo.  # [H, W] float32 0..1"""
-        layer, size = layers[index], (photo.shape[1], photo.shape[0])
+        person, layer, size = people[index], layers[index], (photo.shape[1], photo.shape[0])
         detected = person.person_mask.astype(np.float32) / 255
         box = box_of(layer.silhouette | (detected > 0.5))
         if box is None:
@@ -50,7 +50,7 @@ class SilhouetteSegmenter:
                            self.config.max_crop_px)
         body = layer.silhouette | _forearms(person, layer, self.config.min_confidence)
         edges = EdgeInput(crop.take(photo), crop.take(detected), crop.take(body),
-                          crop.take(layer.head), crop.take(_in_front(layers, index)),
+                          crop.take(layer.head), crop.take(_in_front(people, layers, index)),
                           layer.height_px * crop.scale[1])
         return crop.put(refine_edges(edges, self.config), size)
 
@@ -90,10 +90,12 @@ def _with_amodal(visible: np.ndarray, layer: BodyLayer) -> PersonMask:
     return PersonMask(visible, amodal, float(occlusion))
 
 
-def _in_front(layers: list[BodyLayer], index: int) -> np.ndarray:
-    """Where another body is nearer, by a hand's breadth, than this one or stands alone."""
-    others = [layer.depth for k, layer in enumerate(layers) if k != index]
-    if not others:
-        return np.zeros(layers[index].depth.shape, bool)
-    nearest = np.minimum.reduce(others)
-    return np.isfinite(nearest) & (nearest < layers[index].depth - 0.1)
+def _in_front(people: tuple[Person, ...], layers: list[BodyLayer], index: int) -> np.ndarray:
+    """Where another body is nearer by a hand's breadth and its detector claims the pixel."""
+    own = layers[index].depth
+    covered = np.zeros(own.shape, bool)
+    for other, layer in enumerate(layers):
+        if other != index:
+            nearer = np.isfinite(layer.depth) & (layer.depth < own - 0.1)
+            covered |= nearer & (people[other].person_mask > 127)
+    return covered
