@@ -105,4 +105,7 @@ def _json_lines() -> Iterator[Report]:
 
 if __name__ == "__main__":
     given = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
-    sys.exit(main(given))
+    status = main(given)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # the bpy module of 4.5 can wait for ever for its own threads at exit
