@@ -174,9 +174,11 @@ class Session:
         if isinstance(message, m.Welcome):
             self._enter(message)
             return
-        if isinstance(message, m.Error) and message.code in ("hello", "denied", "version"):
-            reason = {"hello": "lost"}.get(message.code, message.code)
-            self._link.fail(reason, message.message)
+        if isinstance(message, m.Error) and message.code == "hello":
+            self._link.fail("lost", f"{self._server} was restarted; connecting again.")
+            return
+        if isinstance(message, m.Error) and message.code in ("denied", "version"):
+            self._link.fail(message.code, message.message)
             return
         asked = self._asked.pop(message.request, None)
         if asked is not None:

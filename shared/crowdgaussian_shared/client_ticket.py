@@ -105,7 +105,8 @@ def _new_ticket(request: JobRequest, server: str) -> Ticket:
     except OSError as error:
         raise CrowdGaussianError(f"{photo} cannot be read ({error.strerror or error}).") from error
     settings = {str(name): str(value) for name, value in request.settings.items()}
-    return Ticket(str(uuid.uuid4()), server, str(photo), photo.name[-200:], size, digest,
+    name = photo.name.encode(errors="replace").decode()[-200:]  # it may hold bytes that are no text
+    return Ticket(str(uuid.uuid4()), server, str(photo), name, size, digest,
                   request.preset, settings)
 
 

@@ -72,34 +72,32 @@ def test_submit_gives_what_reconstruct_gives_to_the_byte(service, home, tmp_path
     assert files_of(tmp_path / "far", "job.json") == near and len(near) == 14
 
 
-def test_detached_interrupted_and_taken_up_again(service, home, tmp_path):
-    photo, out = noise_photo(tmp_path / "slow-people2.png", seed=1), tmp_path / "out"
-    submit = ("submit", photo, "--server", address(service), "-o", out)
+def test_left_alone_and_fetched_later(service, home, tmp_path):
+    submit = ("submit", noise_photo(tmp_path / "p.png", seed=1), "--server", address(service),
+              "-o", tmp_path / "out")
     left = crowdgaussian(home, *submit, "--detach")
-    assert left.returncode == 0 and not (out / "scene.json").exists()
-    job = re.search(r"Job (\S{36}) goes on", left.stderr)[1]
-    assert job in crowdgaussian(home, "jobs", "--server", address(service)).stdout
-    follower = subprocess.Popen(command(*submit), env=home, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE)
-    while "Building" not in follower.stdout.readline():
+    assert left.returncode == 0 and re.search(r"Job \S{36} goes on", left.stderr)
+    assert not (tmp_path / "out/scene.json").exists()
+    assert crowdgaussian(home, *submit).returncode == 0
+    assert (tmp_path / "out/scene.json").is_file()
+
+
+def test_followed_interrupted_cancelled_and_deleted(service, home, tmp_path):
+    server = ("--server", address(service))
+    photo = noise_photo(tmp_path / "stuck.png", seed=2)
+    follower = subprocess.Popen(
+        command("submit", photo, *server, "-o", tmp_path / "out"),
+        env=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while "Starting" not in follower.stdout.readline():
         assert follower.poll() is None
     follower.send_signal(signal.SIGINT)
     _, told = follower.communicate(timeout=20)
-    assert follower.returncode == 130 and job in told and "--cancel" in told
-    done = crowdgaussian(home, *submit)
-    assert done.returncode == 0, done.stderr
-    assert (out / "scene.json").is_file()
-
-
-def test_jobs_cancels_and_deletes(service, home, tmp_path):
-    server = ("--server", address(service))
-    crowdgaussian(home, "submit", noise_photo(tmp_path / "slow-p.png", seed=2), *server,
-                  "-o", tmp_path / "out", "--detach")
-    listed = crowdgaussian(home, "jobs", *server).stdout
-    job = listed.split()[0]
-    assert "slow-p.png" in listed.splitlines()[0]
+    job = re.search(r"Job (\S{36}) goes on", told)[1]
+    assert follower.returncode == 130 and f"--cancel {job}" in told
+    listed = crowdgaussian(home, "jobs", *server).stdout.splitlines()[0]
+    assert listed.startswith(job) and "running" in listed and listed.endswith("stuck.png")
     assert crowdgaussian(home, "jobs", *server, "--cancel", job).returncode == 0
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while "cancelled" not in crowdgaussian(home, "jobs", *server).stdout.splitlines()[0]:
         assert time.monotonic() < deadline
     assert crowdgaussian(home, "jobs", *server, "--delete", job).returncode == 0

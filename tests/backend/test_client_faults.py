@@ -20,7 +20,13 @@ from client_running import (
 )
 from crowdgaussian_shared.client import Client
 from crowdgaussian_shared.client_ticket import JobRequest, read_ticket
-from crowdgaussian_shared.client_updates import JobList, JobUpdate, SceneUpdate, ServerUpdate
+from crowdgaussian_shared.client_updates import (
+    Deleted,
+    JobList,
+    JobUpdate,
+    SceneUpdate,
+    ServerUpdate,
+)
 from cutting_proxy import proxy_to
 from service_running import serving, start
 
@@ -200,6 +206,23 @@ def test_a_cancelled_job_keeps_its_finished_people_and_goes_on_later(service, tm
         assert client.submit(request) == job
         assert pump_until(client, finished)[-1].succeeded
     assert (out / "people/000/avatar.npz").stat().st_ino == first
+    check_same(out, service, job)
+
+
+def test_a_job_that_the_server_forgot_is_whole_or_submitted_anew(service, tmp_path):
+    out = tmp_path / "out"
+    with Client(server_of(service), "test") as client:
+        job = client.submit(JobRequest(noise_photo(tmp_path / "p.png", seed=10), out))
+        pump_until(client, finished)
+        client.delete(job)
+        pump_until(client, lambda u: isinstance(u, Deleted))
+        client.attach(out)
+        assert pump_until(client, finished)[-1].succeeded
+        assert starts_of(service, job) == 1
+        (out / "people/000/avatar.npz").unlink()
+        client.attach(out)
+        assert pump_until(client, finished)[-1].succeeded
+        assert starts_of(service, job) == 2
     check_same(out, service, job)
 
 
