@@ -18,7 +18,7 @@ def parse_json(data: bytes, source: str) -> "Field":
         CrowdGaussianError: not JSON, or not an object.
     """
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CrowdGaussianError(f"{source} is damaged, it is not JSON ({reason}).") from error
@@ -29,6 +29,9 @@ def parse_json(data: bytes, source: str) -> "Field":
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ NEWS = "inproc://photos"  # to the broker: what has arrived
 STOP = "inproc://data-stop"
 SEND_LIMIT = m.CREDIT  # chunks that libzmq holds for a slow reader; they are mapped, not copied
 LONGEST_WAIT = 0.05  # seconds between two tries to reach a slow reader
-TIDY = 2.0  # seconds without a message before files are closed
+TIDY = 2.0  # seconds between two looks for files that nobody reads any more
 BURST = 32  # requests read before slow readers are tried again
 
 
@@ -46,6 +46,7 @@ class DataServer(threading.Thread):
         self._folders = Folders(settings.data)
         self._uploads = Uploads(self._folders, settings.limits)
         self._waiting: dict[bytes, deque[m.Message]] = {}  # by connection
+        self._tidied = 0.0
         self._news = context.socket(zmq.PUSH)
         self._news.setsockopt(zmq.LINGER, 0)
         self._news.connect(NEWS)
@@ -62,11 +63,16 @@ class DataServer(threading.Thread):
         pause = LONGEST_WAIT
         while self._halt not in dict(poller.poll(1000 * (pause if self._waiting else TIDY))):
             self._read()
-            self._files.forget_old()
+            self._tidy()
             pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
         for socket in (self._socket, self._news, self._halt):
             socket.close()
         self._store.close()
+
+    def _tidy(self) -> None:
+        if time.monotonic() - self._tidied > TIDY:
+            self._tidied = time.monotonic()
+            self._files.forget_old()
 
     def _check_old_photos(self) -> None:
         """Photos that became whole just before the last stop."""

@@ -65,11 +65,13 @@ def open_router(context: zmq.Context, address: Address, keys: KeyFolder | None,
 def receive(socket: zmq.Socket, secure: bool) -> Letter | None:
     """The next message, or None when there is none now."""
     try:
-        frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        sender, *frames = socket.recv_multipart(zmq.NOBLOCK, copy=not secure)
     except zmq.Again:
         return None
-    key = frames[-1].get(USER) if secure else ""
-    return Letter(frames[0].bytes, key, [frame.bytes for frame in frames[1 : 1 + FRAMES]])
+    frames = frames[:FRAMES]
+    if not secure:
+        return Letter(sender, "", frames)
+    return Letter(sender.bytes, sender.get(USER), [frame.bytes for frame in frames])
 
 
 def send(socket: zmq.Socket, to: bytes, message: Message) -> bool:

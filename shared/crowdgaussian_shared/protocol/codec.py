@@ -7,7 +7,8 @@ a field that is not in the dataclass is ignored, so that a later minor version m
 """
 
 import types
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -26,9 +27,11 @@ class Span:
     low: float = 0
 
 
-def to_plain(message: Any) -> dict[str, Any]:
+def to_plain(message: Any) -> Any:
     """A dataclass as nested dicts and lists, ready for json.dumps."""
-    return asdict(message)
+    if not is_dataclass(message):
+        return [to_plain(v) for v in message] if isinstance(message, tuple) else message
+    return {name: to_plain(getattr(message, name)) for name in _names(type(message))}
 
 
 def from_field(cls: type, data: Field) -> Any:
@@ -38,11 +41,16 @@ def from_field(cls: type, data: Field) -> Any:
         CrowdGaussianError: a field is missing or wrong; the sentence names its path.
     """
     values = {}
-    for item, hint in _schema(cls):
-        if not data.has(item.name) and _optional(item):
+    for name, reader, optional in _readers(cls):
+        if optional and not data.has(name):
             continue
-        values[item.name] = _read(hint, data.child(item.name))
+        values[name] = reader(data.child(name))
     return cls(**values)
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(cls))
 
 
 def schema_rows(cls: type) -> list[tuple[str, str, bool]]:
@@ -56,46 +64,57 @@ def _schema(cls: type) -> tuple[tuple[Any, Any], ...]:
     return tuple((item, hints[item.name]) for item in fields(cls))
 
 
+@cache
+def _readers(cls: type) -> tuple[tuple[str, Callable[[Field], Any], bool], ...]:
+    return tuple((item.name, _reader(hint), _optional(item)) for item, hint in _schema(cls))
+
+
 def _optional(item: Any) -> bool:
     return item.default is not MISSING or item.default_factory is not MISSING
 
 
-def _read(hint: Any, data: Field) -> Any:
+@cache
+def _reader(hint: Any) -> Callable[[Field], Any]:
+    """The function that reads and checks a field of this type."""
     span = None
     if get_origin(hint) is Annotated:
         hint, span = get_args(hint)[:2]
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        (inner,) = (a for a in arguments if a is not type(None))
-        return None if data.value is None else _read(inner, data)
+        (inner,) = (_reader(a) for a in arguments if a is not type(None))
+        return lambda data: None if data.value is None else inner(data)
     if origin is Literal:
-        return data.choice(arguments)
+        return lambda data: data.choice(arguments)
+    limit = int(span.high) if span else _ITEMS
     if origin is tuple:
-        limit = int(span.high) if span else _ITEMS
-        return tuple(_read(arguments[0], entry) for entry in data.items(limit))
+        entry = _reader(arguments[0])
+        return lambda data: tuple(entry(item) for item in data.items(limit))
     if origin is dict:
-        return _read_dict(arguments[1], data, int(span.high) if span else _ITEMS)
+        member = _reader(arguments[1])
+        return lambda data: _read_dict(member, data, limit)
     if is_dataclass(hint):
-        return from_field(hint, data)
-    return _read_scalar(hint, span, data)
+        return lambda data: from_field(hint, data)
+    return _scalar_reader(hint, span)
 
 
-def _read_dict(hint: Any, data: Field, limit: int) -> dict[str, Any]:
+def _read_dict(member: Callable[[Field], Any], data: Field, limit: int) -> dict[str, Any]:
     members = data.members()
     if len(members) > limit:
         data.fail(f"an object of at most {limit} members")
-    return {name: _read(hint, value) for name, value in members}
+    return {name: member(value) for name, value in members}
 
 
-def _read_scalar(kind: type, span: Span | None, data: Field) -> Any:
+def _scalar_reader(kind: type, span: Span | None) -> Callable[[Field], Any]:
     if kind is bool:
-        return data.flag()
+        return Field.flag
     if kind is int:
-        return data.whole(int(span.low), int(span.high)) if span else data.whole(0, _WHOLE)
+        low, high = (int(span.low), int(span.high)) if span else (0, _WHOLE)
+        return lambda data: data.whole(low, high)
     if kind is float:
-        return data.number(span.low, span.high) if span else data.number()
+        return (lambda data: data.number(span.low, span.high)) if span else Field.number
     if kind is str:
-        return data.text(int(span.high) if span else _TEXT)
+        limit = int(span.high) if span else _TEXT
+        return lambda data: data.text(limit)
     raise TypeError(f"{kind} is not a type that a message can have")
 
 
