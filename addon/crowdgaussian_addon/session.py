@@ -7,6 +7,9 @@ waits, and turns what the client tells into rows of the job table.
 
 from __future__ import annotations
 
+import importlib
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +33,7 @@ if TYPE_CHECKING:  # these bring ZeroMQ, which is loaded when it is needed
     from crowdgaussian_shared.client_server import Server
 
 THIS_COMPUTER = "this computer"
+SAVE_EVERY = 2.0  # seconds between two writings of the table while jobs run
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Session:
         self.server = ServerView()
         self._client: Client | None = None
         self._changed = False
+        self._save_at = 0.0
+        self._loading: threading.Thread | None = None
 
     @property
     def rows(self) -> list[JobRow]:
@@ -101,6 +107,8 @@ class Session:
         elif not self.local.running:
             self._drop_client()
             self.server = ServerView("starting", label=target.label)
+            self._loading = threading.Thread(target=_load_network, daemon=True)
+            self._loading.start()
             try:
                 self.local.start(target.backend)
             except CrowdGaussianError as error:
@@ -126,7 +134,7 @@ class Session:
                      request.preset, dict(request.settings))
         row.count_people()
         self.table.add(row)
-        self._changed = True
+        self.save()
         self.go_on(row, target)
         return row
 
@@ -174,13 +182,14 @@ class Session:
         if self._client is not None:
             for update in self._client.poll():
                 self._take(update, renewed)
-        if self._changed:
+        if self._changed and time.monotonic() >= self._save_at:
             self.save()
         return renewed
 
     def save(self) -> None:
         """Writes the job table; a cache that cannot be written is told with the server."""
         self._changed = False
+        self._save_at = time.monotonic() + SAVE_EVERY
         try:
             self.table.save()
         except CrowdGaussianError as error:
@@ -191,6 +200,11 @@ class Session:
         self._changed = True
 
     def _connect(self, server: Server) -> None:
+        if not _load_network():
+            raise CrowdGaussianError(
+                "The extension's network part (pyzmq) does not load; install its zip for this "
+                "Blender version again."
+            )
         from crowdgaussian_shared.client import Client
         from crowdgaussian_shared.client_server import stable_client_id
 
@@ -224,10 +238,14 @@ class Session:
         self.local.poll()
         if not self.local.running:
             self._server_gone(self.local.failure)
-        elif self.local.address and self._client is None:
+        elif self.local.address and self._client is None and not self._loading.is_alive():
             from crowdgaussian_shared.client_server import Server
 
-            self._connect(Server.parse(self.local.address))
+            try:
+                self._connect(Server.parse(self.local.address))
+            except CrowdGaussianError as error:
+                self.local.stop()
+                self._server_gone(str(error))
 
     def _take(self, update: Update, renewed: set[str]) -> None:
         if isinstance(update, ServerUpdate):
@@ -268,6 +286,7 @@ class Session:
                 row.state = "failed"
             row.count_people()
             renewed.add(row.job)
+            self._save_at = 0.0
 
     def _server_gone(self, sentence: str) -> None:
         label = self.server.label
@@ -289,3 +308,12 @@ class Session:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def _load_network() -> bool:
+    """Loads ZeroMQ, half a second the first time -> whether it is there."""
+    try:
+        importlib.import_module("crowdgaussian_shared.client")
+    except ImportError:
+        return False
+    return True

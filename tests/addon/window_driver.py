@@ -152,6 +152,8 @@ def look_at_crowd(area):
     with bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=area,
                                    region=region):
         bpy.ops.view3d.view_center_camera()
+    space.region_3d.view_camera_zoom -= 7
+    space.region_3d.view_camera_offset[0] += 0.09  # the sidebar covers the right of the view
 
 
 def picture(name):
