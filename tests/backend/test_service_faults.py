@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 import uuid
 
@@ -230,3 +232,18 @@ def test_scene_on_the_server_stays_valid(service):
     for folder in (service.data / "results").glob("*/scene"):
         if SceneFolder.exists(folder):
             SceneFolder.open(folder)
+
+
+def test_a_service_ends_with_the_program_that_started_it(tmp_path):
+    command = [sys.executable, "-m", "crowdgaussian", "serve", "--data", str(tmp_path / "data"),
+               "--bind", "tcp://127.0.0.1:0", "--stop-with-parent"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL)
+    assert process.stdout.readline().startswith(b"ready on tcp://127.0.0.1:")
+    process.stdin.close()
+    assert process.wait(20) == 0
+
+
+def test_a_taken_port_is_one_sentence(service, tmp_path):
+    with pytest.raises(RuntimeError, match="cannot be bound .*; choose another --bind"):
+        start(tmp_path / "data", bind=f"tcp://127.0.0.1:{service.port}")

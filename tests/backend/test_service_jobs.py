@@ -205,3 +205,18 @@ def test_the_queue_tells_the_position(client, photo):
         client.ask(m.Cancel, job=job)
 
 
+
+
+def test_two_workers_share_the_queue_but_not_a_photo(tmp_path, photo):
+    with (serving(tmp_path / "data", "--workers", "2") as service,
+          Client(service.port, service.data_port) as client):
+        twins = [client.submit(photo, name)[0] for name in ("slow a.png", "slow b.png")]
+        other, _ = client.submit(photo + b"2", "slow c.png")
+        client.ask(m.Attach, job=twins[0])
+        client.follow(other, until=("running",))
+        states = [client.status(job).job.state for job in (*twins, other)]
+        assert states == ["running", "queued", "running"]
+        second = client.follow(twins[1])
+        assert [e.state for e in second] == ["queued", "done"], "the first one's result"
+        assert client.follow(other)[-1].state == "done"
+        assert len(set(service.workers())) == 2

@@ -16,7 +16,7 @@ from crowdgaussian.service.jobs import Jobs
 from crowdgaussian.service.result_key import result_key
 from crowdgaussian.service.settings import ServiceSettings, parse_address, with_number
 from crowdgaussian.service.store import JobRow, Store
-from crowdgaussian.service.submit import _plain_name
+from crowdgaussian.service.submit import plain_name
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Artifact, Progress
 from crowdgaussian_shared.scene_folder import SceneFolder
@@ -103,9 +103,9 @@ def test_the_key_of_a_result_is_all_that_decides_it():
 
 
 def test_only_the_last_part_of_a_name_is_kept():
-    assert _plain_name("C:\\Users\\me\\a.jpg") == "a.jpg"
-    assert _plain_name("/home/me/a\n\x00.jpg") == "a.jpg"
-    assert _plain_name("../..") == ".." and _plain_name("x/") == "photo"
+    assert plain_name("C:\\Users\\me\\a.jpg") == "a.jpg"
+    assert plain_name("/home/me/a\n\x00.jpg") == "a.jpg"
+    assert plain_name("../..") == ".." and plain_name("x/") == "photo"
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def new_row(message: Submit, owner: str, settings: ServiceSettings) -> JobRow:
     now = time.time()
     return JobRow(
         job=message.job, owner=owner, state="uploading", key=key,
-        photo_name=_plain_name(message.photo_name), photo_bytes=message.photo_bytes,
+        photo_name=plain_name(message.photo_name), photo_bytes=message.photo_bytes,
         photo_blake2b=message.photo_blake2b, preset=message.preset, settings=message.settings,
         created=now, changed=now,
     )
@@ -97,6 +97,6 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """The last part of a path, without control characters."""
     return _NO_NAME.sub("", re.split(r"[/\\]", name)[-1]).strip() or "photo"
