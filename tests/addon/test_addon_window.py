@@ -38,7 +38,7 @@ def diary(tmp_path_factory):
     (shared / "out").mkdir()
     with serving(shared / "data", stand_ins=not PICTURES) as port:
         plan = {"address": f"tcp://127.0.0.1:{port}", "photo": f"/mnt/test/{photo.name}",
-                "settle": 45.0 if PICTURES else 0.5,
+                "settle": 40.0 if PICTURES else 0.8,
                 "shading": "MATERIAL" if PICTURES else "SOLID"}
         (shared / "plan.json").write_text(json.dumps(plan))
         said = run_blender(Path(DEBIAN), shared, "window_driver.py", "/mnt/test/addon.zip",

@@ -59,10 +59,10 @@ def script():
     picture("panel_ready")
     press(area, "reconstruct")
     yield from watch(newest())
-    look_at_crowd(area)
-    yield PLAN["settle"]
+    yield PLAN["settle"] / 4
     picture("panel_done")
     DIARY["undo"] = undo(area)
+    area.spaces.active.shading.type = "SOLID"  # so that drawing takes no time from the rest
     yield 0.5
     bpy.context.scene.crowdgaussian.quality = "DRAFT"  # or the server knows the result already
     press(area, "reconstruct")
@@ -73,7 +73,8 @@ def script():
     yield from until(lambda: row.finished)
     DIARY["cancelled"] = {"state": row.state, "people_done": row.people_done,
                           "seconds": time.monotonic() - pressed}
-    yield 0.5
+    area.spaces.active.shading.type = PLAN["shading"]
+    yield PLAN["settle"] / 4
     picture("panel_cancelled")
     bpy.context.scene.crowdgaussian.photo = "/there/is/no/photo.jpg"
     try:

@@ -86,12 +86,15 @@ def draw_licence(layout: bpy.types.UILayout, name: str, context: bpy.types.Conte
 
 
 def draw_button(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """The button, and why it did nothing."""
+    """The button, and why it did nothing, unless that can be read above already."""
+    photo = context.scene.crowdgaussian.photo
     row = layout.row()
     row.scale_y = 1.5
-    row.enabled = photo_exists(context.scene.crowdgaussian.photo)
+    row.enabled = photo_exists(photo)
     row.operator("crowdgaussian.reconstruct", icon="COMMUNITY")
-    if state.complaint and state.complaint != state.session().server.sentence:
+    told = state.complaint == state.session().server.sentence or (
+        bool(photo) and not row.enabled and photo in state.complaint)
+    if state.complaint and not told:
         draw_text(layout.box(), state.complaint, context, "ERROR")
 
 

@@ -56,11 +56,12 @@ def _draw_progress(layout: bpy.types.UILayout, row: JobRow) -> None:
 
 
 def _draw_buttons(layout: bpy.types.UILayout, row: JobRow) -> None:
-    line = layout.row(align=True)
-    if row.state in ("failed", "cancelled", "paused"):
+    if row.active and row.state != "paused":
+        return
+    if row.state != "done":
         text = "Continue" if row.state == "paused" else "Try Again"
-        line.operator("crowdgaussian.go_on", text=text, icon="FILE_REFRESH").job = row.job
-    if not row.active or row.state == "paused":
-        if row.people_done:
-            line.operator("crowdgaussian.import_again", icon="IMPORT").job = row.job
-        line.operator("crowdgaussian.open_folder", icon="FILE_FOLDER").job = row.job
+        layout.operator("crowdgaussian.go_on", text=text, icon="FILE_REFRESH").job = row.job
+    line = layout.row(align=True)
+    if row.people_done:
+        line.operator("crowdgaussian.import_again", icon="IMPORT").job = row.job
+    line.operator("crowdgaussian.open_folder", icon="FILE_FOLDER").job = row.job
