@@ -47,7 +47,7 @@ def _coverage(folder: Path, people: list[int]) -> None:
     scene = bpy.context.scene
     scene.render.film_transparent = True
     scene.camera.data.dof.use_dof = False
-    scene.cycles.samples, scene.cycles.use_denoising = 9, False
+    scene.cycles.samples, scene.cycles.use_denoising = 5, False
     scene.cycles.use_adaptive_sampling, scene.cycles.max_bounces = False, 0
     scene.render.image_settings.color_mode = "RGBA"
     scene.view_settings.view_transform = "Standard"
