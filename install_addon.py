@@ -295,8 +295,11 @@ def install(blender: Blender, options: argparse.Namespace) -> None:
         lines = (done.stdout + done.stderr).strip().splitlines()
         raise Problem(f"Blender {_dotted(blender.version)} at {blender.path} did not take the "
                       f"extension: {' '.join(lines[-5:])}")
+    use = "Open the tab Crowd in the sidebar of a 3D viewport (key N)."
+    if blender.module:
+        use = "Scripts enable it with addon_utils, see docs/scripting.md."
     print(f"Installed in Blender {blender.version[0]}.{blender.version[1]} ({blender.path}): "
-          f"{told[1]}. Open the tab Crowd in the sidebar of a 3D viewport (key N).")
+          f"{told[1]}. {use}")
 
 
 def this_platform() -> str:
@@ -354,7 +357,8 @@ bpy.ops.extensions.package_install_files(
 module = "bl_ext.user_default.crowdgaussian"
 if module not in bpy.context.preferences.addons:
     sys.exit("the extension was not enabled")
-bpy.ops.wm.save_userpref()
+if not bpy.app.module:  # the module has not read the user's preferences: they are not its to save
+    bpy.ops.wm.save_userpref()
 import importlib
 print("INSTALLED", importlib.import_module(module).__path__[0], flush=True)
 '''

@@ -42,7 +42,15 @@ def test_versions_agree():
 def test_says_what_was_done(built):
     path, said = built
     assert f"Built {path}, which Blender finds valid" in said
-    assert "user_default/crowdgaussian" in said and "Crowd" in said
+    assert "user_default/crowdgaussian" in said and "docs/scripting.md" in said
+
+
+def test_the_module_leaves_the_user_s_preferences_alone(tmp_path):
+    preferences = tmp_path / "config/userpref.blend"
+    preferences.parent.mkdir()
+    preferences.write_bytes(b"the user's")
+    assert install_addon(tmp_path, tmp_path / "dist").returncode == 0
+    assert preferences.read_bytes() == b"the user's"
 
 
 def test_zip_holds_both_wheels_and_fits_this_blender(built):
