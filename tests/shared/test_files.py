@@ -5,21 +5,27 @@ import errno
 import os
 import resource
 import signal
+from contextlib import contextmanager
 
 import pytest
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.files import atomic_file, read_bytes, write_bytes
 
 
-@pytest.fixture
+@contextmanager
 def tiny_files():
-    """No file may grow above 1000 bytes: a real disk-full error from the kernel."""
+    """No file may grow above 1000 bytes: a real disk-full error from the kernel.
+
+    Not a fixture: pytest's own report, when it goes to a file, must not meet the limit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_write_and_replace(tmp_path):
@@ -30,10 +36,11 @@ def test_write_and_replace(tmp_path):
     assert os.listdir(target.parent) == ["file.bin"]
 
 
-def test_a_full_disk_leaves_the_old_file_whole(tmp_path, tiny_files):
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
     target = tmp_path / "file.bin"
     write_bytes(target, b"old")
-    with pytest.raises(CrowdGaussianError, match=r"disk is full: .*file\.bin was not written"):
+    sentence = r"disk is full: .*file\.bin was not written"
+    with pytest.raises(CrowdGaussianError, match=sentence), tiny_files():
         write_bytes(target, bytes(5000))
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file.bin"]
