@@ -49,7 +49,8 @@ class JobRow(SavedJob):
     files_missing: int = 0
     file_token: str = ""  # which load of a .blend file it belongs to
     trouble: str = ""  # what it waits for, and what to do
-    note: str = ""  # about the import
+    obstacle: str = ""  # what keeps finished people out of the scene at this moment
+    note: str = ""  # what else is worth knowing
     cancelling: bool = False
 
     @property

@@ -84,8 +84,8 @@ def _next_due() -> JobRow | None:
         if row is None or not belongs_here(row):
             _due.discard(job)
             continue
-        row.note = _obstacle(row)
-        if not row.note:
+        row.obstacle = _obstacle(row)
+        if not row.obstacle:
             return row
     return None
 

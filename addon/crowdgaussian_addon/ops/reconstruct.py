@@ -103,8 +103,8 @@ def wait_for(row: JobRow, patience: float) -> str:
             reached = time.monotonic()
         elif time.monotonic() > reached + patience:
             return server.sentence
-        if more and row.note:
-            return row.note
+        if more and row.obstacle:
+            return row.obstacle
         time.sleep(0.0 if more else _POLL)
 
 

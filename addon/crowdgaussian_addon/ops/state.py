@@ -78,7 +78,7 @@ def _target() -> Target:
     if prefs is None:
         raise CrowdGaussianError("Enable the CrowdGaussian extension in Blender's preferences.")
     if prefs.place == "HERE":
-        return Target(backend=prefs.backend)
+        return Target(backend=bpy.path.abspath(prefs.backend))
     from crowdgaussian_shared.client_server import Server
 
     if not prefs.address.strip() and not prefs.pairing.strip():

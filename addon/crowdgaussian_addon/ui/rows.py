@@ -20,7 +20,8 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context
         words = f"{row.headline}: {words}" if words else row.headline
     if words:
         box.label(text=words, icon="OUTLINER_OB_ARMATURE")
-    for sentence, icon in ((row.error, "ERROR"), (row.trouble, "ERROR"), (row.note, "INFO")):
+    for sentence, icon in ((row.error, "ERROR"), (row.trouble, "ERROR"),
+                           (row.obstacle, "PAUSE"), (row.note, "INFO")):
         if sentence:
             draw_text(box, sentence, context, icon)
     _draw_buttons(box, row)
