@@ -4,14 +4,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from crowdgaussian_shared.skeleton import JOINT_INDEX
 from scipy.spatial import cKDTree
 
 from .config import PhotoFitConfig
 from .geometry import face_normals, unit, vertex_normals
 from .posed_body import PosedBody
-from .regions import HAND, Regions
+from .regions import ARM, HAND, Regions
 from .sampling import SurfacePoints
 
+_ELBOWS = (JOINT_INDEX["left_elbow"], JOINT_INDEX["right_elbow"])
 _NEIGHBOURS = 6
 _DISC = 0.62  # standard deviation along the surface, in distances to the neighbours
 _THICKNESS = 0.35  # of a disc, against its radius
@@ -41,6 +43,13 @@ class Cloud:
     def scales(self) -> np.ndarray:
         """Standard deviations along the frame's columns.  # [N, 3] metres"""
         return self.radius[:, None] * np.array([1.0, 1.0, _THICKNESS])
+
+    @property
+    def forearm(self) -> np.ndarray:
+        """Below an elbow, without the hand.  # [N] bool"""
+        largest = self.skin_weights.argmax(1)[:, None]
+        main = np.take_along_axis(self.skin_joints, largest, 1)[:, 0]
+        return (self.group == ARM) & np.isin(main, _ELBOWS)
 
     def __len__(self) -> int:
         return len(self.means)

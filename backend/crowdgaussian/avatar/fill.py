@@ -12,8 +12,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from .cloud import Cloud
-from .regions import ARM, HAND, HEAD
-from .skin_tone import face_colour, like_skin
+from .regions import ARM, HAND, HEAD, TORSO
+from .skin_tone import like_skin, skin_colour
+from .usual import usual_colours
 from .wrap import LimbPlaces
 
 _SURE = 0.5  # how well a Gaussian must be seen to lend its colour
@@ -25,6 +26,8 @@ _LENDERS = 6
 _ALIKE = 0.15  # distance of two sRGB colours that may be the same material
 _BLOT_STEP, _BLOT_SIZE = 12, 900  # lenders between and within neighbourhoods
 _CONTRAST = 0.13  # of sRGB, that a borrowed colour may have in its neighbourhood
+_LEAST_HEAD = 60  # well seen Gaussians below which a head is not known
+_SKIN = np.array([0.68, 0.51, 0.42])  # sRGB of a person of whom no skin is seen
 _GLOSSY = 0.6  # quantile of the scalp's brightness above which it is shine
 
 
@@ -41,11 +44,12 @@ def fill_colours(cloud: Cloud, sight: Sight, limbs: LimbPlaces, seed: int = 1) -
     sure = sight.seen >= _SURE
     if not sure.any():
         return np.where(sight.seen[:, None] > 0, sight.colours, 0.5)
-    lends = sure & ~_not_hair(cloud, sight)
+    lends = sure & ~_not_hair(cloud, sight) & ~_collar(cloud, sight, sure)
     borrowed = _from_nearby(cloud, sight.colours, lends, np.random.default_rng(seed))
     _from_same_limb(borrowed, sight.colours, lends, limbs)
     _from_counterpart(borrowed, cloud, sight.colours, lends)
-    _bare_hands(borrowed, cloud, sight)
+    _bare_skin(borrowed, cloud, sight)
+    borrowed = usual_colours(cloud, sight.colours, lends, limbs).hold(borrowed)
     trust = np.clip(sight.seen / _SURE, 0, 1)[:, None]
     return trust * sight.colours + (1 - trust) * _calm(cloud, borrowed)
 
@@ -95,14 +99,31 @@ def _from_counterpart(borrowed: np.ndarray, cloud: Cloud, colours: np.ndarray,
         borrowed += close * (colours[lends][index].mean(1) - borrowed)
 
 
-def _bare_hands(borrowed: np.ndarray, cloud: Cloud, sight: Sight) -> None:
-    """Hands of which nothing is seen take the skin of the arms, else of the face."""
-    hands = cloud.group == HAND
-    skin = face_colour(cloud, sight.colours, sight.seen)
-    if skin is None or (hands & (sight.seen >= _SURE)).sum() >= 30:
+def _bare_skin(borrowed: np.ndarray, cloud: Cloud, sight: Sight) -> None:
+    """Hands, or a head, of which nothing is seen take the person's own skin."""
+    sure = sight.seen >= _SURE
+    skin = skin_colour(cloud, sight.colours, sight.seen)
+    hands, head = cloud.group == HAND, cloud.group == HEAD
+    if (head & sure).sum() < _LEAST_HEAD:
+        borrowed[head] = _SKIN if skin is None else skin
+    if skin is None or (hands & sure).sum() >= 30:
         return
-    arms = (cloud.group == ARM) & (sight.seen >= _SURE) & like_skin(sight.colours, skin)
+    arms = (cloud.group == ARM) & sure & like_skin(sight.colours, skin)
     borrowed[hands] = np.median(sight.colours[arms], axis=0) if arms.sum() >= 30 else skin
+
+
+def _collar(cloud: Cloud, sight: Sight, sure: np.ndarray) -> np.ndarray:
+    """Neck and jaw that show the shirt rather than skin: no colour for the nape.  # [N] bool"""
+    collar = np.zeros(len(cloud), bool)
+    skin = skin_colour(cloud, sight.colours, sight.seen)
+    neck = sure & (cloud.group == HEAD) & (cloud.scalp < 0.3)
+    chest = sure & (cloud.group == TORSO)
+    if skin is None or chest.sum() < 30 or (neck & like_skin(sight.colours, skin)).sum() < 30:
+        return collar
+    shirt = np.median(sight.colours[chest], axis=0)
+    nearer = [np.linalg.norm(sight.colours - colour, axis=1) for colour in (shirt, skin)]
+    collar[neck] = ((nearer[0] < nearer[1]) & ~like_skin(sight.colours, skin))[neck]
+    return collar
 
 
 def _places(cloud: Cloud) -> np.ndarray:

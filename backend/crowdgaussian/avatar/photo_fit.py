@@ -24,8 +24,9 @@ from .posed_body import BodyParameters, PosedBody, apply, blend, pose_body
 from .regions import Regions, find_regions
 from .sampling import sample_surface
 from .seen import colours_at, seen_points, seen_vertices
-from .skin_tone import misplaced
+from .skin_tone import misplaced, printed
 from .surface import ClothedSurface, fit_surface
+from .usual import usual_colours
 from .view import COMPARED_PX, PhotoView, make_view
 from .wrap import limb_places
 
@@ -83,13 +84,17 @@ class PhotoFit:
     def _coloured(self, cloud: Cloud, posed: PosedBody, surface: ClothedSurface, view: PhotoView,
                   fitted: Fitted, seen: np.ndarray) -> Avatar:
         """The avatar with its unseen parts filled and, as far as the photo allows, tidied."""
-        tidy = self._fill(cloud, posed, view, Sight(fitted.colours, seen))
+        tidy, wrong = self._fill(cloud, posed, view, Sight(fitted.colours, seen))
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = ((tidy - 0.5) / SH_C0)[:, None].astype(np.float32)
-        share = tidy_share(avatar, tidy_sh, view, self.config.least_psnr)
-        sh = avatar.gaussians.sh + np.float32(share) * (tidy_sh - avatar.gaussians.sh)
-        return replace(avatar, gaussians=replace(avatar.gaussians, sh=sh))
+        for some in (wrong, np.ones_like(wrong)):  # what looks worst first
+            sh = avatar.gaussians.sh
+            wanted = np.where(some[:, None, None], tidy_sh, sh)
+            share = np.float32(tidy_share(avatar, wanted, view, self.config.least_psnr))
+            sh = sh + share * (wanted - sh)
+            avatar = replace(avatar, gaussians=replace(avatar.gaussians, sh=sh))
+        return avatar
 
     def _pose(self, person: Person, view: PhotoView, on_ground: bool) -> PosedBody:
         """The person's body under the outline, its lowest point as high as it was."""
@@ -122,17 +127,23 @@ class PhotoFit:
         mesh = posed.pose_points(surface.vertices).astype(np.float32)
         depth, _ = render_mesh_depth(mesh, posed.faces, view.camera)
         seen = seen_points(scene, normals, np.asarray(depth), view)
-        return self._fill(cloud, posed, view, Sight(colours_at(scene, view), seen))
+        return self._fill(cloud, posed, view, Sight(colours_at(scene, view), seen))[0]
 
-    def _fill(self, cloud: Cloud, posed: PosedBody, view: PhotoView, sight: Sight) -> np.ndarray:
-        """Colours for all Gaussians, misplaced and slanting ones replaced.  # [N, 3]"""
+    def _fill(self, cloud: Cloud, posed: PosedBody, view: PhotoView,
+              sight: Sight) -> tuple[np.ndarray, np.ndarray]:
+        """Colours with misplaced and slanting ones replaced, and which were misplaced.
+
+        # [N, 3], [N] bool
+        """
         matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
         scene = apply(matrices, cloud.means)
         toward = unit(np.einsum("nji,nj->ni", matrices[:, :, :3], view.eye - scene))
         wrong = misplaced(cloud, scene, sight.colours, sight.seen)
+        limbs = limb_places(cloud, posed.joints, toward)
+        usual = usual_colours(cloud, sight.colours, (sight.seen > 0.5) & ~wrong, limbs)
+        wrong |= printed(cloud, scene, sight.colours, usual)
         trusted = Sight(sight.colours, np.where(wrong, 0.0, sight.seen))
-        return fill_colours(cloud, trusted, limb_places(cloud, posed.joints, toward),
-                            self.config.seed)
+        return fill_colours(cloud, trusted, limbs, self.config.seed), wrong
 
 
 def _assemble(cloud: Cloud, posed: PosedBody, surface: ClothedSurface,
