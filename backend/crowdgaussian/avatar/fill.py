@@ -104,7 +104,8 @@ def _bare_skin(borrowed: np.ndarray, cloud: Cloud, sight: Sight) -> None:
     sure = sight.seen >= _SURE
     skin = skin_colour(cloud, sight.colours, sight.seen)
     hands, head = cloud.group == HAND, cloud.group == HEAD
-    if (head & sure).sum() < _LEAST_HEAD:
+    above_neck = head & (np.maximum(cloud.face, cloud.scalp) > 0.3)
+    if (above_neck & sure).sum() < _LEAST_HEAD:
         borrowed[head] = _SKIN if skin is None else skin
     if skin is None or (hands & sure).sum() >= 30:
         return
