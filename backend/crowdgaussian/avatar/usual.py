@@ -21,7 +21,7 @@ _LENDERS = 2400  # of each part, as many as are asked at most
 _SHARE = 0.12  # of them that make one median
 _LEAST = 40  # seen Gaussians that a part needs for a usual colour
 _STEP = 6  # Gaussians between two medians
-_LEAST_SPREAD, _MOST_SPREAD = 0.025, 0.12  # of sRGB
+_LEAST_SPREAD, _MOST_SPREAD = 0.025, 0.2  # of sRGB
 _TEXTURE = 1.5  # spreads that a borrowed colour may be from the usual one
 _SMOOTHING = 4  # rounds of averaging among neighbours
 
