@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Acceptance on real photos that lie beside the repository; skipped where they are not."""
+"""The whole job on a real photo that lies beside the repository; skipped where it does not.
+
+Finding people in the other photos: tests/backend/test_people_photos.py.
+"""
 
 import numpy as np
 import pytest
 from crowdgaussian.body.load import load_body
 from crowdgaussian.config import Config
-from crowdgaussian.photo import load_photo
-from crowdgaussian.progress import silent
 from crowdgaussian.stages import REGISTRY, load_stage
-from running import photo_or_skip
 
 pytestmark = pytest.mark.slow
 
@@ -42,21 +42,6 @@ def test_park_six_quality(park_run):
 def test_park_six_time_and_memory(park_run):
     assert park_run.seconds < 6 * 60
     assert park_run.peak_memory < 6e9
-
-
-@pytest.mark.parametrize("name, at_least", [("football.jpg", 7), ("dunk.jpg", 3)])
-def test_players_are_found_once(name, at_least):
-    photo = load_photo(photo_or_skip(name))
-    people = load_stage("people", Config(), load_body("open"))
-    crowd = people.estimate(photo.pixels, photo.focal_px, silent)
-    assert len(crowd.people) >= at_least
-    pixels = [person.keypoints.xy[11:] for person in crowd.people]  # [22, 2] each: limbs
-    for i, person in enumerate(crowd.people):
-        height = person.box[3] - person.box[1]
-        assert height > 0.15 * photo.height, "a face in the crowd is no player"
-        for j in range(i):
-            apart = np.median(np.linalg.norm(pixels[i] - pixels[j], axis=1))
-            assert apart > 0.1 * height, f"{j} and {i} are the same person"
 
 
 def test_registry_names_exist():
