@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from crowdgaussian.people.ground import Standing, solve_ground
-from crowdgaussian.people.standing import footing
+from crowdgaussian.people.standing import footing, is_seated
 from crowdgaussian_shared.axes import scene_viewmat
 
 WIDTH, HEIGHT = 1920, 1280
@@ -117,6 +117,26 @@ def test_seated_people_keep_their_depth():
     seated = replace(people, supported=supported)
     decided = footing(solve_ground(seated), seated)
     assert not decided.on_ground[0] and decided.flags[0] == ("seated",)
+
+
+def bent_body(hip_height, hip_back, lean):
+    """A stick figure with feet below the knees.  # [55, 3]"""
+    joints = np.zeros((55, 3))
+    joints[[0, 1, 2]] = [0.0, hip_height, -hip_back]
+    joints[[4, 5]] = [0.0, 0.45, 0.05]
+    joints[[7, 8]] = [0.0, 0.08, 0.0]
+    joints[[10, 11]] = [0.0, 0.02, 0.12]
+    along = np.array([0.0, np.cos(lean), np.sin(lean)])
+    joints[12], joints[15] = joints[0] + 0.5 * along, joints[0] + 0.65 * along
+    return joints
+
+
+def test_who_sits_leans_on_something_but_who_crouches_stands():
+    assert is_seated(bent_body(0.45, 0.40, np.radians(5)))
+    assert is_seated(bent_body(0.45, 0.40, np.radians(15)))
+    assert not is_seated(bent_body(0.60, 0.30, np.radians(45)))
+    assert not is_seated(bent_body(0.40, 0.20, np.radians(20)))
+    assert not is_seated(bent_body(0.93, 0.0, 0.0))
 
 
 def test_one_person_alone_still_stands():

@@ -11,6 +11,8 @@ from .detect import Detection
 from .ground import Ground, Standing
 
 _HIPS, _KNEES, _ANKLES, _HEAD, _PELVIS, _NECK = (1, 2), (4, 5), (7, 8), 15, 0, 12
+_FEET, _TRUNK = (7, 8, 10, 11), (_PELVIS, 1, 2, _NECK, _HEAD)
+_STEADY = 0.35  # of the leg's length the body's middle may lie beside the feet and be carried
 _ADULT_RANGE = (1.36, 2.06)  # metres: an adult's stature on the floor
 _CHILD_RANGE = (0.75, 1.36)
 _HIDDEN_RANGE = (1.45, 1.98)  # stricter when the feet themselves are not seen
@@ -58,13 +60,25 @@ def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
 
 
 def is_seated(joints: np.ndarray) -> bool:
-    """Both thighs far from the trunk's line, both shins far from the thighs'.  # [55, 3]"""
+    """Both thighs far from the trunk's line, both shins from the thighs'.  # [55, 3], y roughly up
+
+    Somebody who crouches bends as much, but the middle of the body stays over the feet.
+    """
     trunk = _unit(joints[_PELVIS] - joints[_NECK])
     bent = []
     for hip, knee, ankle in zip(_HIPS, _KNEES, _ANKLES):
         thigh, shin = _unit(joints[knee] - joints[hip]), _unit(joints[ankle] - joints[knee])
         bent.append(trunk @ thigh < 0.4 and thigh @ shin < 0.5 and trunk @ shin > 0.6)
-    return all(bent)
+    feet = joints[list(_FEET)].mean(axis=0)
+    beside = (joints[list(_TRUNK)].mean(axis=0) - feet)[[0, 2]]
+    return all(bent) and float(np.linalg.norm(beside)) > _STEADY * _leg(joints)
+
+
+def _leg(joints: np.ndarray) -> float:
+    """Length of the stretched legs, metres.  # [55, 3]"""
+    return float(np.mean([np.linalg.norm(joints[hip] - joints[knee])
+                          + np.linalg.norm(joints[knee] - joints[ankle])
+                          for hip, knee, ankle in zip(_HIPS, _KNEES, _ANKLES)]))
 
 
 def is_dangling(landmarks: np.ndarray) -> bool:
