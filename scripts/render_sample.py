@@ -4,8 +4,8 @@
     .venv/backend/bin/python scripts/render_sample.py --blender-python .venv/blender-4.5/bin/python
 
 Everything is made here: bodies, clothes, hair, paint and place. Writes sample.jpg,
-ground_truth.json, masks.png and amodal.npz to backend/crowdgaussian/sample. On two free cores it
-takes about six minutes; `--percent 40 --samples 12` gives a quick look in another folder.
+ground_truth.json, masks.png and amodal.png to backend/crowdgaussian/sample. It takes 13 minutes
+of processor time; `--percent 40 --samples 12` gives a quick look in another folder.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Quality:
     """Size and effort of the render."""
 
     percent: int = 100
-    samples: int = 96
+    samples: int = 48
     threads: int = 2
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--blender-python", required=True, help="a Python with bpy 4.5")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--percent", type=int, default=100)
-    parser.add_argument("--samples", type=int, default=96)
+    parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
