@@ -2,19 +2,16 @@
 """Render the staged figures with Cycles: the picture, and each person's coverage for the masks.
 
 Run by render_sample.py with Blender's Python:  -m sample.blender_render STAGE_FOLDER
+BLENDER_USER_RESOURCES must name a folder that Blender may write to.
 """
 
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
-os.environ.setdefault("BLENDER_USER_RESOURCES", tempfile.mkdtemp(prefix="sample_blender_"))
+import bpy
 
-import bpy  # noqa: E402
-
-from . import blender_people, blender_stage  # noqa: E402
+from . import blender_people, blender_stage
 
 
 def _cycles(settings: dict) -> None:
