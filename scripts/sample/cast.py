@@ -46,7 +46,7 @@ WHITE, NAVY, INK = (0.90, 0.89, 0.86), (0.12, 0.16, 0.28), (0.10, 0.10, 0.11)
 JEANS = _look("denim", (0.16, 0.23, 0.36), (0.34, 0.43, 0.56), weave=900.0)
 
 FATHER = Character(
-    "father", 0.0, 46, 1.80, 0.72, 0.55, (-1.36, -5.06), 14, poses.hands_on_hips,
+    "father", 0.0, 46, 1.80, 0.72, 0.55, (-1.22, -5.03), 14, poses.hands_on_hips,
     Face((0.76, 0.55, 0.44), (0.62, 0.34, 0.31), (0.20, 0.13, 0.09), 0.0050, 0.6, 0.55, age=0.5),
     (Style((0.17, 0.11, 0.08), length=0.035, comb=(0.1, 0.0, -0.5), lift=0.5, recede=0.22),),
     (Cut("jeans", Bottoms(), JEANS, ease=0.012, tube=0.078, pinned=0.03, fabric=FIRM),
@@ -108,7 +108,7 @@ RUNNER = Character(
     _look("shoe", (0.80, 0.32, 0.46), (0.92, 0.92, 0.92), (0.25, 0.25, 0.28), roughness=0.6))
 
 STUDENT = Character(
-    "student", 0.0, 23, 1.85, 0.38, 0.6, (1.84, -5.42), -58, poses.looking_at_phone,
+    "student", 0.0, 23, 1.85, 0.38, 0.6, (1.66, -5.42), -58, poses.looking_at_phone,
     Face((0.36, 0.23, 0.17), (0.40, 0.22, 0.20), (0.05, 0.04, 0.04), 0.0046, 0.1, 0.35),
     (Style((0.05, 0.042, 0.04), length=0.06, comb=(0, 0, 0), lift=1.0, gravity=0.0, curl=0.0035,
            frizz=0.012, count=22000, variation=0.15),),
