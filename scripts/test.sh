@@ -6,17 +6,30 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=1
 BLENDER_USER_RESOURCES=$(mktemp -d)
+logs=$(mktemp -d)
 export BLENDER_USER_RESOURCES
-trap 'rm -rf "$BLENDER_USER_RESOURCES"' EXIT
+trap 'rm -rf "$BLENDER_USER_RESOURCES" "$logs"' EXIT
+declare -A sessions
 
 say() { printf '\n== %s\n' "$*"; }
 
 say "ruff"
 .venv/backend/bin/ruff check .
-for environment in .venv/blender-*/; do
+say "the extension's zips"  # also fetches pyzmq's wheels once, before two sessions want them
+.venv/backend/bin/python install_addon.py --zip-only
+for environment in .venv/blender-*/; do  # at the same time: each waits a lot for its server
     [ -f "$environment/.setup-stamp" ] || continue
-    say "tests/addon and tests/shared in $environment"
-    PYTHONPATH=shared:addon timeout -k 30 900 "$environment/bin/python" -m pytest -q tests/addon tests/shared
+    name=$(basename "$environment")
+    (PYTHONPATH=shared:addon timeout -k 30 900 "$environment/bin/python" -m pytest -q \
+        tests/addon tests/shared > "$logs/$name.log" 2>&1) &
+    sessions[$!]=$name
 done
+failed=0
+for session in "${!sessions[@]}"; do
+    wait "$session" || failed=1
+    say "tests/addon and tests/shared in .venv/${sessions[$session]}"
+    cat "$logs/${sessions[$session]}.log"
+done
+[ "$failed" = 0 ] || exit 1
 say "tests/shared, tests/backend and tests/system in .venv/backend"
 timeout -k 30 2400 .venv/backend/bin/python -m pytest -q --durations=15 tests/shared tests/backend tests/system
