@@ -15,7 +15,6 @@ from crowdgaussian_shared.protocol import encode
 from crowdgaussian_shared.protocol import messages as m
 from crowdgaussian_shared.scene_folder import SceneFolder
 from service_running import Client, artifacts_of, serving, start
-from stand_ins import write_photo
 
 QUICK = ("--set", "cancel_seconds=1", "--set", "beat_seconds=0.4")
 
@@ -24,17 +23,6 @@ QUICK = ("--set", "cancel_seconds=1", "--set", "beat_seconds=0.4")
 def service(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("service") / "data", *QUICK) as running:
         yield running
-
-
-@pytest.fixture
-def client(service):
-    with Client(service.port, service.data_port) as connected:
-        yield connected
-
-
-@pytest.fixture
-def photo(tmp_path):
-    return write_photo(tmp_path / "a.png", seed=time.time_ns() % 2**32).read_bytes()
 
 
 def has_person(index):

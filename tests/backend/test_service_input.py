@@ -17,7 +17,6 @@ from crowdgaussian_shared.protocol import messages as m
 from crowdgaussian_shared.protocol.wire import MAGIC
 from PIL import Image
 from service_running import Client, serving
-from stand_ins import write_photo
 
 JOB = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -26,17 +25,6 @@ JOB = "0f8fad5b-d9cb-469f-a165-70867728950e"
 def service(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("service") / "data") as running:
         yield running
-
-
-@pytest.fixture
-def client(service):
-    with Client(service.port, service.data_port) as connected:
-        yield connected
-
-
-@pytest.fixture
-def photo(tmp_path):
-    return write_photo(tmp_path / "a.png", seed=time.time_ns() % 2**32).read_bytes()
 
 
 def refusal(client, frames, where="control"):

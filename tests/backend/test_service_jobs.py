@@ -22,17 +22,6 @@ def service(tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def client(service):
-    with Client(service.port, service.data_port) as connected:
-        yield connected
-
-
-@pytest.fixture
-def photo(tmp_path):
-    return write_photo(tmp_path / "a.png", seed=time.time_ns() % 2**32).read_bytes()
-
-
 def test_welcome_says_what_the_server_can(client):
     welcome = client.welcome
     assert welcome.device.kind == "cpu" and welcome.device.memory_free > 0

@@ -45,15 +45,6 @@ def write_attribute(
     attribute.data.foreach_set(field, np.ascontiguousarray(values, dtype).ravel())
 
 
-def read_attribute(mesh: bpy.types.Mesh, name: str) -> np.ndarray:
-    """The values of a named attribute.  # [N] or [N, 3] or [N, 4]"""
-    attribute = mesh.attributes[name]
-    field, dtype, width = _LAYOUT[attribute.data_type]
-    values = np.empty(len(attribute.data) * width, dtype)
-    attribute.data.foreach_get(field, values)
-    return values if width == 1 else values.reshape(-1, width)
-
-
 def read_positions(mesh: bpy.types.Mesh) -> np.ndarray:
     """Vertex positions in object space.  # [V, 3] float32"""
     positions = np.empty(len(mesh.vertices) * 3, np.float32)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One body at rest and in the photo, with the four-weight skinning the avatar keeps."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,10 +37,6 @@ class PosedBody:
     def pose_points(self, points: np.ndarray) -> np.ndarray:
         """Canonical points, one per vertex, in the scene.  # [V, 3]"""
         return apply(self.matrices, points)
-
-    def with_rest(self, rest: np.ndarray) -> "PosedBody":
-        """The same body with another rest surface."""
-        return replace(self, rest=rest)
 
 
 def blend(transforms: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -31,12 +31,6 @@ def limbs_on_mask(points: np.ndarray, weight: np.ndarray, body: Body) -> float:
     return float((weight * on).sum() / max(weight.sum(), 1e-9))
 
 
-def mask_area(body: Body) -> float:
-    """Area of a body's mask in squared body sizes."""
-    side = body.mask.shape[0] / 1.25 / 1.25
-    return float((body.mask > 0.5).sum()) / side**2
-
-
 def body_score(body: Body) -> float:
     """How surely this is one real body, 0..1: a product, since each sign alone can fool.
 
