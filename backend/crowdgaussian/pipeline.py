@@ -24,8 +24,7 @@ from .people.types import Crowd
 from .photo import Photo, load_photo
 from .progress import Progress, Report, silent
 from .segment.types import PersonMask
-from .stages import Stages, build_stages
-from .weights import files_for
+from .stages import Stages, build_stages, files_for
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from .avatar.types import AvatarBuilder
 from .config import Config
 from .people.types import PeopleEstimator
 from .segment.types import Segmenter
+from .weights import CATALOGUE, WeightFile
 
 REGISTRY = {
     "people": {"keypoint_fit": ".people.keypoint_fit:KeypointFit"},
@@ -63,3 +64,10 @@ def load_stage(kind: str, config: Config, body: Any) -> Any:
         )
     module, cls = known[name].split(":")
     return getattr(import_module(module, __package__), cls)(getattr(config, kind), body)
+
+
+def files_for(config: Config) -> list[WeightFile]:
+    """Every model file that the stages of these settings read."""
+    names = config.stages
+    chosen = (names.body, names.people, names.segment, names.avatar)
+    return [file for name in chosen for file in CATALOGUE[name]]

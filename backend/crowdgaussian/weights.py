@@ -11,8 +11,6 @@ from pathlib import Path
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_schema import ModelProvenance, hash_file
 
-from .config import Config
-
 
 @dataclass(frozen=True)
 class WeightFile:
@@ -105,10 +103,3 @@ CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name
     "silhouettes": (),
     "photo_fit": (),
 }
-
-
-def files_for(config: Config) -> list[WeightFile]:
-    """Every model file that the stages of these settings read."""
-    names = config.stages
-    chosen = (names.body, names.people, names.segment, names.avatar)
-    return [file for name in chosen for file in CATALOGUE[name]]

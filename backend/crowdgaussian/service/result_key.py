@@ -11,7 +11,8 @@ from crowdgaussian_shared.scene_schema import hash_bytes, hash_file
 
 from .. import __version__
 from ..config import Config
-from ..weights import WeightFile, files_for
+from ..stages import files_for
+from ..weights import WeightFile
 
 PACKAGES = ("crowdgaussian", "crowdgaussian_shared")
 

@@ -9,7 +9,7 @@ from crowdgaussian_shared.scene_schema import ModelProvenance
 
 from .. import __version__
 from ..config import PLANNED, PRESETS
-from ..weights import files_for
+from ..stages import files_for
 from .device import describe_device
 
 FREE = "Free to use, also commercially."
