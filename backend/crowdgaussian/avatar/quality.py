@@ -6,6 +6,7 @@ import torch
 from crowdgaussian_shared.avatar import Avatar
 from crowdgaussian_shared.skinning import joint_transforms, pose_avatar, skin
 
+from .. import metrics
 from ..people.types import Crowd
 from ..segment.types import PersonMask
 from ..splat.cameras import Cameras
@@ -57,9 +58,8 @@ def silhouette_iou(render: Render, view: PhotoView) -> float:
 
 def masked_psnr(render: Render, view: PhotoView) -> float:
     """Peak signal-to-noise ratio over the visible pixels, the render on black.  # decibels"""
-    drawn = render.color[0].clamp(0, 1).numpy()
-    error = ((drawn - view.photo)[view.visible] ** 2).mean()
-    return float(-10 * np.log10(max(error, 1e-10)))
+    photo, visible = torch.from_numpy(view.photo), torch.from_numpy(view.visible)
+    return float(metrics.masked_psnr(render.color.clamp(0, 1), photo[None], visible[None]))
 
 
 def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) -> float:
