@@ -3,20 +3,22 @@
 
 import bpy
 
-from . import job_ops, photo_op, pump, reconstruct, server_ops
+from . import job_ops, photo_op, pump, reconstruct, server_ops, steps
 
 _CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES)
 
 
 def register() -> None:
-    """Registers the operators and starts the pump."""
+    """Registers the operators, watches for undo and starts the pump."""
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
+    steps.watch_undo()
     pump.start()
 
 
 def unregister() -> None:
     """Stops the pump, the connection and the server, and removes the operators."""
     pump.stop()
+    steps.unwatch_undo()
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

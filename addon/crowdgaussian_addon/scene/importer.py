@@ -17,16 +17,16 @@ from crowdgaussian_shared.skinning import joint_transforms
 from .body import build_body
 from .camera import build_camera, set_resolution, show_photo
 from .ground import GROUND, build_ground, cover_people
+from .people import PERSON, set_role
+from .posing import PHOTO_FRAME, store_photo_pose
 from .rig import build_rigs, place_rig, rest_pose, set_pose
 from .settings import prepare_render, set_render_mode
 from .splat_nodes import DILATION
 from .splats import build_splats, set_footprint
 
-PHOTO_FRAME = 1  # the photo's pose is keyed here
 PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
 COMMERCIAL_USE = "crowdgaussian_commercial_use"
 SOURCE = "crowdgaussian_scene_folder"
-PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,9 @@ def _build_people(
         splats = build_splats(avatar, rig, f"{names[index]} splats")
         set_footprint(splats, _photo_footprint(avatar, info.camera.to_camera()))
         body = build_body(avatar, rig, f"{names[index]} body")
+        store_photo_pose(rig, avatar)
+        for obj, role in ((rig, "rig"), (splats, "splats"), (body, "body")):
+            set_role(obj, role)
         for obj in (splats, body):
             collection.objects.link(obj)
         body.hide_set(True)  # shown instead of the splats when wanted, never with them

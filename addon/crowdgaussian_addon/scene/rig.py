@@ -124,11 +124,18 @@ def _set_pelvis(rig: bpy.types.Object, turn: np.ndarray, transl: np.ndarray) -> 
     world[:3, :3] = turn
     world[:3, 3] = joint - turn @ joint + BLENDER_FROM_SCENE @ transl
     world = world @ np.array(Matrix.Translation(-offset))  # armature rest -> world
-    place = np.array(rig.matrix_basis)
+    place = np.array(_place(rig))
     basis = np.linalg.inv(rest) @ np.linalg.inv(place) @ world @ rest
     location, rotation, _ = Matrix(basis.tolist()).decompose()
     bone.location = location
     bone.rotation_quaternion = rotation
+
+
+def _place(rig: bpy.types.Object) -> Matrix:
+    """matrix_world without waiting for an evaluation."""
+    if rig.parent is None:
+        return rig.matrix_basis
+    return rig.parent.matrix_world @ rig.matrix_parent_inverse @ rig.matrix_basis
 
 
 def _key(rig: bpy.types.Object, frame: int) -> None:

@@ -3,10 +3,15 @@
 
 import bpy
 
-from . import panel, preferences, properties, thumbnail
+from . import layout, panel, people, preferences, properties, thumbnail
 
-_CLASSES = (preferences.CrowdGaussianPreferences, properties.CrowdGaussianChoice,
-            panel.CROWDGAUSSIAN_PT_reconstruct)
+_CLASSES = (
+    preferences.CrowdGaussianPreferences,
+    properties.CrowdGaussianChoice,
+    panel.CROWDGAUSSIAN_PT_reconstruct,
+    *people.CLASSES,  # bl_order 1
+    *layout.CLASSES,  # bl_order 2; then motion 3, display 4, export 5
+)
 
 
 def register() -> None:

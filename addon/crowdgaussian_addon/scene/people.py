@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is in the scene: people found by what they carry, never by their names.
+
+A person is an armature with the rest offset that rig.build_rigs gives it. Their meshes are those
+that it deforms. So renamed, moved and duplicated people are found, and files of older versions too.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import bpy
+import numpy as np
+from crowdgaussian_shared.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.axes import convert_points
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.skeleton import JOINT_INDEX
+
+from .attributes import read_positions
+from .posing import PHOTO_POSE, read_rest_joints, read_shape
+from .posing import photo_pose as photo_pose
+from .posing import read_pose as read_pose
+from .posing import read_transforms as read_transforms
+from .posing import world_scale as world_scale
+from .rig import REST_OFFSET, rest_offset
+
+PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
+ROLE = "crowdgaussian_role"  # property of a person's objects
+CORNER = "splat_corner"  # the attribute that tells splats from bodies in files without roles
+
+Role = Literal["rig", "splats", "body"]
+
+NOBODY = "There are no people in this scene; reconstruct a photo first."
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person in Blender. Look them up again after an undo: it replaces the objects."""
+
+    collection: bpy.types.Collection  # their own, or whichever the rig was moved to
+    rig: bpy.types.Object
+    splats: bpy.types.Object | None  # None when it was deleted
+    body: bpy.types.Object | None
+    index: int  # in scene.json; -1 when the rig left its person's collection
+
+    @property
+    def name(self) -> str:
+        """What to call them in sentences."""
+        return self.collection.name if self.index >= 0 else self.rig.name
+
+    @property
+    def objects(self) -> list[bpy.types.Object]:
+        """The rig and the meshes that are there."""
+        return [obj for obj in (self.rig, self.splats, self.body) if obj is not None]
+
+
+def is_rig(obj: bpy.types.Object | None) -> bool:
+    """Whether an object is somebody's armature."""
+    return obj is not None and obj.type == "ARMATURE" and REST_OFFSET in obj
+
+
+def has_people(scene: bpy.types.Scene) -> bool:
+    """Whether anybody is in the scene; cheap enough for poll()."""
+    return any(is_rig(obj) for obj in scene.objects)
+
+
+def all_people(scene: bpy.types.Scene) -> list[Person]:
+    """Everybody who has a rig, in the order of scene.json."""
+    meshes = _meshes_by_rig(scene.objects)
+    owners = _owners(scene)
+    people = [_person(obj, meshes.get(obj, ()), owners.get(obj))
+              for obj in scene.objects if is_rig(obj)]
+    return sorted(people, key=lambda person: (person.index < 0, person.index))
+
+
+def person_of(obj: bpy.types.Object, scene: bpy.types.Scene | None = None) -> Person | None:
+    """The person that a rig, splats or body belong to; None for any other object."""
+    rig = rig_of(obj)
+    if rig is None:
+        return None
+    people = all_people(scene or bpy.context.scene)
+    return next((person for person in people if person.rig == rig), None)
+
+
+def rig_of(obj: bpy.types.Object | None) -> bpy.types.Object | None:
+    """The armature that an object is, or is deformed by, if it is a person's."""
+    if obj is None or is_rig(obj):
+        return obj
+    if obj.type != "MESH":
+        return None
+    rigs = (m.object for m in obj.modifiers if m.type == "ARMATURE")
+    return next((rig for rig in rigs if is_rig(rig)), None)
+
+
+def selected_people(context: bpy.types.Context) -> list[Person]:
+    """People of whom any object is selected; nobody when nothing of them is."""
+    rigs = {rig_of(obj) for obj in _selected(context)} - {None}
+    return [p for p in all_people(context.scene) if p.rig in rigs] if rigs else []
+
+
+def chosen_people(context: bpy.types.Context) -> list[Person]:
+    """The selected people, or everybody when none is selected."""
+    return selected_people(context) or all_people(context.scene)
+
+
+def require_people(context: bpy.types.Context) -> list[Person]:
+    """chosen_people for operators.
+
+    Raises:
+        CrowdGaussianError: there is nobody, or a selected person has lost their rig.
+    """
+    lost = people_without_rig(context.scene)
+    selected = set(_selected(context))
+    touched = [c for c in lost if selected & set(c.all_objects)]
+    people = chosen_people(context)
+    if touched or (lost and not people):
+        name = (touched or lost)[0].name
+        raise CrowdGaussianError(
+            f"{name}'s rig was deleted; undo that or import the crowd again."
+        )
+    if not people:
+        raise CrowdGaussianError(NOBODY)
+    return people
+
+
+def people_without_rig(scene: bpy.types.Scene) -> list[bpy.types.Collection]:
+    """Collections of people whose armature is gone while some of their objects are left."""
+    owned = set(_owners(scene).values())
+    return [c for c in _person_collections(scene) if c not in owned and len(c.all_objects)]
+
+
+def set_role(obj: bpy.types.Object, role: Role) -> None:
+    """Mark what an object is to its person."""
+    obj[ROLE] = role
+
+
+def read_avatar(person: Person) -> Avatar:
+    """The canonical avatar, read back from the meshes: weights as painted, geometry as edited.
+
+    Pose and transl are those of the photo where the rig holds them, else those of now.
+
+    Raises:
+        CrowdGaussianError: splats or body were deleted, or have lost what makes them such.
+    """
+    from .splats import read_gaussians
+
+    for obj, what in ((person.splats, "splats"), (person.body, "body mesh")):
+        if obj is None:
+            raise CrowdGaussianError(
+                f"{person.name} has no {what} any more; undo that or import the crowd again."
+            )
+    skin_joints, skin_weights = read_weights(person.splats, vertices_per_row=4)
+    pose, transl = photo_pose(person.rig) if PHOTO_POSE in person.rig else read_pose(person.rig)
+    scale, betas = read_shape(person.rig)
+    return Avatar(
+        gaussians=read_gaussians(person.splats),
+        skin_joints=skin_joints,
+        skin_weights=skin_weights,
+        rest_joints=read_rest_joints(person.rig).astype(np.float32),
+        body=read_body(person),
+        pose=pose.astype(np.float32),
+        transl=transl.astype(np.float32),
+        betas=betas,
+        scale=scale,
+    )
+
+
+def read_body(person: Person) -> BodyMesh:
+    """The body mesh in the canonical frame, with the weights that are painted on it now."""
+    mesh = person.body.data
+    mesh.calc_loop_triangles()
+    faces = np.empty(3 * len(mesh.loop_triangles), np.int32)
+    mesh.loop_triangles.foreach_get("vertices", faces)
+    vertices = read_positions(mesh).astype(np.float64) - rest_offset(person.rig)
+    return BodyMesh(
+        convert_points(vertices, "blender", "scene").astype(np.float32),
+        faces.reshape(-1, 3),
+        *read_weights(person.body),
+    )
+
+
+def read_weights(
+    obj: bpy.types.Object, vertices_per_row: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """The four largest weights on the 55 joints, made to sum to 1.
+
+    Args:
+        obj: splats or body.
+        vertices_per_row: only the first of so many vertices is read.
+
+    Returns:
+        [N, 4] uint8 joints and [N, 4] float32 weights; a vertex without weights hangs on the
+        pelvis.
+    """
+    joint_of = {g.index: JOINT_INDEX[g.name] for g in obj.vertex_groups if g.name in JOINT_INDEX}
+    rows = range(0, len(obj.data.vertices), vertices_per_row)
+    joints, weights = np.zeros((len(rows), 4), np.uint8), np.zeros((len(rows), 4), np.float32)
+    vertices = obj.data.vertices
+    for row, vertex in enumerate(rows):
+        pairs = [(e.weight, e.group) for e in vertices[vertex].groups if e.group in joint_of]
+        if len(pairs) > 4:
+            pairs = sorted(pairs, reverse=True)[:4]
+        for k, (weight, group) in enumerate(pairs):
+            joints[row, k], weights[row, k] = joint_of[group], weight
+    totals = weights.sum(axis=1, keepdims=True)
+    weights[totals[:, 0] <= 0, 0] = 1.0
+    return joints, weights / np.where(totals > 0, totals, 1.0)
+
+
+def _selected(context: bpy.types.Context) -> Iterable[bpy.types.Object]:
+    return getattr(context, "selected_objects", None) or ()
+
+
+def _person_collections(scene: bpy.types.Scene) -> Iterator[bpy.types.Collection]:
+    return (c for c in scene.collection.children_recursive if PERSON in c)
+
+
+def _owners(scene: bpy.types.Scene) -> dict[bpy.types.Object, bpy.types.Collection]:
+    """The person's collection of each rig that is in one."""
+    return {obj: c for c in _person_collections(scene) for obj in c.all_objects if is_rig(obj)}
+
+
+def _meshes_by_rig(
+    objects: Iterable[bpy.types.Object],
+) -> dict[bpy.types.Object, list[bpy.types.Object]]:
+    found: dict[bpy.types.Object, list[bpy.types.Object]] = {}
+    for obj in objects:
+        rig = rig_of(obj) if obj.type == "MESH" else None
+        if rig is not None:
+            found.setdefault(rig, []).append(obj)
+    return found
+
+
+def _person(
+    rig: bpy.types.Object,
+    meshes: Iterable[bpy.types.Object],
+    owner: bpy.types.Collection | None,
+) -> Person:
+    roles: dict[str, bpy.types.Object] = {}
+    for mesh in meshes:
+        roles.setdefault(_role(mesh), mesh)
+    collection = owner or rig.users_collection[0]
+    index = int(owner[PERSON]) if owner is not None else -1
+    return Person(collection, rig, roles.get("splats"), roles.get("body"), index)
+
+
+def _role(mesh: bpy.types.Object) -> str:
+    return mesh.get(ROLE) or ("splats" if CORNER in mesh.data.attributes else "body")

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the panels in the sidebar's tab "Crowd" share."""
+
+import bpy
+
+from ..scene.people import NOBODY, Person, all_people, has_people, selected_people
+from .text import draw_text
+
+
+class CrowdPanel:
+    """A panel of the tab; mixed into bpy.types.Panel, which is given a bl_order from 1 on."""
+
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Crowd"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """The panel, or one sentence while there is nobody."""
+        if not has_people(context.scene):
+            draw_text(self.layout, NOBODY, context, "INFO")
+            return
+        self.draw_people(context)
+
+    def draw_people(self, context: bpy.types.Context) -> None:
+        """What the panel shows when there are people."""
+        raise NotImplementedError
+
+
+def draw_choice_of_people(layout: bpy.types.UILayout, context: bpy.types.Context) -> list[Person]:
+    """One line that says whom the buttons are about, and those people."""
+    chosen = selected_people(context)
+    if len(chosen) == 1:
+        words = chosen[0].name
+    elif chosen:
+        words = f"{len(chosen)} people selected"
+    else:
+        chosen = all_people(context.scene)
+        words = "Everybody" if len(chosen) > 1 else chosen[0].name
+    layout.label(text=words, icon="OUTLINER_OB_ARMATURE" if len(chosen) == 1 else "COMMUNITY")
+    return chosen
