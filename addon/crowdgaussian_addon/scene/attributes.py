@@ -8,6 +8,7 @@ import numpy as np
 _LAYOUT = {
     "FLOAT": ("value", np.float32, 1),
     "FLOAT_VECTOR": ("vector", np.float32, 3),
+    "QUATERNION": ("value", np.float32, 4),
     "FLOAT_COLOR": ("color", np.float32, 4),
 }
 
@@ -43,6 +44,17 @@ def write_attribute(
         mesh.attributes.remove(attribute)
     attribute = mesh.attributes.new(name, data_type, domain)
     attribute.data.foreach_set(field, np.ascontiguousarray(values, dtype).ravel())
+
+
+def read_attribute(mesh: bpy.types.Mesh, name: str) -> np.ndarray | None:
+    """The values of a named attribute, one row per element; None if there is none."""
+    attribute = mesh.attributes.get(name)
+    if attribute is None or attribute.data_type not in _LAYOUT:
+        return None
+    field, dtype, width = _LAYOUT[attribute.data_type]
+    values = np.empty(len(attribute.data) * width, dtype)
+    attribute.data.foreach_get(field, values)
+    return values.reshape(-1, width) if width > 1 else values
 
 
 def read_positions(mesh: bpy.types.Mesh) -> np.ndarray:

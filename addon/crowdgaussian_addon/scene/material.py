@@ -9,14 +9,12 @@ Transparent and Emission by it, so a ray composites the quads it crosses front t
 import bpy
 
 from .graph import Graph, Socket
-from .splat_nodes import CORNER
+from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER
 
 SPLAT_MATERIAL = "CrowdGaussian Splats v1"
-COLOUR = "splat_colour"  # FACE FLOAT_COLOR: sRGB values of degree 0, and opacity as alpha
 _DECODED = "Scene Linear Colour"  # node names: the two sources of the emission's colour
 _ENCODED = "sRGB Colour"
 _EMISSION = "Emission"
-ALPHA_CUTOFF = 1.0 / 255.0
 
 
 def splat_material() -> bpy.types.Material:

@@ -23,9 +23,9 @@ avatars are fitted with it. The nodes add the same along the principal axes of t
 import bpy
 
 from .graph import Graph, Socket
+from .splat_format import CORNER
 
 SPLAT_NODES = "CrowdGaussian Splats v1"
-CORNER = "splat_corner"  # POINT FLOAT_VECTOR: corner of the quad in standard deviations, z unused
 INPUT_FOOTPRINT = "Footprint"
 INPUT_DEPTH_SORT = "Depth Sort"
 

@@ -10,20 +10,25 @@ the quads to the camera afterwards.
 import bpy
 import numpy as np
 from crowdgaussian_shared.avatar import Avatar
-from crowdgaussian_shared.axes import BLENDER_FROM_SCENE, convert_orientations, convert_points
+from crowdgaussian_shared.axes import (
+    BLENDER_FROM_SCENE,
+    convert_orientations,
+    convert_points,
+    convert_quats,
+)
 from crowdgaussian_shared.gaussians import Gaussians
 from crowdgaussian_shared.rotations import quat_to_matrix
 from crowdgaussian_shared.sh import rotate_sh, sh_to_colour
 from crowdgaussian_shared.skeleton import JOINT_NAMES
 
 from .attributes import make_mesh, write_attribute, write_vertex_groups
-from .material import ALPHA_CUTOFF, COLOUR, splat_material
+from .material import splat_material
 from .rig import bind_to_rig, rest_offset
-from .splat_nodes import CORNER, INPUT_DEPTH_SORT, INPUT_FOOTPRINT, splat_node_group
+from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
+from .splat_nodes import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, splat_node_group
+from .splat_reading import read_gaussians as read_gaussians
 
 MODIFIER = "Splats"
-SH_PREFIX = "splat_sh_"  # FACE FLOAT_VECTOR, splat_sh_1..15: the higher bands in Blender's axes
-MIN_SCALE = 1e-4  # metres: thinner axes lose their direction in float32
 _CORNERS = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
 
 
@@ -89,10 +94,13 @@ def _set_input(obj: bpy.types.Object, name: str, value: float | bool) -> None:
 def _write_look(mesh: bpy.types.Mesh, gaussians: Gaussians) -> None:
     """Quad corners, colour and opacity, and the view-dependent bands if there are any."""
     opacities = np.clip(gaussians.opacities, 0.0, 1.0)
+    quats = convert_quats(gaussians.quats.astype(np.float64), "scene", "blender")
+    write_attribute(mesh, ROTATION, "QUATERNION", "FACE", quats)
+    write_attribute(mesh, SCALE, "FLOAT_VECTOR", "FACE", gaussians.scales)
     reach = np.sqrt(2 * np.log(np.maximum(opacities / ALPHA_CUTOFF, 1.0)))  # [N], std deviations
     corners = _CORNERS * reach[:, None, None]  # [N, 4, 3]
     write_attribute(mesh, CORNER, "FLOAT_VECTOR", "POINT", corners)
-    colours = np.maximum(sh_to_colour(gaussians.sh), 0.0)
+    colours = sh_to_colour(gaussians.sh)
     write_attribute(mesh, COLOUR, "FLOAT_COLOR", "FACE", np.c_[colours, opacities])
     if gaussians.sh_degree > 0:
         turned = rotate_sh(gaussians.sh, BLENDER_FROM_SCENE.astype(gaussians.sh.dtype))
