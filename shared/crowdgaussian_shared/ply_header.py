@@ -37,7 +37,7 @@ def check_size(path: Path, stream: BinaryIO) -> None:
     Raises:
         CrowdGaussianError: no PLY header, or the file is too short for its elements.
     """
-    header = _read_header(path, stream)
+    header = read_header(path, stream)
     body = os.fstat(stream.fileno()).st_size - stream.tell()
     stream.seek(0)
     text = any(line[:2] == ["format", "ascii"] for line in header)
@@ -56,8 +56,12 @@ def check_size(path: Path, stream: BinaryIO) -> None:
             row += 2 if text else _property_size(path, line)
 
 
-def _read_header(path: Path, stream: BinaryIO) -> list[list[str]]:
-    """The header lines, split into words, without the first and the last."""
+def read_header(path: Path, stream: BinaryIO) -> list[list[str]]:
+    """The header lines, split into words, without the first and the last; the body comes next.
+
+    Raises:
+        CrowdGaussianError: no PLY header.
+    """
     lines: list[list[str]] = []
     first = stream.readline(8)
     while first.strip() == b"ply" and stream.tell() < _HEADER_LIMIT:

@@ -24,6 +24,7 @@ from .scene_json import scene_from_json, scene_to_json
 from .scene_paths import resolve_inside
 from .scene_schema import ModelProvenance, PersonEntry, SceneInfo, hash_bytes
 from .skinning import pose_avatar
+from .splat_ply import write_splat_ply
 from .timings import Timings, read_timings, write_timings
 
 SCENE_FILE = "scene.json"
@@ -156,8 +157,6 @@ class SceneFolder:
             index: the person.
             gaussians: posed, scene frame; None poses the person's avatar as in the photo.
         """
-        from .splat_ply import write_splat_ply  # plyfile is needed by those who write only
-
         if gaussians is None:
             gaussians = pose_avatar(self.read_avatar(index))
         path = self._person_path(index, "splats.ply")

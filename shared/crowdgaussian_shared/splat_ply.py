@@ -10,12 +10,11 @@ business: 3DGS viewers expect OpenCV world axes, see axes.convert_gaussians.
 from pathlib import Path
 
 import numpy as np
-from plyfile import PlyData, PlyElement, PlyElementParseError, PlyHeaderParseError
 
 from .errors import CrowdGaussianError
-from .files import atomic_file, read_sentence
+from .files import atomic_file
 from .gaussians import Gaussians
-from .ply_header import check_size
+from .ply_table import read_vertices, write_vertices
 from .sh import MAX_DEGREE, num_coefficients
 
 _REQUIRED = (
@@ -56,10 +55,8 @@ def write_splat_ply(path: str | Path, gaussians: Gaussians, comments: tuple[str,
         if not np.isfinite(values).all():
             raise CrowdGaussianError(f"{path}: {name} holds values that are not finite.")
         vertex[name] = values
-    element = PlyElement.describe(vertex, "vertex")
-    ply = PlyData([element], byte_order="<", comments=list(comments))
     with atomic_file(path) as stream:
-        ply.write(stream)
+        write_vertices(stream, vertex, comments)
 
 
 def read_splat_ply(path: str | Path) -> Gaussians:
@@ -78,7 +75,7 @@ def read_splat_ply(path: str | Path) -> Gaussians:
     Raises:
         CrowdGaussianError: names the file and the missing, truncated or impossible field.
     """
-    vertex = _read_vertices(Path(path))
+    vertex = read_vertices(Path(path))
     names = set(vertex.dtype.names or ())
     for name in _REQUIRED:
         if name not in names:
@@ -109,30 +106,10 @@ def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
     return columns
 
 
-def _read_vertices(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as stream:
-            check_size(path, stream)
-            ply = PlyData.read(stream, mmap="r")
-    except OSError as error:
-        raise CrowdGaussianError(read_sentence(path, error)) from error
-    except (PlyHeaderParseError, PlyElementParseError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise CrowdGaussianError(
-            f"{path} is a damaged PLY file ({reason}); export it again."
-        ) from error
-    vertex = next((element.data for element in ply.elements if element.name == "vertex"), None)
-    if vertex is None:
-        raise CrowdGaussianError(f"{path}: the element vertex is missing, so there are no splats.")
-    return vertex
-
-
 def _stack(path: str | Path, vertex: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     """Columns as float64 without NaN.  # [N, len(names)]"""
     values = np.empty((len(vertex), len(names)))
     for column, name in enumerate(names):
-        if vertex.dtype[name].hasobject:
-            raise CrowdGaussianError(f"{path}: the vertex field {name} is a list, not a number.")
         values[:, column] = vertex[name]
         if np.isnan(values[:, column]).any():
             raise CrowdGaussianError(f"{path}: the vertex field {name} holds NaN; export it again.")
