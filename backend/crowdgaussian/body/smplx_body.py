@@ -148,7 +148,7 @@ def _mirror(template: np.ndarray) -> np.ndarray:
 def _landmarks(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Ids [33, 4] into vertices followed by joints, and weights [33, 4]."""
     count = len(arrays["v_template"])
-    names = _vertex_ids()
+    names = smplx_vertex_ids()
     rows = {k: {names[n]: w for n, w in row.items()} for k, row in _VERTEX_LANDMARKS.items()}
     for landmark, row in _FACE_LANDMARKS.items():
         corners = arrays["f"][int(arrays["lmk_faces_idx"][row])].tolist()
@@ -169,7 +169,7 @@ def _landmarks(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return ids, weights
 
 
-def _vertex_ids() -> dict[str, int]:
+def smplx_vertex_ids() -> dict[str, int]:
     try:
         from smplx.vertex_ids import vertex_ids
     except ImportError as error:
