@@ -15,9 +15,9 @@ from scipy.optimize import OptimizeResult, least_squares
 
 from .energy import ADULT
 
-_PITCH = (np.radians(6.0), np.radians(9.0))  # prior: photographers look down a little
-_ROLL = (0.0, np.radians(2.0))
-_LOG_HEIGHT = (float(np.log(1.7)), 0.5)
+PITCH = (np.radians(6.0), np.radians(9.0))  # prior: photographers look down a little
+ROLL = (0.0, np.radians(2.0))
+LOG_HEIGHT = (float(np.log(1.7)), 0.5)
 _LEAN = np.radians(14.0)  # spread of the common tilt of body axes; the network leans bodies
 _HIDDEN_FEET = 0.35  # how much a person counts whose feet the photo does not show
 _OUTLIER = 3.0  # standard deviations of stature from which on somebody does not stand there
@@ -44,6 +44,8 @@ class Ground:
     roll: float  # radians
     slide: np.ndarray  # [P] factor along the viewing rays that puts each body on the floor
     fits: np.ndarray  # [P] bool, whether the body gets a human stature there
+    pitch_error: float  # radians, one standard deviation
+    height_error: float  # relative, one standard deviation
 
     @property
     def viewmat(self) -> np.ndarray:
@@ -66,7 +68,18 @@ def solve_ground(people: Standing) -> Ground:
     pitch, roll, log_height = best.x
     slide = _slides(best.x, people)
     off = np.abs(slide * people.stature - ADULT[0]) > _OUTLIER * ADULT[1]
-    return Ground(float(np.exp(log_height)), float(pitch), float(roll), slide, ~off)
+    errors = standard_errors(best)
+    return Ground(float(np.exp(log_height)), float(pitch), float(roll), slide, ~off,
+                  float(errors[0]), float(errors[2]))
+
+
+def standard_errors(found: OptimizeResult) -> np.ndarray:
+    """One standard deviation of each unknown, where residuals are in standard deviations.
+
+    The Gauss-Newton approximation of the posterior at the optimum; residuals that level off as
+    outliers carry little weight in it, as they should.
+    """
+    return np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
 
 
 def _solve(people: Standing, stable: np.ndarray, start: np.ndarray) -> OptimizeResult:
@@ -78,14 +91,14 @@ def _solve(people: Standing, stable: np.ndarray, start: np.ndarray) -> OptimizeR
         stature = (_slides(x, people) * people.stature - ADULT[0]) / ADULT[1]
         turned = people.axis[straight] @ _turn(x).T
         lean = np.arctan2(turned[:, [0, 2]], turned[:, 1:2]).ravel() / _LEAN
-        priors = [(x[0] - _PITCH[0]) / _PITCH[1], (x[1] - _ROLL[0]) / _ROLL[1],
-                  (x[2] - _LOG_HEIGHT[0]) / _LOG_HEIGHT[1]]
-        return np.concatenate([_capped(stature) * weight, _capped(lean) * share, priors])
+        priors = [(x[0] - PITCH[0]) / PITCH[1], (x[1] - ROLL[0]) / ROLL[1],
+                  (x[2] - LOG_HEIGHT[0]) / LOG_HEIGHT[1]]
+        return np.concatenate([capped(stature) * weight, capped(lean) * share, priors])
 
     return least_squares(residuals, start, x_scale=[0.1, 0.05, 0.2], max_nfev=60)
 
 
-def _capped(residual: np.ndarray) -> np.ndarray:
+def capped(residual: np.ndarray) -> np.ndarray:
     """Residuals whose squares level off at _OUTLIER^2 (Geman-McClure)."""
     return residual / np.sqrt(1 + (residual / _OUTLIER) ** 2)
 
@@ -94,7 +107,7 @@ def _start_heights(people: Standing, stable: np.ndarray, pitch: float) -> np.nda
     """Logarithms of camera heights at which some of the people would stand.  # [3]"""
     drop = -_lowest(np.array([pitch, 0.0, 0.0]), people)[stable]
     drop = drop[drop > 0.1]
-    return np.log(np.quantile(drop, [0.15, 0.5, 0.85])) if len(drop) else _LOG_HEIGHT[:1]
+    return np.log(np.quantile(drop, [0.15, 0.5, 0.85])) if len(drop) else LOG_HEIGHT[:1]
 
 
 def _turn(x: np.ndarray) -> np.ndarray:

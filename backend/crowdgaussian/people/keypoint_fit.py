@@ -2,17 +2,17 @@
 """The weight-free people estimator: MediaPipe landmarks, a batched fit, one shared floor."""
 
 import numpy as np
-from crowdgaussian_shared.camera import Camera
 
 from ..body.model import BodyModel
 from ..progress import Progress, Report
+from .assemble import Fitted, crowd_on_floor
 from .body_points import BodyPoints
 from .camera import focal_or_default, intrinsics
 from .config import PeopleConfig
 from .detect import Detection, detect_people
 from .fit import Fitter
-from .grounding import camera_at_origin, put_on_ground
-from .result import make_people, single_thread
+from .grounding import camera_at_origin
+from .result import single_thread
 from .stages import fit_in_camera
 from .targets import make_targets
 from .types import Crowd
@@ -54,10 +54,7 @@ class KeypointFit:
         alone = Fitter(self.body, self.points, K, camera_at_origin())
         bodies = fit_in_camera(alone, found, targets, K, self.config)
         report(Progress("people", 0.7, None, people, "looking for the ground"))
-        placed = put_on_ground(alone, bodies, found, targets, shape, self.config)
+        crowd = crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, self.config,
+                               focal_source)
         report(Progress("people", 0.95, None, people, "people placed"))
-        fitter = Fitter(self.body, self.points, K, placed.viewmat)
-        flags = [one.flags + more for one, more in zip(found, placed.flags)]
-        crowd = make_people(fitter, placed.bodies, found, targets, flags)
-        return Crowd(crowd, Camera(K, placed.viewmat, shape[1], shape[0]), focal_source,
-                     tuple(bool(ground) for ground in placed.on_ground))
+        return crowd

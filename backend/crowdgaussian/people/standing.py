@@ -13,7 +13,7 @@ from .ground import Ground, Standing
 _HIPS, _KNEES, _ANKLES, _HEAD, _PELVIS, _NECK = (1, 2), (4, 5), (7, 8), 15, 0, 12
 _FEET, _TRUNK = (7, 8, 10, 11), (_PELVIS, 1, 2, _NECK, _HEAD)
 _STEADY = 0.35  # of the leg's length the body's middle may lie beside the feet and be carried
-_ADULT_RANGE = (1.36, 2.06)  # metres: an adult's stature on the floor
+_ADULT_RANGE = (1.36, 1.97)  # metres: an adult's stature on the floor; taller stands on a step
 _CHILD_RANGE = (0.75, 1.36)
 _HIDDEN_RANGE = (1.45, 1.98)  # stricter when the feet themselves are not seen
 _REACHING_RANGE = (1.15, 2.4)  # hidden legs may be bent or stretched to reach the floor

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Photo -> everybody in it by Multi-HMR, on the shared floor; implements PeopleEstimator."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+from ..body.model import BodyModel
+from ..progress import Progress, Report
+from .assemble import Fitted, crowd_on_floor
+from .body_masks import with_body_masks
+from .body_points import BodyPoints
+from .camera import focal_or_default, intrinsics
+from .config import PeopleConfig
+from .files import checkpoint_file, smplx_file
+from .fit import Fitter
+from .grounding import camera_at_origin
+from .letterbox import letterbox
+from .multihmr_bodies import in_photo, known_camera, start_bodies
+from .multihmr_body import SmplxPeople
+from .multihmr_checkpoint import load_multihmr
+from .multihmr_network import Humans, MultiHmrNetwork
+from .own_landmarks import detections_of
+from .result import single_thread
+from .targets import make_targets
+from .types import Crowd
+
+
+class MultiHmr:
+    """The network's people, told by the body model of the run and put on one floor."""
+
+    def __init__(self, config: PeopleConfig, body: BodyModel) -> None:
+        """Finds and loads the network.
+
+        Raises:
+            CrowdGaussianError: its file, or that of SMPL-X, is missing or damaged.
+        """
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.config, self.body, self.device = config, body, device
+        self.network: MultiHmrNetwork = load_multihmr(checkpoint_file(config.multihmr), device)
+        smplx = None if body.name == "smplx" else smplx_file(config.smplx)
+        self.smplx = smplx and SmplxPeople(smplx)
+        self.points = BodyPoints(body)
+
+    def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
+        """Finds everybody and puts them on the floor.
+
+        Args:
+            photo: [H, W, 3] uint8 sRGB.
+            focal_px: pixels, from EXIF or an option; None takes the configured field of view.
+            report: called between the steps.
+
+        Raises:
+            CrowdGaussianError: nobody was found.
+        """
+        height, width = photo.shape[:2]
+        K = intrinsics(focal_or_default(focal_px, width, height, self.config.default_fov),
+                       width, height)
+        report(Progress("people", 0.0, message="Multi-HMR looks at the photo"))
+        humans = self.look(photo, K)
+        people = len(humans.scores)
+        report(Progress("people", 0.6, None, people, f"{people} found, looking for the ground"))
+        with single_thread():
+            crowd = self._on_floor(humans, K, (height, width),
+                                   "default" if focal_px is None else "exif")
+        report(Progress("people", 0.95, None, people, "people placed"))
+        return with_body_masks(crowd, self.body)
+
+    def look(self, photo: np.ndarray, K: np.ndarray) -> Humans:
+        """The network's people in the camera K of the photo, left to right, on the CPU.
+
+        Raises:
+            CrowdGaussianError: nobody was found.
+        """
+        view = letterbox(photo, self.network.sizes.image)
+        used = known_camera(K, max(photo.shape[:2]))
+        camera = torch.as_tensor(view.camera(used), dtype=torch.float32, device=self.device)
+        found = self.network(view.pixels[None].to(self.device), camera[None],
+                             self.config.multihmr_score)[0]
+        if not len(found.scores):
+            raise CrowdGaussianError(
+                "Multi-HMR found no person in the photo; use one in which heads are seen, or set "
+                "stages.people to keypoint_fit.")
+        kept = Humans(*(part[:self.config.max_people].cpu() for part in vars(found).values()))
+        humans = in_photo(kept, view, used, K)
+        order = humans.loc[:, 0].argsort()
+        return Humans(*(part[order] for part in vars(humans).values()))
+
+    def _on_floor(self, humans: Humans, K: np.ndarray, shape: tuple[int, int],
+                  focal_source: str) -> Crowd:
+        start = start_bodies(humans, self.body, self.smplx)
+        alone = Fitter(self.body, self.points, K, camera_at_origin())
+        found = detections_of(alone, start.bodies, humans.scores, shape)
+        config = replace(self.config, use_silhouette=False)  # the masks are the bodies' own
+        fitted = Fitted(start.bodies, found, make_targets(found, K))
+        crowd = crowd_on_floor(alone, fitted, K, shape, config, focal_source)
+        people = [replace(person, pose=np.concatenate([person.pose[:22], hands.numpy()]))
+                  for person, hands in zip(crowd.people, start.hands)]
+        return replace(crowd, people=tuple(people))
