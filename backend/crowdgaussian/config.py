@@ -9,6 +9,7 @@ from typing import Any
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .avatar.config import PhotoFitConfig
+from .lorm.stage_config import LormStageConfig
 from .people.config import PeopleConfig
 from .segment.config import SegmentConfig
 
@@ -41,6 +42,7 @@ class Config:
     people: PeopleConfig = field(default_factory=PeopleConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     avatar: PhotoFitConfig = field(default_factory=PhotoFitConfig)
+    lorm: LormStageConfig = field(default_factory=LormStageConfig)  # for stages.avatar=lorm
 
     def flat(self) -> dict[str, Any]:
         """{"avatar.gaussians": 32000, ...}: every setting under its full name."""

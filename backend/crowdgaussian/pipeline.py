@@ -18,6 +18,7 @@ from crowdgaussian_shared.skinning import joint_transforms, skin
 from PIL import Image
 
 from . import __version__, resume
+from .avatar.types import CrowdBuilder
 from .config import Config
 from .focal import parse_focal
 from .people.types import Crowd
@@ -70,9 +71,11 @@ def reconstruct(
     masks = resume.load_masks(folder)
     if masks is None:
         masks = run.cut_masks(folder, crowd)
-    for index in range(len(crowd.people)):
-        if folder.info.people[index].state != "done":
-            run.build_avatar(folder, crowd, masks, index)
+    left = [i for i, person in enumerate(folder.info.people) if person.state != "done"]
+    if isinstance(run.stages.avatar, CrowdBuilder):
+        run.stages.avatar.expect(left)
+    for index in left:
+        run.build_avatar(folder, crowd, masks, index)
     _finish(folder)
     return folder
 
@@ -138,7 +141,7 @@ class _Run:
             photo=PhotoInfo("", self.photo.width, self.photo.height,
                             self.job.photo_name or self.photo.path.name),
             camera=resume.camera_info(crowd),
-            body_model=self.job.config.stages.body,
+            body_model=getattr(self.stages.avatar, "body_name", self.job.config.stages.body),
             preset=self.job.config.preset,
             people=entries,
             models=models,

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 
@@ -14,11 +14,16 @@ from .people.types import PeopleEstimator
 from .segment.types import Segmenter
 from .weights import CATALOGUE, WeightFile
 
+if TYPE_CHECKING:
+    from .lorm.files import UsedFile
+
 REGISTRY = {
     "people": {"keypoint_fit": ".people.keypoint_fit:KeypointFit"},
     "segment": {"silhouettes": ".segment.segmenter:SilhouetteSegmenter"},
-    "avatar": {"photo_fit": ".avatar.photo_fit:PhotoFit"},
+    "avatar": {"photo_fit": ".avatar.photo_fit:PhotoFit",
+               "lorm": ".lorm.reconstructor:LormReconstructor"},
 }
+OWN_SETTINGS = {"lorm"}  # stages whose part of the settings has their own name, not their kind's
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,17 @@ def load_stage(kind: str, config: Config, body: Any) -> Any:
             f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}."
         )
     module, cls = known[name].split(":")
-    return getattr(import_module(module, __package__), cls)(getattr(config, kind), body)
+    settings = getattr(config, name if name in OWN_SETTINGS else kind)
+    return getattr(import_module(module, __package__), cls)(settings, body)
 
 
-def files_for(config: Config) -> list[WeightFile]:
+def files_for(config: Config) -> list["WeightFile | UsedFile"]:
     """Every model file that the stages of these settings read."""
     names = config.stages
     chosen = (names.body, names.people, names.segment, names.avatar)
-    return [file for name in chosen for file in CATALOGUE[name]]
+    files = [file for name in chosen for file in CATALOGUE.get(name, ())]
+    if names.avatar == "lorm":
+        from .lorm.files import used_files
+
+        files += used_files(config.lorm)
+    return files

@@ -7,7 +7,7 @@ import pytest
 from avatar_scene import crowd_of, paint
 from crowdgaussian.body import load_body
 from crowdgaussian.lorm.crops import body_crop, body_size, head_crop
-from crowdgaussian.lorm.heads import check_person, head_points
+from crowdgaussian.lorm.heads import check_person, head_points, posed_vertices
 from crowdgaussian_shared.camera import Camera
 from crowdgaussian_shared.errors import CrowdGaussianError
 
@@ -160,7 +160,7 @@ def test_head_of_the_body_model(body):
     """The head's square lies around the painted head and follows it out of the photo."""
     scene = paint(body, 120, 160)
     person, = crowd_of(scene).people
-    head = head_points(body, person, scene.camera)
+    head = head_points(posed_vertices(body, person), body.parts, scene.camera)
     crop = head_crop(scene.photo, scene.mask, head)
     assert crop.image.shape == (112, 112, 3) and crop.shown
     inside = crop.points(head)

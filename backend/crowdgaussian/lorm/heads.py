@@ -12,6 +12,7 @@ import torch
 from crowdgaussian_shared.camera import Camera
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.skeleton import JOINT_INDEX
+from torch import Tensor
 
 from ..body import BodyModel
 from ..people.types import Person
@@ -54,23 +55,26 @@ def check_person(person: Person, index: int) -> None:
                 "person again or leave the person out.")
 
 
-def head_points(body: BodyModel, person: Person, camera: Camera) -> np.ndarray:
-    """The skin of the head in photo pixels.
-
-    Args:
-        body: the model that the person was fitted with.
-        person: of the people stage.
-        camera: the photo's.
-
-    Returns:
-        # [N, 2]; a point far outside every photo where the head is behind the camera.
-    """
+def posed_vertices(body: BodyModel, person: Person) -> np.ndarray:
+    """The skin of a fitted person in the scene frame, metres.  # [V, 3] float64"""
     values = (torch.as_tensor(np.asarray(v, np.float32))[None]
               for v in (person.betas, person.pose, person.transl, person.scale))
     with torch.no_grad():
-        vertices = body(*values).vertices[0]
-    head = torch.isin(body.parts, torch.tensor(_HEAD))
-    scene = vertices[head].double().numpy()
+        return body(*values).vertices[0].double().numpy()
+
+
+def head_points(vertices: np.ndarray, parts: Tensor | np.ndarray, camera: Camera) -> np.ndarray:
+    """The skin of the head in photo pixels.
+
+    Args:
+        vertices: of the posed body in the scene frame.  # [V, 3]
+        parts: the joint with the largest weight.  # [V]
+        camera: the photo's.
+
+    Returns:
+        # [N, 2]; one point far outside every photo where the head is behind the camera.
+    """
+    scene = vertices[np.isin(np.asarray(parts), _HEAD)]
     local = scene @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     local = local[local[:, 2] > _NEAR]
     if not len(local):

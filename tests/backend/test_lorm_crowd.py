@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stage "lorm" on a made-up crowd with a tiny network of random weights."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from avatar_scene import PaintedScene, crowd_of, masks_of, paint
+from crowdgaussian.avatar.types import CrowdBuilder
+from crowdgaussian.body import load_body
+from crowdgaussian.lorm.batches import choose_device
+from crowdgaussian.lorm.body_encoder import PatchEncoder
+from crowdgaussian.lorm.config import LormConfig
+from crowdgaussian.lorm.files import used_files
+from crowdgaussian.lorm.model import LormModel
+from crowdgaussian.lorm.points import TemplateMesh, sample_points
+from crowdgaussian.lorm.reconstructor import LormReconstructor
+from crowdgaussian.lorm.shape_transfer import fit_rest_joints, same_body, shape_of
+from crowdgaussian.lorm.stage_config import LormStageConfig
+from crowdgaussian.people.types import Crowd
+from crowdgaussian.progress import silent
+from crowdgaussian.segment.types import PersonMask
+from crowdgaussian.splat import Cameras, Splats, rasterize
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.skinning import joint_transforms, pose_avatar
+
+
+@pytest.fixture(scope="module")
+def body():
+    return load_body("open")
+
+
+@pytest.fixture(scope="module")
+def model(body):
+    torch.manual_seed(0)
+    config = LormConfig.tiny(num_points=800, width=32, num_betas=body.num_betas, cond_dim=64)
+    points = sample_points(TemplateMesh.from_body(body), 800)
+    return LormModel(config, points, PatchEncoder((80, 48), 8, 64, depth=1))
+
+
+@pytest.fixture(scope="module")
+def scene(body) -> PaintedScene:
+    return paint(body, 120, 160)
+
+
+@pytest.fixture
+def three(scene):
+    """The same person three times, the second one half hidden by the third, as a crowd."""
+    crowd, (mask,) = crowd_of(scene), masks_of(scene)
+    hidden = mask.visible.copy()
+    hidden[80:] = False
+    masks = [mask, PersonMask(hidden, mask.visible, 0.5), mask]
+    return Crowd(crowd.people * 3, crowd.camera, "default", (True, False, True)), masks
+
+
+class Counting(torch.nn.Module):
+    """A model that remembers how many people came at once."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.sizes, self.limit = model, [], 99
+
+    def __getattr__(self, name):
+        inner = super().__getattr__("model")
+        return inner if name == "model" else getattr(inner, name)
+
+    def forward(self, bodies, heads):
+        if len(bodies) > self.limit:
+            raise torch.OutOfMemoryError("too many")
+        self.sizes.append(len(bodies))
+        return self.model(bodies, heads)
+
+
+def test_everybody_goes_through_together_and_comes_out_alone(model, body, scene, three):
+    crowd, masks = three
+    counting = Counting(model)
+    stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, counting)
+    assert isinstance(stage, CrowdBuilder) and stage.body_name == "open"
+    stage.expect([0, 1, 2])
+    together = [stage.reconstruct(scene.photo, crowd, masks, i, silent) for i in range(3)]
+    assert counting.sizes == [3]
+    alone = LormReconstructor(LormStageConfig(batch=1, device="cpu"), body, model)
+    for index, avatar in enumerate(together):
+        single = alone.reconstruct(scene.photo, crowd, masks, index, silent)
+        assert np.allclose(single.gaussians.sh, avatar.gaussians.sh, atol=1e-5)
+        assert np.allclose(single.gaussians.means, avatar.gaussians.means, atol=1e-5)
+    assert np.array_equal(together[0].gaussians.sh, together[2].gaussians.sh)
+    assert not np.allclose(together[0].gaussians.sh, together[1].gaussians.sh, atol=1e-4)
+
+
+def test_too_little_memory_halves_the_batch(model, body, scene, three):
+    crowd, masks = three
+    counting = Counting(model)
+    counting.limit = 1
+    stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, counting)
+    stage.expect([0, 1, 2])
+    few = stage.reconstruct(scene.photo, crowd, masks, 1, silent)
+    assert counting.sizes == [1, 1] and len(few.gaussians) == 800
+    counting.limit = 0
+    with pytest.raises(CrowdGaussianError, match="memory of the GPU; set lorm.device=cpu"):
+        stage.reconstruct(scene.photo, crowd, masks, 0, silent)
+
+
+def test_one_bad_person_does_not_stop_the_batch(model, body, scene, three):
+    crowd, masks = three
+    broken = replace(crowd.people[1], pose=np.full((55, 3), np.nan, np.float32))
+    crowd = replace(crowd, people=(crowd.people[0], broken, crowd.people[2]))
+    stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, model)
+    stage.expect([0, 1, 2])
+    assert len(stage.reconstruct(scene.photo, crowd, masks, 0, silent).gaussians) == 800
+    with pytest.raises(CrowdGaussianError, match="pose of person 1"):
+        stage.reconstruct(scene.photo, crowd, masks, 1, silent)
+    assert len(stage.reconstruct(scene.photo, crowd, masks, 2, silent).gaussians) == 800
+    crowd, masks = three
+    empty = [masks[0], PersonMask(masks[1].visible & False, masks[1].amodal, 1.0), masks[2]]
+    with pytest.raises(CrowdGaussianError, match="mask is empty"):
+        stage.reconstruct(scene.photo.copy(), crowd, empty, 1, silent)
+
+
+def test_the_avatar_stands_where_the_person_stood(model, body, scene, three):
+    """Gaussians of an untrained network lie on the template; posed, they lie on the person."""
+    crowd, masks = three
+    stage = LormReconstructor(LormStageConfig(device="cpu"), body, model)
+    avatar = stage.reconstruct(scene.photo, crowd, masks, 0, silent)
+    assert avatar.skin_weights.shape == (800, 4)
+    assert np.allclose(avatar.skin_weights.sum(1), 1, atol=1e-5)
+    assert np.allclose(avatar.pose, crowd.people[0].pose)
+    solid = pose_avatar(replace(avatar, gaussians=replace(
+        avatar.gaussians, opacities=np.full(800, 0.99, np.float32),
+        scales=np.full((800, 3), 0.02, np.float32))))
+    alpha = rasterize(Splats.from_gaussians(solid), Cameras.from_cameras(scene.camera)).alpha[0]
+    drawn = alpha.numpy() > 0.5
+    assert (drawn & scene.mask).sum() / (drawn | scene.mask).sum() > 0.75
+
+
+def another_mesh(body, scale=1.07, shift=0.3):
+    """The open body as another model would have it: larger, elsewhere, other betas."""
+    mesh = TemplateMesh.from_body(body)
+    return replace(mesh, vertices=mesh.vertices * scale + shift,
+                   joints=mesh.joints * scale + shift,
+                   joint_dirs=-mesh.joint_dirs[..., :4] * scale,
+                   shape_dirs=-mesh.shape_dirs[..., :4] * scale)
+
+
+def test_betas_of_another_body_are_fitted_to_the_joints(body):
+    mesh = another_mesh(body)
+    betas = torch.zeros(body.num_betas)
+    betas[:3] = torch.tensor([0.9, -0.6, 0.4])
+    wanted = body.rest(betas[None])[1][0]
+    own, scale = fit_rest_joints(mesh, wanted)
+    joints = (mesh.joints + mesh.joint_dirs @ own) * scale
+    apart = (joints - joints.mean(0)) - (wanted - wanted.mean(0))
+    assert apart[:22].norm(dim=-1).max() < 0.01
+    assert torch.allclose(own[:3], -betas[:3], atol=0.35)  # size may go to the scale
+    assert 0.85 < scale < 1.02
+
+
+def test_the_pelvis_stays_with_another_body(body, scene):
+    person, = crowd_of(scene).people
+    mesh = another_mesh(body)
+    assert same_body(TemplateMesh.from_body(body), body) and not same_body(mesh, body)
+    shape = shape_of(mesh, body, person)
+    rest = ((mesh.joints + mesh.joint_dirs @ torch.from_numpy(shape.betas)) * shape.scale).numpy()
+    own = body.rest(torch.as_tensor(person.betas)[None])[1][0].numpy()
+    posed, before = (joint_transforms(r, person.pose, t) @ np.append(r[0], 1)
+                     for r, t in ((rest, shape.transl), (own, person.transl)))
+    assert np.allclose(posed[0], before[0], atol=1e-4)
+    assert shape.error < 0.01
+
+
+def test_missing_files_and_devices_are_one_sentence(tmp_path):
+    cases = [(lambda: used_files(LormStageConfig(weights=str(tmp_path))),
+              "model.safetensors .*CC BY-NC 4.0.* preset 'open'"),
+             (lambda: used_files(LormStageConfig(weights="nobody/nothing")), "nobody/nothing"),
+             (lambda: choose_device("cuda:77"), "no device 'cuda:77'")]
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/model.safetensors").write_bytes(b"x")
+    cases.append((lambda: used_files(LormStageConfig(weights=str(tmp_path / "there"),
+                                                     adapters=str(tmp_path / "no"))),
+                  "LORM adapters is missing"))
+    for call, words in cases:
+        with pytest.raises(CrowdGaussianError, match=words) as caught:
+            call()
+        assert "\n" not in str(caught.value)
