@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
+from .cli_export import add_commands as add_export_commands
 from .cli_service import add_commands as add_service_commands
 from .cli_settings import add_setting_options, setting_changes
 from .cli_submit import add_commands as add_client_commands
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.set_defaults(run=_settings)
     add_service_commands(commands)
     add_client_commands(commands)
+    add_export_commands(commands)
     return parser
 
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""People as clouds of Gaussians where they stand now: what the splat formats are written from.
+
+The canonical Gaussians and the weights are read from the meshes once; each frame then poses them
+by the reference skinning with the transforms of the evaluated bones, so the world transform of the
+rig object, turned and stretched as it may be, reaches centres, covariances and colours exactly.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import bpy
+import numpy as np
+from crowdgaussian_shared.affine import join_gaussians, transform_gaussians
+from crowdgaussian_shared.axes import BLENDER_FROM_SCENE, convert_gaussians
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.skinning import skin_gaussians
+from crowdgaussian_shared.splat_ply import write_splat_ply
+
+from .people import Person, read_transforms, read_weights
+from .rig import rest_offset
+from .splats import read_gaussians
+
+AxesChoice = Literal["opencv", "scene", "blender"]
+_AXES_WORDS = {
+    "opencv": "x right, y down, z forward (OpenCV, as 3DGS)",
+    "scene": "x right, y up, z to the viewer",
+    "blender": "x right, y away, z up (Blender)",
+}
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What is exported: a person, or splats without a rig."""
+
+    name: str
+    splats: bpy.types.Object
+    rig: bpy.types.Object | None
+    gaussians: Gaussians  # N canonical Gaussians, or those of the object without a rig
+    skin_joints: np.ndarray | None  # [N, 4]
+    skin_weights: np.ndarray | None  # [N, 4]
+
+    def posed(self) -> Gaussians:
+        """N Gaussians in the scene frame, as the current frame shows them."""
+        if self.rig is None:
+            return transform_gaussians(self.gaussians, _in_scene_frame(_world(self.splats)))
+        transforms = read_transforms(self.rig) @ self._own_move()
+        return skin_gaussians(self.gaussians, self.skin_joints, self.skin_weights, transforms)
+
+    def _own_move(self) -> np.ndarray:
+        """Where the splat object was moved against its rig, in the canonical frame.  # [4, 4]"""
+        local = np.linalg.inv(_world(self.rig)) @ _world(self.splats)
+        offset = np.eye(4)
+        offset[:3, 3] = rest_offset(self.rig)
+        return _in_scene_frame(np.linalg.inv(offset) @ local @ offset)
+
+
+def cast_person(person: Person) -> Cast:
+    """Read a person's Gaussians and weights; posing them is quick then.
+
+    Raises:
+        CrowdGaussianError: the splats were deleted, or are no splats any more.
+    """
+    if person.splats is None:
+        raise CrowdGaussianError(
+            f"The splats of {person.name} were deleted; undo that or import the crowd again."
+        )
+    weights = read_weights(person.splats, vertices_per_row=4)
+    return Cast(person.name, person.splats, person.rig, read_gaussians(person.splats), *weights)
+
+
+def together(casts: list[Cast]) -> Gaussians:
+    """Everybody as one cloud, in the scene frame."""
+    return join_gaussians([cast.posed() for cast in casts])
+
+
+def write_ply(path: Path, gaussians: Gaussians, axes: AxesChoice) -> None:
+    """Write a cloud of the scene frame as a 3DGS PLY in other axes.
+
+    Raises:
+        CrowdGaussianError: the file cannot be written; an older one is untouched.
+    """
+    comments = (f"CrowdGaussian, metres, {_AXES_WORDS[axes]}",)
+    write_splat_ply(path, convert_gaussians(gaussians, "scene", axes), comments)
+
+
+def _world(obj: bpy.types.Object) -> np.ndarray:
+    posed = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    return np.array(posed.matrix_world, np.float64)
+
+
+def _in_scene_frame(matrix: np.ndarray) -> np.ndarray:
+    """An affine map of Blender's axes as a map of the scene's.  # [4, 4] -> [4, 4]"""
+    change = np.eye(4)
+    change[:3, :3] = BLENDER_FROM_SCENE
+    return change.T @ matrix @ change

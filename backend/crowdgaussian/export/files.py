@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is exported to which files: people of a scene folder or the splats of a PLY."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from crowdgaussian_shared.affine import join_gaussians
+from crowdgaussian_shared.axes import Frame, convert_gaussians
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.scene_folder import SceneFolder
+from crowdgaussian_shared.skinning import pose_avatar
+from crowdgaussian_shared.splat_ply import read_splat_ply, write_splat_ply
+
+from .gltf import write_gltf
+from .spz import write_spz
+
+FORMATS = {"ply": ".ply", "spz": ".spz", "glb": ".glb", "gltf": ".gltf"}
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One export.
+
+    Attributes:
+        source: a scene folder or a 3DGS PLY.
+        target: the file to write.
+        format: of FORMATS; None takes it from the target's ending.
+        person: index in scene.json; None for everybody who is there.
+        separate: one file for each person, `-NNN` before the ending.
+        axes: of a PLY that is written; SPZ and glTF always are y up.
+        source_axes: of a PLY that is read.
+    """
+
+    source: Path
+    target: Path
+    format: str | None = None
+    person: int | None = None
+    separate: bool = False
+    axes: Frame = "opencv"
+    source_axes: Frame = "opencv"
+
+
+def export_files(job: ExportJob, report: Callable[[Path], None] = lambda _: None) -> list[Path]:
+    """Write the files, each whole or not at all.
+
+    Args:
+        job: what to export.
+        report: called with each file that is written.
+
+    Returns:
+        The files.
+
+    Raises:
+        CrowdGaussianError: nobody to export, a damaged source, an unknown format, or the file
+            cannot be written.
+    """
+    kind = _format_of(job)
+    clouds = _read_scene(job) if job.source.is_dir() else _read_cloud(job)
+    groups = {job.target: clouds}
+    if job.separate:
+        names = {name: job.target.with_stem(f"{job.target.stem}-{name[-3:]}") for name in clouds}
+        groups = {names[name]: {name: cloud} for name, cloud in clouds.items()}
+    for target, members in groups.items():
+        _write(target, kind, members, job.axes)
+        report(target)
+    return list(groups)
+
+
+def _format_of(job: ExportJob) -> str:
+    kind = job.format or next(
+        (name for name, end in FORMATS.items() if end == job.target.suffix.lower()), ""
+    )
+    if kind not in FORMATS:
+        raise CrowdGaussianError(
+            f"{job.target} does not say its format; let it end in {', '.join(FORMATS.values())} "
+            "or give --format."
+        )
+    return kind
+
+
+def _read_cloud(job: ExportJob) -> dict[str, Gaussians]:
+    if job.person is not None or job.separate:
+        raise CrowdGaussianError(
+            f"{job.source} is one file of splats without people; leave --person and --separate out."
+        )
+    cloud = read_splat_ply(job.source)
+    return {job.source.stem: convert_gaussians(cloud, job.source_axes, "scene")}
+
+
+def _read_scene(job: ExportJob) -> dict[str, Gaussians]:
+    """The posed people by name, in the scene frame."""
+    folder = SceneFolder.open(job.source)
+    if job.person is not None:
+        indices = [job.person]
+    else:
+        people = enumerate(folder.info.people)
+        indices = [i for i, person in people if "avatar" in person.files and person.state == "done"]
+    if not indices:
+        raise CrowdGaussianError(
+            f"{job.source} has no finished person; run `crowdgaussian reconstruct` to its end."
+        )
+    return {f"Person {index:03d}": pose_avatar(folder.read_avatar(index)) for index in indices}
+
+
+def _write(path: Path, kind: str, clouds: dict[str, Gaussians], axes: Frame) -> None:
+    if kind in ("glb", "gltf"):
+        write_gltf(path.with_suffix(FORMATS[kind]), clouds)
+        return
+    together = join_gaussians(list(clouds.values()))
+    if kind == "spz":
+        write_spz(path, together)
+    else:
+        write_splat_ply(path, convert_gaussians(together, "scene", axes))
