@@ -89,7 +89,7 @@ class LocalServer:
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
-                    env=_environment(), cwd=self.folder, **_own_group(),
+                    env=environment(), cwd=self.folder, **own_group(),
                 )
         except OSError as error:
             raise CrowdGaussianError(
@@ -146,13 +146,13 @@ class LocalServer:
         return f"The server {how}{said}; start it again, or look into {self.log}."
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours without what belongs to Blender's own Python."""
     mine = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
     return {name: value for name, value in os.environ.items() if name not in mine}
 
 
-def _own_group() -> dict[str, object]:
+def own_group() -> dict[str, object]:
     """Ctrl-C in Blender's terminal is not meant for the server."""
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW

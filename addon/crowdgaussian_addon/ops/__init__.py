@@ -3,9 +3,10 @@
 
 import bpy
 
-from . import job_ops, photo_op, pump, reconstruct, server_ops, steps
+from . import export_ops, job_ops, photo_op, pump, reconstruct, server_ops, steps
 
-_CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES)
+_CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
+            *export_ops.CLASSES)
 
 
 def register() -> None:

@@ -71,7 +71,7 @@ def cast_person(person: Person) -> Cast:
     return Cast(person.name, person.splats, person.rig, read_gaussians(person.splats), *weights)
 
 
-def together(casts: list[Cast]) -> Gaussians:
+def posed_together(casts: list[Cast]) -> Gaussians:
     """Everybody as one cloud, in the scene frame."""
     return join_gaussians([cast.posed() for cast in casts])
 

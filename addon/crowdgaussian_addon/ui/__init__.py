@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import layout, panel, people, preferences, properties, thumbnail
+from . import export, layout, panel, people, preferences, properties, thumbnail
 
 _CLASSES = (
     preferences.CrowdGaussianPreferences,
@@ -11,6 +11,7 @@ _CLASSES = (
     panel.CROWDGAUSSIAN_PT_reconstruct,
     *people.CLASSES,  # bl_order 1
     *layout.CLASSES,  # bl_order 2; then motion 3, display 4, export 5
+    *export.CLASSES,  # bl_order 5
 )
 
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exporting people as splats: PLY, SPZ, glTF; one frame, or a range as a sequence of PLYs."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, IntProperty
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+from ..export_names import first_lines, frame_path, person_paths
+from ..scene.export_splats import Cast, cast_person, posed_together, write_ply
+from ..scene.frames import each_frame
+from ..scene.people import require_people
+from .export_base import ExportOperator, convert_by_backend
+from .steps import Steps
+
+FORMATS = (
+    ("PLY", "PLY", "3D Gaussian Splatting PLY: exact, read by every splat program"),
+    ("SPZ", "SPZ", "Compressed to about a tenth, with small losses; written by the backend"),
+    ("GLB", "glTF (.glb)", "glTF 2.0 with KHR_gaussian_splatting; written by the backend"),
+)
+AXES = (
+    ("opencv", "Y Down (3DGS)", "x right, y down, z forward: as splat programs expect a PLY, and "
+     "as the scene folder's splats.ply"),
+    ("scene", "Y Up", "x right, y up, z towards the viewer"),
+    ("blender", "Z Up (Blender)", "x right, y away, z up: Blender's own axes"),
+)  # fmt: skip
+_MOST_FRAMES = 100_000
+
+
+class CROWDGAUSSIAN_OT_export_splats(ExportOperator, bpy.types.Operator):
+    """Write the selected people, or everybody, as posed splats for other programs"""
+
+    bl_idname = "crowdgaussian.export_splats"
+    bl_label = "Export Splats"
+
+    format: EnumProperty(name="Format", items=FORMATS, default="PLY")
+    axes: EnumProperty(name="Axes", items=AXES, default="opencv",
+                       description="Of a PLY; SPZ and glTF are y up by definition")
+    separate: BoolProperty(name="File per Person", default=False,
+                           description="One file for each person instead of one for all")
+    animation: BoolProperty(name="Frame Range", default=False,
+                            description="One PLY for each frame instead of the current frame")
+    frame_start: IntProperty(name="Start", default=1, description="First frame")
+    frame_end: IntProperty(name="End", default=250, description="Last frame")
+    frame_step: IntProperty(name="Step", default=1, min=1, description="Every so many frames")
+
+    def ending(self) -> str:
+        """Of the format."""
+        return f".{self.format.lower()}"
+
+    def prepare(self, context: bpy.types.Context) -> None:
+        """The frame range of the scene."""
+        scene = context.scene
+        self.frame_start, self.frame_end = scene.frame_start, scene.frame_end
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        """In the file browser's sidebar."""
+        layout = self.layout
+        layout.use_property_split = True
+        layout.prop(self, "format")
+        row = layout.row()
+        row.active = self.format == "PLY"
+        row.prop(self, "axes")
+        layout.prop(self, "separate")
+        column = layout.column()
+        column.active = self.format == "PLY"
+        column.prop(self, "animation")
+        if self.animation:
+            column.prop(self, "frame_start")
+            column.prop(self, "frame_end")
+            column.prop(self, "frame_step")
+
+    def steps(self, context: bpy.types.Context) -> Steps:
+        """Reads people once, then poses and writes them for each frame."""
+        target, frames = self.target(), self._frames(context)
+        people = require_people(context)
+        casts: list[Cast] = []
+        for number, person in enumerate(people):
+            yield 0.2 * number / len(people), f"Reading {person.name}"
+            casts.append(cast_person(person))
+        groups = {target: casts}
+        if self.separate:
+            paths = person_paths(target, [cast.name for cast in casts])
+            groups = {path: [cast] for path, cast in zip(paths, casts)}
+        written: list[Path] = []
+        total = len(frames) * len(groups)
+        with closing(each_frame(context.scene, frames)) as walk:
+            for frame, (path, members) in ((f, g) for f in walk for g in groups.items()):
+                path = frame_path(path, frame) if self.animation else path
+                yield 0.2 + 0.8 * len(written) / total, f"Writing {path.name}"
+                for _ in self._write(path, members):
+                    yield 0.2 + 0.8 * len(written) / total, f"Writing {path.name}"
+                written.append(path)
+        return f"{len(casts)} people exported: {first_lines(written)}"
+
+    def _write(self, path: Path, casts: list[Cast]) -> Iterator[None]:
+        cloud = posed_together(casts)
+        if self.format == "PLY":
+            write_ply(path, cloud, self.axes)
+            return
+        with tempfile.TemporaryDirectory(prefix="crowdgaussian-") as folder:
+            temp = Path(folder) / f"{path.stem}.ply"
+            write_ply(temp, cloud, "scene")
+            yield from convert_by_backend(temp, path)
+
+    def _frames(self, context: bpy.types.Context) -> list[int]:
+        if not self.animation:
+            return [context.scene.frame_current]
+        if self.format != "PLY":
+            raise CrowdGaussianError(
+                "A frame range is written as PLY; choose PLY, or turn Frame Range off."
+            )
+        frames = range(self.frame_start, self.frame_end + 1, self.frame_step)
+        if not 0 < len(frames) <= _MOST_FRAMES:
+            raise CrowdGaussianError(
+                f"The frame range {self.frame_start} to {self.frame_end} holds {len(frames)} "
+                "frames; choose another one."
+            )
+        return list(frames)
+
+
+CLASSES = (CROWDGAUSSIAN_OT_export_splats,)
