@@ -21,6 +21,7 @@ from .cli_export import add_commands as add_export_commands
 from .cli_service import add_commands as add_service_commands
 from .cli_settings import add_setting_options, setting_changes
 from .cli_submit import add_commands as add_client_commands
+from .cli_weights import add_commands as add_weights_commands
 from .process import prepare_process, quiet_native_stderr
 
 USER_ERROR, STOPPED = 2, 130
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.set_defaults(run=_settings)
     add_service_commands(commands)
     add_client_commands(commands)
+    add_weights_commands(commands)
     add_export_commands(commands)
     return parser
 

@@ -64,7 +64,8 @@ class LormModel(nn.Module):
             nn.Linear(config.cond_dim, config.motion_hidden), nn.SiLU(),
             nn.Linear(config.motion_hidden, 2 * config.width),
         )
-        self.posing = Posing(points)
+        with torch.device(points.template.device):  # real, even in a model on the meta device
+            self.posing = Posing(points)
 
     def encode(self, body_images: Tensor, head_images: Tensor) -> Tokens:
         """Tokens of people.

@@ -145,6 +145,7 @@ class PointEmbedding(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """# [..., 3] metres -> [..., width]"""
-        angles = points.float() @ self.basis.float()
-        waves = torch.cat([angles.sin(), angles.cos(), points], dim=-1)
+        with torch.autocast(points.device.type, enabled=False):  # angles reach 400 radians
+            angles = points.float() @ self.basis.float()
+            waves = torch.cat([angles.sin(), angles.cos(), points], dim=-1)
         return self.norm(self.mlp(waves.to(self.mlp.weight.dtype)))

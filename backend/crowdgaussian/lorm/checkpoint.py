@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading a published LHM checkpoint, and the adapters that make it LORM.
+
+Tensors are read one by one as they are needed; what the network does not use stays on the disk.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.ply_table import read_vertices
+from crowdgaussian_shared.skeleton import PARENTS
+from safetensors import SafetensorError, safe_open
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ..body.model import BodyModel
+from ..weights.hub import fetch_from_hub
+from .adapters import load_adapters
+from .body_encoder import SapiensEncoder
+from .config import LormConfig
+from .layout import BODY, LAYER, body_shapes, check_shapes, network_shapes, point_shapes
+from .model import LormModel
+from .points import QueryPoints, TemplateMesh, is_head, points_at, sample_points
+
+FILE = "model.safetensors"
+_LOG = logging.getLogger(__name__)
+_SAME_POINT = 0.5  # share of points whose stored attributes must be those of the nearest vertex
+
+
+class Checkpoint:
+    """The tensors of one model.safetensors, read lazily.
+
+    Args:
+        path: the file, or the folder that holds it.
+
+    Raises:
+        CrowdGaussianError: the file is missing, cut off, or no safetensors file.
+    """
+
+    def __init__(self, path: str | Path):
+        path = Path(path)
+        self.path = path / FILE if path.is_dir() else path
+        if not self.path.is_file():
+            raise CrowdGaussianError(
+                f"There is no {FILE} at {path}; fetch it with "
+                "`crowdgaussian weights fetch lhm-500m-hf` or give its folder."
+            )
+        try:
+            self._file = safe_open(self.path, "pt")
+            self.shapes = {name: tuple(self._file.get_slice(name).get_shape())
+                           for name in self._file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CrowdGaussianError(
+                f"{self.path} is cut off or no safetensors file; fetch it again."
+            ) from error
+
+    def __getitem__(self, name: str) -> Tensor:
+        """One tensor, floating numbers as float32."""
+        tensor = self._file.get_tensor(name)
+        return tensor.float() if tensor.is_floating_point() else tensor
+
+    def config(self) -> LormConfig:
+        """The sizes of the network, after checking that every tensor is there.
+
+        Raises:
+            CrowdGaussianError: a tensor is missing, extra or misshapen; the sentence names it.
+        """
+        return self.checked(())
+
+    def checked(self, optional: tuple[str, ...]) -> LormConfig:
+        """As config; tensors whose names start with an optional prefix may be missing."""
+        config = LormConfig.from_shapes(self.shapes)
+        vertices = self.shapes.get(LAYER + "v_template", (10475, 3))[0]
+        faces = self.shapes.get(LAYER + "faces_tensor", (20908, 3))[0]
+        expected = (network_shapes(config) | point_shapes(config)
+                    | body_shapes(config, vertices, faces))
+        check_shapes(self.shapes, expected, str(self.path), optional)
+        return config
+
+    def network(self, config: LormConfig) -> dict[str, Tensor]:
+        """The network's own tensors."""
+        return {name: self[name] for name in network_shapes(config)}
+
+    def mesh(self) -> TemplateMesh:
+        """The checkpoint's own SMPL-X.
+
+        Raises:
+            CrowdGaussianError: its joints have other parents than ours.
+        """
+        if tuple(self[LAYER + "parents"].tolist())[1:] != PARENTS[1:]:
+            raise CrowdGaussianError(f"{self.path} has another skeleton than SMPL-X.")
+        vertices, directions = self[LAYER + "v_template"], self[LAYER + "shapedirs"]
+        regressor = self[LAYER + "J_regressor"]
+        return TemplateMesh(
+            vertices=vertices, faces=self[LAYER + "faces_tensor"].long(), shape_dirs=directions,
+            skin_weights=self[LAYER + "lbs_weights"], joints=regressor @ vertices,
+            joint_dirs=torch.einsum("jv,vcs->jcs", regressor, directions),
+        )
+
+    def points(self, mesh: TemplateMesh, file: Path | None) -> QueryPoints:
+        """The query points: those of the file with the stored attributes, or else new ones.
+
+        New points are three quarters body and one quarter head, drawn evenly by area, with the
+        attributes of their nearest vertices; which vertices keep their orientation and which are
+        head is read off the attributes stored for the published points.
+
+        Raises:
+            CrowdGaussianError: the file does not hold this checkpoint's points.
+        """
+        count = self.shapes[BODY + "skinning_weight"][0]
+        weights, directions = self[BODY + "skinning_weight"], self[BODY + "shape_dirs"]
+        constrained = self[BODY + "is_constrain_body"].bool()
+        if file is None:
+            owner = _owners(mesh, weights, directions)
+            return sample_points(mesh, count, *_vertex_flags(mesh, owner, constrained.numpy()))
+        places = read_points(file)
+        if len(places) != count:
+            raise CrowdGaussianError(
+                f"{file} holds {len(places)} points where this checkpoint has {count}."
+            )
+        near = points_at(mesh, places)
+        same = (near.skin_weights - weights).abs().amax(dim=1) < 1e-2
+        if same.float().mean() < _SAME_POINT:
+            raise CrowdGaussianError(
+                f"The points in {file} are not those this checkpoint was trained with; use the "
+                "published file, or none."
+            )
+        upper = self[BODY + "is_upper_body"].bool()
+        return QueryPoints(places, weights, directions, upper, constrained, mesh)
+
+
+def load_lorm(
+    source: str | Path, sapiens: str | Path | None = None, points: str | Path | None = None,
+    adapters: str | Path | None = None, body: BodyModel | None = None,
+    device: str | torch.device = "cpu",
+) -> LormModel:
+    """A model ready for inference (eval mode; only adapters would be trained).
+
+    Args:
+        source: a folder with model.safetensors, that file, or a Hugging Face repository such as
+            "3DAIGC/LHM-500M-HF", which is then downloaded.
+        sapiens: the TorchScript file of Sapiens-1B; without it images cannot be encoded.
+        points: `1_40000.ply` of the published points; looked for beside the checkpoint when None.
+            Without it points are sampled anew, which a warning in the log says.
+        adapters: file of save_adapters.
+        body: SMPL-X to use instead of the checkpoint's own copy, which may then be missing.
+        device: where the model goes.
+
+    Raises:
+        CrowdGaussianError: anything is missing or does not fit; one sentence says what.
+    """
+    checkpoint = Checkpoint(_resolve(source))
+    config = checkpoint.checked(() if body is None else (LAYER,))
+    mesh = checkpoint.mesh() if body is None else TemplateMesh.from_body(body)
+    file = _points_file(checkpoint.path, points, config.num_points)
+    if file is None:
+        _LOG.warning("1_%d.ply is not there: the network's points are sampled anew, which its "
+                     "published code warns against; results may be a little worse.",
+                     config.num_points)
+    encoder = None if sapiens is None else SapiensEncoder(sapiens)
+    with torch.device("cpu"):
+        query = checkpoint.points(mesh, file)
+    with torch.device("meta"):
+        model = LormModel(config, query)
+    model.load_state_dict(checkpoint.network(config), strict=True, assign=True)
+    model.body_encoder = encoder
+    model = model.eval().requires_grad_(False)
+    if adapters is not None:
+        load_adapters(model, adapters)
+    return model.to(device)
+
+
+def read_points(path: Path) -> Tensor:
+    """Positions of a PLY point cloud.  # [N, 3] float32
+
+    Raises:
+        CrowdGaussianError: the file is missing, damaged, or no PLY with x, y and z.
+    """
+    vertex = read_vertices(path)
+    if not set("xyz") <= set(vertex.dtype.names or ()):
+        raise CrowdGaussianError(f"{path} holds no points: its vertices have no x, y and z.")
+    places = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
+    if not np.isfinite(places).all():
+        raise CrowdGaussianError(f"{path} holds coordinates that are not numbers.")
+    return torch.from_numpy(places)
+
+
+def _resolve(source: str | Path) -> Path:
+    path = Path(source)
+    parts = str(source).split("/")
+    if path.exists() or isinstance(source, Path) or len(parts) != 2 or not all(parts):
+        return path
+    return fetch_from_hub(str(source), FILE)
+
+
+def _points_file(checkpoint: Path, points: str | Path | None, count: int) -> Path | None:
+    if points is not None:
+        return Path(points)
+    name = f"1_{count}.ply"
+    places = (checkpoint.with_name(name), checkpoint.parent / "dense_sample_points" / name)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _owners(mesh: TemplateMesh, weights: Tensor, directions: Tensor) -> np.ndarray:
+    """The vertex whose attributes each published point carries.  # [N]"""
+    def rows(directions: Tensor, weights: Tensor) -> np.ndarray:
+        return torch.cat([directions.flatten(1), weights * 0.1], dim=1).numpy()
+
+    tree = cKDTree(rows(mesh.shape_dirs, mesh.skin_weights))
+    return tree.query(rows(directions, weights), workers=1)[1]
+
+
+def _vertex_flags(
+    mesh: TemplateMesh, owner: np.ndarray, constrained: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which vertices are head, and which keep their orientation.  # [V] bool, [V] bool"""
+    count = len(mesh.vertices)
+    split = int(0.75 * len(owner))
+    body_hits = np.bincount(owner[:split], minlength=count)
+    head_hits = np.bincount(owner[split:], minlength=count)
+    unseen = body_hits + head_hits == 0
+    head = np.where(unseen, is_head(mesh.parts), head_hits > body_hits)
+    return head, np.bincount(owner[constrained], minlength=count) > 0
