@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
+from .cli_evaluate import add_commands as add_evaluate_commands
 from .cli_export import add_commands as add_export_commands
 from .cli_service import add_commands as add_service_commands
 from .cli_settings import add_setting_options, setting_changes
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add_client_commands(commands)
     add_weights_commands(commands)
     add_export_commands(commands)
+    add_evaluate_commands(commands)
     return parser
 
 

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables, a CSV file and comparison pictures of an evaluation."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from crowdgaussian_shared.files import atomic_file
+from PIL import Image, ImageDraw
+
+from .scores import METRICS
+
+SHOWN = (0, 4, 8, 12, 16, 20)  # of 24 views, in the pictures
+_TITLE = 14  # pixels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One person by one system at one share of occlusion."""
+
+    percent: int
+    system: str
+    person: str
+    values: dict[str, float]  # empty where it failed
+    error: str = ""
+
+
+@dataclass
+class Report:
+    """Everything that was measured."""
+
+    facts: list[str]  # about data and systems, for the head
+    lpips_missing: str  # why there is no LPIPS; empty where there is
+    rows: list[Row] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """One table for each share of occlusion."""
+        lines = ["# Evaluation of LORM", "", *(f"- {fact}" for fact in self.facts), ""]
+        if self.lpips_missing:
+            lines += [f"LPIPS is {self.lpips_missing}", ""]
+        for percent in sorted({row.percent for row in self.rows}):
+            rows = [row for row in self.rows if row.percent == percent]
+            lines += [f"## {percent} % hidden" if percent else "## Nothing hidden", "",
+                      "| system | people | " + " | ".join(METRICS.values()) + " |",
+                      "|---|---|" + "---|" * len(METRICS)]
+            for system in dict.fromkeys(row.system for row in rows):
+                lines.append(_line(system, [row for row in rows if row.system == system]))
+            lines.append("")
+        failed = [row for row in self.rows if row.error]
+        lines += [f"- {row.system}, {row.person}, {row.percent} %: {row.error}" for row in failed]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def csv(self) -> str:
+        """One line a person, system and share."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["hidden_percent", "system", "person", *METRICS, "error"])
+        for row in self.rows:
+            values = (row.values.get(name) for name in METRICS)
+            writer.writerow([row.percent, row.system, row.person,
+                             *("" if v is None else f"{v:.6g}" for v in values), row.error])
+        return text.getvalue()
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """report.md and results.csv; both whole or not at all."""
+        paths = folder / "report.md", folder / "results.csv"
+        for path, text in zip(paths, (self.markdown(), self.csv()), strict=True):
+            with atomic_file(path) as stream:
+                stream.write(text.encode())
+        return paths
+
+
+def _line(system: str, rows: list[Row]) -> str:
+    good = [row for row in rows if not row.error]
+    people = f"{len(good)}" if len(good) == len(rows) else f"{len(good)} of {len(rows)}"
+    return "| " + " | ".join([system, people, *(_mean(name, good) for name in METRICS)]) + " |"
+
+
+def _mean(name: str, rows: Iterable[Row]) -> str:
+    values = [row.values[name] for row in rows if math.isfinite(row.values.get(name, math.nan))]
+    if not values:
+        return "not available" if "lpips" in name else "-"
+    digits = 2 if "psnr" in name or name == "holes" else 4
+    return f"{sum(values) / len(values):.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A row of a comparison: its title and images of one height."""
+
+    title: str
+    images: list[np.ndarray]  # [H, W, 3] uint8
+
+
+def write_picture(path: Path, pictures: list[Picture], height: int = 200) -> None:
+    """A sheet with one line of images for each row."""
+    lines = []
+    for picture in pictures:
+        scaled = [Image.fromarray(image) for image in picture.images]
+        scaled = [image.resize((round(image.width * height / image.height), height),
+                               Image.Resampling.LANCZOS) for image in scaled]
+        line = Image.new("RGB", (sum(image.width for image in scaled), height + _TITLE), "white")
+        left = 0
+        for image in scaled:
+            line.paste(image, (left, _TITLE))
+            left += image.width
+        ImageDraw.Draw(line).text((3, 1), picture.title, fill="black")
+        lines.append(line)
+    sheet = Image.new("RGB", (max(line.width for line in lines),
+                              sum(line.height for line in lines)), "white")
+    top = 0
+    for line in lines:
+        sheet.paste(line, (0, top))
+        top += line.height
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The people of an evaluation: an image, how they stand, and how they look from all around.
+
+A data set is a folder with one folder a person (docs/evaluation.md):
+
+    NAME/image.png     RGB, the input
+    NAME/mask.png      8 bit, 128 and more is the person
+    NAME/person.json   body model, its parameters, the input's camera, and the views
+    NAME/views/*.png   RGBA, what is really seen from there; alpha is the person
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from crowdgaussian_shared.camera import Camera
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.skeleton import NUM_JOINTS
+from PIL import Image, UnidentifiedImageError
+
+from ..body import BodyModel
+from ..people.types import Crowd, Keypoints, Person
+from ..splat.cameras import Cameras
+
+FILE = "person.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One person with known looks. Views are read when they are asked for."""
+
+    name: str
+    photo: np.ndarray  # [H, W, 3] uint8 sRGB
+    mask: np.ndarray  # [H, W] bool
+    body_name: str  # of the model that the parameters are for
+    crowd: Crowd  # just this person, with the input's camera
+    cameras: Cameras  # of the views
+    files: tuple[Path, ...]  # of the views
+
+    @property
+    def person(self) -> Person:
+        """How they stand."""
+        return self.crowd.people[0]
+
+    @cached_property
+    def truth(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views on white [C, H, W, 3] float32 0..1, and which pixels show the person [C, H, W].
+
+        Raises:
+            CrowdGaussianError: a view is missing, damaged or of another size.
+        """
+        size = (self.cameras.height, self.cameras.width, 4)
+        pixels = np.stack([_pixels(file, "RGBA", size) for file in self.files])
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        colour = pixels[..., :3].astype(np.float32) / 255 * alpha + 1 - alpha
+        return torch.from_numpy(colour), torch.from_numpy(alpha[..., 0] >= 0.5)
+
+
+def read_subjects(folder: str | Path, names: tuple[str, ...] = ()) -> list[Subject]:
+    """Everybody in a data set, or those named.
+
+    Raises:
+        CrowdGaussianError: there is nobody, or a file is missing or wrong; names it.
+    """
+    folder = Path(folder)
+    found = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
+    if not found:
+        raise CrowdGaussianError(
+            f"{folder} is no data set for an evaluation: it holds no NAME/{FILE}; see "
+            "docs/evaluation.md, or make one with `crowdgaussian evaluate people`.")
+    unknown = sorted(set(names) - set(found))
+    if unknown:
+        raise CrowdGaussianError(f"{folder} has no person named {unknown[0]}.")
+    return [read_subject(folder / name) for name in names or found]
+
+
+def read_subject(folder: Path) -> Subject:
+    """One person; errors as read_subjects."""
+    path = folder / FILE
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        photo = _pixels(folder / "image.png", "RGB")
+        mask = _pixels(folder / "mask.png", "L", photo.shape[:2]) >= 128
+        camera = _camera(about["camera"], photo.shape[1], photo.shape[0])
+        files = tuple(folder / view["image"] for view in about["views"])
+        first = _pixels(files[0], "RGBA")
+        cameras = Cameras.from_cameras(
+            [_camera(view, first.shape[1], first.shape[0]) for view in about["views"]])
+        crowd = Crowd((_person(about, mask),), camera, "option", (True,))
+        return Subject(folder.name, photo, mask, str(about["body"]), crowd, cameras, files)
+    except (KeyError, TypeError, ValueError, IndexError, json.JSONDecodeError) as error:
+        reason = f"the entry {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CrowdGaussianError(f"{path} does not describe a person: {reason}.") from error
+    except OSError as error:
+        raise CrowdGaussianError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def write_subject(folder: Path, subject: Subject, views: np.ndarray) -> None:
+    """A person in the layout above.
+
+    Args:
+        folder: made when it is not there.
+        subject: everything but the views' files.
+        views: [C, H, W, 4] uint8 RGBA.
+    """
+    (folder / "views").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(subject.photo).save(folder / "image.png")
+    Image.fromarray(subject.mask.astype(np.uint8) * 255).save(folder / "mask.png")
+    person, entries = subject.person, []
+    for index, (camera, view) in enumerate(zip(subject.cameras.to_cameras(), views, strict=True)):
+        name = f"views/{index:03d}.png"
+        Image.fromarray(view, "RGBA").save(folder / name)
+        entries.append({"image": name, **_camera_entry(camera)})
+    about = {
+        "body": subject.body_name, "betas": person.betas.tolist(), "pose": person.pose.tolist(),
+        "transl": person.transl.tolist(), "scale": float(person.scale),
+        "camera": _camera_entry(subject.crowd.camera), "views": entries,
+    }
+    (folder / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def joints_in_image(subject: Subject, body: BodyModel) -> np.ndarray:
+    """The 55 joints in the input image, pixels.  # [55, 2]"""
+    person = subject.person
+    values = (torch.as_tensor(np.asarray(v, np.float32))[None]
+              for v in (person.betas, person.pose, person.transl, person.scale))
+    with torch.no_grad():
+        joints = body(*values).joints[0].double().numpy()
+    camera = subject.crowd.camera
+    local = joints @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
+    return (local / local[:, 2:]) @ camera.K[:2].T
+
+
+def make_person(betas: np.ndarray, pose: np.ndarray, transl: np.ndarray, scale: float,
+                mask: np.ndarray) -> Person:
+    """A person as the people stage hands them on, without keypoints."""
+    none = Keypoints(np.zeros((33, 2), np.float32), np.zeros(33, np.float32),
+                     np.zeros((33, 3), np.float32))
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0] * 4
+    return Person(betas, pose, transl, scale, none, np.array(box, np.float32), 1.0,
+                  mask.astype(np.uint8) * 255)
+
+
+def _person(about: dict, mask: np.ndarray) -> Person:
+    arrays = {name: np.array(about[name], np.float32) for name in ("betas", "pose", "transl")}
+    shapes = {"pose": (NUM_JOINTS, 3), "transl": (3,)}
+    for name, array in arrays.items():
+        if array.shape != shapes.get(name, (array.size,)) or not np.isfinite(array).all():
+            raise ValueError(f"{name} must be {shapes.get(name, 'a list of')} finite numbers")
+    return make_person(**arrays, scale=float(about.get("scale", 1.0)), mask=mask)
+
+
+def _camera(entry: dict, width: int, height: int) -> Camera:
+    K, viewmat = (np.array(entry[name], np.float64) for name in ("K", "viewmat"))
+    if K.shape != (3, 3) or viewmat.shape != (4, 4):
+        raise ValueError("K must be 3 x 3 and viewmat 4 x 4 numbers")
+    return Camera(K, viewmat, width, height)
+
+
+def _camera_entry(camera: Camera) -> dict:
+    return {"K": camera.K.tolist(), "viewmat": camera.viewmat.tolist()}
+
+
+def _pixels(path: Path, mode: str, size: tuple[int, ...] | None = None) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert(mode))
+    except (OSError, UnidentifiedImageError) as error:
+        raise CrowdGaussianError(f"The image {path} is missing or damaged.") from error
+    if size is not None and pixels.shape[:2] != size[:2]:
+        raise CrowdGaussianError(
+            f"{path} is {pixels.shape[1]} x {pixels.shape[0]} pixels where {size[1]} x {size[0]} "
+            "are expected.")
+    return pixels
