@@ -32,7 +32,12 @@ def inspect_scene(path: str | Path) -> dict[str, Any]:
         "body_model": info.body_model,
         "photo": {"name": info.photo.name, "width": info.photo.width, "height": info.photo.height},
         "camera": _camera(info.camera),
-        "ground": {"feet_spread": info.ground.spread},
+        "ground": {
+            "feet_spread": info.ground.spread,
+            "standing": info.ground.standing,
+            "pitch_error": info.ground.pitch_error,
+            "height_error": info.ground.height_error,
+        },
         "people": [_person(folder, i, entry) for i, entry in enumerate(info.people)],
         "timings": folder.timings.stages,
         "models": [
@@ -53,6 +58,7 @@ def _camera(camera: CameraInfo | None) -> dict[str, Any] | None:
     return {
         "focal_px": focal,
         "focal_source": camera.focal_source,
+        "focal_error": camera.focal_error,
         "vertical_fov_degrees": math.degrees(2 * math.atan(camera.height / (2 * focal))),
         "height": float(centre[1]),
         "position": centre.tolist(),
@@ -100,9 +106,23 @@ def _headline(report: dict[str, Any]) -> Text:
     photo, camera = report["photo"], report["camera"]
     text = f"{photo['name']}, {photo['width']} x {photo['height']}, preset {report['preset']}"
     if camera:
-        text += (f"\ncamera: focal length {camera['focal_px']:.0f} px ({camera['focal_source']}), "
-                 f"{camera['height']:.2f} m above the ground")
+        text += (f"\ncamera: focal length {camera['focal_px']:.0f} px ({camera['focal_source']}"
+                 f"{_give_or_take(camera['focal_error'])}), {camera['height']:.2f} m above the "
+                 f"ground{_floor_words(report['ground'])}")
     return Text(text)
+
+
+def _give_or_take(error: float) -> str:
+    return f", give or take {error:.0%}" if error else ""
+
+
+def _floor_words(ground: dict[str, Any]) -> str:
+    """How sure the floor is, in words."""
+    if not ground["standing"]:
+        return ""
+    people = "1 person" if ground["standing"] == 1 else f"{ground['standing']} people"
+    return (f" (give or take {ground['height_error']:.0%} and "
+            f"{math.degrees(ground['pitch_error']):.1f} degrees of pitch, from {people})")
 
 
 COLUMNS = (  # title, field, format

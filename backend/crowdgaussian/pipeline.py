@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from crowdgaussian_shared.avatar import Avatar
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import Ground, PersonEntry, PhotoInfo, SceneInfo
+from crowdgaussian_shared.scene_schema import PersonEntry, PhotoInfo, SceneInfo
 from crowdgaussian_shared.skinning import joint_transforms, skin
 from PIL import Image
 
@@ -21,6 +20,7 @@ from . import __version__, resume
 from .avatar.types import CrowdBuilder
 from .config import Config
 from .focal import parse_focal
+from .ground_view import GROUND_PREVIEW, ground_view
 from .people.types import Crowd
 from .photo import Photo, load_photo
 from .progress import Progress, Report, silent
@@ -88,7 +88,7 @@ def _finish(folder: SceneFolder) -> None:
     """The shared floor as it came out, and whether anybody is there at all."""
     people = folder.info.people
     feet = [p.quality["feet"] for p in people if p.on_ground and "feet" in p.quality]
-    folder.update(ground=Ground(0.0, max(feet) - min(feet) if feet else 0.0))
+    folder.update(ground=replace(folder.info.ground, spread=max(feet) - min(feet) if feet else 0.0))
     if all(person.state == "failed" for person in people):
         raise CrowdGaussianError(
             f"Nobody could be reconstructed; the first reason: {people[0].error}"
@@ -141,6 +141,7 @@ class _Run:
             photo=PhotoInfo("", self.photo.width, self.photo.height,
                             self.job.photo_name or self.photo.path.name),
             camera=resume.camera_info(crowd),
+            ground=resume.ground_info(crowd),
             body_model=getattr(self.stages.avatar, "body_name", self.job.config.stages.body),
             preset=self.job.config.preset,
             people=entries,
@@ -148,8 +149,11 @@ class _Run:
             settings=settings,
             writer=f"crowdgaussian {__version__}",
         )
-        folder = SceneFolder.create(self.job.out, _jpeg(self.photo.pixels), ".jpg", info)
+        folder = SceneFolder.create(
+            self.job.out, _encoded(Image.fromarray(self.photo.pixels), "JPEG"), ".jpg", info)
         resume.save_crowd(folder, crowd)
+        floor = Image.fromarray(ground_view(self.photo.pixels, crowd))
+        folder.write_preview(GROUND_PREVIEW, _encoded(floor, "PNG"))
         return folder
 
     def cut_masks(self, folder: SceneFolder, crowd: Crowd) -> list[PersonMask]:
@@ -219,7 +223,7 @@ def _share(report: Report, index: int, people: int) -> Report:
     return shared
 
 
-def _jpeg(pixels: np.ndarray) -> bytes:
+def _encoded(image: Image.Image, form: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    image.save(buffer, form, quality=95)
     return buffer.getvalue()

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import CameraInfo, SceneInfo
+from crowdgaussian_shared.scene_schema import CameraInfo, Ground, SceneInfo
 
-from .people.types import Crowd, Keypoints, Person
+from .people.types import Certainty, Crowd, Keypoints, Person
 from .segment.types import PersonMask
 
 PHOTO_KEY = "photo.blake2b"  # in the settings: the hash of the file the user gave
@@ -98,6 +98,8 @@ def load_crowd(folder: SceneFolder) -> Crowd | None:
         camera=info.camera.to_camera(),
         focal_source=info.camera.focal_source,
         on_ground=tuple(entry.on_ground for entry in info.people),
+        certainty=Certainty(info.ground.standing, info.ground.pitch_error,
+                            info.ground.height_error, info.camera.focal_error),
     )
 
 
@@ -122,7 +124,13 @@ def load_masks(folder: SceneFolder) -> list[PersonMask] | None:
 
 def camera_info(crowd: Crowd) -> CameraInfo:
     """The crowd's camera as scene.json keeps it."""
-    return CameraInfo.from_camera(crowd.camera, crowd.focal_source)
+    return CameraInfo.from_camera(crowd.camera, crowd.focal_source, crowd.certainty.focal_error)
+
+
+def ground_info(crowd: Crowd) -> Ground:
+    """The floor as scene.json keeps it; how level the feet came out is known at the end."""
+    sure = crowd.certainty
+    return Ground(0.0, 0.0, sure.standing, sure.pitch_error, sure.height_error)
 
 
 def _to_arrays(person: Person) -> dict[str, np.ndarray]:

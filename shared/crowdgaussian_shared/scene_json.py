@@ -96,13 +96,18 @@ def _camera(camera: Field) -> CameraInfo:
         width=camera.child("width").whole(1, MAX_PIXELS),
         height=camera.child("height").whole(1, MAX_PIXELS),
         focal_source=camera.child("focal_source").choice(FOCAL_SOURCES),
+        focal_error=camera.child("focal_error").number(low=0) if camera.has("focal_error") else 0.0,
     )
 
 
 def _ground(ground: Field) -> Ground:
+    errors = {name: ground.child(name).number(low=0) if ground.has(name) else 0.0
+              for name in ("pitch_error", "height_error")}  # folders before these fields
     return Ground(
         height=ground.child("height").number(),
         spread=ground.child("spread").number(low=0),
+        standing=ground.child("standing").whole(0, MAX_PEOPLE) if ground.has("standing") else 0,
+        **errors,
     )
 
 

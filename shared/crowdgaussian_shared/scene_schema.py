@@ -18,7 +18,7 @@ MAX_PIXELS = 1_000_000  # per side
 
 PersonState = Literal["queued", "fitted", "masked", "done", "failed"]
 PERSON_STATES: tuple[str, ...] = get_args(PersonState)
-FocalSource = Literal["option", "exif", "default"]
+FocalSource = Literal["option", "exif", "people", "default"]
 FOCAL_SOURCES: tuple[str, ...] = get_args(FocalSource)
 
 
@@ -42,11 +42,14 @@ class CameraInfo:
     width: int  # pixels
     height: int  # pixels
     focal_source: FocalSource = "default"
+    focal_error: float = 0.0  # relative, one standard deviation; 0 when the focal length was given
 
     @classmethod
-    def from_camera(cls, camera: Camera, focal_source: FocalSource = "default") -> "CameraInfo":
+    def from_camera(cls, camera: Camera, focal_source: FocalSource = "default",
+                    focal_error: float = 0.0) -> "CameraInfo":
         """Take over a Camera."""
-        return cls(camera.K, camera.viewmat, camera.width, camera.height, focal_source)
+        return cls(camera.K, camera.viewmat, camera.width, camera.height, focal_source,
+                   focal_error)
 
     def to_camera(self) -> Camera:
         """The camera for rendering."""
@@ -59,6 +62,9 @@ class Ground:
 
     height: float = 0.0  # metres
     spread: float = 0.0  # metres between the highest and lowest foot of those who stand
+    standing: int = 0  # people whose feet and stature agree with the floor
+    pitch_error: float = 0.0  # radians, one standard deviation of the camera's pitch
+    height_error: float = 0.0  # the same for the camera's height over the floor, relative
 
 
 @dataclass(frozen=True)

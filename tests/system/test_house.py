@@ -25,14 +25,14 @@ SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "Makefile", ROOT / "
 
 # Backend layers from the bottom up; a module imports from its own layer's package or from below.
 LAYERS = (
-    {"metrics", "progress", "process", "weights"},
+    {"lpips", "metrics", "progress", "process", "weights"},
     {"splat", "body", "sample"},
     {"people"},
     {"segment"},
     {"avatar"},
     {"lorm"},
     {"refiner"},
-    {"config", "focal", "photo", "stages", "resume"},
+    {"config", "focal", "ground_view", "photo", "stages", "resume"},
     {"pipeline", "inspect", "blend", "console"},
     {"evaluate", "export"},
     {"service"},

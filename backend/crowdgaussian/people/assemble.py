@@ -34,11 +34,14 @@ def crowd_on_floor(alone: Fitter, fitted: Fitted, K: np.ndarray, shape: tuple[in
         K: [3, 3] of the photo.
         shape: height and width of the photo.
         config: how many steps.
-        focal_source: where K comes from.
+        focal_source: where K comes from; "default" lets people who stand decide its focal length.
     """
-    placed = put_on_ground(alone, fitted.bodies, fitted.found, fitted.targets, shape, config)
-    fitter = Fitter(alone.body, alone.points, K, placed.viewmat)
+    placed = put_on_ground(alone, fitted.bodies, fitted.found, fitted.targets, shape, config,
+                           focal_known=focal_source != "default")
+    if not np.array_equal(placed.K, K):
+        focal_source = "people"
+    fitter = Fitter(alone.body, alone.points, placed.K, placed.viewmat)
     flags = [one.flags + more for one, more in zip(fitted.found, placed.flags)]
     people = make_people(fitter, placed.bodies, fitted.found, fitted.targets, flags)
-    return Crowd(people, Camera(K, placed.viewmat, shape[1], shape[0]), focal_source,
-                 tuple(bool(ground) for ground in placed.on_ground))
+    return Crowd(people, Camera(placed.K, placed.viewmat, shape[1], shape[0]), focal_source,
+                 tuple(bool(ground) for ground in placed.on_ground), placed.certainty)

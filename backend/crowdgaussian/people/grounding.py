@@ -13,9 +13,11 @@ from .contact import Contact, push_apart, sphere_radii
 from .detect import Detection
 from .energy import SILHOUETTE, Weights
 from .fit import Bodies, Fitter, Schedule
-from .ground import Ground, solve_ground
+from .focal_search import PRIOR, Focal, solve_focal
+from .ground import Ground, Standing, solve_ground
 from .standing import footing, standing
 from .targets import Targets, turned
+from .types import Certainty
 
 _RATES = {"orientation": 0.01, "pelvis": 0.004, "body_pose": 0.015, "betas": 0.04, "scale": 0.01}
 
@@ -25,13 +27,16 @@ class Placed:
     """People in the scene frame."""
 
     bodies: Bodies
+    K: np.ndarray  # [3, 3] as given, or with the focal length that the people decided
     viewmat: np.ndarray  # [4, 4] scene -> OpenCV camera
     on_ground: np.ndarray  # [P] bool
     flags: tuple[tuple[str, ...], ...]
+    certainty: Certainty
 
 
 def put_on_ground(alone: Fitter, bodies: Bodies, people: list[Detection], targets: Targets,
-                  shape: tuple[int, int], config: PeopleConfig) -> Placed:
+                  shape: tuple[int, int], config: PeopleConfig,
+                  focal_known: bool = True) -> Placed:
     """Finds the floor, puts on it who stands there, and refines everybody together.
 
     Args:
@@ -41,16 +46,34 @@ def put_on_ground(alone: Fitter, bodies: Bodies, people: list[Detection], target
         targets: what the photo says.
         shape: height and width of the photo.
         config: how many steps.
+        focal_known: False lets people who stand decide the focal length where they can.
     """
-    evidence = standing(alone.pose(bodies), alone.body.stature(bodies.betas, bodies.scale),
-                        people, shape)
+
+    def look(fitter: Fitter, bodies: Bodies) -> Standing:
+        stature = fitter.body.stature(bodies.betas, bodies.scale)
+        return standing(fitter.pose(bodies), stature, people, shape)
+
+    evidence, K = look(alone, bodies), alone.camera[0].numpy()
+    focal = Focal(float(K[0, 0]), 0.0) if focal_known else solve_focal(evidence, K)
+    if focal.sure and not focal_known:
+        K, bodies = at_focal(K, bodies, focal.pixels)
+        evidence = look(Fitter(alone.body, alone.points, K, camera_at_origin()), bodies)
     ground = solve_ground(evidence)
     decided = footing(ground, evidence)
-    fitter = Fitter(alone.body, alone.points, alone.camera[0].numpy(), ground.viewmat)
+    fitter = Fitter(alone.body, alone.points, K, ground.viewmat)
     placed = to_scene(bodies, ground, decided.slide)
     placed = settle_on_ground(fitter, placed, turned(targets, ground.turn), decided.on_ground,
                               config)
-    return Placed(placed, ground.viewmat, decided.on_ground, decided.flags)
+    certainty = Certainty(int((decided.on_ground & ground.fits).sum()), ground.pitch_error,
+                          ground.height_error, min(focal.error, PRIOR))
+    return Placed(placed, K, ground.viewmat, decided.on_ground, decided.flags, certainty)
+
+
+def at_focal(K: np.ndarray, bodies: Bodies, focal: float) -> tuple[np.ndarray, Bodies]:
+    """The same picture through another lens: people keep their size and move along the axis."""
+    ratio = focal / K[0, 0]
+    K = K * np.array([[ratio, 1.0, 1.0], [1.0, ratio, 1.0], [1.0, 1.0, 1.0]])
+    return K, replace(bodies, pelvis=bodies.pelvis * torch.tensor([1.0, 1.0, ratio]))
 
 
 def settle_on_ground(fitter: Fitter, bodies: Bodies, targets: Targets, on_ground: np.ndarray,

@@ -36,6 +36,16 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Certainty:
+    """How sure the shared camera and floor are; one standard deviation each."""
+
+    standing: int = 0  # people whose feet and stature agree with the floor
+    pitch_error: float = 0.0  # radians
+    height_error: float = 0.0  # of the camera over the floor, relative
+    focal_error: float = 0.0  # relative; 0 when the focal length was given
+
+
+@dataclass(frozen=True)
 class Crowd:
     """Everybody in the photo in one scene frame: y up, ground at y = 0, camera above the origin.
 
@@ -45,8 +55,9 @@ class Crowd:
 
     people: tuple[Person, ...]  # left to right in the photo
     camera: Camera
-    focal_source: str  # "option", "exif" or "default"
+    focal_source: str  # "option", "exif", "people" (solved from those who stand) or "default"
     on_ground: tuple[bool, ...]  # whether each person's feet were put on the shared floor
+    certainty: Certainty = Certainty()
 
 
 class PeopleEstimator(Protocol):
