@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the masks stage. Lengths are fractions of the person's height in the photo."""
+"""Settings of the masks stages. Lengths are fractions of the person's height in the photo."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """How a detector's soft mask becomes a sharp mask that shares no pixel with a neighbour."""
+    """How soft masks become sharp masks that share no pixel with a neighbour."""
 
     crop_margin: float = 0.12  # around what body, box and soft mask cover
     max_crop_px: int = 720  # longest side of the crop that edges are refined on
@@ -22,3 +22,4 @@ class SegmentConfig:
     max_hole: float = 0.004  # of the mask's area
     smooth: float = 0.004  # opening and closing radius
     min_confidence: float = 0.5  # of a keypoint that keeps its part of the mask
+    sam: str = ""  # .pth of segment-anything or folder of SAM 2.1 or 3; empty: the installed one

@@ -37,17 +37,26 @@ def posed_vertices(body, person: Person) -> np.ndarray:
 
 def render_layer(body, person: Person, camera: Camera) -> BodyLayer:
     """Z-buffer of one person's body in the given camera."""
-    vertices, faces = posed_vertices(body, person), np.asarray(body.faces)
+    return render_vertices(body, posed_vertices(body, person), camera)
+
+
+def render_vertices(body, vertices: np.ndarray, camera: Camera) -> BodyLayer:
+    """Z-buffer of a posed body [V, 3] in the given camera."""
+    faces = np.asarray(body.faces)
     depth, face_index = render_mesh_depth(vertices, faces, camera)
     head_faces = np.isin(np.asarray(body.parts), HEAD_JOINTS)[faces].all(1)  # [F]
     head = (face_index >= 0) & head_faces[np.maximum(face_index, 0)]
-    return BodyLayer(np.asarray(depth, np.float32), head, _extent(vertices, camera))
+    box = body_box(vertices, camera)
+    height_px = float(max(*(box[2:] - box[:2]), 1.0))
+    return BodyLayer(np.asarray(depth, np.float32), head, height_px)
 
 
-def _extent(vertices: np.ndarray, camera: Camera) -> float:
+def body_box(vertices: np.ndarray, camera: Camera) -> np.ndarray:
+    """x0 y0 x1 y1 around what is in front of the camera, not cut to the photo.  # [4]"""
     points = vertices @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     in_front = points[points[:, 2] > 0.05]
     if len(in_front) == 0:
-        return 1.0
+        return np.zeros(4)
     pixels = in_front @ camera.K.T
-    return float(max(np.ptp(pixels[:, :2] / pixels[:, 2:], axis=0).max(), 1.0))
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])

@@ -6,10 +6,10 @@ import numpy as np
 
 from ..people.types import Crowd, Person
 from ..progress import Progress, Report
-from .cleanup import clean
 from .config import SegmentConfig
 from .crop import Crop, box_of
 from .edges import EdgeInput, refine_edges
+from .finish import settle_mask, with_amodal
 from .layers import BodyLayer, render_layer
 from .resolve import resolve
 from .types import PersonMask
@@ -63,13 +63,9 @@ class SilhouetteSegmenter:
         masks = []
         for index, (person, layer) in enumerate(zip(crowd.people, layers, strict=True)):
             trusted = person.keypoints.confidence >= self.config.min_confidence
-            cleaned = clean(owner == index, person.keypoints.xy[trusted],
-                            self.config.smooth * layer.height_px, self.config.min_component,
-                            self.config.max_hole)
-            visible = cleaned & ((owner == index) | (owner < 0))
-            owner[(owner == index) & ~visible] = -1
-            owner[visible] = index
-            masks.append(_with_amodal(visible, layer))
+            visible = settle_mask(owner, index, person.keypoints.xy[trusted], layer.height_px,
+                                  self.config)
+            masks.append(with_amodal(visible, layer.silhouette))
         return masks
 
 
@@ -82,12 +78,6 @@ def _forearms(person: Person, layer: BodyLayer, min_confidence: float) -> np.nda
             ends = [tuple(int(v) for v in np.clip(xy[k], -30000, 30000)) for k in (start, end)]
             cv2.line(drawn, *ends, 1, max(int(_FOREARM_WIDTH * layer.height_px), 1))
     return drawn > 0
-
-
-def _with_amodal(visible: np.ndarray, layer: BodyLayer) -> PersonMask:
-    amodal = layer.silhouette | visible
-    occlusion = 1.0 - visible.sum() / amodal.sum() if amodal.any() else 1.0
-    return PersonMask(visible, amodal, float(occlusion))
 
 
 def _in_front(people: tuple[Person, ...], layers: list[BodyLayer], index: int) -> np.ndarray:

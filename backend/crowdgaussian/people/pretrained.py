@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks of transformers from a folder on this machine: safetensors only, nothing missing."""
+
+import json
+from pathlib import Path
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+from torch import nn
+
+
+def model_type(folder: Path) -> str:
+    """What config.json of a folder says it is; empty when it says nothing."""
+    try:
+        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return str(document["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> nn.Module:
+    """A network of transformers in evaluation mode, every tensor from the folder.
+
+    Args:
+        class_name: as in "VitPoseForPoseEstimation".
+        folder: holds config.json and model.safetensors.
+        device: where the network goes.
+
+    Raises:
+        CrowdGaussianError: the folder is missing, damaged, or holds another network.
+    """
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model, info = getattr(transformers, class_name).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CrowdGaussianError(
+            f"The folder {folder} cannot be read as {class_name}: it needs config.json and "
+            "model.safetensors as published; download it again."
+        ) from error
+    if info["missing_keys"]:
+        raise CrowdGaussianError(
+            f"{folder}/model.safetensors lacks {len(info['missing_keys'])} tensors of "
+            f"{class_name}, {sorted(info['missing_keys'])[0]} among them; download it again."
+        )
+    return model.eval().to(device)
