@@ -38,10 +38,10 @@ def crowd_on_floor(alone: Fitter, fitted: Fitted, K: np.ndarray, shape: tuple[in
     """
     placed = put_on_ground(alone, fitted.bodies, fitted.found, fitted.targets, shape, config,
                            focal_known=focal_source != "default")
-    if not np.array_equal(placed.K, K):
-        focal_source = "people"
-    fitter = Fitter(alone.body, alone.points, placed.K, placed.viewmat)
+    if not np.allclose(placed.K, K, rtol=1e-5):  # the fitter keeps float32
+        K, focal_source = placed.K.astype(np.float64), "people"
+    fitter = Fitter(alone.body, alone.points, K, placed.viewmat)
     flags = [one.flags + more for one, more in zip(fitted.found, placed.flags)]
     people = make_people(fitter, placed.bodies, fitted.found, fitted.targets, flags)
-    return Crowd(people, Camera(placed.K, placed.viewmat, shape[1], shape[0]), focal_source,
+    return Crowd(people, Camera(K, placed.viewmat, shape[1], shape[0]), focal_source,
                  tuple(bool(ground) for ground in placed.on_ground), placed.certainty)
