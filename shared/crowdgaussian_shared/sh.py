@@ -18,8 +18,8 @@ SH_C0 = 0.28209479177387814  # the constant basis function
 MAX_DEGREE = 3
 _CHUNK = 65536  # rotations at a time: bounds the memory of the degree 3 tensors to about 100 MB
 
-# Each basis function as {exponents' index letters: coefficient}.
-_BANDS: tuple[tuple[dict[str, float], ...], ...] = (
+# Bands 1..3: each basis function as {exponents' index letters: coefficient}.
+BANDS: tuple[tuple[dict[str, float], ...], ...] = (
     ({"y": -0.4886025119029199}, {"z": 0.4886025119029199}, {"x": -0.4886025119029199}),
     (
         {"xy": 1.0925484305920792},
@@ -52,7 +52,7 @@ def _symmetric_tensor(polynomial: dict[str, float], degree: int) -> np.ndarray:
 # Per band l = 1..3 the flattened tensors.  # [2l+1, 3^l]
 _TENSORS = tuple(
     np.stack([_symmetric_tensor(p, degree).ravel() for p in band])
-    for degree, band in enumerate(_BANDS, start=1)
+    for degree, band in enumerate(BANDS, start=1)
 )
 
 

@@ -65,6 +65,18 @@ class Graph:
         self.feed(node.inputs[0], vector)
         return tuple(node.outputs)
 
+    def choose(self, switch: Value, false: Value, true: Value, kind: str = "VECTOR") -> Socket:
+        """One of two; what is not chosen is not evaluated when the switch is a single value."""
+        inputs = {"Switch": switch, "False": false, "True": true}
+        return self.call("GeometryNodeSwitch", inputs, input_type=kind)
+
+    def of_face(self, vector: Socket, index: Socket) -> Socket:
+        """A vector of the face with that index."""
+        inputs = {"Value": vector, "Index": index}
+        return self.call(
+            "GeometryNodeFieldAtIndex", inputs, data_type="FLOAT_VECTOR", domain="FACE"
+        )
+
 
 def _input(node: bpy.types.Node, key: str | int) -> Socket:
     if isinstance(key, int):

@@ -1,37 +1,68 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one emission material of all splats, for Cycles and EEVEE alike.
+"""The materials of all splats, for Cycles and EEVEE alike: one that glows, one that is lit.
 
 Alpha is opacity * exp(-r^2 / 2) with r in standard deviations from the quad's centre, and nothing
 below 1/255, as in the rasteriser of 3D Gaussian Splatting (Kerbl et al. 2023). Each quad mixes
-Transparent and Emission by it, so a ray composites the quads it crosses front to back.
+Transparent and its surface by it, so a ray composites the quads it crosses front to back.
+
+The glowing material emits the avatar's colours as they are: the light of the photo. The lit one
+takes them for the colour of a matt surface whose normal is that of the body underneath, so that the
+scene's lights shade people.
 """
 
 import bpy
 
 from .graph import Graph, Socket
-from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER
+from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER, SHADED_NORMAL, VERSION, VERSION_KEY
 
-SPLAT_MATERIAL = "CrowdGaussian Splats v1"
-_DECODED = "Scene Linear Colour"  # node names: the two sources of the emission's colour
+SPLAT_MATERIAL = f"CrowdGaussian Splats v{VERSION}"
+LIT_MATERIAL = f"CrowdGaussian Lit Splats v{VERSION}"
+LIT_KEY = "crowdgaussian_lit"  # property of our materials
+_DECODED = "Scene Linear Colour"  # node names: the two sources of the surface's colour
 _ENCODED = "sRGB Colour"
-_EMISSION = "Emission"
+_SURFACE = "Surface"
 
 
-def splat_material() -> bpy.types.Material:
+def splat_material(lit: bool = False) -> bpy.types.Material:
     """The material shared by all people of a file; made on first use."""
-    material = bpy.data.materials.get(SPLAT_MATERIAL)
-    return material if material is not None else _build()
+    present = {bool(material.get(LIT_KEY)): material for material in splat_materials()}
+    if lit in present:
+        return present[lit]
+    material = _build(lit)
+    _connect_colour(material, any(is_scene_linear(other) for other in present.values()))
+    return material
 
 
-def set_scene_linear(material: bpy.types.Material, enabled: bool) -> None:
-    """Choose whether the splats emit scene-linear light (True) or bare sRGB values (False)."""
-    tree = material.node_tree
-    source = tree.nodes[_DECODED].outputs[0] if enabled else tree.nodes[_ENCODED].outputs["Color"]
-    tree.links.new(source, tree.nodes[_EMISSION].inputs["Color"])
+def splat_materials() -> list[bpy.types.Material]:
+    """Those of this version that are in the file."""
+    return [material for material in bpy.data.materials
+            if material.library is None and material.get(VERSION_KEY) == VERSION]
 
 
-def _build() -> bpy.types.Material:
-    material = bpy.data.materials.new(SPLAT_MATERIAL)
+def set_scene_linear(enabled: bool) -> None:
+    """Choose whether splats mean scene-linear light (True) or bare sRGB values (False)."""
+    for material in splat_materials() or [splat_material()]:
+        _connect_colour(material, enabled)
+
+
+def set_blended(enabled: bool) -> None:
+    """EEVEE: blended (smooth, needs depth sorting) or dithered."""
+    for material in splat_materials() or [splat_material()]:
+        material.surface_render_method = "BLENDED" if enabled else "DITHERED"
+
+
+def is_scene_linear(material: bpy.types.Material) -> bool:
+    """Whether a material of this or an older version decodes its colours."""
+    for node in material.node_tree.nodes:
+        if node.type in ("EMISSION", "BSDF_DIFFUSE"):
+            links = node.inputs["Color"].links
+            return bool(links) and links[0].from_node.name == _DECODED
+    return False
+
+
+def _build(lit: bool) -> bpy.types.Material:
+    material = bpy.data.materials.new(LIT_MATERIAL if lit else SPLAT_MATERIAL)
+    material[VERSION_KEY], material[LIT_KEY] = VERSION, lit
     if material.node_tree is None:  # before Blender 5.0
         material.use_nodes = True
     material.surface_render_method = "DITHERED"
@@ -39,16 +70,48 @@ def _build() -> bpy.types.Material:
     tree = material.node_tree
     tree.nodes.clear()
     graph = Graph(tree)
-    colour = graph.node("ShaderNodeAttribute", attribute_name=COLOUR, name=_ENCODED)
-    _decode_srgb(graph, colour.outputs["Color"]).node.name = _DECODED
-    emission = graph.node("ShaderNodeEmission", name=_EMISSION)
-    transparent = graph.call("ShaderNodeBsdfTransparent", {})
+    colour = graph.node("ShaderNodeAttribute", attribute_name=COLOUR)
+    encoded = graph.vector("MAXIMUM", colour.outputs["Color"], (0.0,) * 3)
+    encoded.node.name = _ENCODED
+    _decode_srgb(graph, encoded).node.name = _DECODED
     alpha = _alpha(graph, colour.outputs["Alpha"])
-    inputs = {0: alpha, 1: transparent, 2: emission.outputs[0]}
-    output = graph.node("ShaderNodeOutputMaterial")
-    graph.feed(output.inputs["Surface"], graph.call("ShaderNodeMixShader", inputs))
-    set_scene_linear(material, False)
+    transparent = graph.call("ShaderNodeBsdfTransparent", {})
+    (_matt if lit else _glow)(graph, encoded, alpha, transparent)
     return material
+
+
+def _connect_colour(material: bpy.types.Material, linear: bool) -> None:
+    tree = material.node_tree
+    source = tree.nodes[_DECODED if linear else _ENCODED].outputs[0]
+    for node in tree.nodes:
+        if node.label == _SURFACE:
+            tree.links.new(source, node.inputs["Color"])
+
+
+def _glow(graph: Graph, encoded: Socket, alpha: Socket, transparent: Socket) -> None:
+    emission = graph.call("ShaderNodeEmission", {"Color": encoded})
+    emission.node.label = _SURFACE
+    _finish(graph, alpha, transparent, emission, "ALL")
+
+
+def _matt(graph: Graph, encoded: Socket, alpha: Socket, transparent: Socket) -> None:
+    """Diffuse about the body's normal, whichever way the quad faces."""
+    attribute = graph.node("ShaderNodeAttribute", attribute_name=SHADED_NORMAL)
+    turn = {"Vector": attribute.outputs["Vector"]}
+    normal = graph.call("ShaderNodeVectorTransform", turn, vector_type="NORMAL",
+                        convert_from="OBJECT", convert_to="WORLD")
+    normal = graph.vector("NORMALIZE", normal)
+    front = graph.call("ShaderNodeBsdfDiffuse", {"Color": encoded, "Normal": normal})
+    front.node.label = _SURFACE
+    _finish(graph, alpha, transparent, front, "ALL")
+
+
+def _finish(
+    graph: Graph, alpha: Socket, transparent: Socket, surface: Socket, target: str
+) -> None:
+    inputs = {0: alpha, 1: transparent, 2: surface}
+    output = graph.node("ShaderNodeOutputMaterial", target=target)
+    graph.feed(output.inputs["Surface"], graph.call("ShaderNodeMixShader", inputs))
 
 
 def _alpha(graph: Graph, opacity: Socket) -> Socket:

@@ -22,7 +22,7 @@ from typing import Literal
 
 import bpy
 
-from .material import set_scene_linear, splat_material
+from .material import set_scene_linear
 
 RenderMode = Literal["photo", "linear"]
 
@@ -36,7 +36,7 @@ _SOFT = 1.5  # pixels, Blender's default
 def set_render_mode(scene: bpy.types.Scene, mode: RenderMode) -> None:
     """Switch colours, view transform and pixel filter together; see the module's docstring."""
     linear = mode == "linear"
-    set_scene_linear(splat_material(), linear)
+    set_scene_linear(linear)
     view = scene.view_settings
     view.view_transform = "Standard" if linear else "Raw"
     view.look = "None"

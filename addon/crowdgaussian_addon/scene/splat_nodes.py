@@ -2,61 +2,92 @@
 """The geometry nodes that turn skinned splat quads to the camera.
 
 Before them, the four vertices of a quad are c, c + s_x x, c + s_y y, c + s_z z of one Gaussian, as
-the armature left them; so the edges from the first vertex are the columns of the M of its
-covariance M M^T, sheared by the blended bones exactly as linear blend skinning says.
+the armature left them; so the edges from the first vertex are the columns A of the square root of
+its covariance A A^T, sheared by the blended bones exactly as linear blend skinning says.
 
 The nodes then draw what 3D Gaussian Splatting draws (Kerbl et al. 2023; EWA splatting, Zwicker et
-al. 2001), as geometry. With v the vector from the camera to c, the two vectors E1 = M e1 and
-E2 = M e2, e1 and e2 orthonormal and orthogonal to M^-1 v, span the Gaussian's outline. Slid along v
-into the plane through c that is parallel to the image, they are exactly the axes of its projected
-2D covariance, without computing a covariance. Each quad lies in that plane, so
+al. 2001), as geometry. Each quad lies in the plane through c that is parallel to the image. With X,
+Y, F the camera's right, up and forward and v the ray to c, a point at c + a is seen where the ray
+through it meets that plane: at (a . X', a . Y') with X' = X - F (v . X) / (v . F) and Y' likewise.
+The columns of A seen so give the projected covariance; its Cholesky factor L spans the quad. So
 
-- its fall-off exp(-(x^2 + y^2) / 2) in units of the two axes is the EWA footprint, and
+- its fall-off exp(-(x^2 + y^2) / 2) in units of L's columns is the EWA footprint, and
 - all of it has one depth, so a ray meets the quads in the order of their centres' depths, the
-  order in which avatars are fitted. (Quads left in the conjugate plane of E1, E2 are met in another
-  order, which costs more than 10 dB against the rasteriser.)
+  order in which avatars are fitted.
 
 3D Gaussian Splatting adds 0.3 square pixels to every projected covariance (gsplat's eps2d), and
-avatars are fitted with it. The nodes add the same along the principal axes of the ellipse.
+avatars are fitted with it. The nodes add the same.
+
+Speed: everything above is evaluated once per face; a vertex only fetches c and L of its face, by
+index, and adds two multiples of X and Y. What an input switches off is not evaluated at all.
 """
+
+from dataclasses import dataclass
 
 import bpy
 
 from .graph import Graph, Socket
-from .splat_format import CORNER
+from .splat_colour_nodes import view_dependent_colour
+from .splat_format import CORNER, NORMAL, SHADED_NORMAL, VERSION, VERSION_KEY
+from .splat_view_nodes import View, view_nodes
 
-SPLAT_NODES = "CrowdGaussian Splats v1"
+SPLAT_NODES = f"CrowdGaussian Splats v{VERSION}"
+DEGREE_KEY = "crowdgaussian_sh_degree"  # property of our node groups
 INPUT_FOOTPRINT = "Footprint"
 INPUT_DEPTH_SORT = "Depth Sort"
+INPUT_MIN_SIZE = "Min Size"
+INPUT_MAX_SIZE = "Max Size"
+INPUT_LIT = "Normals for Lights"
 
 DILATION = 0.3  # square pixels, as in 3D Gaussian Splatting
-_ASIDE = (0.36, 0.48, 0.8)  # any unit vector: where e1 and e2 start from
 _TINY = 1e-14  # square metres
+_WIDEST = 3.0  # tangent of the angle off the axis beyond which a splat's stretch grows no more
+
+Axes = tuple[Socket, Socket, Socket]
 
 
-def splat_node_group() -> bpy.types.NodeTree:
-    """The group shared by all people of a file; made on first use."""
-    tree = bpy.data.node_groups.get(SPLAT_NODES)
-    return tree if tree is not None else _build()
+@dataclass(frozen=True)
+class _Seen:
+    """A Gaussian in the camera's plane, per face."""
+
+    root: Socket  # (L11, L21, L22) of its projected covariance, metres at its depth
+    far: Socket  # larger is farther
 
 
-def _build() -> bpy.types.NodeTree:
-    tree = bpy.data.node_groups.new(SPLAT_NODES, "GeometryNodeTree")
+def splat_node_group(degree: int = 0) -> bpy.types.NodeTree:
+    """The group shared by all people of a file with that degree; made on first use.
+
+    Args:
+        degree: of the spherical harmonics, 0..3. Degree 0 has no nodes for them.
+    """
+    for tree in bpy.data.node_groups:
+        if tree.library is None and tree.get(VERSION_KEY) == VERSION:
+            if tree.get(DEGREE_KEY) == degree:
+                return tree
+    return _build(degree)
+
+
+def _build(degree: int) -> bpy.types.NodeTree:
+    name = f"{SPLAT_NODES} SH{degree}" if degree else SPLAT_NODES
+    tree = bpy.data.node_groups.new(name, "GeometryNodeTree")
+    tree[VERSION_KEY], tree[DEGREE_KEY] = VERSION, degree
     tree.is_modifier = True
     inputs = _interface(tree)
     graph = Graph(tree)
-    centre, axes = _skinned_frame(graph)
-    view, forward, depth = _camera(graph, centre)
-    outline = _outline(graph, axes, view)
-    ellipse = _slide_to_image_plane(graph, outline, (view, forward, depth))
-    ellipse = _dilate(graph, ellipse, _spread(graph, depth, inputs[INPUT_FOOTPRINT]))
-    geometry, (centre, first, second, depth) = _capture(
-        graph, inputs["Geometry"], (centre, *ellipse, depth)
-    )
-    geometry = _move_corners(graph, geometry, centre, first, second)
-    geometry = _sort(graph, geometry, depth, inputs[INPUT_DEPTH_SORT])
-    output = graph.node("NodeGroupOutput")
-    graph.feed(output.inputs[0], geometry)
+    view = view_nodes(graph)
+    centre, skinned = _skinned_frame(graph, inputs["Geometry"])
+    axes = _limit(graph, skinned, inputs[INPUT_MIN_SIZE], inputs[INPUT_MAX_SIZE])
+    ray = graph.choose(view.orthographic, graph.vector("SUBTRACT", centre, view.place),
+                       view.forward)
+    seen = _project(graph, axes, ray, view, inputs[INPUT_FOOTPRINT])
+    geometry, (centre_of, root_of, far_of) = _capture(
+        graph, inputs["Geometry"], (centre, seen.root, _farness(graph, centre, seen, view)))
+    if degree:
+        geometry = view_dependent_colour(graph, geometry, degree, skinned, ray)
+    geometry = _lit(graph, geometry, skinned, inputs[INPUT_LIT])
+    geometry = _move_corners(graph, geometry, centre_of, root_of, view)
+    geometry = _sort(graph, geometry, far_of, inputs[INPUT_DEPTH_SORT])
+    graph.feed(graph.node("NodeGroupOutput").inputs[0], geometry)
     return tree
 
 
@@ -64,26 +95,32 @@ def _interface(tree: bpy.types.NodeTree) -> dict[str, Socket]:
     new = tree.interface.new_socket
     new("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     new("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-    footprint = new(INPUT_FOOTPRINT, in_out="INPUT", socket_type="NodeSocketFloat")
-    footprint.subtype = "DISTANCE"
-    footprint.min_value = 0.0
-    footprint.description = (
-        "Least blur in metres: what one photo pixel covered, so that close views show no holes"
-    )
-    depth_sort = new(INPUT_DEPTH_SORT, in_out="INPUT", socket_type="NodeSocketBool")
-    depth_sort.description = "Order the splats from far to near, which EEVEE's blending needs"
+    sizes = {
+        INPUT_FOOTPRINT: "Least blur: what one photo pixel covered, so that close views show no "
+        "holes",
+        INPUT_MIN_SIZE: "Thinner splats are thickened to this standard deviation; 0 for no limit",
+        INPUT_MAX_SIZE: "Larger splats are shrunk to this standard deviation; 0 for no limit",
+    }
+    for name, description in sizes.items():
+        socket = new(name, in_out="INPUT", socket_type="NodeSocketFloat")
+        socket.subtype, socket.min_value, socket.description = "DISTANCE", 0.0, description
+    switches = {
+        INPUT_DEPTH_SORT: "Order the splats from far to near, which EEVEE's blending needs",
+        INPUT_LIT: "Turn the body's normals with the bones, for the material that lights shade",
+    }
+    for name, description in switches.items():
+        new(name, in_out="INPUT", socket_type="NodeSocketBool").description = description
     group_input = tree.nodes.new("NodeGroupInput")
     return {socket.name: socket for socket in group_input.outputs if socket.name}
 
 
-def _skinned_frame(graph: Graph) -> tuple[Socket, tuple[Socket, Socket, Socket]]:
-    """Per face: the centre and the three columns of M, read from the deformed vertices."""
+def _skinned_frame(graph: Graph, geometry: Socket) -> tuple[Socket, Axes]:
+    """Per face: the centre and the three columns of A, read from the deformed vertices."""
     first = graph.integer("MULTIPLY", graph.call("GeometryNodeInputIndex", {}), 4)
     position = graph.call("GeometryNodeInputPosition", {})
-    geometry = next(n for n in graph.tree.nodes if n.type == "GROUP_INPUT").outputs["Geometry"]
     points = []
     for corner in range(4):
-        index = graph.integer("ADD", first, corner)
+        index = graph.integer("ADD", first, corner) if corner else first
         inputs = {"Geometry": geometry, "Value": position, "Index": index}
         points.append(
             graph.call(
@@ -94,124 +131,101 @@ def _skinned_frame(graph: Graph) -> tuple[Socket, tuple[Socket, Socket, Socket]]
     return centre, tuple(graph.vector("SUBTRACT", point, centre) for point in points[1:])
 
 
-def _camera(graph: Graph, centre: Socket) -> tuple[Socket, Socket, Socket]:
-    """Camera to centre, the viewing direction, and the depth along it, in object space."""
-    info = graph.node("GeometryNodeObjectInfo", transform_space="RELATIVE")
-    graph.feed(info.inputs["Object"], graph.call("GeometryNodeInputActiveCamera", {}))
-    inputs = {"Vector": (0.0, 0.0, -1.0), "Rotation": info.outputs["Rotation"]}
-    forward = graph.call("FunctionNodeRotateVector", inputs)
-    view = graph.vector("SUBTRACT", centre, info.outputs["Location"])
-    return view, forward, graph.vector("DOT_PRODUCT", view, forward)
+def _limit(graph: Graph, axes: Axes, least: Socket, most: Socket) -> Axes:
+    """Axes no shorter and no longer than asked; nothing is evaluated without limits."""
+    asked = graph.math("GREATER_THAN", graph.math("ADD", least, most), 0.0)
+    no_end = graph.math("MULTIPLY", graph.math("LESS_THAN", most, 1e-9), 1e9)
+    most = graph.math("MAXIMUM", graph.math("ADD", most, no_end), least)
+    limited = []
+    for axis in axes:
+        length = graph.vector("LENGTH", axis)
+        wanted = graph.math("MINIMUM", graph.math("MAXIMUM", length, least), most)
+        shorter = graph.scale(axis, graph.math("DIVIDE", wanted, length))
+        limited.append(graph.choose(asked, axis, shorter))
+    return tuple(limited)
 
 
-def _outline(
-    graph: Graph, axes: tuple[Socket, Socket, Socket], view: Socket
-) -> tuple[Socket, Socket]:
-    """E1 and E2 of the module's docstring; the cofactors of M stand in for its inverse."""
-    a, b, c = axes
-    cofactors = [graph.vector("CROSS_PRODUCT", p, q) for p, q in ((b, c), (c, a), (a, b))]
-    local = graph.combine(*(graph.vector("DOT_PRODUCT", view, row) for row in cofactors))
-    local = graph.vector("NORMALIZE", local)
-    e1 = graph.vector("NORMALIZE", graph.vector("CROSS_PRODUCT", local, _ASIDE))
-    e2 = graph.vector("CROSS_PRODUCT", local, e1)
-    return _times_axes(graph, axes, e1), _times_axes(graph, axes, e2)
+def _project(graph: Graph, axes: Axes, ray: Socket, view: View, footprint: Socket) -> _Seen:
+    """The module's docstring from X' to L, with the spread added to both variances."""
+    depth = graph.vector("DOT_PRODUCT", ray, view.forward)  # 1 without perspective
+    per_depth = graph.math("DIVIDE", 1.0, depth)
+    rows = []
+    for axis in (view.right, view.up):
+        slope = graph.math("MULTIPLY", graph.vector("DOT_PRODUCT", ray, axis), per_depth)
+        slope = graph.math("MAXIMUM", graph.math("MINIMUM", slope, _WIDEST), -_WIDEST)
+        seen_by = graph.vector("SUBTRACT", axis, graph.scale(view.forward, slope))
+        rows.append(graph.combine(*(graph.vector("DOT_PRODUCT", a, seen_by) for a in axes)))
+    spread = _spread(graph, graph.math("MULTIPLY", depth, view.pixel), footprint)
+    xx = graph.math("ADD", graph.vector("DOT_PRODUCT", rows[0], rows[0]), spread)
+    yy = graph.math("ADD", graph.vector("DOT_PRODUCT", rows[1], rows[1]), spread)
+    xy = graph.vector("DOT_PRODUCT", rows[0], rows[1])
+    first = graph.math("SQRT", xx)
+    below = graph.math("DIVIDE", xy, first)
+    rest = graph.math("SUBTRACT", yy, graph.math("MULTIPLY", below, below))
+    second = graph.math("SQRT", graph.math("MAXIMUM", rest, _TINY))
+    return _Seen(graph.combine(first, below, second), depth)
 
 
-def _times_axes(graph: Graph, axes: tuple[Socket, Socket, Socket], vector: Socket) -> Socket:
-    terms = [graph.scale(axis, part) for axis, part in zip(axes, graph.separate(vector))]
-    return graph.vector("ADD", graph.vector("ADD", terms[0], terms[1]), terms[2])
-
-
-def _spread(graph: Graph, depth: Socket, footprint: Socket) -> Socket:
+def _spread(graph: Graph, pixel: Socket, footprint: Socket) -> Socket:
     """Variance to add, in square metres at the Gaussian's depth."""
-    pixel = graph.math("MULTIPLY", depth, _pixel_angle(graph))
     pixels = graph.math("MULTIPLY", graph.math("MULTIPLY", pixel, pixel), DILATION)
     return graph.math("MAXIMUM", pixels, graph.math("MULTIPLY", footprint, footprint))
 
 
-def _pixel_angle(graph: Graph) -> Socket:
-    """1 / focal length in pixels of the scene's render, kept up to date by a driver."""
-    node = graph.node("ShaderNodeValue", name="Pixel Angle", label="1 / focal length in pixels")
-    driver = node.outputs[0].driver_add("default_value").driver
-    paths = {
-        "width": "render.resolution_x",
-        "height": "render.resolution_y",
-        "percent": "render.resolution_percentage",
-        "lens": "camera.data.lens",
-        "sensor": "camera.data.sensor_width",
-    }
-    for name, path in paths.items():
-        variable = driver.variables.new()
-        variable.name, variable.type = name, "CONTEXT_PROP"
-        variable.targets[0].context_property = "ACTIVE_SCENE"
-        variable.targets[0].data_path = path
-    driver.expression = "100 * sensor / (lens * percent * max(width, height))"
-    return node.outputs[0]
-
-
-def _slide_to_image_plane(
-    graph: Graph, outline: tuple[Socket, Socket], camera: tuple[Socket, Socket, Socket]
-) -> tuple[Socket, Socket]:
-    """E - v (E . forward) / depth: where rays through E meet the plane of the centre's depth."""
-    view, forward, depth = camera
-    per_depth = graph.scale(view, graph.math("DIVIDE", 1.0, depth))
-    slid = []
-    for axis in outline:
-        along = graph.vector("DOT_PRODUCT", axis, forward)
-        slid.append(graph.vector("SUBTRACT", axis, graph.scale(per_depth, along)))
-    return slid[0], slid[1]
-
-
-def _dilate(
-    graph: Graph, ellipse: tuple[Socket, Socket], spread: Socket
-) -> tuple[Socket, Socket]:
-    """Turn two conjugate axes to the principal ones and add the spread to both variances."""
-    g11 = graph.vector("DOT_PRODUCT", ellipse[0], ellipse[0])
-    g22 = graph.vector("DOT_PRODUCT", ellipse[1], ellipse[1])
-    g12 = graph.vector("DOT_PRODUCT", ellipse[0], ellipse[1])
-    twice = graph.math(
-        "ARCTAN2", graph.math("MULTIPLY", 2.0, g12), graph.math("SUBTRACT", g11, g22)
-    )
-    angle = graph.math("MULTIPLY", 0.5, twice)
-    cosine, sine = graph.math("COSINE", angle), graph.math("SINE", angle)
-    minus = graph.math("MULTIPLY", -1.0, sine)
-    turned = []
-    for p, q in ((cosine, sine), (minus, cosine)):
-        axis = graph.vector("ADD", graph.scale(ellipse[0], p), graph.scale(ellipse[1], q))
-        variance = graph.math("MAXIMUM", graph.vector("DOT_PRODUCT", axis, axis), _TINY)
-        ratio = graph.math("ADD", 1.0, graph.math("DIVIDE", spread, variance))
-        turned.append(graph.scale(axis, graph.math("SQRT", ratio)))
-    return turned[0], turned[1]
+def _farness(graph: Graph, centre: Socket, seen: _Seen, view: View) -> Socket:
+    along = graph.vector("DOT_PRODUCT", centre, view.forward)
+    return graph.choose(view.orthographic, seen.far, along, "FLOAT")
 
 
 def _capture(
-    graph: Graph, geometry: Socket, fields: tuple[Socket, Socket, Socket, Socket]
+    graph: Graph, geometry: Socket, fields: tuple[Socket, ...]
 ) -> tuple[Socket, list[Socket]]:
-    """Evaluate once per face what all four corners need."""
+    """Evaluate once per face what its corners and the sorting need."""
     node = graph.node("GeometryNodeCaptureAttribute", domain="FACE")
     graph.feed(node.inputs["Geometry"], geometry)
-    names = ("Centre", "First", "Second", "Depth")
+    names = ("Centre", "Root", "Far")
     for name, field in zip(names, fields):
-        node.capture_items.new("FLOAT" if name == "Depth" else "VECTOR", name)
+        node.capture_items.new("FLOAT" if name == "Far" else "VECTOR", name)
         graph.feed(node.inputs[name], field)
     return node.outputs["Geometry"], [node.outputs[name] for name in names]
 
 
 def _move_corners(
-    graph: Graph, geometry: Socket, centre: Socket, first: Socket, second: Socket
+    graph: Graph, geometry: Socket, centre: Socket, root: Socket, view: View
 ) -> Socket:
+    """c + X (x L11) + Y (x L21 + y L22) for the corner (x, y) of each vertex."""
     corner = graph.call(
         "GeometryNodeInputNamedAttribute", {"Name": CORNER}, data_type="FLOAT_VECTOR"
     )
-    across, up, _ = graph.separate(corner)
-    offset = graph.vector("ADD", graph.scale(first, across), graph.scale(second, up))
-    position = graph.vector("ADD", centre, offset)
-    return graph.call("GeometryNodeSetPosition", {"Geometry": geometry, "Position": position})
+    face = graph.integer("DIVIDE", graph.call("GeometryNodeInputIndex", {}), 4)
+    x, y, _ = graph.separate(corner)
+    first, below, second = graph.separate(graph.of_face(root, face))
+    across = graph.scale(view.right, graph.math("MULTIPLY", x, first))
+    upward = graph.math("ADD", graph.math("MULTIPLY", x, below),
+                        graph.math("MULTIPLY", y, second))
+    offset = graph.vector("ADD", across, graph.scale(view.up, upward))
+    inputs = {"Geometry": geometry, "Position": graph.of_face(centre, face), "Offset": offset}
+    return graph.call("GeometryNodeSetPosition", inputs)
 
 
-def _sort(graph: Graph, geometry: Socket, depth: Socket, wanted: Socket) -> Socket:
-    farthest_first = graph.math("MULTIPLY", depth, -1.0)
+def _lit(graph: Graph, geometry: Socket, axes: Axes, wanted: Socket) -> Socket:
+    """Store the normals for lights: M^-T n, by the cofactors of A = M R S."""
+    local = graph.call(
+        "GeometryNodeInputNamedAttribute", {"Name": NORMAL}, data_type="FLOAT_VECTOR"
+    )
+    a, b, c = axes
+    cofactors = [graph.vector("CROSS_PRODUCT", p, q) for p, q in ((b, c), (c, a), (a, b))]
+    terms = [graph.scale(row, part) for row, part in zip(cofactors, graph.separate(local))]
+    normal = graph.vector("ADD", graph.vector("ADD", terms[0], terms[1]), terms[2])
+    inputs = {"Geometry": geometry, "Name": SHADED_NORMAL,
+              "Value": graph.vector("NORMALIZE", normal)}
+    stored = graph.call("GeometryNodeStoreNamedAttribute", inputs,
+                        data_type="FLOAT_VECTOR", domain="FACE")
+    return graph.choose(wanted, geometry, stored, "GEOMETRY")
+
+
+def _sort(graph: Graph, geometry: Socket, far: Socket, wanted: Socket) -> Socket:
+    farthest_first = graph.math("MULTIPLY", far, -1.0)
     inputs = {"Geometry": geometry, "Sort Weight": farthest_first}
     ordered = graph.call("GeometryNodeSortElements", inputs, domain="FACE")
-    choice = {"Switch": wanted, "False": geometry, "True": ordered}
-    return graph.call("GeometryNodeSwitch", choice, input_type="GEOMETRY")
+    return graph.choose(wanted, geometry, ordered, "GEOMETRY")

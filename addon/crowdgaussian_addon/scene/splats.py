@@ -22,7 +22,7 @@ from crowdgaussian_shared.sh import rotate_sh, sh_to_colour
 from crowdgaussian_shared.skeleton import JOINT_NAMES
 
 from .attributes import make_mesh, write_attribute, write_vertex_groups
-from .material import splat_material
+from .material import set_blended, splat_material
 from .rig import bind_to_rig, rest_offset
 from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
 from .splat_nodes import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, splat_node_group
@@ -53,7 +53,7 @@ def build_splats(avatar: Avatar, rig: bpy.types.Object, name: str) -> bpy.types.
     )
     bind_to_rig(obj, rig)
     modifier = obj.modifiers.new(MODIFIER, "NODES")
-    modifier.node_group = splat_node_group()
+    modifier.node_group = splat_node_group(gaussians.sh_degree)
     _only_the_camera_sees(obj)
     return obj
 
@@ -77,7 +77,7 @@ def set_depth_sort(objects: list[bpy.types.Object], enabled: bool) -> None:
     """EEVEE: sorted and blended (smooth) or dithered (faster). Cycles needs neither."""
     for obj in objects:
         _set_input(obj, INPUT_DEPTH_SORT, enabled)
-    splat_material().surface_render_method = "BLENDED" if enabled else "DITHERED"
+    set_blended(enabled)
 
 
 def _set_input(obj: bpy.types.Object, name: str, value: float | bool) -> None:
