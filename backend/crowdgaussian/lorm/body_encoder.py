@@ -69,7 +69,9 @@ class SapiensEncoder(nn.Module):
                 raise CrowdGaussianError(
                     f"{self.path} cannot be read as a TorchScript file; fetch it again."
                 ) from error
-            self._script = (script.eval().requires_grad_(False),)
+            for parameter in script.parameters():  # a script has no requires_grad_ of its own
+                parameter.requires_grad_(False)
+            self._script = (script.eval(),)
         return self._script[0]
 
     def _apply(self, fn, recurse=True):
