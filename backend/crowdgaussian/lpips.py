@@ -7,13 +7,12 @@ would give something that is not LPIPS.
 """
 
 import hashlib
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-BACKBONE = "vgg16-397923af.pth"  # the name ends in the start of its SHA-256
+BACKBONE_SHA256 = "397923af"  # its start, as in the name of torchvision's file
 HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 _PLAN = (64, 64, "tap", 128, 128, "tap", 256, 256, 256, "tap", 512, 512, 512, "tap",
          512, 512, 512, "tap")
@@ -52,24 +51,21 @@ class Lpips(nn.Module):
         return total
 
 
-def load_lpips(backbone: Path | None = None, heads: Path | None = None) -> tuple[Lpips | None, str]:
+def load_lpips(backbone: Path | None, heads: Path | None) -> tuple[Lpips | None, str]:
     """The distance, or None and one sentence that says why there is none.
 
     Args:
-        backbone: torchvision's VGG16; None: where torch keeps downloaded models.
-        heads: vgg.pth of the lpips package; None: of the installed package.
+        backbone: torchvision's VGG16, None where it is not here.
+        heads: vgg.pth of the lpips package, None where it is not here.
     """
-    backbone = backbone or Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
-    package = find_spec("lpips")
-    if heads is None and package is not None:
-        heads = Path(package.submodule_search_locations[0]) / "weights/v0.1/vgg.pth"
-    wanted = ((backbone, BACKBONE[6:14], "torchvision's VGG16"),
-              (heads, HEADS_SHA256, "the VGG heads of the lpips package"))
-    for path, digest, what in wanted:
+    wanted = ((backbone, BACKBONE_SHA256, "torchvision's VGG16", "vgg16"),
+              (heads, HEADS_SHA256, "its linear heads", "lpips-vgg-heads"))
+    for path, digest, what, name in wanted:
         if path is None or not path.is_file():
-            return None, f"not available: the file of {what} is not here ({path or 'pip: lpips'})."
+            return None, (f"not available: the file of {what} is not on this machine; run "
+                          f"`crowdgaussian weights fetch {name}`.")
         if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
-            return None, f"not available: {path} is not {what}."
+            return None, f"not available: {path} is not the published file of {what}."
     model = Lpips()
     convolutions = [m for m in model.blocks.modules() if isinstance(m, nn.Conv2d)]
     published = torch.load(backbone, map_location="cpu", weights_only=True)

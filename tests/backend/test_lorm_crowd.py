@@ -2,6 +2,7 @@
 """The stage "lorm" on a made-up crowd with a tiny network of random weights."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from avatar_scene import PaintedScene, crowd_of, masks_of, paint
 from crowdgaussian.avatar.types import CrowdBuilder
 from crowdgaussian.body import load_body
+from crowdgaussian.config import Config, configured
 from crowdgaussian.lorm.batches import choose_device
 from crowdgaussian.lorm.body_encoder import PatchEncoder
 from crowdgaussian.lorm.config import LormConfig
@@ -19,11 +21,16 @@ from crowdgaussian.lorm.reconstructor import LormReconstructor
 from crowdgaussian.lorm.shape_transfer import fit_rest_joints, same_body, shape_of
 from crowdgaussian.lorm.stage_config import LormStageConfig
 from crowdgaussian.people.types import Crowd
+from crowdgaussian.pipeline import Job, reconstruct
 from crowdgaussian.progress import silent
 from crowdgaussian.segment.types import PersonMask
 from crowdgaussian.splat import Cameras, Splats, rasterize
+from crowdgaussian.stages import Stages, load_stage
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.scene_folder import SceneFolder
 from crowdgaussian_shared.skinning import joint_transforms, pose_avatar
+from lorm_small import write_small_lorm
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +44,12 @@ def model(body):
     config = LormConfig.tiny(num_points=800, width=32, num_betas=body.num_betas, cond_dim=64)
     points = sample_points(TemplateMesh.from_body(body), 800)
     return LormModel(config, points, PatchEncoder((80, 48), 8, 64, depth=1))
+
+
+@pytest.fixture(scope="module")
+def files(body, tmp_path_factory) -> LormStageConfig:
+    """A checkpoint, its points and its body encoder on disk."""
+    return write_small_lorm(tmp_path_factory.mktemp("lhm"), body)
 
 
 @pytest.fixture(scope="module")
@@ -169,17 +182,58 @@ def test_the_pelvis_stays_with_another_body(body, scene):
     assert shape.error < 0.01
 
 
-def test_missing_files_and_devices_are_one_sentence(tmp_path):
+def test_missing_files_and_devices_are_one_sentence(tmp_path, files, monkeypatch):
+    monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path / "none"))
+    small = Path(files.weights)
     cases = [(lambda: used_files(LormStageConfig(weights=str(tmp_path))),
-              "model.safetensors .*CC BY-NC 4.0.* preset 'open'"),
+              "model.safetensors .*CC-BY-NC-4.0.* preset 'open'"),
              (lambda: used_files(LormStageConfig(weights="nobody/nothing")), "nobody/nothing"),
+             (lambda: used_files(LormStageConfig(weights=str(small))), "weights 'sapiens-1b'"),
+             (lambda: used_files(replace(files, adapters=str(tmp_path / "no"))),
+              "LORM adapters is missing"),
              (lambda: choose_device("cuda:77"), "no device 'cuda:77'")]
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there/model.safetensors").write_bytes(b"x")
-    cases.append((lambda: used_files(LormStageConfig(weights=str(tmp_path / "there"),
-                                                     adapters=str(tmp_path / "no"))),
-                  "LORM adapters is missing"))
     for call, words in cases:
         with pytest.raises(CrowdGaussianError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+class Given:
+    """People and masks that are known already."""
+
+    def __init__(self, crowd, masks):
+        self.crowd, self.masks = crowd, masks
+
+    def estimate(self, photo, focal_px, report):
+        return self.crowd
+
+    def segment(self, photo, crowd, report):
+        return self.masks
+
+
+def test_a_photo_becomes_a_scene_folder_with_lorm(tmp_path, body, scene, three, files):
+    """The whole pipeline but for finding people; the scene says what it may be used for."""
+    changes = {"stages.avatar": "lorm", "lorm.device": "cpu", "lorm.batch": "2"}
+    changes |= {f"lorm.{name}": getattr(files, name) for name in ("weights", "sapiens", "points")}
+    config = configured("open", changes)
+    crowd, masks = three
+    given = Given(Crowd(crowd.people[:2], crowd.camera, "default", (True, True)), masks[:2])
+
+    def stages(config: Config) -> Stages:
+        return Stages(body, given, given, load_stage("avatar", config, body),
+                      lambda *_: {"iou": 0.5})
+
+    Image.fromarray(scene.photo).save(tmp_path / "photo.png")
+    reconstruct(Job(tmp_path / "photo.png", tmp_path / "out", config), silent, stages)
+
+    read = SceneFolder.open(tmp_path / "out")
+    assert [(person.state, person.error) for person in read.info.people] == [("done", "")] * 2
+    avatar = read.read_avatar(1)
+    assert len(avatar.gaussians) == 400 and avatar.skin_joints.shape == (400, 4)
+    assert (tmp_path / "out/people/001/splats.ply").is_file()
+    assert not read.info.commercial_use
+    used = {model.name: model for model in read.info.models}
+    assert {"LHM", "Sapiens-1B", "LHM query points"} <= set(used)
+    assert "SMPL-X" in used["LHM"].licence and not used["LHM"].commercial
+    assert used["LHM"].file == "model.safetensors" and used["LHM"].blake2b
+    assert read.info.body_model == "open"  # the made-up checkpoint's body is the open one

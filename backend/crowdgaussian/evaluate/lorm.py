@@ -20,6 +20,7 @@ from ..lorm.occlude import Occluded, hide, occlude
 from ..lpips import Lpips, load_lpips
 from ..progress import Progress
 from ..progress import Report as Tell
+from ..weights import local_path
 from .imported import Axes, find_result
 from .report import SHOWN, Picture, Report, Row, write_picture
 from .scores import Views, render_views, score
@@ -73,7 +74,7 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
                 for other in job.imported]
     if not systems:
         raise CrowdGaussianError("There is nothing to evaluate; name a system or import results.")
-    lpips, missing = load_lpips()
+    lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
     report = Report(_facts(job, subjects, body), missing)
     job.out.mkdir(parents=True, exist_ok=True)
     for place, subject in enumerate(subjects):
@@ -106,10 +107,15 @@ def write_inputs(job: Evaluation) -> list[Path]:
 
 
 def hidden_image(subject: Subject, body: BodyModel, percent: int) -> Occluded:
-    """The image of a person with a share of them hidden, the same in every run."""
+    """A person with a share of them hidden on white, the same in every run.
+
+    The background is white too: left as it is, the soft edge of the silhouette would tell what is
+    behind the occluder.
+    """
+    white = np.where(subject.mask[..., None], subject.photo, np.uint8(255))
     if percent == 0:
-        return hide(subject.photo, subject.mask, np.zeros_like(subject.mask))
-    return occlude(subject.photo, subject.mask, joints_in_image(subject, body), percent / 100,
+        return hide(white, subject.mask, np.zeros_like(subject.mask))
+    return occlude(white, subject.mask, joints_in_image(subject, body), percent / 100,
                    occlusion_seed(subject.name, percent))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_schema import ModelProvenance, hash_file
 
+from ..weights import TABLE, local_path, require
 from .stage_config import LormStageConfig
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from .model import LormModel
 
 WEIGHTS_FILE = "model.safetensors"
-LICENCE = "CC-BY-NC-4.0 and, for the body inside, the SMPL-X Model License"
-_SAPIENS_LICENCE = "CC-BY-NC-4.0"
+ADAPTERS_LICENCE = "as LHM: CC-BY-NC-4.0"
 
 
 @dataclass(frozen=True)
@@ -48,40 +48,62 @@ class UsedFile:
                                commercial=False, stage="avatar")
 
 
-def weights_folder(config: LormStageConfig) -> Path:
-    """The folder of the network's weights: the one named, or the hub's copy on this machine.
+def network_file(config: LormStageConfig) -> Path:
+    """model.safetensors: of the folder named, or this machine's copy of the repository named.
 
     Raises:
-        CrowdGaussianError: they are not here.
+        CrowdGaussianError: it is not here.
     """
-    folder = Path(config.weights)
-    if (folder / WEIGHTS_FILE).is_file():
-        return folder
-    if config.weights.count("/") == 1 and not folder.exists():
+    path = Path(config.weights)
+    if path.is_file() or (path / WEIGHTS_FILE).is_file():
+        return path if path.is_file() else path / WEIGHTS_FILE
+    known = [entry for entry in TABLE.values()
+             if config.weights in (entry.place, entry.name) and entry.stage == "lorm"]
+    for entry in known:
+        if (found := local_path(entry.name)) is not None:
+            return found
+    if config.weights.count("/") == 1 and not path.exists():
         from huggingface_hub import try_to_load_from_cache
 
-        cached = try_to_load_from_cache(config.weights, WEIGHTS_FILE)
-        if isinstance(cached, str):
-            return Path(cached).parent
+        if isinstance(cached := try_to_load_from_cache(config.weights, WEIGHTS_FILE), str):
+            return Path(cached)
+    entry = known[0] if known else TABLE["lhm-500m-hf"]
     raise CrowdGaussianError(
-        f"The stage 'lorm' needs {WEIGHTS_FILE} of {config.weights}, which is not on this machine "
-        "(LHM-500M-HF, huggingface.co/3DAIGC/LHM-500M-HF, CC BY-NC 4.0, not for commercial use): "
-        "get it with `crowdgaussian weights fetch` or set lorm.weights to its folder, or use the "
-        "preset 'open', which is the default and needs no such file."
+        f"The stage 'lorm' needs {WEIGHTS_FILE} of {config.weights}, which is not on this machine: "
+        f"run `crowdgaussian weights fetch {entry.name}` ({entry.page}, {entry.licence}, not for "
+        "commercial use) or set lorm.weights to its folder, or use the preset 'open', the bundled "
+        "default that needs no such file."
     )
 
 
 def used_files(config: LormStageConfig) -> list[UsedFile]:
-    """Every file these settings name.
+    """Every file that these settings lead to.
 
     Raises:
         CrowdGaussianError: one is missing.
     """
-    named = [("LORM" if config.adapters else "LHM", str(weights_folder(config) / WEIGHTS_FILE),
-              LICENCE), ("LORM adapters", config.adapters, LICENCE),
-             ("Sapiens-1B", config.sapiens, _SAPIENS_LICENCE),
-             ("LHM query points", config.points, LICENCE)]
-    return [_used(name, Path(path), licence) for name, path, licence in named if path]
+    network, sapiens, points = _files(config)
+    licence = TABLE["lhm-500m-hf"].licence
+    named = [("LHM", network, licence), ("Sapiens-1B", sapiens, TABLE["sapiens-1b"].licence),
+             ("LHM query points", points, licence)]
+    if config.adapters:
+        named.append(("LORM adapters", Path(config.adapters), ADAPTERS_LICENCE))
+    return [_used(name, path, licence) for name, path, licence in named if path is not None]
+
+
+def _files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
+    """The network, Sapiens, and the published points where they are here."""
+    network = network_file(config)
+    sapiens = Path(config.sapiens) if config.sapiens else require("sapiens-1b")
+    if config.points:
+        return network, sapiens, Path(config.points)
+    from .checkpoint import Checkpoint
+
+    count = Checkpoint(network).checked(()).num_points
+    beside, entry = network.with_name(f"1_{count}.ply"), f"lhm-points-{count}"
+    if beside.is_file() or entry not in TABLE:
+        return network, sapiens, beside if beside.is_file() else None
+    return network, sapiens, local_path(entry)
 
 
 def _used(name: str, path: Path, licence: str) -> UsedFile:
@@ -99,7 +121,6 @@ def load_configured(config: LormStageConfig, device: "torch.device") -> "LormMod
     """
     from .checkpoint import load_lorm
 
-    used_files(config)
-    return load_lorm(weights_folder(config), sapiens=config.sapiens or None,
-                     points=config.points or None, adapters=config.adapters or None,
+    network, sapiens, points = _files(config)
+    return load_lorm(network, sapiens=sapiens, points=points, adapters=config.adapters or None,
                      device=device)

@@ -135,6 +135,12 @@ _ENTRIES = (
         "(torchvision; trained on ImageNet)", commercial=True, megabytes=553,
     ),
     RemoteWeights(
+        name="lpips-vgg-heads", stage="evaluate", purpose="linear heads of LPIPS on VGG16",
+        source=Source.URL, place="https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/"
+        "master/lpips/weights/v0.1", licence="BSD-2-Clause", commercial=True, megabytes=1,
+        files=(RemoteFile("vgg.pth", 7289, sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a"),),
+    ),
+    RemoteWeights(
         name="alexnet", stage="evaluate", purpose="features of LPIPS (its default)",
         source=Source.URL, place="https://download.pytorch.org/models",
         files=(RemoteFile("alexnet-owt-7be5be79.pth", sha256="7be5be79"),), licence="BSD-3-Clause "
