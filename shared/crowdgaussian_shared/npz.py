@@ -77,7 +77,10 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_npz(
-    path: str | Path, check: HeaderCheck | None = None, names: Collection[str] | None = None
+    path: str | Path,
+    check: HeaderCheck | None = None,
+    names: Collection[str] | None = None,
+    ours: bool = True,
 ) -> dict[str, np.ndarray]:
     """Read the arrays of an .npz file.
 
@@ -85,6 +88,8 @@ def read_npz(
         path: the file.
         check: called with all headers before any array is read; raises to refuse the file.
         names: the arrays to read, None for all; others stay unread.
+        ours: a file that this project wrote holds every name and nothing strange. In a file from
+            elsewhere names may be missing, and arrays that are not wanted may be of any type.
 
     Raises:
         CrowdGaussianError: the file is missing, truncated, damaged, too large, or holds pickles.
@@ -92,26 +97,28 @@ def read_npz(
     path = Path(path)
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            headers = _read_headers(path, archive)
+            headers = _read_headers(path, archive, None if ours else names)
             if check is not None:
                 check(headers)
-            wanted = headers if names is None else names
+            wanted = headers if names is None or not ours else names
             return {name: _read_array(path, archive, name) for name in wanted}
     except OSError as error:
         raise CrowdGaussianError(read_sentence(path, error)) from error
     except _DAMAGE as error:
-        raise CrowdGaussianError(
-            f"{path} is damaged or truncated; reconstruct the person again."
-        ) from error
+        raise CrowdGaussianError(f"{path} is damaged or truncated; {_advice(ours)}.") from error
 
 
-def _read_headers(path: Path, archive: zipfile.ZipFile) -> dict[str, ArrayHeader]:
+def _read_headers(
+    path: Path, archive: zipfile.ZipFile, wanted: Collection[str] | None
+) -> dict[str, ArrayHeader]:
     members = archive.infolist()
     if len(members) > MAX_ARRAYS or sum(member.file_size for member in members) > MAX_BYTES:
         raise CrowdGaussianError(f"{path} is larger than any file of its kind.")
     headers: dict[str, ArrayHeader] = {}
     for member in members:
         name = member.filename.removesuffix(".npy")
+        if wanted is not None and name not in wanted:
+            continue
         strange = member.flag_bits & 1 or member.compress_type not in _COMPRESSIONS
         if name == member.filename or name in headers or strange:
             raise CrowdGaussianError(f"{path}: {member.filename} does not belong in the file.")
@@ -155,7 +162,9 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return array
 
 
+def _advice(ours: bool) -> str:
+    return "reconstruct the person again" if ours else "get a whole copy of the file"
+
+
 def _damaged(path: Path, name: str) -> CrowdGaussianError:
-    return CrowdGaussianError(
-        f"{path}: {name} is damaged or truncated; reconstruct the person again."
-    )
+    return CrowdGaussianError(f"{path}: {name} is damaged or truncated; get a whole copy of it.")
