@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Between numpy arrays and Blender meshes: geometry, attributes and vertex groups."""
 
+from collections import deque
+from itertools import repeat
+
 import bpy
 import numpy as np
 
@@ -26,8 +29,11 @@ def make_mesh(name: str, vertices: np.ndarray, faces: np.ndarray) -> bpy.types.M
     mesh.vertices.add(len(vertices))
     mesh.loops.add(count * corners)
     mesh.polygons.add(count)
-    mesh.vertices.foreach_set("co", np.ascontiguousarray(vertices, np.float32).ravel())
-    mesh.loops.foreach_set("vertex_index", np.ascontiguousarray(faces, np.int32).ravel())
+    # By attribute: 80 times as fast as vertices.co and loops.vertex_index.
+    position = mesh.attributes["position"].data
+    position.foreach_set("vector", np.ascontiguousarray(vertices, np.float32).ravel())
+    corner = mesh.attributes[".corner_vert"].data
+    corner.foreach_set("value", np.ascontiguousarray(faces, np.int32).ravel())
     starts = np.arange(0, count * corners, corners, dtype=np.int32)
     mesh.polygons.foreach_set("loop_start", starts)
     mesh.update(calc_edges=True)
@@ -60,7 +66,7 @@ def read_attribute(mesh: bpy.types.Mesh, name: str) -> np.ndarray | None:
 def read_positions(mesh: bpy.types.Mesh) -> np.ndarray:
     """Vertex positions in object space.  # [V, 3] float32"""
     positions = np.empty(len(mesh.vertices) * 3, np.float32)
-    mesh.vertices.foreach_get("co", positions)
+    mesh.attributes["position"].data.foreach_get("vector", positions)
     return positions.reshape(-1, 3)
 
 
@@ -80,10 +86,15 @@ def write_vertex_groups(
         weights: [N, 4] rows sum to 1; zeros are left out.
         vertices_per_row: consecutive vertices that share a row.
     """
-    add = [obj.vertex_groups.new(name=name).add for name in group_names]
+    groups = [obj.vertex_groups.new(name=name) for name in group_names]
+    runs = np.empty(len(joints), object)
     first = np.arange(len(joints)) * vertices_per_row
+    runs[:] = list(zip(*((first + k).tolist() for k in range(vertices_per_row))))
     for k in range(joints.shape[1]):
-        used = weights[:, k] > 0
-        rows = zip(first[used].tolist(), joints[used, k].tolist(), weights[used, k].tolist())
-        for start, joint, weight in rows:
-            add[joint](range(start, start + vertices_per_row), weight, "ADD")
+        used = np.flatnonzero(weights[:, k] > 0)
+        used = used[np.argsort(joints[used, k], kind="stable")]
+        ends = np.searchsorted(joints[used, k], np.arange(len(groups) + 1))
+        for group, start, end in zip(groups, ends, ends[1:]):
+            rows = used[start:end]
+            calls = map(group.add, runs[rows], weights[rows, k].tolist(), repeat("ADD"))
+            deque(calls, maxlen=0)  # the fastest loop there is: this is most of an import

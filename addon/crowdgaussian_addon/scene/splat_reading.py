@@ -73,7 +73,7 @@ def _quads(obj: bpy.types.Object) -> np.ndarray:
     if len(mesh.loops) != 4 * len(mesh.polygons):
         raise _not_splats(obj)
     corners = np.empty(len(mesh.loops), np.int32)
-    mesh.loops.foreach_get("vertex_index", corners)
+    mesh.attributes[".corner_vert"].data.foreach_get("value", corners)
     return read_positions(mesh).astype(np.float64)[corners].reshape(-1, 4, 3)
 
 
