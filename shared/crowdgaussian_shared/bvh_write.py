@@ -33,7 +33,8 @@ def write_motion_bvh(
     rest = np.asarray(rest_joints, np.float64) * unit
     lines = ["HIERARCHY", *_hierarchy(rest, unit, 0, 0), "MOTION", f"Frames: {motion.frames}",
              f"Frame Time: {1 / motion.fps:.9f}"]  # fmt: skip
-    angles = _zxy_degrees(axis_angle_to_matrix(motion.poses)).reshape(motion.frames, -1)
+    angles = _zxy_degrees(axis_angle_to_matrix(motion.poses[:, _ordered(0)]))
+    angles = angles.reshape(motion.frames, -1)
     values = np.concatenate([motion.transl * unit + rest[0], angles], axis=1)
     lines += [" ".join(f"{v:.6f}" for v in row) for row in values.tolist()]
     write_bytes(path, ("\n".join(lines) + "\n").encode())
@@ -50,7 +51,7 @@ def _hierarchy(rest: np.ndarray, unit: float, joint: int, depth: int) -> list[st
         f"{pad}  OFFSET {_numbers(offset)}",
         f"{pad}  CHANNELS {3 if above >= 0 else 6} {place}Zrotation Xrotation Yrotation",
     ]
-    children = [child for child, parent in enumerate(PARENTS) if parent == joint]
+    children = _children(joint)
     for child in children:
         lines += _hierarchy(rest, unit, child, depth + 1)
     if not children:
@@ -59,6 +60,15 @@ def _hierarchy(rest: np.ndarray, unit: float, joint: int, depth: int) -> list[st
         inside = (f"  OFFSET {_numbers(end)}",)
         lines += [f"{pad}  {line}" for line in ("End Site", "{", *inside, "}")]
     return [*lines, pad + "}"]
+
+
+def _children(joint: int) -> list[int]:
+    return [child for child, parent in enumerate(PARENTS) if parent == joint]
+
+
+def _ordered(joint: int) -> list[int]:
+    """A joint and all below it in the order of the file, where children follow their parent."""
+    return [joint, *(index for child in _children(joint) for index in _ordered(child))]
 
 
 def _numbers(vector: np.ndarray) -> str:

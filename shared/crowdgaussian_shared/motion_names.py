@@ -36,6 +36,8 @@ _MIDDLE = {
     "neck": ("neck", "neck0", "neck01", "neck1"),
     "head": ("head",),
     "jaw": ("jaw",),
+    "left_eye_smplhf": ("lefteyesmplhf", "lefteye", "leye"),
+    "right_eye_smplhf": ("righteyesmplhf", "righteye", "reye"),
 }
 _SIDES = {"left": ("left", "l"), "right": ("right", "r")}
 _FINGER_WORDS = {"pinky": ("pinky", "little")}
