@@ -110,7 +110,12 @@ class Checkpoint:
         Raises:
             CrowdGaussianError: the file does not hold this checkpoint's points.
         """
-        count = self.shapes[BODY + "skinning_weight"][0]
+        count, _, betas = self.shapes[BODY + "shape_dirs"]
+        if mesh.shape_dirs.shape[2] != betas:
+            raise CrowdGaussianError(
+                f"The body model has {mesh.shape_dirs.shape[2]} shape directions where the "
+                f"checkpoint has {betas}; it needs SMPL-X."
+            )
         weights, directions = self[BODY + "skinning_weight"], self[BODY + "shape_dirs"]
         constrained = self[BODY + "is_constrain_body"].bool()
         if file is None:
