@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`crowdgaussian evaluate`: from a data set to tables, numbers and pictures."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from crowdgaussian.cli import main
+from crowdgaussian.evaluate.scores import Views, render_views, score
+from crowdgaussian.evaluate.subjects import read_subjects
+from crowdgaussian.lpips import Lpips, load_lpips
+from crowdgaussian.metrics import masked_psnr
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.splat_ply import write_splat_ply
+from lorm_small import write_small_lorm
+from PIL import Image
+
+QUICK = [f"avatar.{name}={value}" for name, value in
+         {"gaussians": 2000, "colour_steps": 3, "pose_steps": 1, "contour_steps": 1,
+          "max_crop_px": 120}.items()]
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    assert main(["evaluate", "people", str(folder), "--count", "1", "--size", "64"]) == 0
+    return folder
+
+
+@pytest.fixture
+def subject(people):
+    return read_subjects(people)[0]
+
+
+def run(*arguments):
+    return main(["evaluate", "lorm", *map(str, arguments)])
+
+
+def rows(folder):
+    with (folder / "results.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_made_up_people_have_what_a_data_set_needs(subject):
+    colour, mask = subject.truth
+    assert colour.shape == (24, 64, 64, 3) and mask.shape == (24, 64, 64)
+    assert len(subject.cameras) == 24 and subject.photo.shape == (128, 128, 3)
+    share = mask.float().mean((1, 2))
+    assert (share > 0.03).all() and (share < 0.4).all()
+    assert (colour[~mask].min(-1).values > 0.4).all()  # white, but for soft edges
+    # The first view has the input's camera at half its size.
+    small = np.asarray(Image.fromarray(subject.photo).resize((64, 64), Image.Resampling.BOX))
+    assert np.abs(small / 255 - colour[0].numpy()).mean() < 0.01
+
+
+def test_equal_views_score_perfectly_and_worse_ones_worse(subject):
+    colour, mask = subject.truth
+    best = score(Views(colour, mask.float()), colour, mask, None)
+    assert best["psnr"] == pytest.approx(100) and best["ssim"] == pytest.approx(1)
+    assert best["holes"] == 0 and "lpips" not in best
+    worse = torch.where(mask[..., None], colour + 0.1, colour)
+    alpha = mask.float()
+    alpha[:, :32] = 0
+    values = score(Views(worse, alpha), colour, mask, None)
+    assert values["masked_psnr"] == pytest.approx(20, abs=0.01)
+    fraction = mask.float().mean((1, 2))
+    assert values["psnr"] == pytest.approx(float((20 - 10 * fraction.log10()).mean()), abs=0.01)
+    assert 20 < values["holes"] < 80
+
+
+def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(tmp_path, people, subject, capsys,
+                                                              monkeypatch):
+    """The whole command with a small checkpoint; LHM and LORM differ by the adapters alone."""
+    from crowdgaussian.body import load_body
+    from crowdgaussian.evaluate.imported import surface_gaussians
+    from crowdgaussian.lorm.adapters import add_adapters, save_adapters
+    from crowdgaussian.lorm.checkpoint import load_lorm
+    from crowdgaussian.lorm.heads import posed_vertices
+
+    monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path / "none"))
+    body = load_body("open")
+    files = write_small_lorm(tmp_path / "lhm", body)
+    model = load_lorm(files.weights, points=files.points)
+    torch.manual_seed(1)
+    for parameter in add_adapters(model, rank=2):
+        torch.nn.init.normal_(parameter, std=0.5)
+    adapters = save_adapters(model, tmp_path / "adapters.safetensors")
+    points = posed_vertices(body, subject.person)
+    normals = np.tile((0.0, 0, 1), (len(points), 1))
+    other = surface_gaussians(points, normals, np.full((len(points), 3), 0.5), 0.02)
+    (tmp_path / "other").mkdir()
+    write_splat_ply(tmp_path / "other/made_up_000_40.ply", other)
+    settings = [f"lorm.{name}={getattr(files, name)}" for name in
+                ("weights", "sapiens", "points", "device")] + [f"lorm.adapters={adapters}"]
+    changes = [part for change in settings + QUICK for part in ("--set", change)]
+
+    assert run(people, "-o", tmp_path / "out", "--occlusion", 40, "--import",
+               f"OTHER={tmp_path / 'other'}:y,z", *changes) == 0
+
+    found = {row["system"]: row for row in rows(tmp_path / "out")}
+    assert list(found) == ["LHM", "LORM", "photo_fit", "OTHER"]
+    assert not any(row["error"] for row in found.values())
+    numbers = {name: float(row["masked_psnr"]) for name, row in found.items()}
+    assert numbers["LHM"] != numbers["LORM"]
+    assert numbers["photo_fit"] > max(numbers["LHM"], numbers["LORM"]) + 1
+    assert all(row["lpips"] == "" for row in found.values())
+    report = (tmp_path / "out/report.md").read_text()
+    assert report in capsys.readouterr().out
+    assert "| LORM | 1 |" in report and "LPIPS is not available" in report
+    assert "OTHER: imported; after alignment" in report
+    sheet = Image.open(tmp_path / "out/pictures/made_up_000_40.png")
+    assert sheet.height == 5 * 214 and sheet.width > 1000
+
+
+def test_the_same_pixels_are_hidden_every_time(tmp_path, people, subject):
+    for name in ("a", "b"):
+        assert main(["evaluate", "inputs", str(people), "-o", str(tmp_path / name),
+                     "--occlusion", "0", "20", "60"]) == 0
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+    person = subject.mask.sum()
+    for percent in (0, 20, 60):
+        mask = np.asarray(Image.open(tmp_path / f"a/made_up_000_{percent:02d}_mask.png")) > 0
+        image = np.asarray(Image.open(tmp_path / f"a/made_up_000_{percent:02d}.png"))
+        assert mask.sum() / person == pytest.approx(1 - percent / 100, abs=0.01)
+        assert (image[~mask] == 255).all()  # not even a soft edge tells what is hidden
+
+
+def test_rendering_is_what_the_numbers_are_of(subject):
+    """A cloud of splats at the person's pixels is closer to the truth than an empty one."""
+    from crowdgaussian.body import load_body
+    from crowdgaussian.evaluate.imported import surface_gaussians
+    from crowdgaussian.lorm.heads import posed_vertices
+    from crowdgaussian.splat import Splats
+
+    points = posed_vertices(load_body("open"), subject.person)
+    colour, mask = subject.truth
+    mean = colour[mask].mean(0).numpy()
+    grey = surface_gaussians(points, np.tile((0.0, 0, 1), (len(points), 1)),
+                             np.tile(mean, (len(points), 1)), 0.02)
+    views = render_views(Splats.from_gaussians(grey), subject.cameras)
+    empty = torch.ones_like(colour)
+    assert (masked_psnr(views.colour, colour, mask) > masked_psnr(empty, colour, mask)).all()
+    assert score(views, colour, mask, None)["holes"] < 5
+
+
+def test_lpips_only_from_the_published_files(tmp_path):
+    (tmp_path / "vgg.pth").write_bytes(b"another network")
+    model, reason = load_lpips(None, None)
+    assert model is None and "crowdgaussian weights fetch vgg16" in reason
+    model, reason = load_lpips(tmp_path / "vgg.pth", tmp_path / "vgg.pth")
+    assert model is None and "is not the published file" in reason
+
+
+def test_lpips_arithmetic():
+    """With made-up weights: no distance to itself, the head's weights count, order does not."""
+    torch.manual_seed(0)
+    model = Lpips()
+    shapes = [tuple(m.weight.shape[:2]) for m in model.blocks.modules()
+              if isinstance(m, torch.nn.Conv2d)]
+    assert shapes[0] == (64, 3) and shapes[-1] == (512, 512) and len(shapes) == 13
+    a, b = torch.rand(2, 2, 32, 32, 3)
+    with torch.no_grad():
+        assert torch.equal(model(a, b), torch.zeros(2))
+        model.heads[2].fill_(1.0)
+        assert (model(a, b) > 0).all() and torch.equal(model(a, a), torch.zeros(2))
+        assert torch.allclose(model(a, b), model(b, a))
+
+
+def test_bad_input_is_one_sentence(tmp_path, people, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(people, broken)
+    about = json.loads((broken / "made_up_000/person.json").read_text())
+    about["pose"][3][0] = float("nan")
+    (broken / "made_up_000/person.json").write_text(json.dumps(about))
+    missing = tmp_path / "missing"
+    shutil.copytree(people, missing)
+    (missing / "made_up_000/views/007.png").unlink()
+    (tmp_path / "empty").mkdir()
+    out = ("-o", tmp_path / "out", "--systems", "photo_fit")
+    cases = [((tmp_path / "empty", *out), "is no data set"),
+             ((broken, *out), "pose must be (55, 3) finite numbers"),
+             ((missing, *out, *(p for q in QUICK for p in ("--set", q))), "views/007.png"),
+             ((people, *out, "--people", "ann"), "no person named ann"),
+             ((people, *out, "--occlusion", "80"), "80 % cannot be hidden"),
+             ((people, *out, "--import", "X"), "NAME=FOLDER"),
+             ((people, *out, "--import", f"X={tmp_path}"), "has no result made_up_000_20"),
+             ((people, "-o", tmp_path / "out", "--systems", "lgm"), "no system 'lgm'"),
+             ((people, "-o", tmp_path / "out", "--systems", "none"), "nothing to evaluate"),
+             ((people, "-o", tmp_path / "out", "--systems", "lorm"), "set lorm.adapters")]
+    for arguments, words in cases:
+        assert run(*arguments) == 2, words
+        sentence = capsys.readouterr().err.strip()
+        assert words in sentence and "\n" not in sentence
+    assert not (tmp_path / "out/report.md").exists()
+
+
+def test_views_of_another_size_are_refused(tmp_path, people):
+    folder = tmp_path / "other"
+    shutil.copytree(people, folder)
+    Image.new("RGBA", (65, 64)).save(folder / "made_up_000/views/003.png")
+    with pytest.raises(CrowdGaussianError, match="003.png is 65 x 64 pixels where 64 x 64"):
+        _ = read_subjects(folder)[0].truth
