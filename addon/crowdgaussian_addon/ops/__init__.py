@@ -3,10 +3,22 @@
 
 import bpy
 
-from . import export_ops, job_ops, photo_op, pump, reconstruct, server_ops, steps
+from . import (
+    export_ops,
+    export_rig_ops,
+    import_splats,
+    job_ops,
+    motion_ops,
+    photo_op,
+    pump,
+    reconstruct,
+    server_ops,
+    steps,
+)
 
 _CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
-            *export_ops.CLASSES)
+            *export_ops.CLASSES, *export_rig_ops.CLASSES, *import_splats.CLASSES,
+            *motion_ops.CLASSES)
 
 
 def register() -> None:

@@ -2,19 +2,27 @@
 """Exporting people as splats: PLY, SPZ, glTF; one frame, or a range as a sequence of PLYs."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, IntProperty
+from bpy.props import BoolProperty, EnumProperty
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ..export_names import first_lines, frame_path, person_paths
-from ..scene.export_splats import Cast, cast_person, posed_together, write_ply
+from ..scene.export_splats import (
+    Cast,
+    cast_person,
+    cast_static,
+    posed_together,
+    write_ply,
+)
 from ..scene.frames import each_frame
-from ..scene.people import require_people
+from ..scene.people import Person, require_people, selected_people
+from ..scene.static_splats import static_splats
 from .export_base import ExportOperator, convert_by_backend
+from .frame_range import FrameRange
 from .steps import Steps
 
 FORMATS = (
@@ -28,10 +36,9 @@ AXES = (
     ("scene", "Y Up", "x right, y up, z towards the viewer"),
     ("blender", "Z Up (Blender)", "x right, y away, z up: Blender's own axes"),
 )  # fmt: skip
-_MOST_FRAMES = 100_000
 
 
-class CROWDGAUSSIAN_OT_export_splats(ExportOperator, bpy.types.Operator):
+class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Operator):
     """Write the selected people, or everybody, as posed splats for other programs"""
 
     bl_idname = "crowdgaussian.export_splats"
@@ -44,18 +51,10 @@ class CROWDGAUSSIAN_OT_export_splats(ExportOperator, bpy.types.Operator):
                            description="One file for each person instead of one for all")
     animation: BoolProperty(name="Frame Range", default=False,
                             description="One PLY for each frame instead of the current frame")
-    frame_start: IntProperty(name="Start", default=1, description="First frame")
-    frame_end: IntProperty(name="End", default=250, description="Last frame")
-    frame_step: IntProperty(name="Step", default=1, min=1, description="Every so many frames")
 
     def ending(self) -> str:
         """Of the format."""
         return f".{self.format.lower()}"
-
-    def prepare(self, context: bpy.types.Context) -> None:
-        """The frame range of the scene."""
-        scene = context.scene
-        self.frame_start, self.frame_end = scene.frame_start, scene.frame_end
 
     def draw(self, _context: bpy.types.Context) -> None:
         """In the file browser's sidebar."""
@@ -70,18 +69,16 @@ class CROWDGAUSSIAN_OT_export_splats(ExportOperator, bpy.types.Operator):
         column.active = self.format == "PLY"
         column.prop(self, "animation")
         if self.animation:
-            column.prop(self, "frame_start")
-            column.prop(self, "frame_end")
-            column.prop(self, "frame_step")
+            self.draw_frames(column)
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Reads people once, then poses and writes them for each frame."""
         target, frames = self.target(), self._frames(context)
-        people = require_people(context)
         casts: list[Cast] = []
-        for number, person in enumerate(people):
-            yield 0.2 * number / len(people), f"Reading {person.name}"
-            casts.append(cast_person(person))
+        chosen = self._chosen(context)
+        for number, (cast, what) in enumerate(chosen):
+            yield 0.2 * number / len(chosen), f"Reading {what.name}"
+            casts.append(cast(what))
         groups = {target: casts}
         if self.separate:
             paths = person_paths(target, [cast.name for cast in casts])
@@ -95,7 +92,20 @@ class CROWDGAUSSIAN_OT_export_splats(ExportOperator, bpy.types.Operator):
                 for _ in self._write(path, members):
                     yield 0.2 + 0.8 * len(written) / total, f"Writing {path.name}"
                 written.append(path)
-        return f"{len(casts)} people exported: {first_lines(written)}"
+        words = "1 person" if len(casts) == 1 else f"{len(casts)} people"
+        return f"{words} exported: {first_lines(written)}"
+
+    @staticmethod
+    def _chosen(context: bpy.types.Context) -> list[tuple[Callable, Person | bpy.types.Object]]:
+        """Who is read by what: imported splats only where they are selected."""
+        static = static_splats(getattr(context, "selected_objects", None) or ())
+        people = [] if static and not selected_people(context) else require_people(context)
+        return [*((cast_person, p) for p in people), *((cast_static, obj) for obj in static)]
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Splats without a rig can be exported too."""
+        return "" if static_splats(context.scene.objects) else super().unavailable(context)
 
     def _write(self, path: Path, casts: list[Cast]) -> Iterator[None]:
         cloud = posed_together(casts)
@@ -114,13 +124,7 @@ class CROWDGAUSSIAN_OT_export_splats(ExportOperator, bpy.types.Operator):
             raise CrowdGaussianError(
                 "A frame range is written as PLY; choose PLY, or turn Frame Range off."
             )
-        frames = range(self.frame_start, self.frame_end + 1, self.frame_step)
-        if not 0 < len(frames) <= _MOST_FRAMES:
-            raise CrowdGaussianError(
-                f"The frame range {self.frame_start} to {self.frame_end} holds {len(frames)} "
-                "frames; choose another one."
-            )
-        return list(frames)
+        return self.frame_range()
 
 
 CLASSES = (CROWDGAUSSIAN_OT_export_splats,)

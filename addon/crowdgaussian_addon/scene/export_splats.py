@@ -71,6 +71,15 @@ def cast_person(person: Person) -> Cast:
     return Cast(person.name, person.splats, person.rig, read_gaussians(person.splats), *weights)
 
 
+def cast_static(obj: bpy.types.Object) -> Cast:
+    """Read splats without a rig.
+
+    Raises:
+        CrowdGaussianError: they are no splats any more.
+    """
+    return Cast(obj.name, obj, None, read_gaussians(obj), None, None)
+
+
 def posed_together(casts: list[Cast]) -> Gaussians:
     """Everybody as one cloud, in the scene frame."""
     return join_gaussians([cast.posed() for cast in casts])

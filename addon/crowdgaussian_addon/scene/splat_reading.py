@@ -15,7 +15,7 @@ from crowdgaussian_shared.rotations import matrix_to_quat, quat_to_matrix
 from crowdgaussian_shared.sh import SH_C0, rotate_sh
 
 from .attributes import read_attribute, read_positions
-from .rig import rest_offset
+from .rig import REST_OFFSET, rest_offset
 from .splat_format import COLOUR, MAX_COEFFICIENTS, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
 
 _SAME = 1e-6  # metres: what float32 rounds off positions of people
@@ -58,6 +58,8 @@ def _not_splats(obj: bpy.types.Object) -> CrowdGaussianError:
 
 
 def _rig(obj: bpy.types.Object) -> bpy.types.Object:
+    if REST_OFFSET in obj:  # splats without a rig, see static_splats
+        return obj
     rigs = (m.object for m in obj.modifiers if m.type == "ARMATURE" and m.object)
     rig = next(rigs, obj.parent)
     if rig is None:

@@ -14,11 +14,20 @@ class CROWDGAUSSIAN_PT_export(CrowdPanel, bpy.types.Panel):
     bl_options = {"DEFAULT_CLOSED"}
     bl_order = 5
 
+    def draw(self, context: bpy.types.Context) -> None:
+        """Importing needs nobody."""
+        super().draw(context)
+        self.layout.separator()
+        self.layout.operator("crowdgaussian.import_splats", icon="IMPORT")
+
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
-        layout = self.layout
-        draw_choice_of_people(layout, context)
-        layout.operator("crowdgaussian.export_splats", icon="POINTCLOUD_DATA")
+        draw_choice_of_people(self.layout, context)
+        column = self.layout.column(align=True)
+        column.operator("crowdgaussian.export_splats", icon="POINTCLOUD_DATA")
+        column.operator("crowdgaussian.export_rigs", icon="OUTLINER_OB_ARMATURE")
+        column.operator("crowdgaussian.export_motion", icon="ACTION")
+        column.operator("crowdgaussian.export_scene", icon="FILE_FOLDER")
 
 
 CLASSES = (CROWDGAUSSIAN_PT_export,)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Importing splats that any program wrote as PLY, as an object without a rig."""
+
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.props import BoolProperty, EnumProperty, StringProperty
+from crowdgaussian_shared.axes import convert_gaussians
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.splat_ply import read_splat_ply
+
+from ..scene.settings import prepare_render
+from ..scene.static_splats import build_static_splats
+from .export_ops import AXES
+from .steps import SimpleOperator
+
+_MOST = 2_000_000  # splats: each is a face of four vertices
+
+
+class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
+    """Add the splats of a 3D Gaussian Splatting PLY file, from any program, as one object"""
+
+    bl_idname = "crowdgaussian.import_splats"
+    bl_label = "Import Splats"
+    modes = {"OBJECT"}
+
+    filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_glob: StringProperty(default="*.ply", options={"HIDDEN"})
+    axes: EnumProperty(name="Axes", items=AXES, default="opencv",
+                       description="Which way is up in the file")
+    render: BoolProperty(name="Set Up Rendering", default=True,
+                         description="Let Cycles see through as many splats as they need")
+
+    @classmethod
+    def unavailable(cls, _context: bpy.types.Context) -> str:
+        """An empty scene will do."""
+        return ""
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Opens the file browser, unless the file is given."""
+        if self.filepath:
+            return self.execute(context)
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def run(self, context: bpy.types.Context) -> str:
+        """Reads and checks the whole file before anything is made."""
+        path = Path(bpy.path.abspath(self.filepath))
+        cloud = read_splat_ply(path)
+        if not 0 < len(cloud) <= _MOST:
+            raise CrowdGaussianError(
+                f"{path} holds {len(cloud)} splats; choose a file of 1 to {_MOST}."
+            )
+        obj = build_static_splats(convert_gaussians(cloud, self.axes, "scene"), path.stem)
+        context.collection.objects.link(obj)
+        if self.render:
+            prepare_render(context.scene)
+        for other in context.selected_objects:
+            other.select_set(False)
+        obj.select_set(True)
+        context.view_layer.objects.active = obj
+        size = np.ptp(cloud.means, axis=0).max()
+        return f"{len(cloud)} splats imported from {path.name}, {size:.1f} metres wide"
+
+
+CLASSES = (CROWDGAUSSIAN_OT_import_splats,)
