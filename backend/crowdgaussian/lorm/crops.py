@@ -94,8 +94,8 @@ def head_crop(photo: np.ndarray, shown: np.ndarray, head: np.ndarray,
 
     Args:
         photo: [H, W, 3] uint8 sRGB.
-        shown: [H, W] bool, what stays in the image: the person's visible pixels, as in training,
-            or all but other people's.
+        shown: [H, W] bool, what stays in the image: all but other people, or, without the
+            photo's background, the person's visible pixels.
         head: [N, 2] points of the head (vertices of the body model) in photo pixels, or the two
             corners of a detector's box.
         size: side of the image in pixels.

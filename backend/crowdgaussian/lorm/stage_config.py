@@ -16,4 +16,4 @@ class LormStageConfig:
     device: str = ""  # "cuda", "cuda:1", "cpu"; empty: a GPU where there is one
     bfloat16: bool = True  # networks on a GPU; geometry is float32 in any case
     frame: str = "amodal"  # what the body image is framed by: "amodal" or "visible" silhouette
-    photo_behind_head: bool = False  # keep the photo around the head; other people never
+    photo_behind_head: bool = True  # as published: the photo stays around the head, but for people
