@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Seconds and memory of one forward pass of LHM-500M-HF's size, with random weights.
 
-    python benchmarks/lorm_forward.py                 CPU, bfloat16 weights, 2,000 points
-    python benchmarks/lorm_forward.py --points 4000 --float32
-    python benchmarks/lorm_forward.py --cuda          40,000 points, batches 1 and 4
+    python benchmarks/lorm_forward.py                CPU, float32, 2,000 points
+    python benchmarks/lorm_forward.py --bfloat16     half the memory, slower on most CPUs
+    python benchmarks/lorm_forward.py --cuda         bfloat16, 40,000 points, batches 1 and 4
 
 The body tokens (4,096 of Sapiens-1B, a file of its own) are random; everything else runs: head
 encoder, embeddings, five layers, decoder, posing. The CPU run checks that attention memory is
@@ -166,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=0, help="default 2,000; 40,000 with --cuda")
     parser.add_argument("--batch", type=int, default=1, help="people at once, on the CPU")
-    parser.add_argument("--float32", action="store_true", help="weights in float32 (2.7 GB)")
+    parser.add_argument("--bfloat16", action="store_true", help="weights on the CPU")
     parser.add_argument("--cuda", action="store_true")
     arguments = parser.parse_args()
     if arguments.cuda and not torch.cuda.is_available():
@@ -174,7 +174,7 @@ def main() -> None:
     if arguments.cuda:
         on_cuda(arguments.points or 40000, (1, 4))
     else:
-        dtype = torch.float32 if arguments.float32 else torch.bfloat16
+        dtype = torch.bfloat16 if arguments.bfloat16 else torch.float32
         on_cpu(arguments.points or 2000, dtype, arguments.batch)
 
 

@@ -222,6 +222,24 @@ def model():
 
 
 @torch.no_grad()
+def test_what_the_transformer_is_given(model, monkeypatch):
+    """Body tokens, then head tokens padded with zeros; the motion from the mean body token."""
+    given, queries = [], model.posing.query
+    monkeypatch.setattr(model.transformer, "forward", lambda *inputs: given.extend(inputs)
+                        or inputs[0])
+    tokens = Tokens(torch.randn(2, 60, 128), torch.randn(2, 64, 64))
+    model.attributes(tokens)
+    points, condition, motion = given
+    assert torch.equal(points, model.pcl_embed(queries).expand(2, -1, -1))
+    assert torch.equal(condition[:, :60], tokens.body)
+    assert torch.equal(condition[:, 60:, :64], tokens.head) and not condition[:, 60:, 64:].any()
+    first, last = model.motion_embed_mlp[0], model.motion_embed_mlp[2]
+    mean = tokens.body.sum(1) / 60
+    hidden = F.silu(mean @ first.weight.T + first.bias)
+    assert torch.allclose(motion, hidden @ last.weight.T + last.bias, atol=1e-5)
+
+
+@torch.no_grad()
 def test_people_in_a_batch_do_not_influence_each_other(model):
     body, head = torch.rand(2, 3, 160, 96), torch.rand(2, 3, 64, 64)
     both = model(body, head)

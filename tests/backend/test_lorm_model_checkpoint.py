@@ -28,6 +28,11 @@ SMALL_BODY = (300, 500)
 Q_WEIGHT = "transformer.layers.0.body_dit.attn.to_q.weight"
 
 
+@pytest.fixture(autouse=True)
+def no_fetched_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path / "weights"))
+
+
 def refusal(*arguments, **more) -> str:
     with pytest.raises(CrowdGaussianError) as caught:
         load_lorm(*arguments, **more)
@@ -156,6 +161,12 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, keep):
 def test_a_missing_file_says_how_to_get_it(tmp_path):
     assert "crowdgaussian weights fetch" in refusal(tmp_path / "nowhere")
     assert "crowdgaussian weights fetch" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["3DAIGC/LHM-MINI", "somebody/unknown"])
+def test_an_offline_hub_is_one_sentence(monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert f"https://huggingface.co/{name} cannot be reached" in refusal(name)
 
 
 def test_points_must_be_those_of_the_checkpoint(tmp_path):

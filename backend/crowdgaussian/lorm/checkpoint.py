@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..body.model import BodyModel
+from ..weights import TABLE, local_path
 from ..weights.hub import fetch_from_hub
 from .adapters import load_adapters
 from .body_encoder import SapiensEncoder
@@ -148,8 +149,9 @@ def load_lorm(
         source: a folder with model.safetensors, that file, or a Hugging Face repository such as
             "3DAIGC/LHM-500M-HF", which is then downloaded.
         sapiens: the TorchScript file of Sapiens-1B; without it images cannot be encoded.
-        points: `1_40000.ply` of the published points; looked for beside the checkpoint when None.
-            Without it points are sampled anew, which a warning in the log says.
+        points: `1_40000.ply` of the published points; looked for beside the checkpoint and among
+            the fetched weights when None. Without it points are sampled anew, which a warning in
+            the log says.
         adapters: file of save_adapters.
         body: SMPL-X to use instead of the checkpoint's own copy, which may then be missing.
         device: where the model goes.
@@ -206,7 +208,9 @@ def _points_file(checkpoint: Path, points: str | Path | None, count: int) -> Pat
         return Path(points)
     name = f"1_{count}.ply"
     places = (checkpoint.with_name(name), checkpoint.parent / "dense_sample_points" / name)
-    return next((place for place in places if place.is_file()), None)
+    beside = next((place for place in places if place.is_file()), None)
+    entry = f"lhm-points-{count}"
+    return beside or (local_path(entry) if entry in TABLE else None)
 
 
 def _owners(mesh: TemplateMesh, weights: Tensor, directions: Tensor) -> np.ndarray:

@@ -58,7 +58,8 @@ def fetch_from_hub(repository: str, file: str) -> Path:
     try:
         return Path(hf_hub_download(repository, file))
     except (OSError, ValueError, HTTPError) as error:
-        raise CrowdGaussianError(_sentence(repository, error)) from error
+        address = f"There is no folder '{repository}' here, and https://huggingface.co/{repository}"
+        raise CrowdGaussianError(_sentence(address, error)) from error
 
 
 def read_record(entry: RemoteWeights) -> dict[str, dict]:
