@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -13,17 +14,31 @@ from .config import Config
 from .people.types import PeopleEstimator
 from .segment.types import Segmenter
 from .weights import CATALOGUE, WeightFile
+from .weights.used import Need, locate, used_file
 
 if TYPE_CHECKING:
     from .lorm.files import UsedFile
 
 REGISTRY = {
-    "people": {"keypoint_fit": ".people.keypoint_fit:KeypointFit"},
-    "segment": {"silhouettes": ".segment.segmenter:SilhouetteSegmenter"},
+    "people": {"keypoint_fit": ".people.keypoint_fit:KeypointFit",
+               "vitpose": ".people.vitpose_fit:VitPoseFit",
+               "multihmr": ".people.multihmr:MultiHmr",
+               "command": ".people.other_programs:CommandPeople",
+               "results": ".people.other_programs:ResultPeople"},
+    "segment": {"silhouettes": ".segment.segmenter:SilhouetteSegmenter",
+                "sam": ".segment.sam:SamSegmenter"},
     "avatar": {"photo_fit": ".avatar.photo_fit:PhotoFit",
                "lorm": ".lorm.reconstructor:LormReconstructor"},
 }
+FILES = {  # the network files of stages that read the user's, by their part of the settings
+    "vitpose": ("people", ".people.files:vitpose_files"),
+    "multihmr": ("people", ".people.files:multihmr_files"),
+    "command": ("people", ".people.files:other_program"),
+    "results": ("people", ".people.files:other_program"),
+    "sam": ("segment", ".segment.files:sam_files"),
+}
 OWN_SETTINGS = {"lorm"}  # stages whose part of the settings has their own name, not their kind's
+SMPLX = Need("body", "smplx", "", ("smplx",), "open")
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ def build_stages(config: Config) -> Stages:
     from .avatar.quality import measure
     from .body.load import load_body
 
-    body = load_body(config.stages.body)
+    body = load_body(config.stages.body, _body_path(config))
     stages = {kind: load_stage(kind, config, body) for kind in REGISTRY}
     return Stages(body=body, measure=measure, **stages)
 
@@ -67,9 +82,19 @@ def load_stage(kind: str, config: Config, body: Any) -> Any:
         raise CrowdGaussianError(
             f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}."
         )
-    module, cls = known[name].split(":")
     settings = getattr(config, name if name in OWN_SETTINGS else kind)
-    return getattr(import_module(module, __package__), cls)(settings, body)
+    return _imported(known[name])(settings, body)
+
+
+def _imported(place: str) -> Any:
+    """What ".module:name" of this package stands for."""
+    module, name = place.split(":")
+    return getattr(import_module(module, __package__), name)
+
+
+def _body_path(config: Config) -> Path | None:
+    """The user's own SMPL-X file where these settings want it."""
+    return locate("", SMPLX) if config.stages.body == "smplx" else None
 
 
 def files_for(config: Config) -> list["WeightFile | UsedFile"]:
@@ -77,6 +102,12 @@ def files_for(config: Config) -> list["WeightFile | UsedFile"]:
     names = config.stages
     chosen = (names.body, names.people, names.segment, names.avatar)
     files = [file for name in chosen for file in CATALOGUE.get(name, ())]
+    for name in chosen:
+        if name in FILES:
+            part, place = FILES[name]
+            files += _imported(place)(getattr(config, part))
+    if names.body == "smplx":
+        files.append(used_file("", SMPLX))
     if names.avatar == "lorm":
         from .lorm.files import used_files
 

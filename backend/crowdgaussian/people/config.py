@@ -25,3 +25,7 @@ class PeopleConfig:
     vitpose: str = ""  # folder of a ViTPose model as transformers saves it
     detector: str = ""  # folder of an RT-DETR model as transformers saves it
     detector_score: float = 0.4  # 0..1, from which on a box is a person
+    command: str = ""  # "python my_estimator.py {photo} {out}" for stage "command"
+    command_seconds: float = 1800.0  # after which the command is given up
+    results: str = ""  # file or folder that an estimator wrote, for stage "results"
+    program: str = ""  # which program made them, as in `crowdgaussian weights list`; its licence

@@ -1,30 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Photo -> everybody in it by Multi-HMR, on the shared floor; implements PeopleEstimator."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ..body.model import BodyModel
 from ..progress import Progress, Report
-from .assemble import Fitted, crowd_on_floor
-from .body_masks import with_body_masks
-from .body_points import BodyPoints
 from .camera import focal_or_default, intrinsics
 from .config import PeopleConfig
-from .files import checkpoint_file, smplx_file
-from .fit import Fitter
-from .grounding import camera_at_origin
+from .files import multihmr_file, smplx_file
 from .letterbox import letterbox
 from .multihmr_bodies import in_photo, known_camera, start_bodies
 from .multihmr_body import SmplxPeople
 from .multihmr_checkpoint import load_multihmr
 from .multihmr_network import Humans, MultiHmrNetwork
-from .own_landmarks import detections_of
-from .result import single_thread
-from .targets import make_targets
+from .settle import settle_bodies
 from .types import Crowd
 
 
@@ -39,10 +30,9 @@ class MultiHmr:
         """
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.config, self.body, self.device = config, body, device
-        self.network: MultiHmrNetwork = load_multihmr(checkpoint_file(config.multihmr), device)
-        smplx = None if body.name == "smplx" else smplx_file(config.smplx)
+        self.network: MultiHmrNetwork = load_multihmr(multihmr_file(config), device)
+        smplx = None if body.name == "smplx" else smplx_file(config)
         self.smplx = smplx and SmplxPeople(smplx)
-        self.points = BodyPoints(body)
 
     def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
         """Finds everybody and puts them on the floor.
@@ -62,11 +52,11 @@ class MultiHmr:
         humans = self.look(photo, K)
         people = len(humans.scores)
         report(Progress("people", 0.6, None, people, f"{people} found, looking for the ground"))
-        with single_thread():
-            crowd = self._on_floor(humans, K, (height, width),
-                                   "default" if focal_px is None else "exif")
+        start = start_bodies(humans, self.body, self.smplx)
+        crowd = settle_bodies(self.body, start, humans.scores, K, (height, width), self.config,
+                              "default" if focal_px is None else "exif")
         report(Progress("people", 0.95, None, people, "people placed"))
-        return with_body_masks(crowd, self.body)
+        return crowd
 
     def look(self, photo: np.ndarray, K: np.ndarray) -> Humans:
         """The network's people in the camera K of the photo, left to right, on the CPU.
@@ -87,15 +77,3 @@ class MultiHmr:
         humans = in_photo(kept, view, used, K)
         order = humans.loc[:, 0].argsort()
         return Humans(*(part[order] for part in vars(humans).values()))
-
-    def _on_floor(self, humans: Humans, K: np.ndarray, shape: tuple[int, int],
-                  focal_source: str) -> Crowd:
-        start = start_bodies(humans, self.body, self.smplx)
-        alone = Fitter(self.body, self.points, K, camera_at_origin())
-        found = detections_of(alone, start.bodies, humans.scores, shape)
-        config = replace(self.config, use_silhouette=False)  # the masks are the bodies' own
-        fitted = Fitted(start.bodies, found, make_targets(found, K))
-        crowd = crowd_on_floor(alone, fitted, K, shape, config, focal_source)
-        people = [replace(person, pose=np.concatenate([person.pose[:22], hands.numpy()]))
-                  for person, hands in zip(crowd.people, start.hands)]
-        return replace(crowd, people=tuple(people))

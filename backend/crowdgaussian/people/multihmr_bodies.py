@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multi-HMR's people in the photo's own camera, as bodies of the model that a run uses."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,18 +14,10 @@ from .fit import Bodies
 from .letterbox import Letterbox
 from .multihmr_body import HEAD, SmplxPeople, full_pose
 from .multihmr_network import Humans
-from .transfer import fit_to_joints
+from .transfer import StartBodies, fit_to_joints
 
 _BODY = 22  # pelvis and body joints; jaw, eyes and fingers follow
 TRAINED_FOVS = (50.0, 70.0)  # degrees across the longer side that the network knows
-
-
-@dataclass(frozen=True)
-class StartBodies:
-    """Where a fit begins, scene axes with the camera at the origin."""
-
-    bodies: Bodies
-    hands: Tensor  # [P, 33, 3] axis-angle of jaw, eyes and fingers
 
 
 def known_camera(K: np.ndarray, side: float) -> np.ndarray:

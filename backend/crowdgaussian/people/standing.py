@@ -51,11 +51,14 @@ def standing(posed: PosedPoints, stature: torch.Tensor, people: list[Detection],
 
 
 def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
-    """Whether the photo shows the foot that may carry the person."""
+    """Whether the photo shows the foot that may carry the person.
+
+    Where the network has no heels and toes (COCO's 17 keypoints) the ankles have to do.
+    """
     xy, confidence = person.keypoints.xy, person.keypoints.confidence
     inside = ((xy >= 0) & (xy < [shape[1], shape[0] - 1])).all(axis=1)
-    sides = [((confidence[list(side)] > 0.5) & inside[list(side)]).all()
-             for side in ((27, 29, 31), (28, 30, 32))]
+    feet = ((27, 29, 31), (28, 30, 32)) if confidence[29:33].any() else ((27,), (28,))
+    sides = [((confidence[list(side)] > 0.5) & inside[list(side)]).all() for side in feet]
     return bool(any(sides))
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A body that takes the pose and the size of another one, told by its joints."""
 
+from dataclasses import dataclass
+
 import torch
 from crowdgaussian_shared.skeleton import BODY_JOINTS
 from torch import Tensor
@@ -16,6 +18,14 @@ _REACH = 0.05  # metres at which an error counts one
 _STAY = 0.02  # weight of pose changes, which only serve other rest poses
 _SHAPE = 2e-3
 _SIZE = 0.5  # weight of a scale other than 1: betas tell size first
+
+
+@dataclass(frozen=True)
+class StartBodies:
+    """Where a fit begins, scene axes with the camera at the origin."""
+
+    bodies: Bodies
+    hands: Tensor  # [P, 33, 3] axis-angle of jaw, eyes and fingers
 
 
 def fit_to_joints(body: BodyModel, joints: Tensor, start: Bodies, hands: Tensor,

@@ -12,7 +12,7 @@ from ..progress import Progress, Report
 from .choice import choose_mask
 from .config import SegmentConfig
 from .crop import Crop
-from .files import sam_file
+from .files import sam_path
 from .finish import settle_mask, with_amodal
 from .layers import BodyLayer, body_box, posed_vertices, render_vertices
 from .prompts import Evidence, gather_evidence, make_prompts
@@ -47,7 +47,7 @@ class SamSegmenter:
         """
         self.config, self.body = config, body
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.network = network or load_network(sam_file(config.sam), device)
+        self.network = network or load_network(sam_path(config), device)
 
     def segment(self, photo: np.ndarray, crowd: Crowd, report: Report) -> list[PersonMask]:
         """See Segmenter; photo: [H, W, 3] uint8 sRGB. Full-size arrays are the results alone."""
