@@ -111,12 +111,34 @@ setup_blender() { # Blender version, python
     echo "$mark" >".venv/$name/.setup-stamp"
 }
 
+setup_node() { # other people's readers of our files, for the tests; which are left out without npm
+    local mark home=.venv/node
+    if ! command -v npm >/dev/null; then
+        say "no npm here: tests with readers from npm will be skipped"
+        return
+    fi
+    mark=$(stamp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc)
+    if [ "$(cat "$home/.setup-stamp" 2>/dev/null)" = "$mark" ]; then
+        say "$home is up to date"
+        return
+    fi
+    say "installing readers of splats and glTF from npm for the tests (about 110 MB)"
+    mkdir -p "$home"
+    rm -f "$home/.setup-stamp"
+    cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc "$home"
+    if npm ci --silent --prefix "$home" >/dev/null; then
+        echo "$mark" >"$home/.setup-stamp"
+    else
+        say "npm could not install them: tests with readers from npm will be skipped"
+    fi
+}
+
 main() {
     local part python
     install_libraries
     for part in "${@:-all}"; do
         case "$part" in
-            all) main backend blender-4.5 blender-5.2; return ;;
+            all) main backend blender-4.5 blender-5.2 node; return ;;
             backend) setup_backend ;;
             blender-4.5) python=$(need_python 3.11); setup_blender 4.5 "$python" ;;
             blender-5.2)
@@ -126,7 +148,8 @@ main() {
                 else
                     say "no Python 3.13 here: Blender 5.2 is left out, Blender 4.5 does the work"
                 fi ;;
-            *) fail "unknown part '$part'; choose from backend, blender-4.5, blender-5.2" ;;
+            node) setup_node ;;
+            *) fail "unknown part '$part'; choose from backend, blender-4.5, blender-5.2, node" ;;
         esac
     done
 }
