@@ -4,6 +4,7 @@
 import bpy
 
 from . import (
+    display_ops,
     export_ops,
     export_rig_ops,
     import_splats,
@@ -14,11 +15,12 @@ from . import (
     reconstruct,
     server_ops,
     steps,
+    view_timer,
 )
 
 _CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
             *export_ops.CLASSES, *export_rig_ops.CLASSES, *import_splats.CLASSES,
-            *motion_ops.CLASSES)
+            *motion_ops.CLASSES, *display_ops.CLASSES)
 
 
 def register() -> None:
@@ -27,10 +29,12 @@ def register() -> None:
         bpy.utils.register_class(cls)
     steps.watch_undo()
     pump.start()
+    view_timer.start()
 
 
 def unregister() -> None:
     """Stops the pump, the connection and the server, and removes the operators."""
+    view_timer.stop()
     pump.stop()
     steps.unwatch_undo()
     for cls in reversed(_CLASSES):

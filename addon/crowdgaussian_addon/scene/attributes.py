@@ -12,6 +12,7 @@ _LAYOUT = {
     "FLOAT": ("value", np.float32, 1),
     "FLOAT_VECTOR": ("vector", np.float32, 3),
     "QUATERNION": ("value", np.float32, 4),
+    "FLOAT4": ("vector", np.float32, 4),
     "FLOAT_COLOR": ("color", np.float32, 4),
 }
 
@@ -46,9 +47,11 @@ def write_attribute(
     """Store one value per element as a named attribute, replacing an older one of that name."""
     field, dtype, _ = _LAYOUT[data_type]
     attribute = mesh.attributes.get(name)
-    if attribute is not None:
+    if attribute is not None and (attribute.data_type, attribute.domain) != (data_type, domain):
         mesh.attributes.remove(attribute)
-    attribute = mesh.attributes.new(name, data_type, domain)
+        attribute = None
+    if attribute is None:
+        attribute = mesh.attributes.new(name, data_type, domain)
     attribute.data.foreach_set(field, np.ascontiguousarray(values, dtype).ravel())
 
 

@@ -13,23 +13,31 @@ usual, and edges of ordinary meshes are not smoothed.
 light, the view transform is Standard and the pixel filter Blender's own. People keep their colours;
 only the soft rims of splats blend differently from the fit.
 
-The import chooses "photo". Either way Cycles must not play Russian roulette with rays that cross
-transparent surfaces, which it does by default: a ray to a person crosses dozens of quads, and
-every render of splats would be noise.
+The import chooses "photo", and Cycles, which sorts by itself. EEVEE blends in the order in which it
+is given the quads, so set_engine has the nodes sort them from far to near; it sorts whole objects
+between people, so people who reach through each other blend less well than in Cycles.
+
+Either way Cycles must not play Russian roulette with rays that cross transparent surfaces, which it
+does by default: a ray to a person crosses dozens of quads, and every render of splats would be
+noise.
 """
 
 from typing import Literal
 
 import bpy
 
-from .material import set_scene_linear
+from .display import all_splats
+from .material import is_scene_linear, set_scene_linear, splat_materials
+from .splats import set_depth_sort
 
 RenderMode = Literal["photo", "linear"]
+Engine = Literal["CYCLES", "EEVEE"]
 
 MIN_TRANSPARENT_BOUNCES = 128
 MAX_TRANSPARENT_BOUNCES = 512
 PHOTO_SAMPLES = 4  # one would do for splats; shadows and lights added later like a few
-_POINT = 0.01  # pixels, the narrowest filter Cycles has
+EEVEE_SAMPLES = 16
+_POINT = 0.01  # pixels, the narrowest filter there is
 _SOFT = 1.5  # pixels, Blender's default
 
 
@@ -42,7 +50,7 @@ def set_render_mode(scene: bpy.types.Scene, mode: RenderMode) -> None:
     view.look = "None"
     view.exposure, view.gamma = 0.0, 1.0
     scene.cycles.pixel_filter_type = "BLACKMAN_HARRIS"  # a box has always the width of a pixel
-    scene.cycles.filter_width = _SOFT if linear else _POINT
+    scene.cycles.filter_width = scene.render.filter_size = _SOFT if linear else _POINT
 
 
 def prepare_render(scene: bpy.types.Scene) -> None:
@@ -56,3 +64,35 @@ def prepare_render(scene: bpy.types.Scene) -> None:
     cycles.use_denoising = False
     cycles.min_transparent_bounces = max(cycles.min_transparent_bounces, MIN_TRANSPARENT_BOUNCES)
     cycles.transparent_max_bounces = max(cycles.transparent_max_bounces, MAX_TRANSPARENT_BOUNCES)
+
+
+def render_mode(scene: bpy.types.Scene) -> RenderMode | None:
+    """The mode that colours and view transform agree on; None when they do not."""
+    linear = any(is_scene_linear(material) for material in splat_materials())
+    transform = scene.view_settings.view_transform
+    if linear:
+        return "linear" if transform != "Raw" else None
+    return "photo" if transform == "Raw" else None
+
+
+def set_engine(scene: bpy.types.Scene, engine: Engine) -> None:
+    """Choose the engine and what its splats need: sorting in EEVEE, none in Cycles."""
+    eevee = engine == "EEVEE"
+    if eevee:
+        scene.render.engine = eevee_name()
+        scene.eevee.taa_render_samples = EEVEE_SAMPLES
+    else:
+        prepare_render(scene)
+    set_depth_sort(all_splats(scene), eevee)
+
+
+def engine_of(scene: bpy.types.Scene) -> Engine | None:
+    """Cycles, EEVEE, or None for any other."""
+    if scene.render.engine == "CYCLES":
+        return "CYCLES"
+    return "EEVEE" if scene.render.engine == eevee_name() else None
+
+
+def eevee_name() -> str:
+    """What this Blender calls EEVEE."""
+    return "BLENDER_EEVEE" if bpy.app.version >= (5, 0) else "BLENDER_EEVEE_NEXT"

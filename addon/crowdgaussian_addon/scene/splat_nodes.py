@@ -40,6 +40,7 @@ INPUT_MAX_SIZE = "Max Size"
 INPUT_LIT = "Normals for Lights"
 
 DILATION = 0.3  # square pixels, as in 3D Gaussian Splatting
+_FIRST = "CrowdGaussian Splats v1"
 _TINY = 1e-14  # square metres
 _WIDEST = 3.0  # tangent of the angle off the axis beyond which a splat's stretch grows no more
 
@@ -60,11 +61,26 @@ def splat_node_group(degree: int = 0) -> bpy.types.NodeTree:
     Args:
         degree: of the spherical harmonics, 0..3. Degree 0 has no nodes for them.
     """
-    for tree in bpy.data.node_groups:
-        if tree.library is None and tree.get(VERSION_KEY) == VERSION:
-            if tree.get(DEGREE_KEY) == degree:
-                return tree
-    return _build(degree)
+    present = (tree for tree in splat_node_groups() if tree[DEGREE_KEY] == degree)
+    return next(present, None) or _build(degree)
+
+
+def is_splat_group(tree: bpy.types.NodeTree | None) -> bool:
+    """Whether a node group is ours, of any version."""
+    return tree is not None and group_version(tree) > 0
+
+
+def group_version(tree: bpy.types.NodeTree) -> int:
+    """The version of one of our groups; 0 for a foreign one. The first carried it in its name."""
+    if VERSION_KEY in tree:
+        return int(tree[VERSION_KEY])
+    return 1 if tree.name.startswith(_FIRST) else 0
+
+
+def splat_node_groups() -> list[bpy.types.NodeTree]:
+    """Those of this version that are in the file."""
+    return [tree for tree in bpy.data.node_groups
+            if tree.library is None and tree.get(VERSION_KEY) == VERSION and DEGREE_KEY in tree]
 
 
 def _build(degree: int) -> bpy.types.NodeTree:

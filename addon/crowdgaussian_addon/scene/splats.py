@@ -25,7 +25,7 @@ from .attributes import make_mesh, write_attribute, write_vertex_groups
 from .material import set_blended, splat_material
 from .rig import bind_to_rig, rest_offset
 from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
-from .splat_nodes import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, splat_node_group
+from .splat_nodes import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, is_splat_group, splat_node_group
 from .splat_reading import read_gaussians as read_gaussians
 
 MODIFIER = "Splats"
@@ -40,22 +40,39 @@ def build_splats(avatar: Avatar, rig: bpy.types.Object, name: str) -> bpy.types.
         rig: the person's armature from rig.build_rigs.
         name: wanted object name.
     """
-    gaussians = avatar.gaussians
-    count = len(gaussians)
-    points = quad_points(gaussians) + rest_offset(rig)  # [N, 4, 3]
-    faces = np.arange(4 * count, dtype=np.int32).reshape(count, 4)
-    mesh = make_mesh(name, points.reshape(-1, 3), faces)
-    _write_look(mesh, gaussians)
-    mesh.materials.append(splat_material())
+    mesh = build_mesh(avatar.gaussians, rest_offset(rig), name)
     obj = bpy.data.objects.new(name, mesh)
     write_vertex_groups(
         obj, JOINT_NAMES, avatar.skin_joints, avatar.skin_weights, vertices_per_row=4
     )
-    bind_to_rig(obj, rig)
-    modifier = obj.modifiers.new(MODIFIER, "NODES")
-    modifier.node_group = splat_node_group(gaussians.sh_degree)
-    _only_the_camera_sees(obj)
+    dress(obj, rig, avatar.gaussians.sh_degree)
     return obj
+
+
+def build_mesh(gaussians: Gaussians, offset: np.ndarray, name: str) -> bpy.types.Mesh:
+    """Quads with everything that the nodes and the material read, without weights.
+
+    Args:
+        gaussians: N canonical Gaussians.
+        offset: [3] metres, rig.rest_offset.
+        name: wanted mesh name.
+    """
+    count = len(gaussians)
+    points = quad_points(gaussians) + offset  # [N, 4, 3]
+    faces = np.arange(4 * count, dtype=np.int32).reshape(count, 4)
+    mesh = make_mesh(name, points.reshape(-1, 3), faces)
+    _write_look(mesh, gaussians)
+    mesh.materials.append(splat_material())
+    return mesh
+
+
+def dress(obj: bpy.types.Object, rig: bpy.types.Object | None, degree: int) -> None:
+    """What makes an object of a splat mesh: rig (if there is one), nodes, visibility."""
+    if rig is not None:
+        bind_to_rig(obj, rig)
+    modifier = obj.modifiers.new(MODIFIER, "NODES")
+    modifier.node_group = splat_node_group(degree)
+    _only_the_camera_sees(obj)
 
 
 def quad_points(gaussians: Gaussians) -> np.ndarray:
@@ -68,27 +85,55 @@ def quad_points(gaussians: Gaussians) -> np.ndarray:
     return np.concatenate([centres[:, None, :], tips], axis=1)
 
 
+def splat_modifier(obj: bpy.types.Object | None) -> bpy.types.Modifier | None:
+    """The modifier of our nodes, of any version and name; None if the object has none."""
+    nodes = (m for m in obj.modifiers if m.type == "NODES") if obj is not None else ()
+    return next((m for m in nodes if is_splat_group(m.node_group)), None)
+
+
+def is_splats(obj: bpy.types.Object) -> bool:
+    """Whether an object is a splat mesh with its nodes."""
+    return obj.type == "MESH" and splat_modifier(obj) is not None
+
+
 def set_footprint(obj: bpy.types.Object, metres: float) -> None:
     """The least blur of a person's splats: what one photo pixel covered where they stood."""
-    _set_input(obj, INPUT_FOOTPRINT, float(metres))
+    set_input(obj, INPUT_FOOTPRINT, float(metres))
 
 
 def set_depth_sort(objects: list[bpy.types.Object], enabled: bool) -> None:
     """EEVEE: sorted and blended (smooth) or dithered (faster). Cycles needs neither."""
     for obj in objects:
-        _set_input(obj, INPUT_DEPTH_SORT, enabled)
+        set_input(obj, INPUT_DEPTH_SORT, enabled)
     set_blended(enabled)
 
 
-def _set_input(obj: bpy.types.Object, name: str, value: float | bool) -> None:
-    modifier = obj.modifiers[MODIFIER]
-    items = modifier.node_group.interface.items_tree
-    identifier = next(i.identifier for i in items if i.name == name and i.in_out == "INPUT")
+def set_input(obj: bpy.types.Object, name: str, value: float | bool) -> None:
+    """Set an input of the splat nodes by its name."""
+    modifier = splat_modifier(obj)
+    identifier = _identifiers(modifier)[name]
     if hasattr(modifier, "properties"):  # Blender 5.2 and later
         getattr(modifier.properties.inputs, identifier).value = value
     else:
         modifier[identifier] = value
     obj.update_tag()
+
+
+def get_inputs(modifier: bpy.types.Modifier) -> dict[str, float | bool]:
+    """All inputs of the splat nodes by name."""
+    if hasattr(modifier, "properties"):
+        inputs = modifier.properties.inputs
+        return {name: getattr(inputs, identifier).value
+                for name, identifier in _identifiers(modifier).items()}
+    return {name: modifier[identifier] for name, identifier in _identifiers(modifier).items()
+            if identifier in modifier.keys()}
+
+
+def _identifiers(modifier: bpy.types.Modifier) -> dict[str, str]:
+    items = modifier.node_group.interface.items_tree
+    return {item.name: item.identifier for item in items
+            if item.item_type == "SOCKET" and item.in_out == "INPUT"
+            and item.socket_type != "NodeSocketGeometry"}
 
 
 def _write_look(mesh: bpy.types.Mesh, gaussians: Gaussians) -> None:
