@@ -13,6 +13,10 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--focal", metavar="F",
                         help="focal length: pixels of the file (2100) or 35 mm equivalent (35mm)")
     parser.add_argument("--gaussians", metavar="N", help="Gaussians per person")
+    parser.add_argument("--people-command", metavar="COMMAND",
+                        help='find people by your own program: "python mine.py {photo} {out}"')
+    parser.add_argument("--people-results", metavar="PATH",
+                        help="people that PromptHMR, SAM 3D Body, ... found in the photo earlier")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
                         help="change any setting listed by `crowdgaussian settings`")
 
@@ -26,6 +30,10 @@ def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
     named = (("people.max_people", arguments.max_people), ("photo.focal", arguments.focal),
              ("avatar.gaussians", arguments.gaussians))
     changes = {name: value for name, value in named if value is not None}
+    for stage, value in (("command", arguments.people_command),
+                         ("results", arguments.people_results)):
+        if value is not None:
+            changes |= {"stages.people": stage, f"people.{stage}": value}
     for text in arguments.changes:
         name, equals, value = text.partition("=")
         if not equals:

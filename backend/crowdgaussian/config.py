@@ -54,6 +54,7 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "people.max_people": (1, 1000),
     "avatar.gaussians": (500, 2_000_000),
 }
+CLIENT_TEXTS = ("photo.focal", "people.boxes")  # texts that say nothing about the machine
 PRESETS = {"open": Config()}
 PLANNED = {
     "paper": "PromptHMR or Multi-HMR, SAM, LORM on LHM-500M-HF and CrowdRefiner on SD-Turbo",
@@ -84,6 +85,12 @@ def with_setting(config: Config, name: str, text: str) -> Config:
         CrowdGaussianError: there is no such setting, or the text is not a value for it.
     """
     return _replaced(config, name.split("."), name, text)
+
+
+def is_local(config: Config, name: str) -> bool:
+    """Whether a setting names files or programs of the machine, which no client may choose."""
+    return (isinstance(config.flat().get(name), str) and not name.startswith("stages.")
+            and name not in CLIENT_TEXTS)
 
 
 def configured(name: str, changes: Mapping[str, str]) -> Config:

@@ -65,7 +65,7 @@ def read_motion_json(path: str | Path, options: JsonOptions = JsonOptions()) -> 
     betas = []
     for k, (_, file) in enumerate(files):
         frame = parse_json(read_bytes(file, _MAX_BYTES), str(file))
-        _read_frame(frame, poses[k], transl[k])
+        read_frame(frame, poses[k], transl[k])
         if k == 0 and frame.has("betas"):
             betas = [item.number() for item in frame.child("betas").items(1000)]
     name = folder.parent.name if folder.name == _FOLDER else folder.name
@@ -88,7 +88,8 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(file.stem), file) for file in files)
 
 
-def _read_frame(frame: Field, pose: np.ndarray, transl: np.ndarray) -> None:
+def read_frame(frame: Field, pose: np.ndarray, transl: np.ndarray) -> None:
+    """Fill pose [55, 3] and transl [3] from one file; what it leaves out stays as it is."""
     for name, first, count in _PARTS:
         if name not in _NEEDED and not frame.has(name):
             continue

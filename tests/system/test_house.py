@@ -15,7 +15,7 @@ PACKAGES = {
 CODE = [
     *sorted(
         path
-        for folder in ("shared", "backend", "addon", "scripts", "benchmarks", "tests")
+        for folder in ("shared", "backend", "addon", "scripts", "benchmarks", "examples", "tests")
         for path in (ROOT / folder).rglob("*.py")
         if "__pycache__" not in path.parts
     ),

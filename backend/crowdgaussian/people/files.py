@@ -93,9 +93,9 @@ def other_program(config: PeopleConfig) -> list[OtherProgram]:
     """
     if not config.program:
         return [OtherProgram("another program", "not told (people.program)", False)]
-    for entry in TABLE:
-        if entry.name == config.program:
-            return [OtherProgram(entry.name, entry.licence, entry.commercial)]
-    raise CrowdGaussianError(
-        f"people.program is '{config.program}', which `crowdgaussian weights list` does not "
-        "have; use a name from there, or leave it empty.")
+    entry = TABLE.get(config.program)
+    if entry is None:
+        raise CrowdGaussianError(
+            f"people.program is '{config.program}', which `crowdgaussian weights list` does not "
+            "have; use a name from there, or leave it empty.")
+    return [OtherProgram(entry.name, entry.licence, entry.commercial)]

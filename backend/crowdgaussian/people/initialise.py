@@ -49,7 +49,7 @@ def guess(people: list[Detection], rest_joints: np.ndarray, K: np.ndarray,
         if mirror_depth:
             world = world * [1.0, 1.0, -1.0]
         orientation = torso_frame(world)
-        rows.append((orientation, _limbs(world, orientation, rest_joints),
+        rows.append((orientation, limb_pose(world, orientation, rest_joints),
                      _place(person, world, rest_joints, K)))
     stacked = (torch.as_tensor(np.stack(part), dtype=torch.float32) for part in zip(*rows))
     return Guess(*stacked)
@@ -105,7 +105,7 @@ def bend_limb(bones: tuple[np.ndarray, np.ndarray], seen: tuple[np.ndarray, np.n
     return upper, swing(bones[1], lower)
 
 
-def _limbs(world: np.ndarray, orientation: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
+def limb_pose(world: np.ndarray, orientation: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
     """Arm and leg rotations that point each bone along its landmarks.  # [21, 3]"""
     pose = usual_pose().numpy()
     pose[[12, 13]] = 0.0  # collars at rest, as the shoulder angles are taken against the trunk

@@ -9,7 +9,7 @@ from dataclasses import replace
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Submit
 
-from ..config import Config, configured
+from ..config import Config, configured, is_local
 from .result_key import result_key
 from .settings import ServiceSettings
 from .store import JobRow
@@ -84,6 +84,10 @@ def current_key(row: JobRow, settings: ServiceSettings) -> str:
 
 def _config(message: Submit, settings: ServiceSettings) -> Config:
     config = configured(message.preset, message.settings)
+    local = [name for name in message.settings if is_local(config, name)]
+    if local:
+        raise RefusedError("message", f"{local[0]} names files or programs of the server, which "
+                           "only its owner sets; leave it out.")
     if config.people.max_people > settings.limits.people:
         raise RefusedError("limit", f"This server takes up to {settings.limits.people} people; "
                            "lower people.max_people.")
