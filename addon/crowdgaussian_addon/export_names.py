@@ -29,13 +29,18 @@ def export_path(text: str, ending: str) -> Path:
 
 def person_paths(path: Path, names: Sequence[str]) -> list[Path]:
     """One file for each person: crowd.ply -> crowd_Person_000.ply; never two the same."""
+    return file_names(path.parent, [f"{path.stem}_{name}" for name in names], path.suffix)
+
+
+def file_names(folder: Path, names: Sequence[str], ending: str) -> list[Path]:
+    """Files named after people or objects, as far as every system allows; never two the same."""
     paths: list[Path] = []
     for name in names:
         word = re.sub(r"[^\w.-]+", "_", name).strip("_.") or "person"
-        stem, number = f"{path.stem}_{word}", 2
-        while path.with_name(stem + path.suffix) in paths:
-            stem, number = f"{path.stem}_{word}_{number}", number + 1
-        paths.append(path.with_name(stem + path.suffix))
+        stem, number = word, 2
+        while folder / f"{stem}{ending}" in paths:
+            stem, number = f"{word}_{number}", number + 1
+        paths.append(folder / f"{stem}{ending}")
     return paths
 
 

@@ -14,7 +14,8 @@ _FORMATS = ("ply", "spz", "glb", "gltf")
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Adds `export`."""
     parser = commands.add_parser("export", help="scene folder or splat PLY -> PLY, SPZ or glTF")
-    parser.add_argument("source", type=Path, metavar="SCENE_OR_PLY")
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SCENE_OR_PLY",
+                        help="a scene folder, or PLYs, which are joined")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE",
                         help="what to write (default: crowd.FORMAT in the scene folder)")
     parser.add_argument("--format", choices=_FORMATS, help="default: FILE's ending")
@@ -33,7 +34,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from .export import ExportJob, export_files
 
     job = ExportJob(
-        arguments.source, _target(arguments), arguments.format, _person(arguments.person),
+        tuple(arguments.sources), _target(arguments), arguments.format, _person(arguments.person),
         arguments.separate, arguments.axes, arguments.source_axes,
     )  # fmt: skip
     export_files(job, lambda path: print(path, flush=True))
@@ -43,11 +44,12 @@ def _export(arguments: argparse.Namespace) -> int:
 def _target(arguments: argparse.Namespace) -> Path:
     if arguments.out is not None:
         return arguments.out
-    if not arguments.source.is_dir() or arguments.format is None:
+    source = arguments.sources[0]
+    if not source.is_dir() or arguments.format is None:
         raise CrowdGaussianError(
             "Say what to write with -o FILE; see `crowdgaussian export --help`."
         )
-    return arguments.source / f"crowd.{arguments.format}"
+    return source / f"crowd.{arguments.format}"
 
 
 def _person(text: str) -> int | None:

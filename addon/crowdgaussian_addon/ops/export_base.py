@@ -78,13 +78,13 @@ class ExportOperator(SteppedOperator):
         return export_path(os.path.abspath(path) if path.strip() else "", self.ending())
 
 
-def convert_by_backend(source: Path, target: Path) -> Iterator[None]:
-    """A PLY of the scene frame becomes SPZ or glTF; yields while the backend works.
+def convert_by_backend(sources: list[Path], target: Path) -> Iterator[None]:
+    """PLYs of the scene frame become one SPZ or glTF; yields while the backend works.
 
     Raises:
         CrowdGaussianError: there is no backend, or it said what is wrong.
     """
-    arguments = ["export", str(source), "--source-axes", "scene", "-o", str(target)]
+    arguments = ["export", *map(str, sources), "--source-axes", "scene", "-o", str(target)]
     try:
         yield from run_backend(chosen_backend(), arguments)
     except CrowdGaussianError as error:

@@ -10,7 +10,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-from ..export_names import first_lines, frame_path, person_paths
+from ..export_names import file_names, first_lines, frame_path, person_paths
 from ..scene.export_splats import (
     Cast,
     cast_person,
@@ -108,14 +108,16 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
         return "" if static_splats(context.scene.objects) else super().unavailable(context)
 
     def _write(self, path: Path, casts: list[Cast]) -> Iterator[None]:
-        cloud = posed_together(casts)
         if self.format == "PLY":
-            write_ply(path, cloud, self.axes)
+            write_ply(path, posed_together(casts), self.axes)
             return
         with tempfile.TemporaryDirectory(prefix="crowdgaussian-") as folder:
-            temp = Path(folder) / f"{path.stem}.ply"
-            write_ply(temp, cloud, "scene")
-            yield from convert_by_backend(temp, path)
+            # The nodes of a glTF get the names of these files.
+            parts = file_names(Path(folder), [cast.name for cast in casts], ".ply")
+            for part, cast in zip(parts, casts):
+                write_ply(part, cast.posed(), "scene")
+                yield
+            yield from convert_by_backend(parts, path)
 
     def _frames(self, context: bpy.types.Context) -> list[int]:
         if not self.animation:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty
+from crowdgaussian_shared.bvh_write import write_motion_bvh
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.motion_npz import write_motion_npz
 
 from ..export_names import first_lines, person_paths
 from ..scene.export_folder import write_folder
@@ -134,13 +136,9 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
 def _write_motion(path: Path, recording: Recording, fps: float, kind: str) -> None:
     motion = recording.motion(fps)
     if kind == "NPZ":
-        from crowdgaussian_shared.motion_npz import write_motion_npz
-
         write_motion_npz(path, motion, recording.rest_joints)
-        return
-    from crowdgaussian_shared.motion_bvh import write_motion_bvh
-
-    write_motion_bvh(path, motion, recording.rest_joints)
+    else:
+        write_motion_bvh(path, motion, recording.rest_joints)
 
 
 CLASSES = (CROWDGAUSSIAN_OT_export_rigs, CROWDGAUSSIAN_OT_export_motion,

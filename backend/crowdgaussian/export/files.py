@@ -24,16 +24,16 @@ class ExportJob:
     """One export.
 
     Attributes:
-        source: a scene folder or a 3DGS PLY.
+        sources: a scene folder, or 3DGS PLYs, which are joined; glTF keeps them apart.
         target: the file to write.
         format: of FORMATS; None takes it from the target's ending.
         person: index in scene.json; None for everybody who is there.
         separate: one file for each person, `-NNN` before the ending.
         axes: of a PLY that is written; SPZ and glTF always are y up.
-        source_axes: of a PLY that is read.
+        source_axes: of the PLYs that are read.
     """
 
-    source: Path
+    sources: tuple[Path, ...]
     target: Path
     format: str | None = None
     person: int | None = None
@@ -57,7 +57,10 @@ def export_files(job: ExportJob, report: Callable[[Path], None] = lambda _: None
             cannot be written.
     """
     kind = _format_of(job)
-    clouds = _read_scene(job) if job.source.is_dir() else _read_cloud(job)
+    folders = [source for source in job.sources if source.is_dir()]
+    if folders and len(job.sources) > 1:
+        raise CrowdGaussianError(f"{folders[0]} is a folder; give it alone, without other sources.")
+    clouds = _read_scene(folders[0], job.person) if folders else _read_clouds(job)
     groups = {job.target: clouds}
     if job.separate:
         names = {name: job.target.with_stem(f"{job.target.stem}-{name[-3:]}") for name in clouds}
@@ -80,26 +83,28 @@ def _format_of(job: ExportJob) -> str:
     return kind
 
 
-def _read_cloud(job: ExportJob) -> dict[str, Gaussians]:
+def _read_clouds(job: ExportJob) -> dict[str, Gaussians]:
     if job.person is not None or job.separate:
         raise CrowdGaussianError(
-            f"{job.source} is one file of splats without people; leave --person and --separate out."
+            f"{job.sources[0]} is a file of splats without people; leave --person and --separate "
+            "out."
         )
-    cloud = read_splat_ply(job.source)
-    return {job.source.stem: convert_gaussians(cloud, job.source_axes, "scene")}
+    clouds = {}
+    for number, source in enumerate(job.sources):
+        name = source.stem if source.stem not in clouds else f"{source.stem} {number}"
+        clouds[name] = convert_gaussians(read_splat_ply(source), job.source_axes, "scene")
+    return clouds
 
 
-def _read_scene(job: ExportJob) -> dict[str, Gaussians]:
+def _read_scene(path: Path, person: int | None) -> dict[str, Gaussians]:
     """The posed people by name, in the scene frame."""
-    folder = SceneFolder.open(job.source)
-    if job.person is not None:
-        indices = [job.person]
-    else:
-        people = enumerate(folder.info.people)
-        indices = [i for i, person in people if "avatar" in person.files and person.state == "done"]
+    folder = SceneFolder.open(path)
+    entries = enumerate(folder.info.people)
+    done = [i for i, entry in entries if "avatar" in entry.files and entry.state == "done"]
+    indices = done if person is None else [person]
     if not indices:
         raise CrowdGaussianError(
-            f"{job.source} has no finished person; run `crowdgaussian reconstruct` to its end."
+            f"{path} has no finished person; run `crowdgaussian reconstruct` to its end."
         )
     return {f"Person {index:03d}": pose_avatar(folder.read_avatar(index)) for index in indices}
 
