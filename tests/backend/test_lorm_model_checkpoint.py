@@ -2,15 +2,16 @@
 """Checkpoints of LHM: all published layouts load strictly, and what is wrong is named."""
 
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from crowdgaussian.body import load_body
 from crowdgaussian.lorm.checkpoint import Checkpoint, load_lorm
 from crowdgaussian.lorm.config import LormConfig
 from crowdgaussian.lorm.layout import BODY, LAYER
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.skeleton import PARENTS
 from lorm_made_up import (
     PUBLISHED,
     SHARED,
@@ -22,6 +23,7 @@ from lorm_made_up import (
     write_checkpoint,
     write_points,
 )
+from smplx_made_up import synthetic
 
 TABLE = SHARED / "reference/lhm_500m_hf_state_dict.tsv"
 SMALL_BODY = (300, 500)
@@ -195,25 +197,29 @@ def test_without_the_published_points_new_ones_are_sampled(tmp_path, caplog):
     assert 0.05 < share < 0.35  # a vertex is constrained when any published point on it is
 
 
-def test_smplx_from_elsewhere_replaces_the_checkpoints_own(tmp_path):
-    from crowdgaussian.body import load_body
-
-    def change(shapes):
-        for name in [name for name in shapes if name.startswith(LAYER)]:
-            del shapes[name]
-
-    folder, _ = small(tmp_path / "a", change, values=False)
-    (folder / f"1_{SMALL.num_points}.ply").unlink()
-    assert "lacks" in refusal(folder)
+def test_smplx_from_the_users_file_does_what_the_checkpoints_own_does(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = synthetic(rng)
+    np.savez(tmp_path / "SMPLX_NEUTRAL.npz", **arrays)
+    own = {"v_template": arrays["v_template"], "lbs_weights": arrays["weights"],
+           "shapedirs": arrays["shapedirs"][:, :, :10], "J_regressor": arrays["J_regressor"],
+           "parents": np.array(PARENTS), "faces_tensor": arrays["f"].astype(np.int64)}
+    owner = rng.integers(0, len(arrays["v_template"]), SMALL.num_points)
+    values = {LAYER + name: value for name, value in own.items()} | {
+        BODY + "skinning_weight": own["lbs_weights"][owner],
+        BODY + "shape_dirs": own["shapedirs"][owner],
+    }
+    shapes = shapes_of(SMALL)
+    places = write_points(tmp_path / "1_400.ply", own["v_template"][owner])
+    write_checkpoint(tmp_path / "model.safetensors", shapes, values)
+    whole = load_lorm(tmp_path)
+    for name in [name for name in shapes if name.startswith(LAYER)]:
+        del shapes[name]
+    stripped = tmp_path / "stripped.safetensors"
+    write_checkpoint(stripped, shapes, {k: v for k, v in values.items() if k in shapes})
+    assert "lacks" in refusal(stripped, points=places)
     assert "16 shape directions where the checkpoint has 10" in refusal(
-        folder, body=load_body("open"))
-    values, _ = body_values(SMALL, np.random.default_rng(5))
-    body = SimpleNamespace(
-        template=torch.tensor(values[LAYER + "v_template"]),
-        faces=torch.tensor(values[LAYER + "faces_tensor"]),
-        directions=torch.tensor(values[LAYER + "shapedirs"]).permute(2, 0, 1),
-        skin_weights=torch.tensor(values[LAYER + "lbs_weights"]),
-        joint_template=torch.zeros(55, 3), joint_directions=torch.zeros(10, 55, 3),
-    )
-    model = load_lorm(folder, body=body)
-    assert torch.equal(model.mesh.vertices, body.template)
+        stripped, points=places, body=load_body("open"))
+    other = load_lorm(stripped, points=places, body=load_body("smplx", tmp_path))
+    for name, value in whole.posing.named_buffers():
+        assert torch.allclose(value.float(), getattr(other.posing, name).float(), atol=1e-6), name
