@@ -3,14 +3,16 @@
 
 import bpy
 
-from . import export, layout, panel, people, preferences, properties, thumbnail
+from . import display, export, layout, motion, panel, people, preferences, properties, thumbnail
 
 _CLASSES = (
     preferences.CrowdGaussianPreferences,
     properties.CrowdGaussianChoice,
     panel.CROWDGAUSSIAN_PT_reconstruct,
     *people.CLASSES,  # bl_order 1
-    *layout.CLASSES,  # bl_order 2; then motion 3, display 4, export 5
+    *layout.CLASSES,  # bl_order 2
+    *motion.CLASSES,  # bl_order 3
+    *display.CLASSES,  # bl_order 4
     *export.CLASSES,  # bl_order 5
 )
 
@@ -20,11 +22,13 @@ def register() -> None:
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.crowdgaussian = bpy.props.PointerProperty(type=properties.CrowdGaussianChoice)
+    pointer = bpy.props.PointerProperty
+    bpy.types.Scene.crowdgaussian_motion = pointer(type=motion.CrowdGaussianMotion)
 
 
 def unregister() -> None:
     """Undoes register()."""
     thumbnail.clear()
-    del bpy.types.Scene.crowdgaussian
+    del bpy.types.Scene.crowdgaussian_motion, bpy.types.Scene.crowdgaussian
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The motion of another armature, as it moves now: keys, constraints, drivers and all."""
+
+from collections.abc import Iterator
+
+import bpy
+import numpy as np
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.motion import check_frames
+from crowdgaussian_shared.motion_names import find_joints
+from crowdgaussian_shared.motion_retarget import Source
+from crowdgaussian_shared.rotations import polar_rotation
+
+
+def record_rig(
+    rig: bpy.types.Object, fps: float, frames: range | None = None
+) -> Iterator[float | Source]:
+    """Walk through an armature's action and take down where its bones go.
+
+    The armature is looked at in a scene of its own, so that nothing else is evaluated and the
+    artist's scene stays where it is.
+
+    Args:
+        rig: any armature with an action.
+        fps: of the scene.
+        frames: None takes the action's.
+
+    Yields:
+        The fraction done, and at the end the Source.
+
+    Raises:
+        CrowdGaussianError: no action, or no frames.
+    """
+    data = rig.animation_data
+    if frames is None:
+        if data is None or data.action is None:
+            raise CrowdGaussianError(f"{rig.name} has no action; choose a rig that moves.")
+        first, last = data.action.frame_range
+        frames = range(int(np.floor(first)), int(np.ceil(last)) + 1)
+    check_frames(len(frames), rig.name)
+    bones = _ordered(rig)
+    names = [bone.name for bone in bones]
+    parents = [names.index(bone.parent.name) if bone.parent else -1 for bone in bones]
+    matrices = np.empty((len(frames), len(bones), 4, 4))
+    stage = bpy.data.scenes.new("Motion of another rig")
+    try:
+        stage.collection.objects.link(rig)
+        for row, frame in enumerate(frames):
+            stage.frame_set(frame)
+            posed = rig.evaluated_get(stage.view_layers[0].depsgraph)
+            world = np.array(posed.matrix_world)
+            matrices[row] = world @ np.array([posed.pose.bones[name].matrix for name in names])
+            yield (row + 1) / len(frames)
+    finally:
+        bpy.data.scenes.remove(stage)
+    yield _source(rig, bones, names, parents, matrices, fps)
+
+
+def _ordered(rig: bpy.types.Object) -> list[bpy.types.Bone]:
+    """Parents before children."""
+    ordered = [bone for bone in rig.data.bones if bone.parent is None]
+    for bone in ordered:  # grows while it is walked through
+        ordered.extend(bone.children)
+    return ordered
+
+
+def _source(rig, bones, names, parents, matrices, fps) -> Source:
+    rest = np.array([bone.matrix_local for bone in bones])
+    turns = polar_rotation(matrices[..., :3, :3]) @ rest[:, :3, :3].swapaxes(1, 2)
+    size = float(np.cbrt(abs(np.linalg.det(np.array(rig.matrix_world)[:3, :3]))))
+    pelvis = find_joints(names, parents).get(0, 0)
+    tips = {k: size * np.array(bone.tail_local) for k, bone in enumerate(bones)
+            if not bone.children}  # fmt: skip
+    return Source(rig.name, names, parents, size * rest[:, :3, 3], turns,
+                  matrices[:, pelvis, :3, 3], fps, tips, None, "z")  # fmt: skip
