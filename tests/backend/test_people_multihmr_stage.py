@@ -17,6 +17,7 @@ from crowdgaussian.people.letterbox import letterbox
 from crowdgaussian.people.multihmr import MultiHmr
 from crowdgaussian.people.multihmr_bodies import in_photo, known_camera, start_bodies
 from crowdgaussian.people.multihmr_network import Humans
+from crowdgaussian.people.result import single_thread
 from crowdgaussian.progress import silent
 from crowdgaussian.sample.ground_truth import load_ground_truth
 from crowdgaussian_shared.axes import OPENCV_FROM_SCENE
@@ -113,7 +114,8 @@ def test_an_unusual_focal_length_keeps_people_where_they_are_seen(truth):
 
 def test_the_open_body_takes_pose_and_size_from_joints(truth, body):
     humans = humans_of(truth)
-    start = start_bodies(humans, body, TrueJoints(truth))
+    with single_thread():
+        start = start_bodies(humans, body, TrueJoints(truth))
     viewmat = truth.camera.viewmat
     true = np.stack([p.joints @ viewmat[:3, :3].T + viewmat[:3, 3] for p in truth.people])
     true = true @ OPENCV_FROM_SCENE
@@ -161,3 +163,17 @@ def test_the_whole_stage_runs_on_a_small_network(tmp_path, body):
     nobody = replace(config, multihmr_score=1.1)
     with pytest.raises(CrowdGaussianError, match="no person"):
         MultiHmr(nobody, body).estimate(photo, None, silent)
+
+
+def test_boxes_choose_whose_heads_lie_in_them(truth, body):
+    humans = humans_of(truth)
+    stage = stage_with(humans, body, boxes="0,0,1600,1067")
+    shape = truth.visible.shape[1:]
+    assert stage._wanted(humans, shape).tolist() == [0]
+    x, y = humans.loc[4].tolist()
+    box = f"{x - 20},{y - 20},{x + 20},{y + 200}"
+    stage.config = PeopleConfig(boxes=f"{box};0,0,1600,1067")
+    assert stage._wanted(humans, shape).tolist() == [0, 4]
+    stage.config = PeopleConfig(boxes=f"{box};{box}")
+    with pytest.raises(CrowdGaussianError, match="no head in box 2"):
+        stage._wanted(humans, shape)

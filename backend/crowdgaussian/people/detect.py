@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 
+from .boxes import read_boxes
 from .config import PeopleConfig
 from .consensus import Body
 from .evidence import body_score
 from .looking import warp_mask
 from .pose_network import PoseNetwork
-from .search import find_bodies
+from .search import bodies_in_boxes, find_bodies
 from .selection import choose_people
 from .types import Keypoints
 
@@ -36,13 +37,17 @@ def detect_people(photo: np.ndarray, config: PeopleConfig) -> list[Detection]:
 
     Args:
         photo: [H, W, 3] uint8 sRGB.
-        config: limits on how many and how small.
+        config: limits on how many and how small, or boxes around those who are wanted.
 
     Raises:
-        CrowdGaussianError: nobody was found.
+        CrowdGaussianError: nobody was found, or people.boxes is wrong.
     """
     network = PoseNetwork()
-    people = choose_people(find_bodies(network, photo), config)
+    if config.boxes:
+        boxes = read_boxes(config.boxes, photo.shape[:2])
+        people = bodies_in_boxes(network, photo, boxes)
+    else:
+        people = choose_people(find_bodies(network, photo), config)
     if not people:
         raise CrowdGaussianError(
             "No person was found in the photo; use one in which people are sharp, lit and at "

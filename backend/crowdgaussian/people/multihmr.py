@@ -7,6 +7,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ..body.model import BodyModel
 from ..progress import Progress, Report
+from .boxes import read_boxes
 from .camera import focal_or_default, intrinsics
 from .config import PeopleConfig
 from .files import multihmr_file, smplx_file
@@ -15,6 +16,7 @@ from .multihmr_bodies import in_photo, known_camera, start_bodies
 from .multihmr_body import SmplxPeople
 from .multihmr_checkpoint import load_multihmr
 from .multihmr_network import Humans, MultiHmrNetwork
+from .result import single_thread
 from .settle import settle_bodies
 from .types import Crowd
 
@@ -43,7 +45,7 @@ class MultiHmr:
             report: called between the steps.
 
         Raises:
-            CrowdGaussianError: nobody was found.
+            CrowdGaussianError: nobody was found, or people.boxes is wrong.
         """
         height, width = photo.shape[:2]
         K = intrinsics(focal_or_default(focal_px, width, height, self.config.default_fov),
@@ -52,7 +54,8 @@ class MultiHmr:
         humans = self.look(photo, K)
         people = len(humans.scores)
         report(Progress("people", 0.6, None, people, f"{people} found, looking for the ground"))
-        start = start_bodies(humans, self.body, self.smplx)
+        with single_thread():
+            start = start_bodies(humans, self.body, self.smplx)
         crowd = settle_bodies(self.body, start, humans.scores, K, (height, width), self.config,
                               "default" if focal_px is None else "exif")
         report(Progress("people", 0.95, None, people, "people placed"))
@@ -73,7 +76,23 @@ class MultiHmr:
             raise CrowdGaussianError(
                 "Multi-HMR found no person in the photo; use one in which heads are seen, or set "
                 "stages.people to keypoint_fit.")
-        kept = Humans(*(part[:self.config.max_people].cpu() for part in vars(found).values()))
-        humans = in_photo(kept, view, used, K)
-        order = humans.loc[:, 0].argsort()
+        humans = in_photo(Humans(*(part.cpu() for part in vars(found).values())), view, used, K)
+        kept = self._wanted(humans, photo.shape[:2])[:self.config.max_people]
+        order = kept[humans.loc[kept, 0].argsort()]
         return Humans(*(part[order] for part in vars(humans).values()))
+
+    def _wanted(self, humans: Humans, shape: tuple[int, int]) -> torch.Tensor:
+        """Indices of the people, best first: all, or the best one with its head in each box."""
+        if not self.config.boxes:
+            return torch.arange(len(humans.scores))
+        chosen: list[int] = []
+        for number, box in enumerate(read_boxes(self.config.boxes, shape), start=1):
+            x, y = humans.loc.T.numpy()
+            inside = (x >= box[0]) & (x <= box[2]) & (y >= box[1]) & (y <= box[3])
+            free = [k for k in np.flatnonzero(inside).tolist() if k not in chosen]
+            if not free:
+                raise CrowdGaussianError(
+                    f"Multi-HMR sees no head in box {number} of people.boxes; draw it around the "
+                    "whole person, or leave it out.")
+            chosen.append(free[0])
+        return torch.tensor(sorted(chosen))

@@ -64,7 +64,7 @@ class SmplxPeople:
         face = directions[:, :, first:first + NUM_EXPRESSIONS].transpose(2, 0, 1)
         face = face.astype(np.float32)
         on_joints = np.einsum("jv,bvc->bjc", arrays["J_regressor"].astype(np.float32), face)
-        self.num_expressions = len(face)
+        self.num_betas, self.num_expressions = len(data.directions), len(face)
         self.model = BodyModel(replace(
             data, directions=np.concatenate([data.directions, face]),
             joint_directions=np.concatenate([data.joint_directions, on_joints])))
@@ -81,7 +81,8 @@ class SmplxPeople:
             humans: of one image, on the CPU.
             K: [3, 3] of that image.
         """
-        shape = torch.cat([humans.betas, humans.expression[:, :self.num_expressions]], dim=1)
+        betas = humans.betas[:, :self.num_betas]
+        shape = torch.cat([betas, humans.expression[:, :self.num_expressions]], dim=1)
         posed = self.model(shape, full_pose(humans.rotations), torch.zeros(len(shape), 3))
         corners = posed.vertices[:, self.face_ids]  # [P, 51, 3, 3]
         landmarks = (corners * self.face_weights[..., None]).sum(dim=2)

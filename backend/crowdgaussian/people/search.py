@@ -3,6 +3,7 @@
 
 import cv2
 import numpy as np
+from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .consensus import TORSO, Body, agree, settle
 from .evidence import body_score
@@ -49,6 +50,37 @@ def find_bodies(network: PoseNetwork, photo: np.ndarray) -> list[Body]:
         if not _known(look, bodies):
             _try(network, pyramid, settle(network, pyramid, look.next_roi), bodies, 0.0)
     return bodies
+
+
+def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) -> list[Body]:
+    """The person in each box that a user drew around somebody.
+
+    Args:
+        network: both networks.
+        photo: [H, W, 3] uint8 sRGB.
+        boxes: [P, 4] x0 y0 x1 y1, pixels.
+
+    Raises:
+        CrowdGaussianError: nobody is recognised in a box.
+    """
+    pyramid, bodies = PhotoPyramid(photo), []
+    for number, box in enumerate(boxes, start=1):
+        roi = Roi((box[:2] + box[2:]) / 2, 1.25 * float((box[2:] - box[:2]).max()))
+        look = settle(network, pyramid, roi)
+        seen = [agree(network, pyramid, start, 1.0)
+                for start in ((roi,) if look is None else (look.next_roi, roi))]
+        inside = [body for body in seen if body is not None and _within(body, box)]
+        if not inside:
+            raise CrowdGaussianError(
+                f"Nobody was recognised in box {number} of people.boxes; draw it around the whole "
+                "person, or leave it out.")
+        bodies.append(max(inside, key=body_score))
+    return bodies
+
+
+def _within(body: Body, box: np.ndarray) -> bool:
+    middle = body.xy[TORSO].mean(axis=0)
+    return bool((middle > box[:2]).all() and (middle < box[2:]).all())
 
 
 def _try(network: PoseNetwork, photo: PhotoPyramid, look: Look | None, bodies: list[Body],

@@ -16,7 +16,7 @@ class Keypoints:
 
     xy: np.ndarray  # [33, 2] float32, photo pixels; may lie outside the photo
     confidence: np.ndarray  # [33] float32, 0..1
-    world: np.ndarray  # [33, 3] float32, metres, OpenCV axes, origin mid-hip
+    world: np.ndarray  # [33, 3] float32, metres, OpenCV axes, origin mid-hip; zeros: not known
 
 
 @dataclass(frozen=True)
