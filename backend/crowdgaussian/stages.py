@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 
@@ -14,10 +14,7 @@ from .config import Config
 from .people.types import PeopleEstimator
 from .segment.types import Segmenter
 from .weights import CATALOGUE, WeightFile
-from .weights.used import Need, locate, used_file
-
-if TYPE_CHECKING:
-    from .lorm.files import UsedFile
+from .weights.used import Need, UsedFile, locate, used_file
 
 REGISTRY = {
     "people": {"keypoint_fit": ".people.keypoint_fit:KeypointFit",
@@ -36,6 +33,7 @@ FILES = {  # the network files of stages that read the user's, by their part of 
     "command": ("people", ".people.files:other_program"),
     "results": ("people", ".people.files:other_program"),
     "sam": ("segment", ".segment.files:sam_files"),
+    "lorm": ("lorm", ".lorm.files:used_files"),
 }
 OWN_SETTINGS = {"lorm"}  # stages whose part of the settings has their own name, not their kind's
 SMPLX = Need("body", "smplx", "", ("smplx",), "open")
@@ -97,7 +95,7 @@ def _body_path(config: Config) -> Path | None:
     return locate("", SMPLX) if config.stages.body == "smplx" else None
 
 
-def files_for(config: Config) -> list["WeightFile | UsedFile"]:
+def files_for(config: Config) -> list[WeightFile | UsedFile]:
     """Every model file that the stages of these settings read."""
     names = config.stages
     chosen = (names.body, names.people, names.segment, names.avatar)
@@ -108,8 +106,4 @@ def files_for(config: Config) -> list["WeightFile | UsedFile"]:
             files += _imported(place)(getattr(config, part))
     if names.body == "smplx":
         files.append(used_file("", SMPLX))
-    if names.avatar == "lorm":
-        from .lorm.files import used_files
-
-        files += used_files(config.lorm)
     return files

@@ -17,16 +17,16 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..body.model import BodyModel
-from ..weights import TABLE, local_path
 from ..weights.hub import fetch_from_hub
 from .adapters import load_adapters
 from .body_encoder import SapiensEncoder
 from .config import LormConfig
+from .files import WEIGHTS_FILE as FILE
+from .files import points_file
 from .layout import BODY, LAYER, body_shapes, check_shapes, network_shapes, point_shapes
 from .model import LormModel
 from .points import QueryPoints, TemplateMesh, is_head, points_at, sample_points
 
-FILE = "model.safetensors"
 _LOG = logging.getLogger(__name__)
 _SAME_POINT = 0.5  # share of points whose stored attributes must be those of the nearest vertex
 
@@ -162,7 +162,7 @@ def load_lorm(
     checkpoint = Checkpoint(_resolve(source))
     config = checkpoint.checked(() if body is None else (LAYER,))
     mesh = checkpoint.mesh() if body is None else TemplateMesh.from_body(body)
-    file = _points_file(checkpoint.path, points, config.num_points)
+    file = Path(points) if points else points_file(checkpoint.path, config.num_points)
     if file is None:
         _LOG.warning("1_%d.ply is not there: the network's points are sampled anew, which its "
                      "published code warns against; results may be a little worse.",
@@ -201,16 +201,6 @@ def _resolve(source: str | Path) -> Path:
     if path.exists() or isinstance(source, Path) or len(parts) != 2 or not all(parts):
         return path
     return fetch_from_hub(str(source), FILE)
-
-
-def _points_file(checkpoint: Path, points: str | Path | None, count: int) -> Path | None:
-    if points is not None:
-        return Path(points)
-    name = f"1_{count}.ply"
-    places = (checkpoint.with_name(name), checkpoint.parent / "dense_sample_points" / name)
-    beside = next((place for place in places if place.is_file()), None)
-    entry = f"lhm-points-{count}"
-    return beside or (local_path(entry) if entry in TABLE else None)
 
 
 def _owners(mesh: TemplateMesh, weights: Tensor, directions: Tensor) -> np.ndarray:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files the stage "lorm" reads, what their licences allow, and loading the network.
 
-Nothing is fetched here: `crowdgaussian weights fetch` does that when it is asked to.
+Nothing is fetched here: `crowdgaussian weights fetch` does that when it is asked to. Asking does
+not import torch: the service's broker asks too.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.scene_schema import ModelProvenance, hash_file
+from safetensors import SafetensorError, safe_open
 
 from ..weights import TABLE, local_path, require
+from ..weights.used import UsedFile
 from .stage_config import LormStageConfig
 
 if TYPE_CHECKING:
@@ -21,31 +22,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "model.safetensors"
 ADAPTERS_LICENCE = "as LHM: CC-BY-NC-4.0"
-
-
-@dataclass(frozen=True)
-class UsedFile:
-    """One of the user's files that has a hand in the result; none allows commercial use."""
-
-    name: str
-    location: Path
-    licence: str
-    stamp: tuple[int, int]  # bytes and time of change: another content is another UsedFile
-    digest: str = ""  # not known before it is read
-
-    def path(self) -> Path:
-        """Where it lies."""
-        return self.location
-
-    def provenance(self) -> ModelProvenance:
-        """The entry for scene.json.
-
-        Raises:
-            CrowdGaussianError: the file cannot be read.
-        """
-        return ModelProvenance(name=self.name, version="", file=self.location.name,
-                               blake2b=hash_file(self.location), licence=self.licence,
-                               commercial=False, stage="avatar")
+_OF_POINTS = "renderer.smplx_model.skinning_weight"
 
 
 def network_file(config: LormStageConfig) -> Path:
@@ -92,25 +69,41 @@ def used_files(config: LormStageConfig) -> list[UsedFile]:
 
 
 def _files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
-    """The network, Sapiens, and the published points where they are here."""
+    """The network, Sapiens, and the published points where they are here.
+
+    Raises:
+        CrowdGaussianError: the network or Sapiens is missing.
+    """
     network = network_file(config)
     sapiens = Path(config.sapiens) if config.sapiens else require("sapiens-1b")
     if config.points:
         return network, sapiens, Path(config.points)
-    from .checkpoint import Checkpoint
+    try:
+        with safe_open(network, "np") as tensors:
+            count = tensors.get_slice(_OF_POINTS).get_shape()[0]
+    except (SafetensorError, OSError):
+        return network, sapiens, None  # loading it will say what is wrong
+    return network, sapiens, points_file(network, count)
 
-    count = Checkpoint(network).checked(()).num_points
-    beside, entry = network.with_name(f"1_{count}.ply"), f"lhm-points-{count}"
-    if beside.is_file() or entry not in TABLE:
-        return network, sapiens, beside if beside.is_file() else None
-    return network, sapiens, local_path(entry)
+
+def points_file(checkpoint: Path, count: int) -> Path | None:
+    """The published points that go with a checkpoint, where they are here.
+
+    Args:
+        checkpoint: model.safetensors; looked for beside it first, then among the fetched weights.
+        count: how many points the checkpoint has.
+    """
+    name, entry = f"1_{count}.ply", f"lhm-points-{count}"
+    places = (checkpoint.with_name(name), checkpoint.parent / "dense_sample_points" / name)
+    beside = next((place for place in places if place.is_file()), None)
+    return beside or (local_path(entry) if entry in TABLE else None)
 
 
 def _used(name: str, path: Path, licence: str) -> UsedFile:
     if not path.is_file():
         raise CrowdGaussianError(f"The file of {name} is missing: {path}.")
     about = path.stat()
-    return UsedFile(name, path, licence, (about.st_size, about.st_mtime_ns))
+    return UsedFile(name, path, licence, False, "avatar", (about.st_size, about.st_mtime_ns))
 
 
 def load_configured(config: LormStageConfig, device: "torch.device") -> "LormModel":
