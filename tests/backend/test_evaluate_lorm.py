@@ -8,11 +8,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from crowdgaussian.body import load_body
 from crowdgaussian.cli import main
+from crowdgaussian.evaluate.imported import surface_gaussians
 from crowdgaussian.evaluate.scores import Views, render_views, score
 from crowdgaussian.evaluate.subjects import read_subjects
+from crowdgaussian.lorm.adapters import add_adapters, save_adapters
+from crowdgaussian.lorm.checkpoint import load_lorm
+from crowdgaussian.lorm.heads import posed_vertices
 from crowdgaussian.lpips import Lpips, load_lpips
 from crowdgaussian.metrics import masked_psnr
+from crowdgaussian.splat import Splats
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.splat_ply import write_splat_ply
 from lorm_small import write_small_lorm
@@ -71,31 +77,33 @@ def test_equal_views_score_perfectly_and_worse_ones_worse(subject):
     assert 20 < values["holes"] < 80
 
 
-def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(tmp_path, people, subject, capsys,
-                                                              monkeypatch):
-    """The whole command with a small checkpoint; LHM and LORM differ by the adapters alone."""
-    from crowdgaussian.body import load_body
-    from crowdgaussian.evaluate.imported import surface_gaussians
-    from crowdgaussian.lorm.adapters import add_adapters, save_adapters
-    from crowdgaussian.lorm.checkpoint import load_lorm
-    from crowdgaussian.lorm.heads import posed_vertices
-
-    monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path / "none"))
-    body = load_body("open")
-    files = write_small_lorm(tmp_path / "lhm", body)
-    model = load_lorm(files.weights, points=files.points)
+@pytest.fixture
+def files(tmp_path):
+    """Settings that name a small network with adapters that change it."""
+    stage = write_small_lorm(tmp_path / "lhm", load_body("open"))
+    model = load_lorm(stage.weights, points=stage.points)
     torch.manual_seed(1)
     for parameter in add_adapters(model, rank=2):
         torch.nn.init.normal_(parameter, std=0.5)
     adapters = save_adapters(model, tmp_path / "adapters.safetensors")
-    points = posed_vertices(body, subject.person)
+    names = ("weights", "sapiens", "points", "device")
+    return [f"lorm.adapters={adapters}", *(f"lorm.{n}={getattr(stage, n)}" for n in names)]
+
+
+def grey_person(subject, colour=0.5):
+    """Flat splats on the body's skin, all turned to the front."""
+    points = posed_vertices(load_body("open"), subject.person)
     normals = np.tile((0.0, 0, 1), (len(points), 1))
-    other = surface_gaussians(points, normals, np.full((len(points), 3), 0.5), 0.02)
+    return surface_gaussians(points, normals, np.full((len(points), 3), colour), 0.02)
+
+
+def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(tmp_path, people, subject, files,
+                                                              capsys, monkeypatch):
+    """The whole command with a small checkpoint; LHM and LORM differ by the adapters alone."""
+    monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path / "none"))
     (tmp_path / "other").mkdir()
-    write_splat_ply(tmp_path / "other/made_up_000_40.ply", other)
-    settings = [f"lorm.{name}={getattr(files, name)}" for name in
-                ("weights", "sapiens", "points", "device")] + [f"lorm.adapters={adapters}"]
-    changes = [part for change in settings + QUICK for part in ("--set", change)]
+    write_splat_ply(tmp_path / "other/made_up_000_40.ply", grey_person(subject))
+    changes = [part for change in files + QUICK for part in ("--set", change)]
 
     assert run(people, "-o", tmp_path / "out", "--occlusion", 40, "--import",
                f"OTHER={tmp_path / 'other'}:y,z", *changes) == 0
@@ -130,21 +138,12 @@ def test_the_same_pixels_are_hidden_every_time(tmp_path, people, subject):
 
 
 def test_rendering_is_what_the_numbers_are_of(subject):
-    """A cloud of splats at the person's pixels is closer to the truth than an empty one."""
-    from crowdgaussian.body import load_body
-    from crowdgaussian.evaluate.imported import surface_gaussians
-    from crowdgaussian.lorm.heads import posed_vertices
-    from crowdgaussian.splat import Splats
-
-    points = posed_vertices(load_body("open"), subject.person)
+    """Splats at the person's place are closer to the truth than nothing."""
     colour, mask = subject.truth
-    mean = colour[mask].mean(0).numpy()
-    grey = surface_gaussians(points, np.tile((0.0, 0, 1), (len(points), 1)),
-                             np.tile(mean, (len(points), 1)), 0.02)
-    views = render_views(Splats.from_gaussians(grey), subject.cameras)
+    views = render_views(Splats.from_gaussians(grey_person(subject)), subject.cameras)
     empty = torch.ones_like(colour)
-    assert (masked_psnr(views.colour, colour, mask) > masked_psnr(empty, colour, mask)).all()
-    assert score(views, colour, mask, None)["holes"] < 5
+    better = masked_psnr(views.colour, colour, mask) > masked_psnr(empty, colour, mask)
+    assert better.all() and score(views, colour, mask, None)["holes"] < 5
 
 
 def test_lpips_only_from_the_published_files(tmp_path):
