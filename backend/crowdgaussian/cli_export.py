@@ -3,12 +3,11 @@
 
 import argparse
 from pathlib import Path
-from typing import get_args
 
-from crowdgaussian_shared.axes import Frame
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 _FORMATS = ("ply", "spz", "glb", "gltf")
+_AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy for --help
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -23,9 +22,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                         help="index of one person, or all (default)")
     parser.add_argument("--separate", action="store_true",
                         help="one file for each person, FILE-NNN")
-    parser.add_argument("--axes", choices=get_args(Frame), default="opencv",
+    parser.add_argument("--axes", choices=_AXES, default="opencv",
                         help="of a PLY that is written (default: opencv); SPZ and glTF are y up")
-    parser.add_argument("--source-axes", choices=get_args(Frame), default="opencv",
+    parser.add_argument("--source-axes", choices=_AXES, default="opencv",
                         help="of a PLY that is read (default: opencv)")
     parser.set_defaults(run=_export)
 

@@ -4,9 +4,12 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.scene_schema import ModelProvenance, hash_file
+
+if TYPE_CHECKING:  # `crowdgaussian --help` reads this catalogue, and numpy is heavy
+    from crowdgaussian_shared.scene_schema import ModelProvenance
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ class WeightFile:
             )
         return Path(folders[0]) / self.file
 
-    def provenance(self) -> ModelProvenance:
+    def provenance(self) -> "ModelProvenance":
         """The entry for scene.json, after checking that the file is the one described here.
 
         Raises:
             CrowdGaussianError: the file is missing or another one.
         """
+        from crowdgaussian_shared.scene_schema import ModelProvenance, hash_file
+
         found = hash_file(self.path())
         if self.digest and found != self.digest:
             raise CrowdGaussianError(
