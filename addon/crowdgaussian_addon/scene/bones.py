@@ -6,8 +6,11 @@ bones get a direction and length of their own. Rolls make the local X axis the h
 elbows and fingers. Skinning depends on neither: poses are converted through each bone's rest axes.
 """
 
+import bpy
 import numpy as np
-from crowdgaussian_shared.skeleton import FINGERS, JOINT_INDEX, JOINT_NAMES
+from crowdgaussian_shared.skeleton import FACE_JOINTS, FINGERS, JOINT_INDEX, JOINT_NAMES
+
+CONTROLS = "IK Controls"  # bone collection, while there are any
 
 _FRONT = np.array([0.0, -1.0, 0.0])  # a Blender character faces -y
 _UP = np.array([0.0, 0.0, 1.0])
@@ -73,3 +76,27 @@ def _tail(name: str, heads: np.ndarray) -> np.ndarray:
 def _rolls_up(name: str) -> bool:
     """Feet, face and fingers roll to the sky; everything else to the front."""
     return name[-1].isdigit() and "spine" not in name or name in _ENDS and name != "head"
+
+
+def collect_bones(armature: bpy.types.Armature) -> None:
+    """Sort the 55 bones into collections, with a colour for each side; for armatures of any age."""
+    for name in JOINT_NAMES:
+        bone = armature.bones.get(name)
+        if bone is None:
+            continue
+        bone_collection(armature, _collection_of(name)).assign(bone)
+        bone.color.palette = {"left": "THEME04", "right": "THEME01"}.get(name.split("_")[0],
+                                                                         "DEFAULT")
+
+
+def bone_collection(armature: bpy.types.Armature, name: str) -> bpy.types.BoneCollection:
+    """The collection of that name, made on first use."""
+    return armature.collections_all.get(name) or armature.collections.new(name)
+
+
+def _collection_of(name: str) -> str:
+    if name in FACE_JOINTS:
+        return "Face"
+    if name[-1].isdigit() and "spine" not in name:
+        return "Left Hand" if name.startswith("left") else "Right Hand"
+    return "Body"

@@ -17,6 +17,7 @@ from crowdgaussian_shared.skeleton import JOINT_NAMES, PARENTS
 from .rig import rest_offset
 
 PHOTO_POSE = "crowdgaussian_photo_pose"  # rig property: 55 x 3 axis-angles, then transl
+PHOTO_PLACE = "crowdgaussian_photo_place"  # rig property: matrix of the object, row by row
 SHAPE = "crowdgaussian_shape"  # rig property: scale, then betas
 PHOTO_FRAME = 1  # the photo's pose is keyed here
 
@@ -86,9 +87,13 @@ def read_rest_joints(rig: bpy.types.Object) -> np.ndarray:
 
 
 def store_photo_pose(rig: bpy.types.Object, avatar: Avatar) -> None:
-    """Keep pose, place and shape of the photo with the rig, whatever is animated later."""
+    """Keep pose, place and shape of the photo with the rig, whatever is animated later.
+
+    The armature object must stand where place_rig puts it.
+    """
     pose = np.concatenate([np.ravel(avatar.pose), np.ravel(avatar.transl)])
     rig[PHOTO_POSE] = pose.astype(float).tolist()
+    rig[PHOTO_PLACE] = np.ravel(rig.matrix_basis).tolist()
     rig[SHAPE] = [float(avatar.scale), *np.ravel(avatar.betas).astype(float).tolist()]
 
 
@@ -105,6 +110,12 @@ def photo_pose(rig: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
         )
     values = np.array(rig[PHOTO_POSE], np.float64)
     return values[:-3].reshape(-1, 3), values[-3:]
+
+
+def photo_place(rig: bpy.types.Object) -> np.ndarray | None:
+    """Where the armature object stood at the import; None in older files.  # [4, 4]"""
+    values = rig.get(PHOTO_PLACE)
+    return None if values is None else np.array(values, np.float64).reshape(4, 4)
 
 
 def read_shape(rig: bpy.types.Object) -> tuple[float, np.ndarray]:

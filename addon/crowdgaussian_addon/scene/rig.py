@@ -18,7 +18,7 @@ from crowdgaussian_shared.skeleton import JOINT_NAMES, PARENTS
 from crowdgaussian_shared.skinning import joint_transforms
 from mathutils import Matrix
 
-from .bones import bone_directions
+from .bones import bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
 PELVIS = JOINT_NAMES[0]
@@ -56,6 +56,8 @@ def build_rigs(
         rigs.append(rig)
     if rigs:
         _edit(rigs, people)
+    for rig in rigs:
+        collect_bones(rig.data)
     return rigs
 
 
@@ -93,6 +95,7 @@ def set_pose(
     pose: np.ndarray,
     transl: np.ndarray,
     frame: int | None = None,
+    place: np.ndarray | None = None,
 ) -> None:
     """Pose the bones so that the person is where joint_transforms(rest, pose, transl) puts them.
 
@@ -103,6 +106,8 @@ def set_pose(
         pose: [55, 3] axis-angle, radians, SMPL-X convention; pose[0] in the scene frame.
         transl: [3] metres, scene frame.
         frame: key every bone at this frame; None sets the pose without keys.
+        place: [4, 4] Blender's axes, where the armature object is taken to stand; None for where
+            it stands.
     """
     turns = axis_angle_to_matrix(np.asarray(pose, np.float64))
     turns = convert_rotations(turns, "scene", "blender")  # [55, 3, 3]
@@ -110,12 +115,15 @@ def set_pose(
         bone = rig.pose.bones[name]
         rest = np.array(bone.bone.matrix_local.to_3x3())
         bone.rotation_quaternion = Matrix((rest.T @ turn @ rest).tolist()).to_quaternion()
-    _set_pelvis(rig, turns[0], np.asarray(transl, np.float64))
+    place = np.array(_place(rig)) if place is None else place
+    _set_pelvis(rig, turns[0], np.asarray(transl, np.float64), place)
     if frame is not None:
         _key(rig, frame)
 
 
-def _set_pelvis(rig: bpy.types.Object, turn: np.ndarray, transl: np.ndarray) -> None:
+def _set_pelvis(
+    rig: bpy.types.Object, turn: np.ndarray, transl: np.ndarray, place: np.ndarray
+) -> None:
     bone = rig.pose.bones[PELVIS]
     rest = np.array(bone.bone.matrix_local)
     offset = rest_offset(rig)
@@ -124,7 +132,6 @@ def _set_pelvis(rig: bpy.types.Object, turn: np.ndarray, transl: np.ndarray) -> 
     world[:3, :3] = turn
     world[:3, 3] = joint - turn @ joint + BLENDER_FROM_SCENE @ transl
     world = world @ np.array(Matrix.Translation(-offset))  # armature rest -> world
-    place = np.array(_place(rig))
     basis = np.linalg.inv(rest) @ np.linalg.inv(place) @ world @ rest
     location, rotation, _ = Matrix(basis.tolist()).decompose()
     bone.location = location
