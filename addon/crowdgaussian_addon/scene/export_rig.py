@@ -18,6 +18,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.skeleton import JOINT_NAMES, PARENTS
 from mathutils import Matrix
 
+from .frames import poses_kept
 from .people import Person
 
 FORMATS = {"FBX": ".fbx", "GLB": ".glb"}
@@ -79,7 +80,7 @@ def write_rigs(path: Path, kind: str, takes: list[Take], frames: list[int]) -> N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()  # the exporters' own complaints about folders are long
-        with _stage(takes, frames):
+        with poses_kept(bpy.context.scene), _stage(takes, frames):
             _call_exporter(part, kind, animated=len(frames) > 1)
         os.replace(part, path)
     except OSError as error:

@@ -65,7 +65,7 @@ def cast_person(person: Person) -> Cast:
     """
     if person.splats is None:
         raise CrowdGaussianError(
-            f"The splats of {person.name} were deleted; undo that or import the crowd again."
+            f"{person.name} has no splats any more; undo that or import the crowd again."
         )
     weights = read_weights(person.splats, vertices_per_row=4)
     return Cast(person.name, person.splats, person.rig, read_gaussians(person.splats), *weights)

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Walking through frames and coming back to the one where the user was."""
+"""Walking through frames and coming back to where the user was."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import bpy
+import numpy as np
+
+_SAME = 1e-6
 
 
 def each_frame(scene: bpy.types.Scene, frames: Sequence[int]) -> Iterator[int]:
@@ -15,9 +19,26 @@ def each_frame(scene: bpy.types.Scene, frames: Sequence[int]) -> Iterator[int]:
     if list(frames) == [current]:
         yield current
         return
+    with poses_kept(scene):
+        try:
+            for frame in frames:
+                scene.frame_set(frame)
+                yield frame
+        finally:
+            scene.frame_set(current, subframe=subframe)
+
+
+@contextmanager
+def poses_kept(scene: bpy.types.Scene) -> Iterator[None]:
+    """What the user moved without setting keys would jump back to its keys; here it does not."""
+    owners = [owner for obj in scene.objects
+              for owner in (obj, *(obj.pose.bones if obj.type == "ARMATURE" else ()))]
+    before = [owner.matrix_basis.copy() for owner in owners]
     try:
-        for frame in frames:
-            scene.frame_set(frame)
-            yield frame
+        yield
     finally:
-        scene.frame_set(current, subframe=subframe)
+        bpy.context.view_layer.update()
+        for owner, matrix in zip(owners, before):
+            if np.abs(np.array(owner.matrix_basis) - np.array(matrix)).max() > _SAME:
+                owner.matrix_basis = matrix
+        bpy.context.view_layer.update()
