@@ -15,6 +15,7 @@ from crowdgaussian.lorm.batches import choose_device
 from crowdgaussian.lorm.body_encoder import PatchEncoder
 from crowdgaussian.lorm.config import LormConfig
 from crowdgaussian.lorm.files import used_files
+from crowdgaussian.lorm.heads import posed_vertices
 from crowdgaussian.lorm.model import LormModel
 from crowdgaussian.lorm.points import TemplateMesh, sample_points
 from crowdgaussian.lorm.reconstructor import LormReconstructor
@@ -28,7 +29,7 @@ from crowdgaussian.splat import Cameras, Splats, rasterize
 from crowdgaussian.stages import Stages, load_stage
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.skinning import joint_transforms, pose_avatar
+from crowdgaussian_shared.skinning import joint_transforms, pose_avatar, skin
 from lorm_small import write_small_lorm
 from PIL import Image
 
@@ -180,6 +181,67 @@ def test_the_pelvis_stays_with_another_body(body, scene):
                      for r, t in ((rest, shape.transl), (own, person.transl)))
     assert np.allclose(posed[0], before[0], atol=1e-4)
     assert shape.error < 0.01
+
+
+def test_an_avatar_in_another_body_stands_on_the_same_floor(body, scene, three):
+    crowd, masks = three
+    mesh = another_mesh(body, scale=1.07, shift=0.1)
+    config = LormConfig.tiny(num_points=800, width=32, num_betas=4, cond_dim=64)
+    network = LormModel(config, sample_points(mesh, 800), PatchEncoder((80, 48), 8, 64, depth=1))
+    stage = LormReconstructor(LormStageConfig(device="cpu"), body, network)
+    assert stage.body_name == "smplx"
+    avatar = stage.reconstruct(scene.photo, crowd, masks, 0, silent)
+    assert avatar.betas.shape == (4,) and avatar.scale != 1
+    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
+    posed = skin(avatar.body.vertices, avatar.body.skin_joints, avatar.body.skin_weights,
+                 transforms)
+    before = posed_vertices(body, crowd.people[0])
+    assert abs(posed[:, 1].min() - before[:, 1].min()) < 1e-3
+    assert np.abs(posed.mean(0) - before.mean(0)).max() < 0.05
+    assert np.abs(np.ptp(posed, axis=0) - np.ptp(before, axis=0)).max() < 0.05
+
+
+def test_plug_ins_are_off_unless_given(model, body, scene, three):
+    class Corner:
+        def head(self, photo, expected):
+            assert expected.shape[1] == 2
+            return np.array([[0.0, 0], [30, 30]])
+
+    class Larger:
+        def enlarge(self, heads):
+            self.given = heads.shape
+            return np.repeat(np.repeat(heads, 4, 1), 4, 2)
+
+    crowd, masks = three
+    said, larger = [], Larger()
+    settings = LormStageConfig(device="cpu", batch=1)
+    plain = LormReconstructor(settings, body, model)
+    plugged = LormReconstructor(settings, body, model, Corner(), larger)
+    heads = [stage.images(scene.photo, crowd, masks, 0)[1] for stage in (plain, plugged)]
+    assert heads[0].shape == heads[1].shape == (112, 112, 3)
+    assert not np.array_equal(*heads)
+    for stage in (plain, plugged):
+        stage.reconstruct(scene.photo, crowd, masks, 0, lambda step: said.append(step.message))
+    assert larger.given == (1, 112, 112, 3)
+    assert "LHM on 1, without face super-resolution" in said
+    assert "LHM on 1, with face super-resolution" in said
+
+
+def test_background_of_the_head_but_never_other_people(model, body, scene, three):
+    """As published the photo stays around the head; whoever is there beside the person does not."""
+    crowd, (mask, *_) = three
+    other = np.zeros_like(mask.visible)
+    other[:, :60] = ~mask.visible[:, :60]
+    photo = scene.photo.copy()
+    photo[other] = (255, 0, 0)
+    nobody = PersonMask(mask.visible & False, mask.visible, 1.0)
+    masks = [mask, PersonMask(other, other, 0.0), nobody]
+    heads = [LormReconstructor(LormStageConfig(device="cpu", photo_behind_head=kept), body, model)
+             .images(photo, crowd, masks, 0)[1] for kept in (True, False)]
+    for head in heads:
+        assert not ((head[..., 0] > 0.9) & (head[..., 1] < 0.2)).any()
+    white = [(head > 0.99).all(-1).mean() for head in heads]
+    assert white[0] < white[1] - 0.1
 
 
 def test_missing_files_and_devices_are_one_sentence(tmp_path, files, monkeypatch):
