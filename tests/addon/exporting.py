@@ -20,11 +20,24 @@ def start(folder):
     return import_scene(folder)
 
 
-def record() -> dict:
+class Record(dict):
+    """What was seen; two are equal when their matrices are, up to rounding."""
+
+    def __eq__(self, other) -> bool:
+        names = "worlds", "poses"
+        matrices = [np.array(record[name]) for record in (self, other) for name in names]
+        plain = [{k: v for k, v in record.items() if k not in names}
+                 for record in (self, other)]
+        return plain[0] == plain[1] and all(
+            a.shape == b.shape and np.allclose(a, b, atol=1e-5)
+            for a, b in zip(matrices[:2], matrices[2:]))
+
+
+def record() -> Record:
     """Everything an export could change by accident."""
     bpy.context.view_layer.update()
     scene = bpy.context.scene
-    return {
+    return Record({
         "frame": (scene.frame_current, scene.frame_subframe),
         "scenes": [s.name for s in bpy.data.scenes],
         "window": bpy.context.window_manager.windows[0].scene.name,
@@ -32,11 +45,11 @@ def record() -> dict:
                  for name in ("objects", "meshes", "armatures", "actions", "collections")},
         "selected": [o.name for o in bpy.context.view_layer.objects if o.select_get()],
         "hidden": [o.name for o in bpy.context.view_layer.objects if o.hide_get()],
-        "worlds": {o.name: np.array(o.matrix_world).round(6).tolist() for o in scene.objects},
-        "poses": {o.name: [np.array(b.matrix).round(5).tolist() for b in o.pose.bones]
-                  for o in scene.objects if o.type == "ARMATURE"},
+        "worlds": [np.array(o.matrix_world) for o in scene.objects],
+        "poses": [np.array(b.matrix) for o in scene.objects if o.type == "ARMATURE"
+                  for b in o.pose.bones],
         "keys": {a.name: tuple(a.frame_range) for a in bpy.data.actions},
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def refused(operator, **options) -> str:
