@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stage "lorm" on a made-up crowd with a tiny network of random weights."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from crowdgaussian.config import Config, configured
 from crowdgaussian.lorm.batches import choose_device
 from crowdgaussian.lorm.body_encoder import PatchEncoder
 from crowdgaussian.lorm.config import LormConfig
-from crowdgaussian.lorm.files import used_files
+from crowdgaussian.lorm.files import load_configured, used_files
 from crowdgaussian.lorm.heads import posed_vertices
 from crowdgaussian.lorm.model import LormModel
 from crowdgaussian.lorm.points import TemplateMesh, sample_points
@@ -258,6 +259,14 @@ def test_missing_files_and_devices_are_one_sentence(tmp_path, files, monkeypatch
         with pytest.raises(CrowdGaussianError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_the_same_files_are_loaded_once_and_changed_ones_again(files, tmp_path):
+    device = torch.device("cpu")
+    first = load_configured(files, device)
+    assert load_configured(replace(files, batch=3), device) is first
+    os.utime(Path(files.weights) / "model.safetensors")
+    assert load_configured(files, device) is not first
 
 
 class Given:

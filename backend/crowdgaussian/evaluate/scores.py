@@ -29,7 +29,7 @@ class Views:
 
 @torch.no_grad()
 def render_views(splats: Splats, cameras: Cameras) -> Views:
-    """Renders, on the CPU, rounded to the 8 bits of an image file."""
+    """Renders, where the splats are, rounded to the 8 bits of an image file; back on the CPU."""
     white = torch.ones(3, device=splats.means.device)
     views = [rasterize(splats, cameras[i].to(splats.means.device), white)
              for i in range(len(cameras))]

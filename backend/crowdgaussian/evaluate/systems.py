@@ -14,6 +14,7 @@ from crowdgaussian_shared.skinning import pose_avatar
 from ..avatar.types import AvatarBuilder
 from ..body import BodyModel
 from ..config import Config
+from ..lorm.batches import choose_device
 from ..lorm.heads import posed_vertices
 from ..lorm.occlude import Occluded
 from ..progress import silent
@@ -54,7 +55,7 @@ class BuilderSystem:
         masks = [PersonMask(hidden.visible, subject.mask, hidden.ratio)]
         with self.around:
             avatar = self.builder.reconstruct(hidden.image.copy(), subject.crowd, masks, 0, silent)
-        return Splats.from_gaussians(pose_avatar(avatar))
+        return Splats.from_gaussians(pose_avatar(avatar), choose_device(""))
 
 
 @dataclass
@@ -77,7 +78,7 @@ class ImportedSystem:
                                   self.axes or DEFAULT_AXES[path.suffix.lower()],
                                   eye - surface.mean(0))
         self.errors.append(error)
-        return Splats.from_gaussians(laid)
+        return Splats.from_gaussians(laid, choose_device(""))
 
 
 class _AdaptersOff:

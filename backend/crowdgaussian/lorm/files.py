@@ -5,6 +5,7 @@ Nothing is fetched here: `crowdgaussian weights fetch` does that when it is aske
 not import torch: the service's broker asks too.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,13 +108,18 @@ def _used(name: str, path: Path, licence: str) -> UsedFile:
 
 
 def load_configured(config: LormStageConfig, device: "torch.device") -> "LormModel":
-    """The network of these settings.
+    """The network of these settings; the same files give the same object, as for a worker's jobs.
 
     Raises:
         CrowdGaussianError: a file is missing or damaged.
     """
+    return _loaded(tuple(used_files(config)), *_files(config), config.adapters or None, str(device))
+
+
+@lru_cache(maxsize=1)
+def _loaded(files: tuple[UsedFile, ...], network: Path, sapiens: Path, points: Path | None,
+            adapters: str | None, device: str) -> "LormModel":
+    """files: with their times of change, so that a changed file is read again."""
     from .checkpoint import load_lorm
 
-    network, sapiens, points = _files(config)
-    return load_lorm(network, sapiens=sapiens, points=points, adapters=config.adapters or None,
-                     device=device)
+    return load_lorm(network, sapiens=sapiens, points=points, adapters=adapters, device=device)
