@@ -12,7 +12,7 @@ from crowdgaussian.lorm.layout import BODY, LAYER
 from crowdgaussian.lorm.points import TemplateMesh, sample_points
 from crowdgaussian.lorm.stage_config import LormStageConfig
 from crowdgaussian_shared.skeleton import PARENTS
-from lorm_made_up import SMALL, dtype_of, shapes_of, write_checkpoint, write_points
+from lorm_made_up import SMALL, VOXELS, dtype_of, shapes_of, write_checkpoint, write_points
 
 BETAS = 10
 
@@ -37,7 +37,8 @@ def write_small_lorm(folder: Path, body: BodyModel, config: LormConfig = SMALL) 
     mesh = replace(mesh, shape_dirs=mesh.shape_dirs[..., :BETAS],
                    joint_dirs=mesh.joint_dirs[..., :BETAS])
     points = sample_points(mesh, config.num_points)
-    shapes = shapes_of(config, len(mesh.vertices), len(mesh.faces))
+    shapes = {name: shape for name, shape in
+              shapes_of(config, len(mesh.vertices), len(mesh.faces)).items() if name not in VOXELS}
     values = {name: rng.normal(0, 0.05, shape) for name, shape in shapes.items()
               if not name.startswith(BODY)}
     for name, bias in (("scaling", -4.0), ("opacity", 3.0), ("rotation", 0.5)):
