@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How often inputs are clean."""
+
+    clean: float = 0.3  # probability that a coarse input is replaced by its clean target
+    half_clean: float = 0.0  # probability that a part of it is
+
+
+def calibrate(coarse: Tensor, clean: Tensor, config: CalibrationConfig,
+              generator: torch.Generator) -> Tensor:
+    """The training input: coarse, clean, or clean in part, drawn for each sample.
+
+    Args:
+        coarse: [B, 3, H, W].
+        clean: [B, 3, H, W], the targets.
+        config: the probabilities.
+        generator: on the CPU.
+    """
+    draw = torch.rand(len(coarse), generator=generator)
+    mix = torch.zeros(len(coarse), 1, *coarse.shape[2:])
+    for index, value in enumerate(draw.tolist()):
+        if value < config.clean:
+            mix[index] = 1.0
+        elif value < config.clean + config.half_clean:
+            mix[index, 0] = _half(coarse.shape[2], coarse.shape[3], generator)
+    mix = mix.to(coarse)
+    return coarse + mix * (clean - coarse)
+
+
+def _half(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """A soft-edged half-plane through a random point.  # [H, W] 0..1"""
+    angle, y, x, soft = torch.rand(4, generator=generator).tolist()
+    direction = torch.tensor([torch.pi * 2 * angle])
+    rows = torch.arange(height)[:, None] - y * height
+    columns = torch.arange(width)[None] - x * width
+    along = rows * direction.sin() + columns * direction.cos()
+    return torch.sigmoid(along / (1.0 + soft * 0.1 * width))

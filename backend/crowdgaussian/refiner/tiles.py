@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of any size through a network of limited appetite: overlapping tiles, softly joined."""
+
+from collections.abc import Callable
+
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from torch import Tensor
+from torch.nn import functional
+
+MIN_TILE = 128  # pixels
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+def tiled(network: Network, images: Tensor, normals: Tensor, tile: int, overlap: int) -> Tensor:
+    """network(images, normals) tile by tile; out of memory halves the tile and starts over.
+
+    Args:
+        network: takes [B, 3, h, w] and [B, 4, h, w], h and w multiples of 8 up to `tile`.
+        images: [B, 3, H, W].
+        normals: [B, 4, H, W].
+        tile: pixels, a multiple of 8.
+        overlap: pixels by which neighbours share their borders.
+
+    Raises:
+        CrowdGaussianError: not even the smallest tile fits into memory.
+    """
+    while True:
+        try:
+            return _once(network, images, normals, tile, min(overlap, tile // 4))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if tile // 2 < MIN_TILE:
+                raise CrowdGaussianError(
+                    f"There is not enough memory to refine a tile of {tile} pixels; free some, or "
+                    "use a device with more.") from error
+            tile //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _once(network: Network, images: Tensor, normals: Tensor, tile: int, overlap: int) -> Tensor:
+    height, width = images.shape[-2:]
+    images, normals = _padded(images), _padded(normals)
+    total = torch.zeros_like(images)
+    weight = torch.zeros_like(images[:, :1])
+    for top in _starts(images.shape[-2], tile, overlap):
+        for left in _starts(images.shape[-1], tile, overlap):
+            window = (..., slice(top, top + tile), slice(left, left + tile))
+            part = network(images[window], normals[window])
+            soft = _ramp(part.shape[-2], overlap).to(part)[:, None] * _ramp(
+                part.shape[-1], overlap).to(part)
+            total[window] += part * soft
+            weight[window] += soft
+    return (total / weight)[..., :height, :width]
+
+
+def _padded(pictures: Tensor) -> Tensor:
+    """Edges repeated until both sides are multiples of 8."""
+    down, right = (-size % 8 for size in pictures.shape[-2:])
+    return functional.pad(pictures, (0, right, 0, down), mode="replicate")
+
+
+def _starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin so that they cover `size`, each a multiple of 8."""
+    if size <= tile:
+        return [0]
+    step = max(8, (tile - overlap) // 8 * 8)
+    return [*range(0, size - tile, step), size - tile]
+
+
+def _ramp(size: int, overlap: int) -> Tensor:
+    """1 inside, falling to nearly 0 over the overlap at both ends.  # [size]"""
+    place = torch.arange(size) + 0.5
+    edge = torch.minimum(place, size - place)
+    return (edge / max(overlap, 1)).clamp(max=1.0)

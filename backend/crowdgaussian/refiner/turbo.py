@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CrowdRefiner on SD-Turbo: encode, one denoising step at timestep 199, decode.
+
+The encoder is frozen; the UNet, the PoseNet, LoRA in the decoder and the skips from encoder to
+decoder are trained. After Difix3D+ (Wu et al. 2025) and img2img-turbo (Parmar et al. 2024).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+
+from .closed_form import TIMESTEP, predicted_x0
+from .posenet import PoseNet, drop_normals
+from .tiles import tiled
+
+_SKIP_START = 1e-5  # the skips begin as good as absent
+
+
+@dataclass(frozen=True)
+class TurboConfig:
+    """What of the network is used."""
+
+    rank: int = 4  # of LoRA in the VAE's decoder
+    skips: bool = False  # from the VAE's encoder to its decoder
+    normals: bool = True  # False: the ablation that sees no normals
+    tile: int = 512  # pixels
+    overlap: int = 64  # pixels
+
+
+class TurboRefiner(nn.Module):
+    """SD-Turbo, or SD 2.1-base, as a Refiner."""
+
+    def __init__(self, vae: AutoencoderKL, unet: UNet2DConditionModel, prompt: Tensor,
+                 config: TurboConfig = TurboConfig()) -> None:
+        """Takes the networks over and freezes the encoder.
+
+        Args:
+            vae: with or without LoRA in its decoder.
+            unet: its noise prediction network.
+            prompt: [1, 77, D] embedding of the fixed prompt; the text encoder is not needed.
+            config: what is used.
+        """
+        super().__init__()
+        self.config, self.vae, self.unet = config, vae, unet
+        self.register_buffer("prompt", prompt)
+        self.posenet = PoseNet(unet.config.block_out_channels[0])
+        self.skips = _skip_convolutions(vae) if config.skips else None
+        for part in (vae.encoder, vae.quant_conv):
+            if part is not None:
+                part.requires_grad_(False)
+
+    def forward(self, images: Tensor, normals: Tensor) -> Tensor:
+        """As refine, but not cut to tiles and not clamped; sides must be multiples of 8."""
+        with torch.no_grad():
+            z, features = self.encode(images * 2 - 1)
+        noise = self.predict_noise(z, normals)
+        return (self.decode(predicted_x0(z, noise), features) + 1) / 2
+
+    @torch.no_grad()
+    def refine(self, images: Tensor, normals: Tensor) -> Tensor:
+        """As Refiner."""
+        device = "cuda" if images.is_cuda else "cpu"
+        with torch.autocast(device, torch.bfloat16, enabled=images.is_cuda):
+            return tiled(self, images, normals, self.config.tile,
+                         self.config.overlap).float().clamp(0, 1)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The latent's mean, scaled, and what goes into each down block.
+
+        Args:
+            images: [B, 3, H, W] in -1..1.
+        """
+        encoder, features = self.vae.encoder, []
+        hidden = encoder.conv_in(images)
+        for block in encoder.down_blocks:
+            features.append(hidden)
+            hidden = block(hidden)
+        hidden = encoder.conv_act(encoder.conv_norm_out(encoder.mid_block(hidden)))
+        moments = encoder.conv_out(hidden)
+        if self.vae.quant_conv is not None:
+            moments = self.vae.quant_conv(moments)
+        return moments.chunk(2, dim=1)[0] * self.vae.config.scaling_factor, features
+
+    def predict_noise(self, z: Tensor, normals: Tensor) -> Tensor:
+        """The UNet's answer at timestep 199, with the PoseNet added after its first layer."""
+        pose = self.posenet(normals if self.config.normals else drop_normals(normals))
+        hook = self.unet.conv_in.register_forward_hook(lambda layer, given, out: out + pose)
+        try:
+            steps = torch.full((len(z),), TIMESTEP, device=z.device)
+            return self.unet(z, steps, self.prompt.expand(len(z), -1, -1)).sample
+        finally:
+            hook.remove()
+
+    def decode(self, z: Tensor, features: list[Tensor]) -> Tensor:
+        """Latent -> picture in -1..1, with the skips where they are used."""
+        decoder = self.vae.decoder
+        z = z / self.vae.config.scaling_factor
+        if self.vae.post_quant_conv is not None:
+            z = self.vae.post_quant_conv(z)
+        hidden = decoder.mid_block(decoder.conv_in(z))
+        for index, block in enumerate(decoder.up_blocks):
+            if self.skips is not None:
+                hidden = hidden + self.skips[index](features[-1 - index])
+            hidden = block(hidden)
+        return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(hidden)))
+
+
+def _skip_convolutions(vae: AutoencoderKL) -> nn.ModuleList:
+    """1 x 1 convolutions from the input of each down block to that of its opposite up block."""
+    widths = list(vae.config.block_out_channels)
+    sources = [widths[0], *widths[:-1]]  # what the encoder feeds into its down blocks
+    targets = [widths[-1], *reversed(widths[1:])]  # what the decoder feeds into its up blocks
+    convolutions = nn.ModuleList(nn.Conv2d(source, target, 1, bias=False)
+                                 for source, target in zip(reversed(sources), targets))
+    for convolution in convolutions:
+        nn.init.constant_(convolution.weight, _SKIP_START)
+    return convolutions
