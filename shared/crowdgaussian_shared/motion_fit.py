@@ -7,12 +7,12 @@ import numpy as np
 
 from .motion import Motion, check_motion
 from .motion_feet import keep_feet, sole_heights
-from .motion_kinematics import global_turns, joint_paths, leg_length, local_poses
+from .motion_kinematics import adult_joints, global_turns, joint_paths, leg_length, local_poses
 from .motion_legs import LEGS
 
 _LOWEST = 2.0  # percentile of the soles' heights that comes to lie on the floor
-_SCALES = (0.75, 1.35)  # what a stride found from standing feet may be, of the equal body's
-_SURE = 1e-3  # square metres: sum of squared steps while feet stand, below which nothing is found
+_SCALES = (0.75, 1.35)  # what a stride found from standing feet may be, of the legs' ratio
+_SURE = 1e-3  # square metres: squared steps while feet stand, below which nothing is found
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def _stride(motion: Motion, rest: np.ndarray, turns: np.ndarray) -> float:
     """
     if motion.leg is not None:
         return leg_length(rest) / motion.leg
+    likely = leg_length(rest) / leg_length(adult_joints())
     if motion.contacts is None:
-        return 1.0
+        return likely
     places = joint_paths(rest, turns, np.zeros((motion.frames, 3)))
     way = np.diff(motion.transl, axis=0)[:, [0, 2]]
     product = square = 0.0
@@ -70,8 +71,8 @@ def _stride(motion: Motion, rest: np.ndarray, turns: np.ndarray) -> float:
             product += float(np.sum((way * back)[stands]))
             square += float(np.sum((way * way)[stands]))
     if square < _SURE:
-        return 1.0
-    return float(np.clip(product / square, *_SCALES))
+        return likely
+    return float(np.clip(product / square, *(likely * scale for scale in _SCALES)))
 
 
 def _lowest(rest: np.ndarray, turns: np.ndarray, transl: np.ndarray, sole: float) -> float:

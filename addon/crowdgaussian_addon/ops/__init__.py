@@ -9,10 +9,16 @@ from . import (
     export_rig_ops,
     import_splats,
     job_ops,
+    layout_ops,
+    match_ops,
     motion_ops,
+    people_ops,
     photo_op,
+    pose_ops,
     pump,
     reconstruct,
+    rig_ops,
+    scatter_ops,
     server_ops,
     steps,
     view_timer,
@@ -20,7 +26,9 @@ from . import (
 
 _CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
             *export_ops.CLASSES, *export_rig_ops.CLASSES, *import_splats.CLASSES,
-            *motion_ops.CLASSES, *display_ops.CLASSES)
+            *motion_ops.CLASSES, *pose_ops.CLASSES, *display_ops.CLASSES,
+            *people_ops.CLASSES, *rig_ops.CLASSES,
+            *layout_ops.CLASSES, *scatter_ops.CLASSES, *match_ops.CLASSES)
 
 
 def register() -> None:

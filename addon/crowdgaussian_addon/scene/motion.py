@@ -25,7 +25,7 @@ from .motion_keys import (
     wearer_of,
 )
 from .people import Person
-from .posing import PHOTO_POSE, photo_pose
+from .posing import PHOTO_POSE, photo_place, photo_pose
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def play_motion(
     for person in people:
         require_free_bones(person.rig, person.name)
     yield 0.0, "Preparing"
+    bpy.context.view_layer.update()  # where rigs stand
     motion = resample(motion, scene_fps(scene))
     overlap = round(options.overlap * motion.fps)
     motion = repeat(motion, options.repeats, overlap)
@@ -142,6 +143,9 @@ def standing_photo(person: Person) -> Motion:
 
 def photo_floor(person: Person) -> float:
     """The height of the floor in the photo's scene, in metres."""
+    place = photo_place(person.rig)
+    if place is not None:
+        return float(place[2, 3])
     grounds = (obj for obj in bpy.context.scene.objects if obj.get(GROUND))
     ground = next(grounds, None)
     return float(ground.matrix_world.translation.z) if ground is not None else 0.0

@@ -42,6 +42,12 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
         row = column.row(align=True)
         row.enabled = motion.rig is not None
         row.operator("crowdgaussian.apply_rig_motion", icon="ARMATURE_DATA")
+        column = layout.column(align=True)
+        column.operator_menu_enum("crowdgaussian.apply_pose", "pose", icon="POSE_HLT")
+        row = column.row(align=True)
+        row.operator("crowdgaussian.add_pose_library", icon="ASSET_MANAGER")
+        row.operator("crowdgaussian.save_pose", icon="ADD")
+        layout.operator("crowdgaussian.mark_people", icon="ASSET_MANAGER")
 
 
 CLASSES = (CrowdGaussianMotion, CROWDGAUSSIAN_PT_motion)
