@@ -17,6 +17,7 @@ from crowdgaussian_shared.skinning import joint_transforms
 from .body import build_body
 from .camera import build_camera, set_resolution, show_photo
 from .ground import GROUND, build_ground, cover_people
+from .match import SOURCE
 from .people import PERSON, set_role
 from .posing import PHOTO_FRAME, store_photo_pose
 from .rig import build_rigs, place_rig, rest_pose, set_pose
@@ -26,7 +27,6 @@ from .splats import build_splats, set_footprint
 
 PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
 COMMERCIAL_USE = "crowdgaussian_commercial_use"
-SOURCE = "crowdgaussian_scene_folder"
 
 
 @dataclass(frozen=True)

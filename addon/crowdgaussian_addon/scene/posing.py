@@ -80,6 +80,12 @@ def world_scale(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None = N
     return float(np.cbrt(abs(np.linalg.det(world))))
 
 
+def heading_of(rig: bpy.types.Object) -> float:
+    """Where the pelvis faces now: radians about the vertical, 0 along -y."""
+    turned = polar_rotation(_world_transforms(rig, None)[0, :3, :3])
+    return float(np.arctan2(turned[1, 0] - turned[0, 1], turned[0, 0] + turned[1, 1]))
+
+
 def read_rest_joints(rig: bpy.types.Object) -> np.ndarray:
     """The T-pose's joints in the canonical frame.  # [55, 3] float64, metres"""
     heads = np.array([bone.head_local for bone in _bones(rig, rig.data.bones)])

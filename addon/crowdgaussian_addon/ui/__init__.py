@@ -9,6 +9,7 @@ _CLASSES = (
     preferences.CrowdGaussianPreferences,
     properties.CrowdGaussianChoice,
     panel.CROWDGAUSSIAN_PT_reconstruct,
+    layout.CrowdGaussianLayout,
     *people.CLASSES,  # bl_order 1
     *layout.CLASSES,  # bl_order 2
     *motion.CLASSES,  # bl_order 3
@@ -21,6 +22,8 @@ def register() -> None:
     """Registers the classes and the scene's choices."""
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
+    bpy.types.Scene.crowdgaussian_layout = bpy.props.PointerProperty(
+        type=layout.CrowdGaussianLayout)
     bpy.types.Scene.crowdgaussian = bpy.props.PointerProperty(type=properties.CrowdGaussianChoice)
     pointer = bpy.props.PointerProperty
     bpy.types.Scene.crowdgaussian_motion = pointer(type=motion.CrowdGaussianMotion)
@@ -29,6 +32,7 @@ def register() -> None:
 def unregister() -> None:
     """Undoes register()."""
     thumbnail.clear()
+    del bpy.types.Scene.crowdgaussian_layout
     del bpy.types.Scene.crowdgaussian_motion, bpy.types.Scene.crowdgaussian
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The sub-panel People: who is there, rig controls, rest and photo pose, shadows."""
+"""The sub-panel People: who is there, one-click poses, IK controls, shadows and obstacles."""
 
 import bpy
 
+from ..ops.rig_ops import have_controls
+from ..scene.body import casts_shadow
+from ..scene.people import Person, all_people, people_without_rig, selected_people
 from .base import CrowdPanel, draw_choice_of_people
+from .text import draw_text
+
+_MOST = 12  # people that the list shows
 
 
 class CROWDGAUSSIAN_PT_people(CrowdPanel, bpy.types.Panel):
@@ -15,7 +21,53 @@ class CROWDGAUSSIAN_PT_people(CrowdPanel, bpy.types.Panel):
 
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
-        draw_choice_of_people(self.layout, context)
+        layout = self.layout
+        draw_list(layout, context)
+        chosen = draw_choice_of_people(layout, context)
+        row = layout.row(align=True)
+        row.operator("crowdgaussian.photo_pose", icon="IMAGE_DATA")
+        row.operator("crowdgaussian.rest_pose", icon="ARMATURE_DATA")
+        draw_controls(layout, context)
+        draw_bodies(layout, chosen)
+
+
+def draw_list(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """A button for each person, and who has lost their rig."""
+    people = all_people(context.scene)
+    selected = {person.rig for person in selected_people(context)}
+    column = layout.column(align=True)
+    for number, person in enumerate(people[:_MOST]):
+        button = column.operator("crowdgaussian.select_person", text=person.name,
+                                 icon="OUTLINER_OB_ARMATURE", depress=person.rig in selected)
+        button.person = number
+    if len(people) > _MOST:
+        column.label(text=f"and {len(people) - _MOST} more")
+    for lost in people_without_rig(context.scene):
+        draw_text(layout, f"{lost.name}'s rig was deleted.", context, "ERROR")
+
+
+def draw_controls(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """IK: add, and once there are controls, switch and remove."""
+    column = layout.column(align=True)
+    row = column.row(align=True)
+    row.operator("crowdgaussian.add_ik", text="Add IK", icon="CON_KINEMATIC")
+    row.operator("crowdgaussian.remove_ik", text="Remove", icon="X")
+    if have_controls(context):
+        row = column.row(align=True)
+        row.operator("crowdgaussian.switch_ik", text="To IK").to = "IK"
+        row.operator("crowdgaussian.switch_ik", text="To FK").to = "FK"
+
+
+def draw_bodies(layout: bpy.types.UILayout, people: list[Person]) -> None:
+    """Shadows and collision of the body meshes."""
+    bodies = [person.body for person in people if person.body is not None]
+    shadows = bool(bodies) and all(casts_shadow(body) for body in bodies)
+    column = layout.column(align=True)
+    column.operator("crowdgaussian.body_shadow", text="Body Shadows", icon="LIGHT_SUN",
+                    depress=shadows).enabled = not shadows
+    row = column.row(align=True)
+    for kind, text in (("SOFT", "Collides"), ("RIGID", "Rigid"), ("NONE", "Neither")):
+        row.operator("crowdgaussian.body_collision", text=text).kind = kind
 
 
 CLASSES = (CROWDGAUSSIAN_PT_people,)

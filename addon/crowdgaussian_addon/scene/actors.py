@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Actors: posed people that many copies instance, so that copies cost next to nothing.
+
+What a person costs is the splat mesh and its evaluated twin. An actor shares the mesh with the
+person it is made of and is evaluated once, however often it is instanced. Actors stand at the
+origin in collections of their own that are in no scene; they face -y with their soles at height 0.
+"""
+
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+from crowdgaussian_shared.rotations import axis_angle_to_matrix
+from mathutils import Matrix
+
+from .body import casts_shadow
+from .contact import posed_points
+from .display import make_reduced
+from .people import PERSON, ROLE, Person, set_role
+from .placing import facing_of, place_of
+from .scatter_nodes import FOOTPRINT, scatter_node_group
+from .splats import get_inputs, splat_modifier
+
+ACTOR = "crowdgaussian_actor"  # collection property: index of the person it shows
+_DISCS = "Scattered Splats"  # modifier
+_VARIED = {  # bones that may differ between copies while the feet stand, and how much
+    "spine1": 0.5, "spine2": 0.5, "spine3": 0.5, "neck": 1.0, "head": 1.0,
+    "left_shoulder": 1.0, "right_shoulder": 1.0, "left_elbow": 1.0, "right_elbow": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How an actor differs from its person."""
+
+    delay: int  # frames of the motion that are skipped
+    bend: float  # radians, typical turn of a joint of the upper body
+    seed: int
+    reduced: bool  # a quarter of the splats
+
+
+def make_actor(
+    scene: bpy.types.Scene, person: Person, variation: Variation
+) -> bpy.types.Collection:
+    """A collection to instance.
+
+    Args:
+        scene: gives the frame range that a delayed motion is laid out over.
+        person: has splats.
+        variation: of pose and time.
+    """
+    actor = bpy.data.collections.new(f"{person.name} actor")
+    actor[ACTOR] = person.index
+    rig = person.rig.copy()
+    rig.parent = None
+    rig.matrix_world = Matrix(_to_origin(person).tolist())
+    _retarget(rig, person.rig)
+    shown = make_reduced(person) if variation.reduced else person.splats
+    splats = _deformed_copy(shown, person.rig, rig)
+    splats.hide_render = splats.hide_viewport = False
+    _show_as_discs(splats)
+    parts = {"rig": rig, "splats": splats}
+    if person.body is not None:
+        body = _deformed_copy(person.body, person.rig, rig)
+        body.hide_viewport = True
+        body.hide_render = not casts_shadow(person.body)
+        parts["body"] = body
+    for role, part in parts.items():
+        set_role(part, role)
+        actor.objects.link(part)
+    _delay(rig, variation.delay, scene)
+    _bend(rig, variation, scene)
+    return actor
+
+
+def make_person(copy: bpy.types.Object) -> bpy.types.Collection:
+    """A person of their own in place of an instance of an actor; the instance is removed.
+
+    Returns:
+        Their collection, not linked to a scene yet.
+    """
+    actor = copy.instance_collection
+    collection = bpy.data.collections.new(copy.name)
+    collection[PERSON] = int(actor[ACTOR])
+    source = next(obj for obj in actor.objects if obj.type == "ARMATURE")
+    rig = source.copy()
+    rig.data = source.data.copy()
+    rig.matrix_world = copy.matrix_world @ source.matrix_basis
+    _retarget(rig, source)
+    collection.objects.link(rig)
+    for part in (obj for obj in actor.objects if obj != source):
+        obj = _deformed_copy(part, source, rig)
+        collection.objects.link(obj)
+        if part[ROLE] == "splats":
+            obj.modifiers.remove(obj.modifiers[_DISCS])
+            nodes = splat_modifier(obj)
+            nodes.show_viewport = nodes.show_render = True
+    bpy.data.objects.remove(copy)
+    return collection
+
+
+def _to_origin(person: Person) -> np.ndarray:
+    """The rig's matrix with the person's soles over the origin, facing -y.  # [4, 4]"""
+    x, y, _ = place_of(person)
+    floor = posed_points(person)[:, 2].min()
+    back = Matrix.Rotation(-facing_of(person), 4, "Z") @ Matrix.Translation((-x, -y, -floor))
+    return np.array(back @ person.rig.matrix_world)
+
+
+def _deformed_copy(
+    source: bpy.types.Object, old: bpy.types.Object, new: bpy.types.Object
+) -> bpy.types.Object:
+    """A copy that shares the mesh and follows another rig."""
+    obj = source.copy()
+    if obj.parent == old:
+        obj.parent = new
+    for modifier in obj.modifiers:
+        if modifier.type == "ARMATURE" and modifier.object == old:
+            modifier.object = new
+    return obj
+
+
+def _retarget(rig: bpy.types.Object, source: bpy.types.Object) -> None:
+    """IK of a copied rig follows its own controls."""
+    for constraint in (c for bone in rig.pose.bones for c in bone.constraints):
+        for field in ("target", "pole_target"):
+            if getattr(constraint, field, None) == source:
+                setattr(constraint, field, rig)
+
+
+def _show_as_discs(splats: bpy.types.Object) -> None:
+    nodes = splat_modifier(splats)
+    nodes.show_viewport = nodes.show_render = False
+    blur = float(get_inputs(nodes).get(FOOTPRINT, 0.0))
+    discs = splats.modifiers.new(_DISCS, "NODES")
+    discs.node_group = scatter_node_group()
+    items = discs.node_group.interface.items_tree
+    identifier = next(i.identifier for i in items if i.name == FOOTPRINT)
+    if hasattr(discs, "properties"):  # Blender 5.2 and later
+        getattr(discs.properties.inputs, identifier).value = blur
+    else:
+        discs[identifier] = blur
+
+
+def _delay(rig: bpy.types.Object, frames: int, scene: bpy.types.Scene) -> None:
+    """Play an action so many frames ahead, through a strip, so that its keys stay shared."""
+    data = rig.animation_data
+    if data is None or not frames:
+        return
+    for strip in (strip for track in data.nla_tracks for strip in track.strips):
+        strip.frame_start, strip.frame_end = strip.frame_start - frames, strip.frame_end - frames
+    if data.action is not None:
+        _to_strip(rig, "Motion", (scene.frame_start, scene.frame_end), frames)
+
+
+def _bend(rig: bpy.types.Object, variation: Variation, scene: bpy.types.Scene) -> None:
+    """Turn joints of the upper body at random, on top of whatever moves them."""
+    if variation.bend <= 0:
+        return
+    rng = np.random.default_rng(variation.seed)
+    data = rig.animation_data
+    moved = data is not None and (data.action is not None or len(data.nla_tracks) > 0)
+    span = (scene.frame_start, scene.frame_end)
+    if moved and data.action is not None:
+        _to_strip(rig, "Motion", span, 0)
+    for name, share in _VARIED.items():
+        bone = rig.pose.bones[name]
+        vector = rng.normal(0.0, variation.bend * share, 3)
+        turn = Matrix(axis_angle_to_matrix(vector).tolist()).to_quaternion()
+        bone.rotation_quaternion = turn if moved else bone.rotation_quaternion @ turn
+        if moved:
+            bone.keyframe_insert("rotation_quaternion", frame=scene.frame_start)
+    if moved:
+        _to_strip(rig, "Variation", span, 0).blend_type = "COMBINE"
+
+
+def _to_strip(
+    rig: bpy.types.Object, name: str, span: tuple[int, int], ahead: int
+) -> bpy.types.NlaStrip:
+    """Move the active action to a new NLA track that says the same, some frames ahead."""
+    data = rig.animation_data
+    action, slot = data.action, data.action_slot
+    data.action = None
+    track = data.nla_tracks.new()
+    track.name = name
+    strip = track.strips.new(name, span[0], action)
+    strip.action_slot = slot
+    first, last = span[0], max(span[1], span[0] + 1)
+    strip.action_frame_end = last + ahead
+    strip.action_frame_start = first + ahead
+    strip.frame_start, strip.frame_end = first, last
+    strip.scale = 1.0
+    strip.extrapolation = "HOLD"
+    return strip
