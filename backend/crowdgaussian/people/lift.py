@@ -24,6 +24,7 @@ _BONES = (  # two landmarks and the joints between which the average body has th
 _LIMBS = ((11, 13, 15), (12, 14, 16), (23, 25, 27), (24, 26, 28))
 _SEEN = 0.3  # confidence from which a bone tells the scale
 _UPRIGHT = 0.85  # part of its length that a trunk shows, below which it leans
+_STRAIGHT = 0.92  # part of its length from which on a bone is taken to lie in the picture's plane
 _STATURE = 1.7  # metres
 _SIDEWAYS = 0.35  # of facing towards or away from the camera, below which limbs spread sideways
 # Which way the upper arms point, forward or back, and to which side the trunk is turned.
@@ -93,7 +94,7 @@ def lifted(person: Detection, lengths: Lengths, reading: tuple[float, float]) ->
         for (a, b), sign in (((start, middle), upper), ((middle, end), lower)):
             length = lengths.bones[[pair[:2] for pair in _BONES].index((a, b))]
             seen = np.linalg.norm(world[b, :2] - world[a, :2])
-            depth = np.sqrt(max(length**2 - seen**2, 0.0))
+            depth = np.sqrt(max((_STRAIGHT * length) ** 2 - seen**2, 0.0))
             world[b, 2] = world[a, 2] + np.sign(towards or 1.0) * sign * depth
     return replace(person, keypoints=replace(person.keypoints, world=world.astype(np.float32)))
 

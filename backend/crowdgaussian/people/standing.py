@@ -46,8 +46,14 @@ def standing(posed: PosedPoints, stature: torch.Tensor, people: list[Detection],
         soles=posed.soles.numpy().astype(np.float64), stature=stature.numpy().astype(np.float64),
         feet_seen=np.array([feet_seen(person, shape) for person in people]),
         supported=~np.array([is_seated(body) for body in joints]),
-        dangling=np.array([is_dangling(body) for body in posed.landmarks.numpy()]),
+        dangling=np.array([feet_told(person) and is_dangling(body)
+                           for person, body in zip(people, posed.landmarks.numpy())]),
         axis=np.array([body_axis(body) for body in joints]))
+
+
+def feet_told(person: Detection) -> bool:
+    """Whether the network has heels and toes at all."""
+    return bool(person.keypoints.confidence[29:33].any())
 
 
 def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
@@ -57,7 +63,7 @@ def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
     """
     xy, confidence = person.keypoints.xy, person.keypoints.confidence
     inside = ((xy >= 0) & (xy < [shape[1], shape[0] - 1])).all(axis=1)
-    feet = ((27, 29, 31), (28, 30, 32)) if confidence[29:33].any() else ((27,), (28,))
+    feet = ((27, 29, 31), (28, 30, 32)) if feet_told(person) else ((27,), (28,))
     sides = [((confidence[list(side)] > 0.5) & inside[list(side)]).all() for side in feet]
     return bool(any(sides))
 
