@@ -12,7 +12,7 @@ from avatar_scene import PaintedScene, crowd_of, masks_of, paint
 from crowdgaussian.avatar.types import CrowdBuilder
 from crowdgaussian.body import load_body
 from crowdgaussian.config import Config, configured
-from crowdgaussian.lorm.batches import choose_device
+from crowdgaussian.lorm.batches import choose_device, people_at_once
 from crowdgaussian.lorm.body_encoder import PatchEncoder
 from crowdgaussian.lorm.config import LormConfig
 from crowdgaussian.lorm.files import load_configured, used_files
@@ -131,6 +131,34 @@ def test_one_bad_person_does_not_stop_the_batch(model, body, scene, three):
     empty = [masks[0], PersonMask(masks[1].visible & False, masks[1].amodal, 1.0), masks[2]]
     with pytest.raises(CrowdGaussianError, match="mask is empty"):
         stage.reconstruct(scene.photo.copy(), crowd, empty, 1, silent)
+
+
+def test_an_error_nobody_thought_of_is_one_persons_alone(model, body, scene, three, monkeypatch):
+    crowd, masks = three
+    stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, model)
+    images = stage.images
+
+    def breaks_at_one(photo, crowd, masks, index):
+        if index == 1:
+            raise ZeroDivisionError
+        return images(photo, crowd, masks, index)
+
+    monkeypatch.setattr(stage, "images", breaks_at_one)
+    stage.expect([0, 1, 2])
+    assert len(stage.reconstruct(scene.photo, crowd, masks, 0, silent).gaussians) == 800
+    with pytest.raises(ZeroDivisionError):
+        stage.reconstruct(scene.photo, crowd, masks, 1, silent)
+    assert len(stage.reconstruct(scene.photo, crowd, masks, 2, silent).gaussians) == 800
+
+
+def test_the_batch_grows_with_the_memory_of_the_gpu(monkeypatch):
+    gpu, config = torch.device("cuda"), LormConfig()
+    found = []
+    for gib in (4, 24, 80, 4000):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, g=gib: (g << 30, g << 30))
+        found.append(people_at_once(config, gpu))
+    assert found[0] == 1 and 1 < found[1] < found[2] <= found[3] <= 16
+    assert people_at_once(config, torch.device("cpu")) == 1
 
 
 def test_the_avatar_stands_where_the_person_stood(model, body, scene, three):
@@ -254,6 +282,7 @@ def test_missing_files_and_devices_are_one_sentence(tmp_path, files, monkeypatch
              (lambda: used_files(LormStageConfig(weights=str(small))), "weights 'sapiens-1b'"),
              (lambda: used_files(replace(files, adapters=str(tmp_path / "no"))),
               "LORM adapters is missing"),
+             (lambda: LormReconstructor(LormStageConfig(frame="tight"), None), "lorm.frame"),
              (lambda: choose_device("cuda:77"), "no device 'cuda:77'")]
     for call, words in cases:
         with pytest.raises(CrowdGaussianError, match=words) as caught:

@@ -164,7 +164,7 @@ def _pixels(image: np.ndarray, views: np.ndarray) -> list[np.ndarray]:
 
 def _facts(job: Evaluation, subjects: list[Subject], body: BodyModel) -> list[str]:
     cameras = subjects[0].cameras
-    facts = [f"Data: {job.dataset.name}, {len(subjects)} people, {len(cameras)} views of "
+    facts = [f"Data: {job.dataset.name}, people: {len(subjects)}, {len(cameras)} views of "
              f"{cameras.width} x {cameras.height} pixels, body model {body.name}.",
              "Every system of this program is given the true body parameters and silhouette.",
              "Numbers are of whole images on white, as in the paper, or, where the column says "

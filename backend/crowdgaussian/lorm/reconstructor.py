@@ -2,7 +2,8 @@
 """The appearance stage "lorm": the people of a photo through the network, several at once."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from .shape_transfer import same_body, shape_of
 from .stage_config import LormStageConfig
 
 log = logging.getLogger(__name__)
+FRAMES = ("amodal", "visible")
 Images = tuple[np.ndarray, np.ndarray]  # body [h, w, 3] and head [s, s, 3], float32 0..1
 
 
@@ -40,11 +42,17 @@ class LormReconstructor:
         model: the network; loaded from the files when None.
         detector: finds heads in place of the body model; none is part of the program.
         enlarger: face super-resolution; none is part of the program.
+
+    Raises:
+        CrowdGaussianError: a file is missing, or a setting has no meaning.
     """
 
     def __init__(self, config: LormStageConfig, body: BodyModel, model: LormModel | None = None,
                  detector: HeadDetector | None = None,
                  enlarger: FaceEnlarger | None = None) -> None:
+        if config.frame not in FRAMES:
+            raise CrowdGaussianError(
+                f"'{config.frame}' is no value for lorm.frame; use one of: {', '.join(FRAMES)}.")
         self.config, self.body = config, body
         self.device = choose_device(config.device)
         if model is None:
@@ -54,7 +62,7 @@ class LormReconstructor:
         self.model = model.to(self.device).eval()
         self.detector, self.enlarger = detector, enlarger
         self._expected: list[int] = []
-        self._ready: dict[int, Avatar | CrowdGaussianError] = {}
+        self._ready: dict[int, Avatar | Exception] = {}
         self._photo: np.ndarray | None = None
 
     @property
@@ -78,7 +86,7 @@ class LormReconstructor:
         if index not in self._ready:
             self._run(photo, crowd, masks, self._batch(index), report)
         result = self._ready.pop(index)
-        if isinstance(result, CrowdGaussianError):
+        if isinstance(result, Exception):
             raise result
         return result
 
@@ -96,10 +104,8 @@ class LormReconstructor:
         tell(0.0, "crops")
         images: dict[int, Images] = {}
         for index in people:
-            try:
+            with self._fails_alone(index):
                 images[index] = self.images(photo, crowd, masks, index)
-            except CrowdGaussianError as error:
-                self._ready[index] = error
         if not images:
             return
         names = "LORM" if self.config.adapters else "LHM"
@@ -108,7 +114,19 @@ class LormReconstructor:
         attributes = self._attributes(list(images.values()))
         tell(0.9, "avatars")
         for place, index in enumerate(images):
-            self._ready[index] = self._avatar(attributes, place, crowd, index)
+            with self._fails_alone(index):
+                self._ready[index] = self._avatar(attributes, place, crowd, index)
+
+    @contextmanager
+    def _fails_alone(self, index: int) -> Iterator[None]:
+        """Keeps an error inside until this person is asked for."""
+        try:
+            yield
+        except CrowdGaussianError as error:
+            self._ready[index] = error
+        except Exception as error:
+            log.exception("person %d failed", index)
+            self._ready[index] = error
 
     def images(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
                index: int) -> Images:
