@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast animated people play in Blender, at every display level, against what was promised.
+
+usage: python benchmarks/blender_frames.py [PEOPLE] [GAUSSIANS]   (5 people of 40000 by default)
+
+Run it with a Python that has bpy, on an idle machine with two cores: a busy machine shows in the
+clock but hardly in the processor time, and both are printed. The people are open bodies with a
+keyed pose for all 55 bones.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests/addon")]
+
+import bpy  # noqa: E402
+import numpy as np  # noqa: E402
+from blender_people import make_camera, write_scene  # noqa: E402
+from crowdgaussian_addon.scene.display import set_level  # noqa: E402
+from crowdgaussian_addon.scene.importer import import_scene  # noqa: E402
+from crowdgaussian_addon.scene.people import all_people  # noqa: E402
+from crowdgaussian_addon.scene.rig import set_pose  # noqa: E402
+from crowdgaussian_addon.scene.save import start_empty_file  # noqa: E402
+from crowdgaussian_addon.scene.settings import set_engine  # noqa: E402
+from open_body_people import open_body_avatar  # noqa: E402
+
+FRAMES = 20
+FULL_LIMIT = 0.100 if bpy.app.version >= (5, 2) else 0.180  # seconds for 5 people of 40000
+BODY_LIMIT = 0.020
+IMPORT_LIMIT = 2.0
+
+
+def main(people: int = 5, gaussians: int = 40_000) -> None:
+    print(f"Blender {bpy.app.version_string}, {people} people of {gaussians} Gaussians, "
+          f"median of {FRAMES} frames")  # fmt: skip
+    print(f"{'':34s} {'clock':>9s} {'processor':>10s} {'promised':>9s} {'ratio':>6s}")
+    measure_degree(people, gaussians, 0, IMPORT_LIMIT)
+    for level, limit in (("FULL", FULL_LIMIT), ("REDUCED", None), ("BODY", BODY_LIMIT)):
+        show(level)
+        row(f"frame_set, {level.lower()} display", *play(), limit)
+    show("FULL")
+    set_engine(bpy.context.scene, "EEVEE")
+    row("frame_set, full, sorted for EEVEE", *play())
+    measure_degree(people, gaussians, 3)
+    row("frame_set, full, harmonics degree 3", *play())
+
+
+def measure_degree(people: int, gaussians: int, degree: int, limit: float | None = None) -> None:
+    """Import a crowd and key a second pose."""
+    avatars = [open_body_avatar(gaussians, degree, seed) for seed in range(people)]
+    avatars = [replace(avatar, transl=avatar.transl + np.float32([0.7 * k - 1.4, 0, 0]))
+               for k, avatar in enumerate(avatars)]  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_scene(Path(scratch) / "out", avatars, make_camera())
+        start_empty_file()
+        start, used = time.perf_counter(), time.process_time()
+        result = import_scene(folder)
+        taken = time.perf_counter() - start, time.process_time() - used
+    row(f"import, harmonics degree {degree}", *taken, limit)
+    for person, avatar in zip(result.people, avatars):
+        set_pose(person.rig, avatar.pose * 0.5, avatar.transl, frame=2 + FRAMES)
+
+
+def show(level: str) -> None:
+    """Everybody at one display level, in the viewport."""
+    for person in all_people(bpy.context.scene):
+        set_level(person, level, ("VIEWPORT",))
+
+
+def play() -> tuple[float, float]:
+    """Median seconds for a frame, on the clock and on all cores, after two frames to warm up."""
+    clock, cores = [], []
+    for frame in range(1, FRAMES + 3):
+        start, used = time.perf_counter(), time.process_time()
+        bpy.context.scene.frame_set(frame)
+        clock.append(time.perf_counter() - start)
+        cores.append(time.process_time() - used)
+    return statistics.median(clock[2:]), statistics.median(cores[2:])
+
+
+def row(label: str, clock: float, cores: float, limit: float | None = None) -> None:
+    """One line of the table, in milliseconds."""
+    end = f"{1000 * limit:9.0f} {clock / limit:6.2f}" if limit else ""
+    print(f"{label:34s} {1000 * clock:9.1f} {1000 * cores:10.1f} {end}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
