@@ -72,6 +72,36 @@ def test_a_leaning_stretched_crowd_is_where_blender_shows_it(crowd, tmp_path):
     assert np.median(np.abs(covariances(read) - wanted) / np.abs(wanted).max()) < 1e-4
 
 
+def test_scattered_copies_are_where_blender_instances_them(crowd, tmp_path):
+    bpy.ops.mesh.primitive_plane_add(size=20)
+    bpy.context.object.rotation_euler = (0.1, 0, 0)
+    plane = bpy.context.object.name
+    bpy.ops.crowdgaussian.scatter(target=plane, count=5, size=0.2)
+    bpy.ops.object.select_all(action="DESELECT")
+    paths = export(tmp_path / "a.ply", axes="blender", separate=True)
+    assert len(paths) == 2 + 5, "people and their copies"
+    copies = [obj for obj in bpy.context.scene.objects if obj.instance_collection]
+    for copy in copies:
+        actor = copy.instance_collection
+        splats = next(obj for obj in actor.objects if obj.get("crowdgaussian_role") == "splats")
+        for modifier in splats.modifiers:
+            modifier.show_viewport = modifier.type == "ARMATURE"
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    seen = {}
+    for instance in depsgraph.object_instances:
+        obj = instance.object
+        if instance.is_instance and obj.get("crowdgaussian_role") == "splats":
+            points = np.array([v.co for v in obj.data.vertices])[::4]
+            world = np.array(instance.matrix_world)
+            seen[instance.parent.original] = points @ world[:3, :3].T + world[:3, 3]
+    for copy in copies:
+        read = read_splat_ply(tmp_path / f"a_{copy.name.replace(' ', '_')}.ply")
+        np.testing.assert_allclose(read.means, seen[copy], atol=1e-4)
+    copies[0].select_set(True)
+    export(tmp_path / "one.ply")
+    assert len(read_splat_ply(tmp_path / "one.ply")) == COUNT
+
+
 def test_colours_turn_with_the_rig(crowd, folder, tmp_path):
     """Turning the rig object and looking from the turned side shows the same colour."""
     rng = np.random.default_rng(0)

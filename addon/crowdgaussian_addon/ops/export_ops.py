@@ -13,6 +13,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from ..export_names import file_names, first_lines, frame_path, person_paths
 from ..scene.export_splats import (
     Cast,
+    cast_copy,
     cast_person,
     cast_static,
     posed_together,
@@ -20,6 +21,7 @@ from ..scene.export_splats import (
 )
 from ..scene.frames import each_frame
 from ..scene.people import Person, require_people, selected_people
+from ..scene.scatter import is_copy
 from ..scene.static_splats import static_splats
 from .export_base import ExportOperator, convert_by_backend
 from .frame_range import FrameRange
@@ -97,10 +99,20 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
 
     @staticmethod
     def _chosen(context: bpy.types.Context) -> list[tuple[Callable, Person | bpy.types.Object]]:
-        """Who is read by what: imported splats only where they are selected."""
-        static = static_splats(getattr(context, "selected_objects", None) or ())
-        people = [] if static and not selected_people(context) else require_people(context)
-        return [*((cast_person, p) for p in people), *((cast_static, obj) for obj in static)]
+        """Who is read by what: those selected, else everybody with their scattered copies."""
+        selected = getattr(context, "selected_objects", None) or ()
+        static, copies = static_splats(selected), [obj for obj in selected if is_copy(obj)]
+        people: list[Person] = []
+        if selected_people(context) or not (static or copies):
+            people = require_people(context)
+        if not (static or copies or selected_people(context)):
+            copies = [obj for obj in context.scene.objects if is_copy(obj)]
+        actors: dict = {}
+        return [
+            *((cast_person, person) for person in people),
+            *((lambda obj: cast_copy(obj, actors), obj) for obj in copies),
+            *((cast_static, obj) for obj in static),
+        ]
 
     @classmethod
     def unavailable(cls, context: bpy.types.Context) -> str:

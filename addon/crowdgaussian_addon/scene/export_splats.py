@@ -6,7 +6,7 @@ by the reference skinning with the transforms of the evaluated bones, so the wor
 rig object, turned and stretched as it may be, reaches centres, covariances and colours exactly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from crowdgaussian_shared.gaussians import Gaussians
 from crowdgaussian_shared.skinning import skin_gaussians
 from crowdgaussian_shared.splat_ply import write_splat_ply
 
-from .people import Person, read_transforms, read_weights
+from .people import ROLE, Person, read_transforms, read_weights
 from .rig import rest_offset
 from .splats import read_gaussians
 
@@ -33,7 +33,7 @@ _AXES_WORDS = {
 
 @dataclass(frozen=True)
 class Cast:
-    """What is exported: a person, or splats without a rig."""
+    """What is exported: a person, a scattered copy of one, or splats without a rig."""
 
     name: str
     splats: bpy.types.Object
@@ -41,13 +41,22 @@ class Cast:
     gaussians: Gaussians  # N canonical Gaussians, or those of the object without a rig
     skin_joints: np.ndarray | None  # [N, 4]
     skin_weights: np.ndarray | None  # [N, 4]
+    place: bpy.types.Object | None = None  # the scattered copy that instances rig and splats
 
     def posed(self) -> Gaussians:
         """N Gaussians in the scene frame, as the current frame shows them."""
         if self.rig is None:
             return transform_gaussians(self.gaussians, _in_scene_frame(_world(self.splats)))
-        transforms = read_transforms(self.rig) @ self._own_move()
+        transforms = self._placed() @ read_transforms(self.rig) @ self._own_move()
         return skin_gaussians(self.gaussians, self.skin_joints, self.skin_weights, transforms)
+
+    def _placed(self) -> np.ndarray:
+        """What the copy does to the actor it instances, in the scene frame.  # [4, 4]"""
+        if self.place is None:
+            return np.eye(4)
+        start = np.eye(4)
+        start[:3, 3] = -np.array(self.place.instance_collection.instance_offset)
+        return _in_scene_frame(_world(self.place) @ start)
 
     def _own_move(self) -> np.ndarray:
         """Where the splat object was moved against its rig, in the canonical frame.  # [4, 4]"""
@@ -69,6 +78,26 @@ def cast_person(person: Person) -> Cast:
         )
     weights = read_weights(person.splats, vertices_per_row=4)
     return Cast(person.name, person.splats, person.rig, read_gaussians(person.splats), *weights)
+
+
+def cast_copy(copy: bpy.types.Object, actors: dict[bpy.types.Collection, Cast]) -> Cast:
+    """Read a scattered copy; each actor is read once.
+
+    Args:
+        copy: for which scatter.is_copy holds.
+        actors: what was read already; the copy's actor is added.
+
+    Raises:
+        CrowdGaussianError: the actor has no splats any more.
+    """
+    actor = copy.instance_collection
+    if actor not in actors:
+        parts = {obj.get(ROLE): obj for obj in actor.objects}
+        if "rig" not in parts or "splats" not in parts:
+            raise CrowdGaussianError(f"{copy.name} has no splats any more; scatter copies again.")
+        person = Person(actor, parts["rig"], parts["splats"], parts.get("body"), -1)
+        actors[actor] = cast_person(person)
+    return replace(actors[actor], name=copy.name, place=copy)
 
 
 def cast_static(obj: bpy.types.Object) -> Cast:
