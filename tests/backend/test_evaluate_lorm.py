@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from crowdgaussian import lpips
 from crowdgaussian.body import load_body
 from crowdgaussian.cli import main
 from crowdgaussian.evaluate.imported import surface_gaussians
@@ -16,7 +17,7 @@ from crowdgaussian.evaluate.subjects import read_subjects
 from crowdgaussian.lorm.adapters import add_adapters, save_adapters
 from crowdgaussian.lorm.checkpoint import load_lorm
 from crowdgaussian.lorm.heads import posed_vertices
-from crowdgaussian.lpips import Lpips, load_lpips
+from crowdgaussian.lpips import load_lpips
 from crowdgaussian.metrics import masked_psnr
 from crowdgaussian.splat import Splats
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -154,19 +155,49 @@ def test_lpips_only_from_the_published_files(tmp_path):
     assert model is None and "is not the published file" in reason
 
 
-def test_lpips_arithmetic():
-    """With made-up weights: no distance to itself, the head's weights count, order does not."""
+VGG16 = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256),
+         14: (256, 256), 17: (256, 512), 19: (512, 512), 21: (512, 512), 24: (512, 512),
+         26: (512, 512), 28: (512, 512)}  # place in torchvision's features: channels
+TAPS, POOLS = (2, 7, 14, 21, 28), (5, 10, 17, 24)  # relu1_2 ... relu5_3; pooled before
+
+
+def plain_lpips(a, b, network, heads):
+    """The published steps one after the other, for one pair [H, W, 3]."""
+    def features(image):
+        shift, scale = (torch.tensor(v)[:, None, None] for v in
+                        ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
+        x, taken = ((2 * image.movedim(-1, 0) - 1 - shift) / scale)[None], []
+        for place in VGG16:
+            x = torch.nn.functional.max_pool2d(x, 2) if place in POOLS else x
+            weight, bias = (network[f"features.{place}.{part}"] for part in ("weight", "bias"))
+            x = torch.nn.functional.conv2d(x, weight, bias, padding=1).relu()
+            if place in TAPS:
+                taken.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return taken
+
+    return sum(torch.nn.functional.conv2d((x - y) ** 2, heads[f"lin{k}.model.1.weight"]).mean()
+               for k, (x, y) in enumerate(zip(features(a), features(b), strict=True)))
+
+
+def test_lpips_is_what_was_published(tmp_path, monkeypatch):
+    """With random weights under torchvision's names, and the check of the files switched off."""
     torch.manual_seed(0)
-    model = Lpips()
-    shapes = [tuple(m.weight.shape[:2]) for m in model.blocks.modules()
-              if isinstance(m, torch.nn.Conv2d)]
-    assert shapes[0] == (64, 3) and shapes[-1] == (512, 512) and len(shapes) == 13
+    network = {"classifier.0.weight": torch.zeros(1)}
+    for place, (before, after) in VGG16.items():
+        network[f"features.{place}.weight"] = torch.randn(after, before, 3, 3) / before**0.5 / 2
+        network[f"features.{place}.bias"] = torch.randn(after) / 10
+    heads = {f"lin{k}.model.1.weight": torch.rand(1, VGG16[place][1], 1, 1)
+             for k, place in enumerate(TAPS)}
+    torch.save(network, tmp_path / "vgg16.pth")
+    torch.save(heads, tmp_path / "vgg.pth")
+    for digest in ("BACKBONE_SHA256", "HEADS_SHA256"):
+        monkeypatch.setattr(lpips, digest, "")
+    model, reason = load_lpips(tmp_path / "vgg16.pth", tmp_path / "vgg.pth")
+    assert reason == ""
     a, b = torch.rand(2, 2, 32, 32, 3)
-    with torch.no_grad():
-        assert torch.equal(model(a, b), torch.zeros(2))
-        model.heads[2].fill_(1.0)
-        assert (model(a, b) > 0).all() and torch.equal(model(a, a), torch.zeros(2))
-        assert torch.allclose(model(a, b), model(b, a))
+    wanted = [plain_lpips(x, y, network, heads) for x, y in zip(a, b, strict=True)]
+    assert torch.allclose(model(a, b), torch.stack(wanted), rtol=1e-4)
+    assert torch.equal(model(a, a), torch.zeros(2)) and (model(a, b) > 0).all()
 
 
 def test_bad_input_is_one_sentence(tmp_path, people, capsys):
