@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Feet that stand in a walk stand on every body, and nothing else is bent out of shape."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from crowdgaussian_shared.motion_kinematics import (
 )
 from crowdgaussian_shared.motion_legs import LEGS, between, reach
 from crowdgaussian_shared.motion_npz import with_contacts
-from crowdgaussian_shared.motion_read import read_motion
+from crowdgaussian_shared.motion_read import ReadOptions, read_motion
 from made_up_motion import FPS, cmu_walk, slide, walk_poses
+from test_motion_files import write_lhm
 
+ROOT = Path(__file__).resolve().parents[2]
 FEET = [7, 8, 10, 11]
 MAX_SLIDE = 0.02  # metres
 
@@ -40,6 +44,20 @@ def body(size: float, seed: int) -> Wearer:
 def feet_of(wearer, motion):
     turns = global_turns(motion.poses)
     return joint_paths(wearer.rest_joints, turns, motion.transl)[:, FEET]
+
+
+def people_of_the_sample() -> list[Wearer]:
+    """The six bodies of the bundled photo, from the true shapes."""
+    truth = json.loads((ROOT / "backend/crowdgaussian/sample/ground_truth.json").read_text())
+    with np.load(ROOT / "backend/crowdgaussian/body/open_body.npz", allow_pickle=False) as data:
+        wearers = []
+        for person in truth["people"]:
+            betas = np.array(person["betas"])
+            joints = data["joints"] + np.tensordot(betas, data["joint_directions"], 1)
+            vertices = data["template"] + np.tensordot(betas, data["directions"], 1)
+            scale = person["scale"]
+            wearers.append(Wearer(scale * joints, scale * float(vertices[:, 1].min())))
+    return wearers
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +103,28 @@ def test_a_bvh_stands_too(tmp_path):
     for size, seed in ((1.0, 0), (0.7, 5)):
         wearer = body(size, seed)
         assert slide(feet_of(wearer, fit_motion(motion, wearer)), source.stands) < MAX_SLIDE
+
+
+@pytest.mark.parametrize("kind", ["amass", "bvh", "lhm"])
+def test_feet_stand_on_all_people_of_the_sample(tmp_path, kind):
+    if kind == "bvh":
+        text, source = cmu_walk(seconds=3.0)
+        (tmp_path / "walk.bvh").write_text(text)
+        motion, stands = read_motion(tmp_path / "walk.bvh"), source.stands
+    else:
+        poses, transl, stands = walk_poses(adult_joints(), ADULT_SOLE, seconds=2.0)
+        if kind == "amass":
+            np.savez(tmp_path / "walk.npz", poses=poses[:, [*range(22), *range(25, 55)]].reshape(
+                len(poses), -1), trans=transl, mocap_framerate=FPS)  # fmt: skip
+            motion = read_motion(tmp_path / "walk.npz")
+        else:
+            motion = read_motion(write_lhm(tmp_path / "walk", poses, transl), ReadOptions(fps=FPS))
+    wearers = people_of_the_sample()
+    assert len(wearers) == 6
+    for wearer in wearers:
+        slid = slide(feet_of(wearer, fit_motion(motion, wearer)), stands)
+        print(f"{kind}: {100 * slid:.2f} cm")
+        assert slid < MAX_SLIDE
 
 
 def test_contacts_are_those_of_the_walk(walk):

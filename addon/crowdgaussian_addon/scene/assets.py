@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import bpy
 import numpy as np
+from crowdgaussian_shared.avatar import BodyMesh
 from crowdgaussian_shared.skinning import joint_transforms, skin_gaussians
 
 from . import catalogue
@@ -17,14 +18,17 @@ from .posing import PHOTO_POSE, read_rest_joints
 
 def add_pose(name: str, pose: np.ndarray, person: Person) -> None:
     """One pose asset with its picture, in place of one of the same name."""
-    _replace({name: _make_pose(name, pose, person)})
+    body = None if person.body is None else read_body(person)
+    _replace({name: _make_pose(name, pose, person, body)})
 
 
-def _make_pose(name: str, pose: np.ndarray, person: Person) -> bpy.types.Action:
+def _make_pose(
+    name: str, pose: np.ndarray, person: Person, body: BodyMesh | None
+) -> bpy.types.Action:
     action = add_pose_asset(name, pose, person, catalogue.POSES)
-    if person.body is not None:
+    if body is not None:
         still = on_floor(pose, person, name)
-        set_preview(action, paint_pose(read_body(person), read_rest_joints(person.rig), still))
+        set_preview(action, paint_pose(body, read_rest_joints(person.rig), still))
     return action
 
 
@@ -45,12 +49,14 @@ def add_library(people: list[Person]) -> Iterator[tuple[float, str]]:
     """
     poses = {name: (pose, person) for person in reversed(people)
              for name, pose in library_poses(person).items()}  # fmt: skip
+    models = {person for _, person in poses.values() if person.body is not None}
+    bodies = {person: read_body(person) for person in models}
     added: dict[str, bpy.types.Action] = {}
     done = False
     try:
         for number, (name, (pose, person)) in enumerate(poses.items()):
             yield number / len(poses), name
-            added[name] = _make_pose(name, pose, person)
+            added[name] = _make_pose(name, pose, person, bodies.get(person))
         done = True
     finally:
         if not done:

@@ -60,8 +60,8 @@ POSES: dict[str, Angles] = {
         "left_hip": (0, 0, 7), "left_ankle": (0, 0, -7),
     }) | _curled("left", 60.0) | _curled("right", 60.0) | {"head": (-12, 0, 0)},
     "Hands on hips": _both({
-        "left_collar": (0, 0, 3), "left_shoulder": (0, 26, -46), "left_elbow": (0, -98, -18),
-        "left_wrist": (0, 0, -30), "left_hip": (0, 0, 6), "left_ankle": (0, 0, -6),
+        "left_shoulder": (68, -1, -48), "left_elbow": (0, -104, 0), "left_wrist": (0, 30, 0),
+        "left_hip": (0, 0, 6), "left_ankle": (0, 0, -6),
     }) | _EASY_HANDS,
     "Pointing": _STANDING | {
         "left_collar": (0, -8, 4), "left_shoulder": (0, -78, -4), "left_elbow": (0, -4, 0),
