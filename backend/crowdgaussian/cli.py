@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
+from .cli_edit import add_commands as add_edit_commands
 from .cli_evaluate import add_commands as add_evaluate_commands
 from .cli_export import add_commands as add_export_commands
 from .cli_service import add_commands as add_service_commands
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add_client_commands(commands)
     add_weights_commands(commands)
     add_export_commands(commands)
+    add_edit_commands(commands)
     add_evaluate_commands(commands)
     return parser
 

@@ -28,6 +28,8 @@ def _add_submit(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
                         help="scene folder; the same command again goes on there")
     add_setting_options(parser)
+    parser.add_argument("--edit", type=Path, metavar="EDIT.json",
+                        help="corrections of that photo's result (docs/people.md)")
     parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
     parser.add_argument("--detach", action="store_true",
                         help="leave when the server has the photo; the same command again fetches "
@@ -56,12 +58,14 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 def _submit(arguments: argparse.Namespace) -> int:
     from crowdgaussian_shared.client_ticket import JobRequest
+    from crowdgaussian_shared.scene_edit import SceneEdits
     from rich.console import Console
 
     from .console import ConsoleReport
 
+    edit = SceneEdits.read(arguments.edit).to_json() if arguments.edit else ""
     request = JobRequest(arguments.photo, arguments.out, arguments.preset,
-                         setting_changes(arguments), arguments.overwrite)
+                         setting_changes(arguments), arguments.overwrite, edit)
     with _client(arguments) as client, ConsoleReport(Console(soft_wrap=True)) as report:
         job = client.submit(request)
         try:

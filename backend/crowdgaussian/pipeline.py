@@ -11,12 +11,13 @@ from pathlib import Path
 
 from crowdgaussian_shared.avatar import Avatar
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.scene_edit import EDIT_KEY, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import PersonEntry, PhotoInfo, SceneInfo
+from crowdgaussian_shared.scene_schema import LEFT_OUT, PersonEntry, PhotoInfo, SceneInfo
 from crowdgaussian_shared.skinning import joint_transforms, skin
 from PIL import Image
 
-from . import __version__, resume
+from . import __version__, edits, resume
 from .avatar.types import CrowdBuilder
 from .config import Config
 from .focal import parse_focal
@@ -39,6 +40,8 @@ class Job:
     config: Config
     overwrite: bool = False
     photo_name: str = ""  # for display; empty: the name of the file
+    edits: SceneEdits | None = None  # corrections of the result
+    base: Path | None = None  # a scene folder with some of them or none, to start from
 
 
 def reconstruct(
@@ -53,6 +56,8 @@ def reconstruct(
         report: called between steps; raises Cancelled to stop.
         make_stages: loads the models; called only when something is left to do.
 
+    With edits, the result is that of the photo with each step applied; see edits.py.
+
     Raises:
         CrowdGaussianError: bad input, nobody in the photo, nobody could be reconstructed, or a
             folder that cannot be used or written.
@@ -60,6 +65,8 @@ def reconstruct(
     """
     photo = load_photo(job.photo, job.config.photo.max_side)
     settings = {**job.config.flat(), resume.PHOTO_KEY: photo.digest}
+    if job.edits is not None:
+        return _Edited(job, photo, report, make_stages).result(settings)
     folder = resume.find_run(job.out, settings, job.overwrite)
     if folder is not None and _finished(folder):
         return folder
@@ -185,6 +192,100 @@ class _Run:
         people = folder.timings.people.values()
         folder.add_timing("avatars", sum(sum(steps.values()) for steps in people))
         report(Progress("avatars", 1.0))
+
+
+@dataclass
+class _Edited:
+    """A result with a user's corrections."""
+
+    job: Job
+    photo: Photo
+    report: Report
+    make_stages: Callable[[Config], Stages]
+    stages: Stages | None = None
+
+    def result(self, settings: dict) -> SceneFolder:
+        """The corrected scene; people whom no step touches keep their files."""
+        folder, at = self._open(settings)
+        steps = self.job.edits.steps
+        if at:
+            self._build(folder, steps[at - 1])
+        for count, step in enumerate(steps[at:], start=at + 1):
+            edits.check_step(folder, step)
+            self._change(folder, step, self.job.edits.first(count)).bring_in(folder)
+            self._build(folder, step)
+        _finish(folder)
+        return folder
+
+    def _open(self, settings: dict) -> tuple[SceneFolder, int]:
+        """The folder to go on in, and how many steps are in it."""
+        job = self.job
+        settings = edits.own_photo(settings, self.photo.digest, (job.base, job.out))
+        folder = resume.find_run(job.out, settings, job.overwrite, (EDIT_KEY,))
+        if folder is not None and not folder.info.people:
+            folder = None  # stopped while the base was copied
+        fresh = folder is None
+        if fresh and job.base is not None and SceneFolder.exists(job.base):
+            folder = edits.copy_scene(job.base, job.out, job.photo_name, settings)
+        elif fresh or edits.steps_in(folder, job.edits) == 0:
+            plain = replace(job, edits=None, base=None)
+            if fresh or edits.unfinished(folder):
+                folder = reconstruct(plain, self.report, self.make_stages)
+        at = edits.steps_in(folder, job.edits)
+        if at is None:
+            raise CrowdGaussianError(
+                f"{folder.path} holds other corrections; choose another folder or add --overwrite.")
+        return folder, at
+
+    def _run(self) -> _Run:
+        if self.stages is None:
+            self.stages = self.make_stages(self.job.config)
+        return _Run(self.job, self.photo, self.stages, self.report)
+
+    def _change(self, folder: SceneFolder, step: SceneEdit, text: str) -> edits.Change:
+        """A step made ready: nothing is changed yet."""
+        crowd = edits.crowd_of(folder)
+        gone = {i for i, p in enumerate(folder.info.people) if LEFT_OUT in p.flags}
+        added, corrected = [], {}
+        if step.boxes or step.corrected:
+            stages = self._run().stages
+            finder = edits.Finder(self.photo.pixels, self.job.config, stages)
+            added = finder.find(crowd, gone, step.boxes, self.report)
+            people = [*crowd.people, *(person for person, _ in added)]
+            corrected = {index: finder.corrected(folder, people[index], index, edit)
+                         for index, edit in step.corrected.items()}
+        return edits.Change(step, text, corrected, added)
+
+    def _build(self, folder: SceneFolder, step: SceneEdit) -> None:
+        """Masks and avatars of those whom the step touches and who are not done."""
+        touched = step.touched(len(folder.info.people) - len(step.boxes))
+        left = [i for i in touched if folder.info.people[i].state != "done"]
+        if not left:
+            return
+        run, crowd = self._run(), edits.crowd_of(folder)
+        run = replace(run, report=_among(self.report, left, len(crowd.people)))
+        run.report(Progress("masks", 0.0, None, len(crowd.people)))
+        masks = edits.masks_of(folder, crowd, lambda some: run.stages.segment.segment(
+            self.photo.pixels, some, run.report))
+        for index in left:
+            resume.save_mask(folder, index, masks[index])
+        if isinstance(run.stages.avatar, CrowdBuilder):
+            run.stages.avatar.expect(left)
+        for index in left:
+            run.build_avatar(folder, crowd, masks, index)
+            edits.note_standing(folder, index)
+
+
+def _among(report: Report, left: list[int], people: int) -> Report:
+    """Progress as a part of those who are left to build."""
+
+    def told(step: Progress) -> None:
+        if step.stage == "avatars" and step.person in left:
+            own = step.fraction * people - step.person
+            step = replace(step, fraction=(left.index(step.person) + own) / len(left))
+        report(step)
+
+    return told
 
 
 def _feet_height(avatar: Avatar) -> float:

@@ -22,13 +22,15 @@ _ARRAYS = ("betas", "pose", "transl", "box", "person_mask")
 _NUMBERS = ("scale", "score", "reprojection_px")
 
 
-def find_run(out: Path, settings: dict, overwrite: bool) -> SceneFolder | None:
+def find_run(out: Path, settings: dict, overwrite: bool,
+             ignored: tuple[str, ...] = ()) -> SceneFolder | None:
     """The folder of the same run, interrupted or finished, or None when it starts anew.
 
     Args:
         out: where the result goes; need not exist.
         settings: what SceneInfo.settings will say.
         overwrite: start anew whatever the folder holds.
+        ignored: settings that may differ.
 
     Raises:
         CrowdGaussianError: the folder holds something else.
@@ -50,7 +52,8 @@ def find_run(out: Path, settings: dict, overwrite: bool) -> SceneFolder | None:
         raise CrowdGaussianError(
             f"{out} holds another photo; choose another folder or add --overwrite."
         )
-    changed = sorted(k for k in {*stored, *settings} if stored.get(k) != settings.get(k))
+    names = {*stored, *settings}.difference(ignored)
+    changed = sorted(k for k in names if stored.get(k) != settings.get(k))
     if changed:
         raise CrowdGaussianError(
             f"{out} was made with other settings ({', '.join(changed)}); choose another folder "
@@ -80,7 +83,7 @@ def clear(out: Path) -> None:
 def save_crowd(folder: SceneFolder, crowd: Crowd) -> None:
     """Writes everybody's fit and marks them as fitted."""
     for index, person in enumerate(crowd.people):
-        folder.save_person_fit(index, _to_arrays(person))
+        folder.save_person_fit(index, to_arrays(person))
         folder.update_person(index, state="fitted")
 
 
@@ -106,9 +109,14 @@ def load_crowd(folder: SceneFolder) -> Crowd | None:
 def save_masks(folder: SceneFolder, masks: list[PersonMask]) -> None:
     """Writes everybody's masks and marks them as masked."""
     for index, mask in enumerate(masks):
-        folder.write_mask(index, mask.visible)
-        folder.write_mask(index, mask.amodal, "amodal")
-        folder.update_person(index, state="masked", occlusion=float(mask.occlusion))
+        save_mask(folder, index, mask)
+
+
+def save_mask(folder: SceneFolder, index: int, mask: PersonMask) -> None:
+    """Writes a person's masks and marks them as masked."""
+    folder.write_mask(index, mask.visible)
+    folder.write_mask(index, mask.amodal, "amodal")
+    folder.update_person(index, state="masked", occlusion=float(mask.occlusion))
 
 
 def load_masks(folder: SceneFolder) -> list[PersonMask] | None:
@@ -133,7 +141,8 @@ def ground_info(crowd: Crowd) -> Ground:
     return Ground(0.0, 0.0, sure.standing, sure.pitch_error, sure.height_error)
 
 
-def _to_arrays(person: Person) -> dict[str, np.ndarray]:
+def to_arrays(person: Person) -> dict[str, np.ndarray]:
+    """What a person's fit.npz holds."""
     arrays = {name: np.asarray(getattr(person, name)) for name in _ARRAYS}
     arrays |= {name: np.array(float(getattr(person, name))) for name in _NUMBERS}
     arrays |= {

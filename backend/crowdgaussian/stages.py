@@ -48,6 +48,7 @@ class Stages:
     segment: Segmenter
     avatar: AvatarBuilder
     measure: Callable[..., dict[str, float]]  # as avatar.quality.measure
+    people_with: Callable[[Config], PeopleEstimator] | None = None  # with other settings
 
 
 def build_stages(config: Config) -> Stages:
@@ -61,7 +62,8 @@ def build_stages(config: Config) -> Stages:
 
     body = load_body(config.stages.body, _body_path(config))
     stages = {kind: load_stage(kind, config, body) for kind in REGISTRY}
-    return Stages(body=body, measure=measure, **stages)
+    return Stages(body=body, measure=measure, **stages,
+                  people_with=lambda other: load_stage("people", other, body))
 
 
 def load_stage(kind: str, config: Config, body: Any) -> Any:

@@ -25,10 +25,13 @@ STATUS_EVERY = 5.0  # seconds, while a job waits in the queue
 TELL_EVERY = 0.25  # seconds between updates about bytes
 SAVE_EVERY = 1.0  # seconds between two tickets
 TRIES = 3  # of what should work at once
+EDITS_SINCE = 1  # minor version of the protocol; older servers ignore what they do not know
 
 
 class Desk(Protocol):
     """What a task needs from its session."""
+
+    welcome: m.Welcome | None
 
     def ask(self, make: Callable[[int], Message], answer: Callable[[Message], None]) -> None:
         """Sends a request over the control socket; its answer, if it comes, goes to `answer`."""
@@ -73,13 +76,16 @@ class JobTask:
         """Says SUBMIT or ATTACH: after connecting, after a pause, or to begin again."""
         self._reopen_at = None
         self._upload = None
-        self._opening = True
         t = self.ticket
+        if t.edit and self._desk.welcome is not None and self._desk.welcome.minor < EDITS_SINCE:
+            self.fail("This server is too old to correct people; update CrowdGaussian there.")
+            return
+        self._opening = True
         if t.submitted:
             self._desk.ask(lambda n: m.Attach(n, t.job, self._mirror.settled), self._on_attached)
         else:
             self._desk.ask(lambda n: m.Submit(n, t.job, t.photo_name, t.photo_bytes,
-                                              t.photo_blake2b, t.preset, t.settings),
+                                              t.photo_blake2b, t.preset, t.settings, t.edit),
                            self._on_submitted)
 
     def resubmit(self) -> None:

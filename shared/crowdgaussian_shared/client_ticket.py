@@ -14,7 +14,7 @@ from .errors import CrowdGaussianError
 from .fields import parse_json
 from .files import read_bytes, write_bytes
 from .protocol.codec import from_field
-from .protocol.messages import Hash, JobId, Name, Request, Size
+from .protocol.messages import EditText, Hash, JobId, Name, Request, Size
 from .scene_folder import SCENE_FILE, SceneFolder
 from .scene_schema import hash_file
 
@@ -34,6 +34,7 @@ class JobRequest:
     preset: str = "open"
     settings: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False  # replace another scene in the folder
+    edit: str = ""  # corrections, as SceneEdits.to_json writes them
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Ticket:
     submitted: bool = False  # the server has said that it knows the job
     last_seq: Request = 0  # every file announced up to here is in the folder
     state: Name = ""  # the last one known
+    edit: EditText = ""
 
 
 def open_ticket(request: JobRequest, server: str) -> Ticket:
@@ -107,7 +109,7 @@ def _new_ticket(request: JobRequest, server: str) -> Ticket:
     settings = {str(name): str(value) for name, value in request.settings.items()}
     name = photo.name.encode(errors="replace").decode()[-200:]  # it may hold bytes that are no text
     return Ticket(str(uuid.uuid4()), server, str(photo), name, size, digest,
-                  request.preset, settings)
+                  request.preset, settings, edit=request.edit)
 
 
 def _check_folder(folder: Path, photo: Path) -> None:
@@ -118,8 +120,8 @@ def _check_folder(folder: Path, photo: Path) -> None:
 
 
 def _same_work(old: Ticket, new: Ticket) -> bool:
-    return (old.photo_blake2b, old.preset, old.settings) == (
-        new.photo_blake2b, new.preset, new.settings)
+    return (old.photo_blake2b, old.preset, old.settings, old.edit) == (
+        new.photo_blake2b, new.preset, new.settings, new.edit)
 
 
 def _clear(folder: Path) -> None:

@@ -28,7 +28,8 @@ class Watch:
 
 
 def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, preset: str = "open",
-                settings: Mapping[str, str] | None = None, watch: Watch | None = None) -> Path:
+                settings: Mapping[str, str] | None = None, edit: str = "",
+                watch: Watch | None = None) -> Path:
     """Sends a photo and waits for the whole scene folder, which it returns.
 
     Calling it again with the same photo and folder goes on where it was.
@@ -39,6 +40,7 @@ def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, pre
         server: its address, or Server.parse(address, pairing line).
         preset: as `crowdgaussian settings` names them.
         settings: changed settings, as texts.
+        edit: corrections of that photo's result, as SceneEdits.to_json writes them.
         watch: told of the progress; raises Cancelled to stop the job.
 
     Raises:
@@ -47,7 +49,7 @@ def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, pre
         Cancelled: by `watch`; the job is cancelled on the server too.
     """
     server = Server.parse(server) if isinstance(server, str) else server
-    request = JobRequest(Path(photo), Path(out), preset, settings or {})
+    request = JobRequest(Path(photo), Path(out), preset, settings or {}, edit=edit)
     with Client(server, "crowdgaussian script") as client:
         job = client.submit(request)
         try:

@@ -16,6 +16,9 @@ SCENE_VERSION = 1  # raised when an older reader would misunderstand the file
 MAX_PEOPLE = 1000
 MAX_PIXELS = 1_000_000  # per side
 
+LEFT_OUT = "left_out"  # flag of a person whom the user does not want
+CORRECTED = "corrected"  # flag of a person whose pose is a user's: stages take it as it is
+
 PersonState = Literal["queued", "fitted", "masked", "done", "failed"]
 PERSON_STATES: tuple[str, ...] = get_args(PersonState)
 FocalSource = Literal["option", "exif", "people", "default"]
@@ -77,7 +80,7 @@ class PersonEntry:
 
     state: PersonState = "queued"
     error: str = ""  # one sentence, when state is failed
-    flags: tuple[str, ...] = ()  # of "small", "hidden", "cut", "airborne", "seated", "child"
+    flags: tuple[str, ...] = ()  # "small", "hidden", "cut", "airborne", "seated", "child", or above
     box: tuple[float, float, float, float] | None = None  # x0 y0 x1 y1, photo pixels
     score: float = 1.0  # 0..1 detection confidence
     on_ground: bool = True
@@ -85,6 +88,11 @@ class PersonEntry:
     gaussians: int = 0  # how many Gaussians the avatar has
     files: dict[str, str] = field(default_factory=dict)  # fit, avatar, splats, mask, amodal
     quality: dict[str, float] = field(default_factory=dict)  # iou, psnr, coverage, ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do: finished, or left out on request."""
+        return self.state == "done" or LEFT_OUT in self.flags
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 """Small stages that stand in for the real ones: enough to run the pipeline in a second."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
+from crowdgaussian.body.model import BodyOutput
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.progress import Progress
 from crowdgaussian.segment.types import PersonMask
@@ -62,11 +65,26 @@ class Script:
     seconds: float = 0.0  # each avatar takes, in ten reported steps
     diary: list[str] = field(default_factory=list)
     focal: float | None = None
+    watch_masks: Callable[[Crowd], None] = lambda crowd: None
 
     def stages(self, config):
         self.diary.append("load")
-        return Stages(None, StandInPeople(self), StandInMasks(self), StandInAvatars(self),
-                      lambda *_: {"iou": 0.95, "psnr_db": 30.0, "coverage": 0.99})
+        return Stages(StandInBody(), StandInPeople(self), StandInMasks(self),
+                      StandInAvatars(self),
+                      lambda *_: {"iou": 0.95, "psnr_db": 30.0, "coverage": 0.99},
+                      lambda other: StandInBoxes(self, other.people.boxes))
+
+
+class StandInBody:
+    """A stick from one metre below the pelvis to one above it."""
+
+    def rest(self, betas, scale):
+        vertices = torch.tensor([[[0.0, -1, 0], [0, 1, 0]]]) * scale.reshape(-1, 1, 1)
+        return vertices, torch.zeros(1, 55, 3)
+
+    def __call__(self, betas, pose, transl, scale):
+        vertices, joints = self.rest(betas, scale)
+        return BodyOutput(vertices + transl[:, None], joints, None)
 
 
 @dataclass
@@ -86,11 +104,36 @@ class StandInPeople:
 
 
 @dataclass
+class StandInBoxes:
+    """Somebody four metres in front of a level camera a metre above the floor they stand on."""
+
+    script: Script
+    boxes: str
+
+    def estimate(self, photo, focal_px, report):
+        self.script.diary.append(f"box {self.boxes}")
+        self.script.focal = focal_px
+        box = np.array([float(value) for value in self.boxes.split(",")], np.float32)
+        person = replace(make_person(0, 1, photo.shape[:2]), box=box,
+                         transl=np.array([0, 1, -4], np.float32))
+        x = float(box[[0, 2]].mean())
+        x = WIDTH / 6 if x < WIDTH / 3 else x  # the left third belongs to person 0
+        xy = np.full((33, 2), x, np.float32)
+        person = replace(person, keypoints=replace(person.keypoints, xy=xy))
+        height, width = photo.shape[:2]
+        K = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]])
+        viewmat = np.diag([1.0, -1, -1, 1])
+        viewmat[1, 3] = 1.0
+        return Crowd((person,), Camera(K, viewmat, width, height), "exif", (True,))
+
+
+@dataclass
 class StandInMasks:
     script: Script
 
     def segment(self, photo, crowd, report):
         self.script.diary.append("masks")
+        self.script.watch_masks(crowd)
         masks = []
         for index in range(len(crowd.people)):
             visible = np.zeros(photo.shape[:2], bool)

@@ -8,6 +8,7 @@ from crowdgaussian_shared.avatar import Avatar, BodyMesh
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.gaussians import Gaussians
 from crowdgaussian_shared.rotations import matrix_to_quat
+from crowdgaussian_shared.scene_schema import CORRECTED
 
 from ..people.types import Crowd, Person
 from ..progress import Progress, Report
@@ -99,7 +100,7 @@ class PhotoFit:
     def _pose(self, person: Person, view: PhotoView, on_ground: bool) -> PosedBody:
         """The person's body under the outline, its lowest point as high as it was."""
         given = BodyParameters(person.betas, person.pose, person.transl, person.scale)
-        if self.config.pose_steps == 0:
+        if self.config.pose_steps == 0 or CORRECTED in person.flags:
             return pose_body(self.body, given)
         posed = refine_pose(self.body, given, view, self.config)
         if not on_ground:

@@ -18,7 +18,7 @@ from .folders import Folders
 from .orders import Task
 from .settings import ServiceSettings
 from .store import ACTIVE, JobRow, Store
-from .submit import current_key
+from .submit import current_key, keys_of
 
 log = logging.getLogger(__name__)
 EVENT_ARTIFACTS = 100  # in one event; more follow in the next
@@ -107,6 +107,9 @@ class Jobs:
                 continue
             if self._finish_from_cache(row):
                 continue
+            less = keys_of(row, self.settings)[1:]
+            if running & {*less}:
+                continue
             results = self.folders.results
             results.open_folders(row.key)
             row = replace(row, state="running", attempts=row.attempts + 1)
@@ -117,8 +120,18 @@ class Jobs:
                 scene=str(results.scene(row.key)), objects=str(results.objects(row.key)),
                 preset=row.preset, settings=row.settings,
                 known={a.name: a.blake2b for a in self.store.newest(row.job)},
+                edit=row.edit, base=self._base(less),
             )
         return None
+
+    def _base(self, keys: list[str]) -> str:
+        """The scene folder of the first of these results that is here; empty without one."""
+        for key in keys:
+            scene = self.folders.results.scene(key)
+            over = any(row.state == "done" for row in self.store.with_key(key))
+            if (over or self.cached(key)) and (scene / SCENE_FILE).is_file():
+                return str(scene)
+        return ""
 
     def progress(self, job: str, body: dict[str, Any]) -> None:
         """A worker reports a step, and the files that are new."""

@@ -26,3 +26,5 @@ class Task:
     preset: str
     settings: dict[str, str]
     known: dict[str, str]  # hash by artefact name, of what was announced before
+    edit: str = ""  # corrections, as in SUBMIT
+    base: str = ""  # scene folder of the result that has the most of them; empty: none is here

@@ -17,13 +17,14 @@ from ..weights import WeightFile
 PACKAGES = ("crowdgaussian", "crowdgaussian_shared")
 
 
-def result_key(photo_blake2b: str, config: Config, pipeline: str) -> str:
-    """BLAKE2b-256 of photo, settings, model files and code, as hex.
+def result_key(photo_blake2b: str, config: Config, pipeline: str, edit: str = "") -> str:
+    """BLAKE2b-256 of photo, settings, model files, code and corrections, as hex.
 
     Args:
         photo_blake2b: of the photo's file.
         config: all settings.
         pipeline: module:function that computes the result.
+        edit: text of the corrections, as SceneEdits writes them; empty for none.
 
     Raises:
         CrowdGaussianError: a model file is missing.
@@ -31,7 +32,8 @@ def result_key(photo_blake2b: str, config: Config, pipeline: str) -> str:
     models = [_model_hash(file) for file in files_for(config)]
     settings = sorted(config.flat().items())
     parts = [photo_blake2b, settings, models, pipeline, code_version()]
-    return hash_bytes(json.dumps(parts).encode())
+    key = hash_bytes(json.dumps(parts).encode())
+    return hash_bytes(f"{key} {edit}".encode()) if edit else key
 
 
 @cache

@@ -19,7 +19,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs(
     job TEXT PRIMARY KEY, owner TEXT, state TEXT, key TEXT, photo_name TEXT, photo_bytes INTEGER,
     photo_blake2b TEXT, preset TEXT, settings TEXT, created REAL, changed REAL, queued REAL,
-    progress TEXT, error TEXT, last_seq INTEGER, attempts INTEGER);
+    progress TEXT, error TEXT, last_seq INTEGER, attempts INTEGER, edit TEXT DEFAULT '');
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state, queued);
 CREATE INDEX IF NOT EXISTS jobs_key ON jobs(key);
 CREATE INDEX IF NOT EXISTS jobs_owner ON jobs(owner, created);
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS artifacts(
 CREATE TABLE IF NOT EXISTS results(
     key TEXT PRIMARY KEY, bytes INTEGER, complete INTEGER, artifacts TEXT);
 """
-VERSION = 1  # of the schema
+VERSION = 2  # of the schema
 ACTIVE = ("uploading", "queued", "running")
 
 
@@ -55,6 +55,7 @@ class JobRow:
     error: str = ""
     last_seq: int = 0
     attempts: int = 0  # how often a worker has started it
+    edit: str = ""  # corrections of the result, as in SUBMIT
 
     @property
     def ended(self) -> bool:
@@ -78,8 +79,10 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         version = self._value("PRAGMA user_version")
-        if version not in (0, VERSION):
+        if version not in (0, 1, VERSION):
             raise sqlite3.DatabaseError(f"version {version}, this program knows {VERSION}")
+        if version == 1:  # from before there were edits
+            self._db.execute("ALTER TABLE jobs ADD COLUMN edit TEXT DEFAULT ''")
         self._db.executescript(_SCHEMA)
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 

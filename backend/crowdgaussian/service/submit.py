@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Submit
+from crowdgaussian_shared.scene_edit import SceneEdits
 
 from ..config import Config, configured, is_local
 from .result_key import result_key
@@ -46,7 +47,7 @@ def new_row(message: Submit, owner: str, settings: ServiceSettings) -> JobRow:
                            f"{message.photo_bytes} bytes; make it smaller.")
     try:
         config = _config(message, settings)
-        key = result_key(message.photo_blake2b, config, settings.pipeline)
+        key = result_key(message.photo_blake2b, config, settings.pipeline, normal(message.edit))
     except RefusedError:
         raise
     except CrowdGaussianError as error:
@@ -56,8 +57,17 @@ def new_row(message: Submit, owner: str, settings: ServiceSettings) -> JobRow:
         job=message.job, owner=owner, state="uploading", key=key,
         photo_name=plain_name(message.photo_name), photo_bytes=message.photo_bytes,
         photo_blake2b=message.photo_blake2b, preset=message.preset, settings=message.settings,
-        created=now, changed=now,
+        created=now, changed=now, edit=message.edit,
     )
+
+
+def normal(edit: str) -> str:
+    """The one text of these corrections; empty for none.
+
+    Raises:
+        CrowdGaussianError: they are not what they should be.
+    """
+    return SceneEdits.from_json(edit, "SUBMIT: edit").to_json() if edit else ""
 
 
 def again(old: JobRow, new: JobRow) -> JobRow:
@@ -67,7 +77,7 @@ def again(old: JobRow, new: JobRow) -> JobRow:
         RefusedError: it is another job under the same id.
     """
     if (old.photo_blake2b, old.photo_bytes) != (new.photo_blake2b, new.photo_bytes) or (
-        old.preset, old.settings) != (new.preset, new.settings):
+        old.preset, old.settings, old.edit) != (new.preset, new.settings, new.edit):
         raise RefusedError("state", "Another photo or other settings were submitted under this "
                            "job id before; use a new id.")
     return replace(old, key=new.key)
@@ -79,7 +89,23 @@ def current_key(row: JobRow, settings: ServiceSettings) -> str:
     Raises:
         CrowdGaussianError: the job's settings exist no more.
     """
-    return result_key(row.photo_blake2b, configured(row.preset, row.settings), settings.pipeline)
+    return keys_of(row, settings)[0]
+
+
+def keys_of(row: JobRow, settings: ServiceSettings) -> list[str]:
+    """The keys of a job's result and of those with less and less of its last corrections.
+
+    The last one is the key of the photo without any.
+
+    Raises:
+        CrowdGaussianError: the job's settings exist no more.
+    """
+    config = configured(row.preset, row.settings)
+    texts = [""]
+    if row.edit:
+        edits = SceneEdits.from_json(row.edit)
+        texts = [edits.first(count) for count in range(len(edits.steps), -1, -1)]
+    return [result_key(row.photo_blake2b, config, settings.pipeline, text) for text in texts]
 
 
 def _config(message: Submit, settings: ServiceSettings) -> Config:

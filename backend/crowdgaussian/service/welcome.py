@@ -4,6 +4,7 @@
 from dataclasses import dataclass, replace
 
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.protocol import PROTOCOL_MINOR
 from crowdgaussian_shared.protocol.messages import Device, Limits, Model, Preset, Welcome
 from crowdgaussian_shared.scene_schema import ModelProvenance
 
@@ -30,7 +31,7 @@ class Greeting:
             here = describe_device(look_for_gpu=False)
             device = here if device is None else replace(device, memory_free=here.memory_free)
         return Welcome(request, f"crowdgaussian {__version__}", self.data_port, device,
-                       self.limits, self.presets)
+                       self.limits, self.presets, PROTOCOL_MINOR)
 
 
 def offered_presets() -> tuple[Preset, ...]:

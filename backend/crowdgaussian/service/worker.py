@@ -20,6 +20,7 @@ from typing import Any
 
 import zmq
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.scene_edit import SceneEdits
 from crowdgaussian_shared.scene_folder import SceneFolder
 
 from ..config import configured
@@ -79,24 +80,31 @@ def _run(task: Task, pipeline: Callable[..., SceneFolder], link: zmq.Socket,
     report = _WorkerReport(task, link, cancelled)
     try:
         _use_photo_name(task)
-        config = configured(task.preset, task.settings)
-        folder = pipeline(
-            Job(Path(task.photo), Path(task.scene), config, photo_name=task.photo_name), report
-        )
+        folder = pipeline(_job(task), report)
         report.send(report.last)
-        complete = all(person.state == "done" for person in folder.info.people)
+        complete = all(person.settled for person in folder.info.people)
         artifacts = [asdict(a) for a in report.announcer.artifacts.values()]
         return {"state": "done", "error": "", "complete": complete, "artifacts": artifacts}
     except Cancelled:
         report.send(report.last)
         return {"state": "cancelled", "error": ""}
     except CrowdGaussianError as error:
-        sentence = str(error).replace(task.photo, task.photo_name).replace(task.scene, "the scene")
+        sentence = str(error).replace(task.photo, task.photo_name)
+        for folder in filter(None, (task.scene, task.base)):
+            sentence = sentence.replace(folder, "the scene")
         return {"state": "failed", "error": sentence}
     except Exception as error:
         log.exception("job %s failed", task.job)
         return {"state": "failed", "error": f"An unexpected {type(error).__name__} ended the job; "
                 "submit it again, and report it if it happens again."}
+
+
+def _job(task: Task) -> Job:
+    return Job(
+        Path(task.photo), Path(task.scene), configured(task.preset, task.settings),
+        photo_name=task.photo_name, base=Path(task.base) if task.base else None,
+        edits=SceneEdits.from_json(task.edit) if task.edit else None,
+    )
 
 
 def _use_photo_name(task: Task) -> None:

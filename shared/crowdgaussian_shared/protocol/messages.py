@@ -8,6 +8,7 @@ of its own accord (EVENT) carry 0.
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from ..scene_edit import EDIT_LIMIT
 from .codec import Span
 
 CHUNK_BYTES = 1 << 20  # of an artefact or a photo in one message
@@ -22,6 +23,7 @@ Hash = Annotated[str, Span(64)]
 Size = Annotated[int, Span(2**40)]
 Fraction = Annotated[float, Span(1)]
 Sentence = Annotated[str, Span(500)]  # for people to read
+EditText = Annotated[str, Span(EDIT_LIMIT)]
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class Submit:
     settings: Annotated[dict[str, Annotated[str, Span(200)]], Span(100)] = field(
         default_factory=dict
     )
+    edit: EditText = ""  # corrections of the result as JSON; for servers of minor version 1 on
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,7 @@ class Welcome:
     device: Device
     limits: Limits
     presets: Annotated[tuple[Preset, ...], Span(64)] = ()
+    minor: Annotated[int, Span(255)] = 0  # version of the protocol that the server speaks
 
 
 @dataclass(frozen=True)

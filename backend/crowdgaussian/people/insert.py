@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A person who was found alone, in a scene of their own, comes into another scene of that photo.
+
+Both scenes have the same pinhole camera, so the person keeps their picture: what changes is where
+up is, and how far they are, which their feet on the other scene's floor decide.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from crowdgaussian_shared.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+
+from ..body.model import BodyModel
+from .types import Crowd, Person
+
+_STEPS = (0.6, 1.6)  # how much larger or smaller standing on the floor may make somebody
+_SAME = 0.08  # of the box's longer side: landmarks this near on average are one person's
+
+
+def into_scene(found: Crowd, crowd: Crowd, body: BodyModel) -> tuple[Person, bool]:
+    """The first of `found` in the scene of `crowd`, and whether they stand on its floor.
+
+    Args:
+        found: somebody alone, with the intrinsics of the crowd's camera.
+        crowd: the scene they come into; its camera and floor stay as they are.
+        body: the model of all of them.
+    """
+    person = found.people[0]
+    change = np.linalg.inv(crowd.camera.viewmat) @ found.camera.viewmat
+    turn = change[:3, :3]
+    pose = np.array(person.pose, np.float64)
+    pose[0] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(pose[0]))
+    pelvis = turn @ (rest_pelvis(body, person.betas, person.scale) + person.transl) + change[:3, 3]
+    moved = _placed(replace(person, pose=pose.astype(np.float32)), pelvis, person.scale, body)
+    return _on_floor(moved, pelvis, crowd, body, found.on_ground[0])
+
+
+def rest_pelvis(body: BodyModel, betas: np.ndarray, scale: float) -> np.ndarray:
+    """The pelvis of the rest body in the canonical frame.  # [3] float64, metres"""
+    with torch.no_grad():
+        _, joints = body.rest(_batch(betas), torch.tensor([float(scale)]))
+    return joints[0, 0].double().numpy()
+
+
+def lowest_point(body: BodyModel, person: Person) -> float:
+    """Height of the lowest vertex of the posed body, metres."""
+    with torch.no_grad():
+        output = body(_batch(person.betas), _batch(person.pose), _batch(person.transl),
+                      torch.tensor([float(person.scale)]))
+    return float(output.vertices[0, :, 1].min())
+
+
+def same_person(person: Person, people: list[tuple[int, Person]]) -> int | None:
+    """The number of the one whose landmarks lie where this person's do, if there is one."""
+    sure = person.keypoints.confidence > 0.5
+    size = float((person.box[2:] - person.box[:2]).max())
+    for index, other in people:
+        both = sure & (other.keypoints.confidence > 0.5)
+        apart = np.linalg.norm(person.keypoints.xy - other.keypoints.xy, axis=1)[both]
+        if len(apart) >= 4 and apart.mean() < _SAME * size:
+            return index
+    return None
+
+
+def _on_floor(person: Person, pelvis: np.ndarray, crowd: Crowd, body: BodyModel,
+              stood: bool) -> tuple[Person, bool]:
+    """Slides along the viewing ray until the feet touch; only out of the floor if they float."""
+    viewmat = crowd.camera.viewmat
+    eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
+    low = lowest_point(body, person)
+    factor = float(eye[1] / max(eye[1] - low, 0.05))
+    standing = stood and _STEPS[0] < factor < _STEPS[1]
+    if standing or low < 0:
+        person = _placed(person, eye + (pelvis - eye) * factor, person.scale * factor, body)
+    return person, standing
+
+
+def _placed(person: Person, pelvis: np.ndarray, scale: float, body: BodyModel) -> Person:
+    transl = pelvis - rest_pelvis(body, person.betas, scale)
+    return replace(person, scale=float(scale), transl=transl.astype(np.float32))
+
+
+def _batch(values: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(values, np.float32))[None]
