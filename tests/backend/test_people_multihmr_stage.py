@@ -16,13 +16,15 @@ from crowdgaussian.people.grounding import camera_at_origin
 from crowdgaussian.people.letterbox import letterbox
 from crowdgaussian.people.multihmr import MultiHmr
 from crowdgaussian.people.multihmr_bodies import in_photo, known_camera, start_bodies
+from crowdgaussian.people.multihmr_body import SmplxPeople
 from crowdgaussian.people.multihmr_network import Humans
 from crowdgaussian.people.result import single_thread
 from crowdgaussian.progress import silent
 from crowdgaussian.sample.ground_truth import load_ground_truth
 from crowdgaussian_shared.axes import OPENCV_FROM_SCENE
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.rotations import axis_angle_to_matrix
+from crowdgaussian_shared.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from smplx_made_up import synthetic
 
 HEAD = 15
 FROM_NETWORK = [*range(22), *range(25, 55), 22]
@@ -177,3 +179,20 @@ def test_boxes_choose_whose_heads_lie_in_them(truth, body):
     stage.config = PeopleConfig(boxes=f"{box};{box}")
     with pytest.raises(CrowdGaussianError, match="no head in box 2"):
         stage._wanted(humans, shape)
+
+
+def test_smplx_takes_the_network_s_shape_and_pose_as_they_are(tmp_path, truth):
+    pytest.importorskip("smplx", reason="the optional smplx package is not installed")
+    path = tmp_path / "SMPLX_NEUTRAL.npz"
+    np.savez(path, **synthetic(np.random.default_rng(0)))
+    model, people = load_body("smplx", path), SmplxPeople(path)
+    generator = torch.Generator().manual_seed(4)
+    humans = replace(humans_of(truth), betas=torch.randn(6, 10, generator=generator))
+    start = start_bodies(humans, model, None)
+    assert torch.equal(start.bodies.betas, humans.betas)
+    pose = torch.cat([torch.zeros(6, 1, 3), start.bodies.body_pose, start.hands], dim=1)
+    pose[:, 0] = torch.as_tensor(matrix_to_axis_angle(start.bodies.orientation.double().numpy()))
+    rest = model.rest(humans.betas)[1][:, 0]
+    posed = model(humans.betas, pose, start.bodies.pelvis - rest)
+    goal = people.place(humans, torch.eye(3)).j3d[:, :55].numpy() @ OPENCV_FROM_SCENE
+    assert np.abs(posed.joints.detach().numpy() - goal).max() < 1e-4

@@ -13,11 +13,12 @@ from ..weights.used import Need, UsedFile, locate, used_file
 from .config import PeopleConfig
 
 _DEFAULT = "keypoint_fit"
+_BOTH = "vitpose rt-detr"  # both networks of one stage are fetched by one command
 _MULTIHMR = Need("people", "multihmr", "people.multihmr", (
     "multihmr-896-l", "multihmr-672-l", "multihmr-672-b", "multihmr-672-s"), _DEFAULT)
 _SMPLX = Need("people", "multihmr", "people.smplx", ("smplx",), _DEFAULT)
-_VITPOSE = Need("people", "vitpose", "people.vitpose", ("vitpose",), _DEFAULT)
-_DETECTOR = Need("people", "vitpose", "people.detector", ("rt-detr",), _DEFAULT)
+_VITPOSE = Need("people", "vitpose", "people.vitpose", ("vitpose",), _DEFAULT, _BOTH)
+_DETECTOR = Need("people", "vitpose", "people.detector", ("rt-detr",), _DEFAULT, _BOTH)
 
 
 def multihmr_file(config: PeopleConfig) -> Path:

@@ -24,6 +24,7 @@ class Need:
     setting: str  # full name of the setting, such as "people.multihmr"; empty: none
     names: tuple[str, ...]  # entries of the catalogue that serve, the best first
     default: str  # the bundled stage that needs no such file
+    together: str = ""  # names of all that the stage needs, where that is more than this
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,12 @@ def locate(given: str, need: Need) -> Path:
         if path := local_path(name):
             return path
     entry = find(need.names[0])
+    way = f"run `crowdgaussian weights fetch {need.together}`" if need.together else how(entry)
     setting = f"or set {need.setting} to its place, " if need.setting else ""
     allowed = "" if entry.commercial else ", not for commercial use"
     raise CrowdGaussianError(
         f"The {need.stage} stage '{need.user}' needs {_file(entry)} from {entry.page} "
-        f"({entry.licence}{allowed}): {how(entry)}, {setting}or use the bundled default, "
+        f"({entry.licence}{allowed}): {way}, {setting}or use the bundled default, "
         f"stages.{need.stage}={need.default}."
     )
 
