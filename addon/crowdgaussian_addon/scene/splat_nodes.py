@@ -29,6 +29,7 @@ import bpy
 from .graph import Graph, Socket
 from .splat_colour_nodes import view_dependent_colour
 from .splat_format import CORNER, NORMAL, SHADED_NORMAL, VERSION, VERSION_KEY
+from .splat_sort_nodes import sort_nodes
 from .splat_view_nodes import View, view_nodes
 
 SPLAT_NODES = f"CrowdGaussian Splats v{VERSION}"
@@ -101,8 +102,9 @@ def _build(degree: int) -> bpy.types.NodeTree:
     if degree:
         geometry = view_dependent_colour(graph, geometry, degree, skinned, ray)
     geometry = _lit(graph, geometry, skinned, inputs[INPUT_LIT])
-    geometry = _move_corners(graph, geometry, centre_of, root_of, view)
-    geometry = _sort(graph, geometry, far_of, inputs[INPUT_DEPTH_SORT])
+    geometry, splat = sort_nodes(
+        graph, geometry, far_of, inputs[INPUT_DEPTH_SORT], inputs[INPUT_LIT])
+    geometry = _move_corners(graph, geometry, (centre_of, root_of), splat, view)
     graph.feed(graph.node("NodeGroupOutput").inputs[0], geometry)
     return tree
 
@@ -207,20 +209,20 @@ def _capture(
 
 
 def _move_corners(
-    graph: Graph, geometry: Socket, centre: Socket, root: Socket, view: View
+    graph: Graph, geometry: Socket, seen: tuple[Socket, Socket], splat: Socket, view: View
 ) -> Socket:
     """c + X (x L11) + Y (x L21 + y L22) for the corner (x, y) of each vertex."""
+    centre, root = (graph.of_face(values, splat) for values in seen)
     corner = graph.call(
         "GeometryNodeInputNamedAttribute", {"Name": CORNER}, data_type="FLOAT_VECTOR"
     )
-    face = graph.integer("DIVIDE", graph.call("GeometryNodeInputIndex", {}), 4)
     x, y, _ = graph.separate(corner)
-    first, below, second = graph.separate(graph.of_face(root, face))
+    first, below, second = graph.separate(root)
     across = graph.scale(view.right, graph.math("MULTIPLY", x, first))
     upward = graph.math("ADD", graph.math("MULTIPLY", x, below),
                         graph.math("MULTIPLY", y, second))
     offset = graph.vector("ADD", across, graph.scale(view.up, upward))
-    inputs = {"Geometry": geometry, "Position": graph.of_face(centre, face), "Offset": offset}
+    inputs = {"Geometry": geometry, "Position": centre, "Offset": offset}
     return graph.call("GeometryNodeSetPosition", inputs)
 
 
@@ -238,10 +240,3 @@ def _lit(graph: Graph, geometry: Socket, axes: Axes, wanted: Socket) -> Socket:
     stored = graph.call("GeometryNodeStoreNamedAttribute", inputs,
                         data_type="FLOAT_VECTOR", domain="FACE")
     return graph.choose(wanted, geometry, stored, "GEOMETRY")
-
-
-def _sort(graph: Graph, geometry: Socket, far: Socket, wanted: Socket) -> Socket:
-    farthest_first = graph.math("MULTIPLY", far, -1.0)
-    inputs = {"Geometry": geometry, "Sort Weight": farthest_first}
-    ordered = graph.call("GeometryNodeSortElements", inputs, domain="FACE")
-    return graph.choose(wanted, geometry, ordered, "GEOMETRY")
