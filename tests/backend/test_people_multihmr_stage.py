@@ -149,6 +149,8 @@ def test_the_stage_gives_the_sample_s_people(truth, body, with_size):
             fingers.append(np.abs(person.pose[22:] - real.pose[22:])[[0, *range(3, 33)]].max())
             assert person.person_mask.shape == photo.shape[:2] and person.person_mask.max() > 200
             assert person.reprojection_px < 0.03 * np.ptp(real.joints_px[:, 1])
+    shown = np.sum([person.person_mask > 127 for person in crowd.people], axis=0)
+    assert (shown > 1).sum() < 0.02 * (shown > 0).sum()  # who is behind is hidden
     assert np.mean(errors) < (0.03 if with_size else 0.06)
     assert max(fingers) < 1e-4
 

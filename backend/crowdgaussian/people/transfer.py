@@ -29,7 +29,7 @@ class StartBodies:
 
 
 def fit_to_joints(body: BodyModel, joints: Tensor, start: Bodies, hands: Tensor,
-                  steps: int = 150) -> Bodies:
+                  steps: int = 100) -> Bodies:
     """Shape, size and small changes of pose so that joints come to lie on given ones.
 
     Args:
