@@ -4,14 +4,17 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import crowdgaussian_addon
 import pytest
 from blender_people import make_avatar, make_camera, write_scene
 from crowdgaussian_addon import backend_command
+from crowdgaussian_addon.ui import export
 from crowdgaussian_shared.splat_ply import write_splat_ply
 from exporting import refused, start
+from fake_layout import FakeLayout
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,6 +25,30 @@ def crowd(tmp_path_factory):
     start(write_scene(tmp_path_factory.mktemp("crowd") / "out", avatars, make_camera()))
     yield
     crowdgaussian_addon.unregister()
+
+
+def draw_panel() -> list[str]:
+    """The operators that the panel offers now."""
+    fake = SimpleNamespace(layout=FakeLayout())
+    fake.draw_people = lambda context: export.CROWDGAUSSIAN_PT_export.draw_people(fake, context)
+    export.CROWDGAUSSIAN_PT_export.draw(fake, bpy.context)
+    return fake.layout.buttons()
+
+
+def test_the_panel_offers_what_can_be_done():
+    exports = [f"crowdgaussian.export_{what}" for what in ("splats", "rigs", "motion", "scene")]
+    imports = ["crowdgaussian.import_splats", "crowdgaussian.import_scene"]
+    assert draw_panel() == [*exports, *imports]
+    for name in exports:
+        kind = getattr(bpy.ops.crowdgaussian, name.split(".")[1]).get_rna_type()
+        assert len(kind.description) > 30 and kind.name.startswith("Export")
+    empty = bpy.data.scenes.new("Empty")
+    with bpy.context.temp_override(scene=empty):
+        assert draw_panel() == imports
+        assert not any(getattr(bpy.ops.crowdgaussian, name.split(".")[1]).poll()
+                       for name in exports)
+        assert all(getattr(bpy.ops.crowdgaussian, name.split(".")[1]).poll() for name in imports)
+    bpy.data.scenes.remove(empty)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "NaN", "no splats", "no file"])
@@ -44,6 +71,11 @@ def test_a_bad_ply_is_one_sentence(tmp_path, damage):
     assert str(path) in said
     expected = {"missing": "rot_2 is missing", "no splats": "0 splats", "no file": "not exist"}
     assert expected.get(damage, damage) in said
+
+
+def test_a_folder_that_is_none_is_one_sentence(tmp_path):
+    said = refused(bpy.ops.crowdgaussian.import_scene, directory=str(tmp_path))
+    assert "no scene.json" in said
 
 
 @pytest.mark.parametrize("trouble", ["no folder", "full disk", "no name", "no frames"])

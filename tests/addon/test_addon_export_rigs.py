@@ -105,10 +105,17 @@ def test_animated_rigs_come_back(crowd, tmp_path, kind):
 
 
 def test_a_pose_without_keys_is_exported_as_it_is_seen(crowd, tmp_path):
+    """Also what inverse kinematics do, whose controls are not exported."""
     bpy.context.scene.frame_set(1)
-    crowd[1].rig.pose.bones["left_elbow"].rotation_quaternion = (0.7, 0.7, 0.1, 0.0)
-    bpy.context.view_layer.update()
     rig = crowd[1].rig
+    rig.pose.bones["neck"].rotation_quaternion = (0.9, 0.3, 0.1, 0.0)
+    rig.select_set(True)
+    bpy.ops.crowdgaussian.add_ik()
+    assert len(rig.data.bones) > 55
+    target = next(b for b in rig.pose.bones if b.name not in JOINT_NAMES)
+    target.location = (0.1, 0.15, -0.1)
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.context.view_layer.update()
     wanted = np.array([rig.matrix_world @ rig.pose.bones[name].head for name in JOINT_NAMES])
     before = record()
     bpy.ops.crowdgaussian.export_rigs(filepath=str(tmp_path / "a.fbx"), separate=True)
@@ -161,7 +168,9 @@ def test_a_scene_folder_is_the_same_people(crowd, folder, tmp_path):
     np.testing.assert_allclose(again.info.camera.K, folder.info.camera.K, atol=1e-3)
     np.testing.assert_allclose(again.info.camera.viewmat, folder.info.camera.viewmat, atol=1e-5)
     bodies = [body_points(person.body) for person in crowd]
-    people = start(again).people
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.crowdgaussian.import_scene(directory=str(again.path))
+    people = all_people(bpy.context.scene)
     for index, cloud in enumerate(wanted):
         avatar = again.read_avatar(index)
         now = pose_avatar(avatar)

@@ -7,6 +7,7 @@ from . import (
     display_ops,
     export_ops,
     export_rig_ops,
+    import_scene,
     import_splats,
     job_ops,
     layout_ops,
@@ -25,7 +26,8 @@ from . import (
 )
 
 _CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
-            *export_ops.CLASSES, *export_rig_ops.CLASSES, *import_splats.CLASSES,
+            *export_ops.CLASSES, *export_rig_ops.CLASSES,
+            *import_splats.CLASSES, *import_scene.CLASSES,
             *motion_ops.CLASSES, *pose_ops.CLASSES, *display_ops.CLASSES,
             *people_ops.CLASSES, *rig_ops.CLASSES,
             *layout_ops.CLASSES, *scatter_ops.CLASSES, *match_ops.CLASSES)

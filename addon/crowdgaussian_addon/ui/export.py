@@ -10,15 +10,17 @@ class CROWDGAUSSIAN_PT_export(CrowdPanel, bpy.types.Panel):
     """Files for other programs."""
 
     bl_idname = "CROWDGAUSSIAN_PT_export"
-    bl_label = "Export"
+    bl_label = "Export and Import"
     bl_options = {"DEFAULT_CLOSED"}
     bl_order = 5
 
     def draw(self, context: bpy.types.Context) -> None:
         """Importing needs nobody."""
-        super().draw(context)
+        CrowdPanel.draw(self, context)
         self.layout.separator()
-        self.layout.operator("crowdgaussian.import_splats", icon="IMPORT")
+        column = self.layout.column(align=True)
+        column.operator("crowdgaussian.import_splats", icon="IMPORT")
+        column.operator("crowdgaussian.import_scene", icon="IMPORT")
 
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
