@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: crowdgaussian reconstruct | inspect | blend | settings | serve | keys.
+"""The command line: crowdgaussian reconstruct | inspect | blend | export | settings | serve | keys.
 
 Exit codes: 0 done; 2 bad input or a limit of the machine, with one sentence on standard error;
 130 stopped by Ctrl-C. Heavy modules are imported by the command that needs them.
