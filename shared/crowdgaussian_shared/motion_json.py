@@ -16,7 +16,7 @@ from .fields import Field, parse_json
 from .files import read_bytes
 from .motion import Motion, check_fps, check_frames, check_motion
 from .motion_npz import with_contacts
-from .motion_upright import upright
+from .motion_upright import level, upright
 from .skeleton import NUM_JOINTS
 
 _FOLDER = "smplx_params"
@@ -71,7 +71,9 @@ def read_motion_json(path: str | Path, options: JsonOptions = JsonOptions()) -> 
     name = folder.parent.name if folder.name == _FOLDER else folder.name
     motion = Motion(name, check_fps(options.fps, str(folder)), poses, transl,
                     betas=np.array(betas) if betas else None)  # fmt: skip
-    return with_contacts(upright(check_motion(motion, str(folder)), "-y"))
+    motion = with_contacts(upright(check_motion(motion, str(folder)), "-y"))
+    levelled = level(motion)
+    return motion if levelled is motion else with_contacts(levelled)
 
 
 def _inner(path: Path) -> Path:

@@ -194,8 +194,20 @@ def test_lhm_folders(tmp_path):
         read_motion(folder)
 
 
-def write_lhm(path, poses, transl):
-    flip = np.diag([1.0, -1.0, -1.0])
+@pytest.mark.parametrize("pitch", [-12, 2, 15])
+def test_a_camera_that_looks_down_is_levelled(tmp_path, pitch):
+    poses, transl, _ = walk_poses(adult_joints(), ADULT_SOLE, seconds=3.0)
+    camera = axis_angle_to_matrix(np.array([np.radians(pitch), 0, 0]))
+    motion = read_motion(write_lhm(tmp_path / "dance", poses[::2], transl[::2], camera))
+    way = motion.transl[-1] - motion.transl[0]
+    climb = np.degrees(np.arctan2(way[1], np.hypot(way[0], way[2])))
+    assert abs(climb) < 3.0  # as filmed: the camera's pitch
+    up = axis_angle_to_matrix(motion.poses[:, 0])[:, :, 1].mean(axis=0)
+    assert np.degrees(np.arccos(up[1] / np.linalg.norm(up))) < 3.0
+
+
+def write_lhm(path, poses, transl, camera=None):
+    flip = np.diag([1.0, -1.0, -1.0]) @ (np.eye(3) if camera is None else camera)
     (path / "smplx_params").mkdir(parents=True)
     for k, (pose, place) in enumerate(zip(poses, transl)):
         root = matrix_to_axis_angle(flip @ axis_angle_to_matrix(pose[0]))
