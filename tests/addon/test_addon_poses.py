@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pose library and people as assets."""
 
+from dataclasses import fields
+from types import SimpleNamespace
+
 import bpy
 import crowdgaussian_addon
 import numpy as np
 import pytest
+from crowdgaussian_addon.ops import motion_ops
 from crowdgaussian_addon.scene import catalogue
 from crowdgaussian_addon.scene.importer import import_scene
+from crowdgaussian_addon.scene.motion import MotionOptions
 from crowdgaussian_addon.scene.motion_keys import bone_poses, bone_values, read_bones
 from crowdgaussian_addon.scene.people import all_people, read_pose
 from crowdgaussian_addon.scene.pose_shapes import POSES, pose_angles
 from crowdgaussian_addon.scene.poses import pose_assets
 from crowdgaussian_addon.scene.posing import photo_pose, read_rest_joints
+from crowdgaussian_addon.ui import motion
 from crowdgaussian_shared.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.skinning import joint_transforms
+from fake_layout import FakeLayout
+from made_up_motion import cmu_walk
 
 FEET = [7, 8, 10, 11]
 
@@ -123,3 +131,51 @@ def test_people_become_assets(people):
         assert np.ptp(pixels[pixels[:, 3] > 0, :3]) > 0.3
     assert bpy.ops.crowdgaussian.mark_people(clear=True) == {"FINISHED"}
     assert all(person.collection.asset_data is None for person in people)
+
+
+def test_the_panel_draws_and_its_buttons_say_what_they_miss(people):
+    fake = SimpleNamespace(layout=FakeLayout())
+    context = SimpleNamespace(scene=bpy.context.scene, selected_objects=[])
+    motion.CROWDGAUSSIAN_PT_motion.draw_people(fake, context)
+    assert {"crowdgaussian.choose_motion", "crowdgaussian.apply_motion",
+            "crowdgaussian.apply_rig_motion", "crowdgaussian.add_pose_library",
+            "crowdgaussian.save_pose", "crowdgaussian.mark_people"} \
+        <= set(fake.layout.buttons())  # fmt: skip
+    with pytest.raises(RuntimeError, match="Choose a motion file first"):
+        bpy.ops.crowdgaussian.apply_motion()
+    with pytest.raises(RuntimeError, match="Choose the rig"):
+        bpy.ops.crowdgaussian.apply_rig_motion()
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    with pytest.raises(RuntimeError, match="no people|poll"):
+        bpy.ops.crowdgaussian.apply_motion(filepath="x.bvh")
+
+
+def test_a_motion_is_stopped_by_esc(people, tmp_path):
+    """The modal operator driven by hand: Esc takes back what was made."""
+    (tmp_path / "walk.bvh").write_text(cmu_walk(seconds=1.0)[0])
+    before = sorted(a.name for a in bpy.data.actions)
+    manager = SimpleNamespace(
+        event_timer_remove=lambda _: None, progress_end=lambda: None, progress_update=lambda _: None
+    )
+    context = SimpleNamespace(scene=bpy.context.scene, selected_objects=[], workspace=None,
+                              window_manager=manager)  # fmt: skip
+    operator = stand_in(motion_ops.CROWDGAUSSIAN_OT_apply_motion, str(tmp_path / "walk.bvh"))
+    operator._steps, operator._timer = operator.steps(context), None
+    for _ in range(4):
+        next(operator._steps)
+    assert sorted(a.name for a in bpy.data.actions) != before
+    escape = SimpleNamespace(type="ESC", value="PRESS")
+    assert operator.modal(context, escape) == {"CANCELLED"}
+    assert sorted(a.name for a in bpy.data.actions) == before
+    assert all("photo pose" in p.rig.animation_data.action.name for p in people)
+
+
+def stand_in(kind, filepath):
+    """An operator's methods without Blender behind them, at its default options."""
+    bases = [base for base in kind.__mro__ if base.__module__.startswith("crowdgaussian_addon")]
+    members = {name: value for base in reversed(bases) for name, value in vars(base).items()
+               if callable(value) or isinstance(value, property)}  # fmt: skip
+    values = {f.name: f.default for f in fields(MotionOptions)}
+    values |= {"filepath": filepath, "up": "auto", "fps": 0.0, "unit": "GUESS"}
+    made = type("StandIn", (), members | values | {"report": lambda *_: None})
+    return made()
