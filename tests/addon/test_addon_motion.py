@@ -50,7 +50,7 @@ def turned(poses, matrix):
 
 
 def write_amass(path, **others):
-    poses, transl, stands = walk_poses(adult_joints(), ADULT_SOLE, seconds=3.0)
+    poses, transl, stands = walk_poses(adult_joints(), ADULT_SOLE, seconds=2.0)
     arrays = {
         "poses": turned(poses, Z_UP)[:, [*range(22), *range(25, 55)]].reshape(len(poses), -1),
         "trans": transl @ Z_UP.T, "mocap_framerate": np.float64(FPS), "betas": np.zeros(16),
@@ -61,13 +61,13 @@ def write_amass(path, **others):
 
 
 def write_bvh(path):
-    text, walk = cmu_walk(seconds=3.0)
+    text, walk = cmu_walk(seconds=2.0)
     path.write_text(text)
     return path, walk.stands
 
 
 def write_json(path):
-    poses, transl, stands = walk_poses(adult_joints(), ADULT_SOLE, seconds=3.0)
+    poses, transl, stands = walk_poses(adult_joints(), ADULT_SOLE, seconds=2.0)
     poses, transl, stands = poses[::2], transl[::2], stands[::2]  # 30 frames a second
     flip = np.diag([1.0, -1.0, -1.0])
     poses, transl = turned(poses, flip), transl @ flip + (0.0, 1.0, 4.0)
@@ -83,14 +83,15 @@ def write_json(path):
     return path, np.repeat(stands, 2, axis=0)
 
 
-def joints_over(person, frames):
-    """Where the joints are seen, in the scene frame.  # [T, 55, 3]"""
-    rest, rows = read_rest_joints(person.rig), []
+def joints_over(people, frames):
+    """Where everybody's joints are seen, in the scene frame.  # [T, 55, 3] each"""
+    rests, rows = [read_rest_joints(person.rig) for person in people], [[] for _ in people]
     for frame in frames:
         bpy.context.scene.frame_set(frame)
-        transforms = joint_transforms(rest, *read_pose(person.rig))
-        rows.append(np.einsum("jab,jb->ja", transforms[:, :3, :3], rest) + transforms[:, :3, 3])
-    return np.stack(rows)
+        for person, rest, places in zip(people, rests, rows):
+            A = joint_transforms(rest, *read_pose(person.rig))
+            places.append(np.einsum("jab,jb->ja", A[:, :3, :3], rest) + A[:, :3, 3])
+    return [np.stack(places) for places in rows]
 
 
 def apply(path, **options):
@@ -108,10 +109,9 @@ def test_plays_on_everybody_with_feet_that_stand(people, tmp_path, write, name):
     people[0].rig.rotation_euler.z = 1.2
     bpy.context.view_layer.update()
     assert apply(path) == {"FINISHED"}
-    assert scene.frame_start == 1 and abs(scene.frame_end - 90) <= 1
+    assert scene.frame_start == 1 and abs(scene.frame_end - 60) <= 1
     frames = range(1, scene.frame_end + 1)
-    for person in people:
-        joints = joints_over(person, frames)
+    for person, joints in zip(people, joints_over(people, frames)):
         held = stands[np.minimum(2 * np.arange(len(frames)), len(stands) - 1)]
         assert slide(joints[:, FEET], held) < MAX_SLIDE
         # From where they stand, the way they face: the rig's -y in Blender.
@@ -120,7 +120,7 @@ def test_plays_on_everybody_with_feet_that_stand(people, tmp_path, write, name):
         way = joints[-1, 0] - joints[0, 0]
         facing = -np.array(person.rig.matrix_world)[:2, 1]
         cosine = way[[0, 2]] @ (facing * (1, -1)) / np.linalg.norm(way[[0, 2]])
-        assert cosine > 0.999 and np.linalg.norm(way) > 1.5
+        assert cosine > 0.999 and np.linalg.norm(way) > 1.0
         # Upright, head on top, hands down, soles on the floor.
         tall = joints[:, 15, 1] - joints[:, FEET, 1].min(axis=1)
         assert 1.3 < tall.min() and tall.max() < 1.7
@@ -131,15 +131,15 @@ def test_plays_on_everybody_with_feet_that_stand(people, tmp_path, write, name):
 def test_without_holding_other_legs_slide(people, tmp_path):
     """The measure can fail: a body of other proportions slides when feet are let go."""
     path, stands = write_amass(tmp_path / "walk.npz")
-    poses, transl, _ = walk_poses(adult_joints(), ADULT_SOLE, seconds=3.0)
+    poses, transl, _ = walk_poses(adult_joints(), ADULT_SOLE, seconds=2.0)
     np.savez(path, poses=poses.reshape(len(poses), -1), trans=1.1 * transl, fps=FPS,
              rest_joints=1.0 * adult_joints())  # fmt: skip
     bpy.context.scene.render.fps = 30
     slides = []
     for feet in (False, True):
         assert apply(path, feet=feet) == {"FINISHED"}
-        joints = joints_over(people[0], range(1, 90))
-        slides.append(slide(joints[:, FEET], stands[::2][:89]))
+        (joints,) = joints_over(people[:1], range(1, 60))
+        slides.append(slide(joints[:, FEET], stands[::2][:59]))
     assert slides[0] > MAX_SLIDE > slides[1]
 
 
@@ -178,8 +178,8 @@ def test_delays_repeats_and_the_photo_pose(people, tmp_path):
     assert apply(path, offset=10, repeats=2, root="IN_PLACE", blend_in=12) == {"FINISHED"}
     ranges = [person.rig.animation_data.action.frame_range for person in people]
     assert ranges[0][0] == 1 and ranges[1][0] == 11
-    assert scene.frame_end == ranges[1][1] and ranges[0][1] > 130
-    joints = joints_over(people[0], range(1, int(ranges[0][1]) + 1))
+    assert scene.frame_end == ranges[1][1] and ranges[0][1] > 85
+    (joints,) = joints_over(people[:1], range(1, int(ranges[0][1]) + 1))
     assert np.ptp(joints[:, 0, [0, 2]], axis=0).max() < 1e-4
     assert np.linalg.norm(np.diff(joints, axis=0), axis=2).max() < 0.2  # no jump at the seam
     scene.frame_set(1)
@@ -246,7 +246,7 @@ def test_the_action_of_another_rig_is_corrected_for_its_rest_pose(people):
     before = set(bpy.data.scenes)
     assert bpy.ops.crowdgaussian.apply_rig_motion(rig="Other") == {"FINISHED"}
     assert set(bpy.data.scenes) == before and rig.users_scene == tuple(before)
-    joints = joints_over(people[1], (1, 11))
+    (joints,) = joints_over(people[1:], (1, 11))
     arms = joints[:, 18] - joints[:, 16]
     right = joints[:, 19] - joints[:, 17]
     slopes = np.degrees(np.arcsin(arms[:, 1] / np.linalg.norm(arms, axis=1)))
