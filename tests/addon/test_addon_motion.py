@@ -252,6 +252,11 @@ def test_the_action_of_another_rig_is_corrected_for_its_rest_pose(people):
     slopes = np.degrees(np.arcsin(arms[:, 1] / np.linalg.norm(arms, axis=1)))
     np.testing.assert_allclose(slopes, (np.degrees(-0.8), 0.0), atol=3.0)
     np.testing.assert_allclose(right[0], right[1], atol=0.01)
+    before = snapshot(people)
+    rig.data.bones["mixamorig:LeftLeg"].name = "Wheel"
+    with pytest.raises(RuntimeError, match="none is known as left_knee"):
+        bpy.ops.crowdgaussian.apply_rig_motion(rig="Other")
+    assert snapshot(people) == before and len(bpy.data.scenes) == 1
 
 
 @pytest.mark.parametrize("damage, words", [
