@@ -121,7 +121,11 @@ def _call_exporter(path: Path, kind: str, animated: bool) -> None:
 @contextmanager
 def _stage(takes: list[Take], frames: list[int]) -> Iterator[None]:
     """A scene with copies of rigs and bodies, shown in the window while the block runs."""
-    window = bpy.context.window or bpy.context.window_manager.windows[0]
+    window = bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
+    if window is None:
+        raise CrowdGaussianError(
+            "Blender's exporters need a window, also in the background; open the file again."
+        )
     theirs = window.scene
     scene = bpy.data.scenes.new("Export")
     made: list[bpy.types.ID] = []
