@@ -30,6 +30,7 @@ LAYERS = (
     {"people"},
     {"segment"},
     {"avatar"},
+    {"made_up"},
     {"lorm"},
     {"refiner"},
     {"config", "focal", "ground_view", "photo", "stages", "resume", "edits"},

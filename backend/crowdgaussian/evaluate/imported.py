@@ -13,17 +13,16 @@ import trimesh
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.gaussians import Gaussians
 from crowdgaussian_shared.rotations import matrix_to_quat, quat_multiply
-from crowdgaussian_shared.sh import SH_C0, rotate_sh
+from crowdgaussian_shared.sh import rotate_sh
 from crowdgaussian_shared.splat_ply import read_splat_ply
 
+from ..made_up.surfaces import spread_points, surface_gaussians
 from .align import Similarity, align, axes_rotation
 
 SUFFIXES = (".ply", ".obj", ".glb")
 _AXES = {name: sign * np.eye(3)[k] for k, axis in enumerate("xyz")
          for name, sign in ((axis, 1.0), (f"-{axis}", -1.0))}
 _SURFACE_POINTS = 60_000
-_WIDTH = 0.7  # of a surface Gaussian, in distances between neighbours
-_FLAT = 0.1  # its thickness by its width
 _SOLID = 0.3  # opacity from which a splat counts in the alignment
 
 
@@ -108,24 +107,6 @@ def moved(gaussians: Gaussians, how: Similarity) -> Gaussians:
         sh=rotate_sh(gaussians.sh, how.rotation).astype(np.float32))
 
 
-def surface_gaussians(points: np.ndarray, normals: np.ndarray, colours: np.ndarray,
-                      spacing: float) -> Gaussians:
-    """Flat, opaque Gaussians on a surface.
-
-    # [N, 3], [N, 3] unit, [N, 3] sRGB 0..1, metres between neighbours
-    """
-    helper = np.where(np.abs(normals[:, :1]) < 0.9, np.eye(3)[0], np.eye(3)[1])
-    first = np.cross(normals, helper)
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
-    frames = np.stack([first, np.cross(normals, first), normals], 2)  # [N, 3, 3]
-    width = _WIDTH * spacing
-    return Gaussians(
-        points.astype(np.float32), matrix_to_quat(frames).astype(np.float32),
-        np.tile(np.array([width, width, _FLAT * width], np.float32), (len(points), 1)),
-        np.full(len(points), 0.99, np.float32),
-        ((colours - 0.5) / SH_C0)[:, None].astype(np.float32))
-
-
 def _surface(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Points on a mesh, spread evenly, with normals, colours and their distance."""
     try:
@@ -144,11 +125,7 @@ def _surface(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
 
 
 def _sample(mesh: trimesh.Trimesh, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    faces = rng.choice(len(mesh.faces), count, p=mesh.area_faces / mesh.area_faces.sum())
-    u, v = rng.random((2, count))
-    root = np.sqrt(u)
-    shares = np.stack([1 - root, root * (1 - v), root * v], 1)  # [N, 3]
+    faces, shares = spread_points(mesh.area_faces, count, np.random.default_rng(0))
     corners = mesh.faces[faces]
     points = np.einsum("nk,nkc->nc", shares, mesh.vertices[corners])
     return points, mesh.face_normals[faces], _colours(mesh, corners, shares)
