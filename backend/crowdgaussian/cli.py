@@ -20,6 +20,7 @@ from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from .cli_edit import add_commands as add_edit_commands
 from .cli_evaluate import add_commands as add_evaluate_commands
 from .cli_export import add_commands as add_export_commands
+from .cli_lorm import add_commands as add_train_commands
 from .cli_service import add_commands as add_service_commands
 from .cli_settings import add_setting_options, setting_changes
 from .cli_submit import add_commands as add_client_commands
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_commands(commands)
     add_edit_commands(commands)
     add_evaluate_commands(commands)
+    add_train_commands(commands)
     return parser
 
 

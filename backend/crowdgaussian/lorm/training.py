@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Self-supervised training of LORM's adapters (CrowdGaussian, section 3.2).
+
+Everything random in a step is drawn from its number, so a training that was stopped goes on as if
+it had not been: adapters, AdamW's moments and the step come back from the last checkpoint. On
+several GPUs (`accelerate launch -m crowdgaussian train lorm ...`) each process takes its own people
+of a step; the gradients are averaged.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from PIL import Image
+
+from ..progress import Progress, Report, silent
+from .adapters import adapter_layers, add_adapters, save_adapters, trainable
+from .dataset import PeopleDataset
+from .distill import Student, Teacher, pick, render_people, step_loss
+from .model import LormModel, Tokens
+from .sample_grid import SampleRow, sample_grid
+from .teacher_cache import TeacherCache, digest, fingerprint
+from .train_config import TrainConfig
+from .train_state import checkpoints, load_state, save_state
+from .training_person import complete_inputs
+
+RESULT = "lorm_adapters.safetensors"
+_SHOWN, _SHOWN_VIEWS = 4, (0, 6, 12, 18)
+_BETAS = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train on and where to."""
+
+    people: PeopleDataset
+    out: Path
+    config: TrainConfig
+    cache: Path | None = None  # of tokens and renders; None: OUT/cache
+
+
+def train(model: LormModel, job: TrainJob, report: Report = silent) -> Path:
+    """Trains, or goes on with a training in the same folder.
+
+    Args:
+        model: the base network, without adapters; gets them.
+        job: people, folder and settings.
+        report: told about every step; may raise Cancelled, which saves a checkpoint first.
+
+    Returns:
+        The adapters' file, OUT/lorm_adapters.safetensors.
+
+    Raises:
+        CrowdGaussianError: a person of the data set is unusable, the folder holds a training with
+            other settings, or TensorBoard is missing.
+    """
+    trainer = Trainer(model, job)
+    try:
+        trainer.run(report)
+    except (Cancelled, KeyboardInterrupt):
+        trainer.save()
+        raise
+    finally:
+        trainer.close()
+    return job.out / RESULT
+
+
+class Trainer:
+    """One training; see train()."""
+
+    def __init__(self, model: LormModel, job: TrainJob):
+        config, self.job = job.config, job
+        if adapter_layers(model):
+            raise CrowdGaussianError("This network has adapters already; train a base network.")
+        torch.manual_seed(config.seed)
+        device = next(model.parameters()).device
+        short = config.bfloat16 and device.type == "cuda"
+        self.accelerator = Accelerator(cpu=device.type == "cpu",
+                                       mixed_precision="bf16" if short else "no")
+        self.model = model.to(self.accelerator.device).eval()
+        cache = TeacherCache(job.cache or job.out / "cache", fingerprint(model))
+        add_adapters(model, config.rank, config.targets)
+        model.transformer.gradient_checkpointing = config.gradient_checkpointing
+        self.optimizer = torch.optim.AdamW(trainable(model), lr=config.lr, betas=_BETAS,
+                                           weight_decay=config.weight_decay)
+        self.teacher = Teacher(model, config, cache)
+        self.about = {"settings": config.plain(), "people": digest(*job.people.names),
+                      "network": cache.fingerprint}
+        saved = checkpoints(job.out)
+        self.step = load_state(saved[-1], model, self.optimizer, self.about) if saved else 0
+        self.saved = self.step if saved else -1
+        self.student = self.accelerator.prepare_model(Student(model))
+        self.writer = _writer(job.out, self.step) if self.accelerator.is_main_process else None
+        self.losses: list[float] = []
+
+    def run(self, report: Report) -> None:
+        """Every step that is left."""
+        config = self.job.config
+        self._prepare(report)
+        while self.step < config.iterations:
+            loss = self._iterate()
+            self.losses.append(loss)
+            done = self.step / config.iterations
+            report(Progress("train", done, message=f"step {self.step}, loss {loss:.5f}"))
+            if self.step % config.save_every == 0 or self.step == config.iterations:
+                self.save()
+            if self.step % config.sample_every == 0 or self.step == config.iterations:
+                self._sample()
+        if self.accelerator.is_main_process:
+            save_adapters(self.model, self.job.out / RESULT)
+
+    def _prepare(self, report: Report) -> None:
+        """Reads everybody once and renders the teacher, so that a bad person is told at once."""
+        people, process = self.job.people, self.accelerator
+        mine = range(process.process_index, len(people), process.num_processes)
+        for count, index in enumerate(mine):
+            report(Progress("teacher", count / len(mine), index, len(people)))
+            self.teacher.renders(people[index])
+        report(Progress("teacher", 1.0))
+        process.wait_for_everyone()
+
+    def _iterate(self) -> float:
+        config = self.job.config
+        rng = np.random.default_rng([config.seed, 1, self.step, self.accelerator.process_index])
+        lessons = [self.teacher.lesson(self.job.people[index], rng) for index in self._whom()]
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate(self.step)
+        with self.accelerator.autocast():
+            loss = step_loss(self.student, self.model, lessons, config, rng)
+        if not loss.isfinite():
+            raise CrowdGaussianError(f"The loss of step {self.step} is no number; go on from the "
+                                     "last checkpoint with a lower learning rate (--lr).")
+        self.accelerator.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(trainable(self.model), config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        value = float(self.accelerator.reduce(loss.detach(), "mean"))
+        if self.writer is not None:
+            for name, number in (("loss", value), ("gradient", float(norm)),
+                                 ("lr", config.learning_rate(self.step - 1))):
+                self.writer.add_scalar(name, number, self.step)
+        return value
+
+    def _whom(self) -> list[int]:
+        """The people of this step and process: everybody once, then in another order."""
+        count, processes = len(self.job.people), self.accelerator.num_processes
+        first = (self.step * processes + self.accelerator.process_index) * self.job.config.batch
+        places = [divmod(first + k, count) for k in range(self.job.config.batch)]
+        orders = {e: np.random.default_rng([self.job.config.seed, 0, e]).permutation(count)
+                  for e, _ in places}
+        return [int(orders[e][k]) for e, k in places]
+
+    def save(self) -> None:
+        """Writes a checkpoint of the steps done, once."""
+        if self.accelerator.is_main_process and self.step > max(self.saved, 0):
+            save_state(self.job.out, self.model, self.optimizer, self.step, self.about)
+            self.saved = self.step
+
+    @torch.no_grad()
+    def _sample(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        rows = [self._row(self.job.people[k], k) for k in range(min(_SHOWN, len(self.job.people)))]
+        picture = sample_grid(rows)
+        path = self.job.out / "samples" / f"step_{self.step:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        self.writer.add_image("samples", picture, self.step, dataformats="HWC")
+
+    def _row(self, person, index: int) -> SampleRow:
+        rng, views = np.random.default_rng([self.job.config.seed, 2, index]), list(_SHOWN_VIEWS)
+        images = self.teacher.occluded(person, rng)
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            tokens = self.model.encode(*(image[None].to(device) for image in images))
+            attributes = self.model.attributes(Tokens(tokens.body, tokens.head))
+        lesson = self.teacher.lesson(person, rng)
+        student = render_people(self.model, attributes, [(lesson.betas, lesson.pose)],
+                                [pick(lesson.cameras, np.array(views))])[0]
+        complete = complete_inputs(person, self.job.config.sizes)[0]
+        return SampleRow(complete, images[0], lesson.renders[views] / 255, student)
+
+    def close(self) -> None:
+        """Ends the TensorBoard file."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _writer(out: Path, step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise CrowdGaussianError("Training needs TensorBoard; install it with "
+                                 "`pip install crowdgaussian[networks,train]`.") from error
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
