@@ -115,12 +115,13 @@ def _segments(curve: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
     data.bevel_depth, data.extrude, data.bevel_object, data.taper_object = 0.0, 0.0, None, None
     data.dimensions = "3D"  # a flat curve would be filled
     scratch = bpy.data.objects.new("scratch", data)
-    mesh = scratch.to_mesh()
-    places = np.empty(3 * len(mesh.vertices), np.float32)
-    mesh.vertices.foreach_get("co", places)
-    edges = np.empty(2 * len(mesh.edges), np.int32)
-    mesh.edges.foreach_get("vertices", edges)
-    scratch.to_mesh_clear()
+    mesh = scratch.to_mesh()  # None for a curve without points
+    places = np.empty(3 * len(mesh.vertices) if mesh else 0, np.float32)
+    edges = np.empty(2 * len(mesh.edges) if mesh else 0, np.int32)
+    if mesh:
+        mesh.vertices.foreach_get("co", places)
+        mesh.edges.foreach_get("vertices", edges)
+        scratch.to_mesh_clear()
     bpy.data.objects.remove(scratch)
     bpy.data.curves.remove(data)
     world = np.array(curve.matrix_world)
