@@ -13,7 +13,7 @@ scene's lights shade people.
 import bpy
 
 from .graph import Graph, Socket
-from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER, SHADED_NORMAL, VERSION, VERSION_KEY
+from .splat_format import ALPHA_CUTOFF, COLOUR, CORNER, VERSION, VERSION_KEY
 
 SPLAT_MATERIAL = f"CrowdGaussian Splats v{VERSION}"
 LIT_MATERIAL = f"CrowdGaussian Lit Splats v{VERSION}"
@@ -91,26 +91,19 @@ def _connect_colour(material: bpy.types.Material, linear: bool) -> None:
 def _glow(graph: Graph, encoded: Socket, alpha: Socket, transparent: Socket) -> None:
     emission = graph.call("ShaderNodeEmission", {"Color": encoded})
     emission.node.label = _SURFACE
-    _finish(graph, alpha, transparent, emission, "ALL")
+    _finish(graph, alpha, transparent, emission)
 
 
 def _matt(graph: Graph, encoded: Socket, alpha: Socket, transparent: Socket) -> None:
-    """Diffuse about the body's normal, whichever way the quad faces."""
-    attribute = graph.node("ShaderNodeAttribute", attribute_name=SHADED_NORMAL)
-    turn = {"Vector": attribute.outputs["Vector"]}
-    normal = graph.call("ShaderNodeVectorTransform", turn, vector_type="NORMAL",
-                        convert_from="OBJECT", convert_to="WORLD")
-    normal = graph.vector("NORMALIZE", normal)
-    front = graph.call("ShaderNodeBsdfDiffuse", {"Color": encoded, "Normal": normal})
-    front.node.label = _SURFACE
-    _finish(graph, alpha, transparent, front, "ALL")
+    """Diffuse about the mesh's normals, which the splat nodes take from the body."""
+    diffuse = graph.call("ShaderNodeBsdfDiffuse", {"Color": encoded})
+    diffuse.node.label = _SURFACE
+    _finish(graph, alpha, transparent, diffuse)
 
 
-def _finish(
-    graph: Graph, alpha: Socket, transparent: Socket, surface: Socket, target: str
-) -> None:
+def _finish(graph: Graph, alpha: Socket, transparent: Socket, surface: Socket) -> None:
     inputs = {0: alpha, 1: transparent, 2: surface}
-    output = graph.node("ShaderNodeOutputMaterial", target=target)
+    output = graph.node("ShaderNodeOutputMaterial")
     graph.feed(output.inputs["Surface"], graph.call("ShaderNodeMixShader", inputs))
 
 

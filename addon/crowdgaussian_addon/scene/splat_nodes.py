@@ -105,6 +105,7 @@ def _build(degree: int) -> bpy.types.NodeTree:
     geometry, splat = sort_nodes(
         graph, geometry, far_of, inputs[INPUT_DEPTH_SORT], inputs[INPUT_LIT])
     geometry = _move_corners(graph, geometry, (centre_of, root_of), splat, view)
+    geometry = _shade(graph, geometry, inputs[INPUT_LIT])
     graph.feed(graph.node("NodeGroupOutput").inputs[0], geometry)
     return tree
 
@@ -240,3 +241,19 @@ def _lit(graph: Graph, geometry: Socket, axes: Axes, wanted: Socket) -> Socket:
     stored = graph.call("GeometryNodeStoreNamedAttribute", inputs,
                         data_type="FLOAT_VECTOR", domain="FACE")
     return graph.choose(wanted, geometry, stored, "GEOMETRY")
+
+
+def _shade(graph: Graph, geometry: Socket, wanted: Socket) -> Socket:
+    """Quads with the stored normals in place of their own.
+
+    A material's normal input would not do: Cycles lets no light fall on a surface from behind the
+    mesh's normal, and that of a quad is the direction of the camera.
+    """
+    normal = graph.call(
+        "GeometryNodeInputNamedAttribute", {"Name": SHADED_NORMAL}, data_type="FLOAT_VECTOR"
+    )
+    face = graph.integer("DIVIDE", graph.call("GeometryNodeInputIndex", {}), 4)
+    node = graph.node("GeometryNodeSetMeshNormal", mode="FREE", domain="POINT")
+    graph.feed(node.inputs["Mesh"], geometry)
+    graph.feed(node.inputs["Custom Normal"], graph.of_face(normal, face))
+    return graph.choose(wanted, geometry, node.outputs[0], "GEOMETRY")
