@@ -16,7 +16,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.skeleton import JOINT_NAMES, PARENTS
 from mathutils import Matrix, Vector
 
-from .bones import CONTROLS, bone_collection
+from .bones import CONTROLS, bone_collection, collect_bones
 
 CONTROL = "crowdgaussian_control"  # bone property: the limb that a control moves
 _IK, _FOLLOW = "CrowdGaussian IK", "CrowdGaussian IK rotation"
@@ -93,6 +93,7 @@ def add_controls(rig: bpy.types.Object, names: list[str]) -> None:
         return
     now = pose_matrices(rig)
     _edit(rig, lambda bones: [_add_bones(bones, LIMBS[name]) for name in names])
+    collect_bones(rig.data)  # rigs of older files have no collections
     collection = bone_collection(rig.data, CONTROLS)
     for name in names:
         limb = LIMBS[name]
