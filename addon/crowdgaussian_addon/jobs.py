@@ -9,7 +9,9 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.fields import parse_json
 from crowdgaussian_shared.files import read_bytes, write_bytes
 from crowdgaussian_shared.protocol.codec import from_field
+from crowdgaussian_shared.protocol.messages import EditText
 from crowdgaussian_shared.scene_folder import SceneFolder
+from crowdgaussian_shared.scene_schema import LEFT_OUT
 
 TABLE_FILE = "jobs.json"
 _LIMIT = 8 << 20  # bytes
@@ -35,6 +37,10 @@ class SavedJob:
     people_found: int = 0
     error: str = ""  # why it failed, and what to do
     finished: bool = False
+    edit: EditText = ""  # corrections, as in SUBMIT
+    what: str = ""  # they are, in words
+    source: str = ""  # scene folder of the crowd that they correct
+    brought_in: bool = False  # the crowd shows them
 
 
 @dataclass
@@ -55,8 +61,9 @@ class JobRow(SavedJob):
 
     @property
     def title(self) -> str:
-        """The photo's file name."""
-        return Path(self.photo).name
+        """The photo's file name, and what is corrected."""
+        name = Path(self.photo).name
+        return f"{name}: {self.what}" if self.what else name
 
     @property
     def active(self) -> bool:
@@ -95,7 +102,7 @@ class JobRow(SavedJob):
             people = SceneFolder.open(self.folder).info.people
         except CrowdGaussianError:
             return
-        states = [person.state for person in people]
+        states = [person.state for person in people if LEFT_OUT not in person.flags]
         self.people_found = len(states)
         self.people_done, self.people_failed = states.count("done"), states.count("failed")
 

@@ -8,6 +8,9 @@ waits, and turns what the client tells into rows of the job table.
 from __future__ import annotations
 
 import importlib
+import logging
+import os
+import shutil
 import threading
 import time
 from dataclasses import dataclass
@@ -32,6 +35,7 @@ if TYPE_CHECKING:  # these bring ZeroMQ, which is loaded when it is needed
     from crowdgaussian_shared.client import Client
     from crowdgaussian_shared.client_server import Server
 
+log = logging.getLogger(__name__)
 THIS_COMPUTER = "this computer"
 SAVE_EVERY = 2.0  # seconds between two writings of the table while jobs run
 
@@ -123,15 +127,23 @@ class Session:
         self._pause("", "Not connected; press Continue.")
         self.save()
 
-    def submit(self, target: Target, request: JobRequest) -> JobRow:
+    def submit(self, target: Target, request: JobRequest, source: Path | None = None) -> JobRow:
         """A new row; the photo is sent as soon as the server is there.
+
+        Args:
+            target: who does the work.
+            request: what is wanted.
+            source: of a correction: the scene folder that it is of; what it does not change need
+                not be fetched again.
 
         Raises:
             CrowdGaussianError: the photo cannot be read, or the folder holds something else.
         """
         ticket = open_ticket(request, target.label)
+        if request.edit and source is not None:
+            take_files(source, Path(request.folder))
         row = JobRow(ticket.job, ticket.photo, str(Path(request.folder).absolute()), target.label,
-                     request.preset, dict(request.settings))
+                     request.preset, dict(request.settings), edit=request.edit)
         row.count_people()
         self.table.add(row)
         self.save()
@@ -141,9 +153,9 @@ class Session:
     def unfinished(self, request: JobRequest) -> JobRow | None:
         """A row that is on its way with the same photo, preset and settings, wherever it goes."""
         photo = str(Path(request.photo).absolute())
-        wanted = (photo, request.preset, dict(request.settings))
+        wanted = (photo, request.preset, dict(request.settings), request.edit)
         return next((row for row in self.rows if row.active
-                     and (row.photo, row.preset, row.settings) == wanted), None)
+                     and (row.photo, row.preset, row.settings, row.edit) == wanted), None)
 
     def go_on(self, row: JobRow, target: Target) -> None:
         """Takes a row up (again): paused, failed or cancelled. What is wrong stays in the row."""
@@ -221,7 +233,8 @@ class Session:
 
     def _hand_over(self, row: JobRow) -> None:
         """The client follows the job from here on; it knows itself where the job stands."""
-        request = JobRequest(Path(row.photo), Path(row.folder), row.preset, row.settings)
+        request = JobRequest(Path(row.photo), Path(row.folder), row.preset, row.settings,
+                             edit=row.edit)
         if Path(row.photo).is_file():
             job = self._client.submit(request)
         else:
@@ -308,6 +321,21 @@ class Session:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def take_files(source: Path, folder: Path) -> None:
+    """Links, or copies, the files of a scene to where its correction goes, except scene.json."""
+    files = [p for pattern in ("photo.*", "people/*/*", "previews/*") for p in source.glob(pattern)]
+    for file in files:
+        target = folder / file.relative_to(source)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, target)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(file, target)
+        except OSError as error:
+            log.info("%s is fetched instead (%s)", target, error)
 
 
 def _load_network() -> bool:

@@ -79,6 +79,19 @@ def test_cancel_keeps_people_and_can_go_on(installed, photo, tmp_path):
     assert told["state"] == "done" and told["people"] == THREE
 
 
+def test_corrections_reach_whom_they_name(installed, photo, tmp_path):
+    told = run_scenario("corrections", installed, photo=photo("people3.png"), cache=tmp_path)
+    assert told["results"] == [["FINISHED"]] * 4, told["note"]
+    assert told["changed"] == [1] and told["left"] == THREE[:2]
+    assert told["people"] == [*THREE, "Person 003"]
+    assert told["stored"] == pytest.approx(told["wanted"], abs=1e-5)
+    differ = [name for name, value in told["first"].items() if told["second"][name] != value]
+    assert differ == ["people/001/avatar.npz"]
+    assert told["titles"][::-1][1:] == [
+        "people3.png: " + what for what in ("Refit Person 001", "Leave out Person 002",
+                                            "Bring back Person 002", "Add a person")]
+
+
 def test_servers_elsewhere(installed, photo, tmp_path):
     data = tmp_path / "data"
     line = subprocess.run(

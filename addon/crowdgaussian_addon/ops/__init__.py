@@ -4,6 +4,8 @@
 import bpy
 
 from . import (
+    add_person,
+    correct_ops,
     display_ops,
     export_ops,
     export_rig_ops,
@@ -25,7 +27,8 @@ from . import (
     view_timer,
 )
 
-_CLASSES = (*job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
+_CLASSES = (*correct_ops.CLASSES, *add_person.CLASSES,
+            *job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
             *export_ops.CLASSES, *export_rig_ops.CLASSES,
             *import_splats.CLASSES, *import_scene.CLASSES,
             *motion_ops.CLASSES, *pose_ops.CLASSES, *display_ops.CLASSES,

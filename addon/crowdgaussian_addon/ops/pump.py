@@ -12,9 +12,11 @@ import uuid
 import bpy
 from bpy.app.handlers import persistent
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.scene_edit import SceneEdits
 from crowdgaussian_shared.scene_folder import SceneFolder
 
 from ..jobs import JobRow
+from ..scene.corrections import bring_in, crowd_from
 from ..scene.growing import find_crowd, grow_crowd, people_of, waiting_people, within_reach
 from . import state
 
@@ -55,7 +57,7 @@ def pump() -> bool:
     _due.update(session.poll())
     row = _next_due()
     if row is not None:
-        _build_one(row)
+        (_correct if row.edit else _build_one)(row)
     _redraw()
     return bool(_due)
 
@@ -81,7 +83,7 @@ def _next_due() -> JobRow | None:
     """A row with news that this file takes now; the others wait or are dropped."""
     for job in list(_due):
         row = state.session().table.get(job)
-        if row is None or not belongs_here(row):
+        if row is None or not belongs_here(row) or (row.edit and not row.finished):
             _due.discard(job)
             continue
         row.obstacle = _obstacle(row)
@@ -105,10 +107,31 @@ def _obstacle(row: JobRow) -> str:
     for window in bpy.context.window_manager.windows:
         if any(op.bl_idname.startswith(_MOVING) for op in window.modal_operators):
             return "Finished people come in after your move."
-    crowd = find_crowd(row.job)
+    crowd = crowd_from(row.source) if row.edit else find_crowd(row.job)
     if crowd is not None and not within_reach(crowd):
         return f"{crowd.name} is not in this view layer; go there, or press Import Again."
     return ""
+
+
+def _correct(row: JobRow) -> None:
+    """Brings a finished correction in, all of it in one step of undo."""
+    _due.discard(row.job)
+    if row.state != "done" or row.brought_in:
+        return
+    crowd = crowd_from(row.source)
+    if crowd is None:
+        row.note = "The crowd that this corrects is not in this file; Import Again has the result."
+        return
+    row.brought_in = True
+    state.session().touch()
+    step = SceneEdits.from_json(row.edit).steps[-1]
+    try:
+        with in_a_window():
+            said = bring_in(crowd, SceneFolder.open(row.folder), step, bpy.context.scene)
+            push_undo(row.what)
+        row.note = " ".join(said)
+    except CrowdGaussianError as error:
+        row.note = str(error)
 
 
 def _build_one(row: JobRow) -> None:
@@ -173,7 +196,7 @@ def _on_load(*_: object) -> None:
         crowd = find_crowd(row.job)
         if row.active and crowd is not None:
             row.imported = people_of(crowd)
-        if row.people_done > len(row.imported):
+        if row.people_done > len(row.imported) and not row.brought_in:
             _due.add(row.job)
 
 

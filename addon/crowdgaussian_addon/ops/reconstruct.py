@@ -70,7 +70,7 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
         if not self.filepath:
             raise CrowdGaussianError("No photo is chosen; choose one above the button.")
         photo = Path(bpy.path.abspath(self.filepath))
-        folder = Path(bpy.path.abspath(self.folder)) if self.folder else _new_folder(photo)
+        folder = Path(bpy.path.abspath(self.folder)) if self.folder else new_folder(photo)
         settings = settings_for(self.quality, self.most_people)
         request = JobRequest(photo, folder, self.preset, settings)
         session, target = state.session(), state.find_target()
@@ -108,7 +108,7 @@ def wait_for(row: JobRow, patience: float) -> str:
         time.sleep(0.0 if more else _POLL)
 
 
-def _new_folder(photo: Path) -> Path:
+def new_folder(photo: Path) -> Path:
     """A folder in the cache that is not there yet, named after the photo."""
     scenes = state.cache_folder() / "scenes"
     folder, number = scenes / photo.stem, 2

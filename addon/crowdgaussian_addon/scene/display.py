@@ -107,6 +107,17 @@ def make_reduced(person: Person) -> bpy.types.Object:
     return obj
 
 
+def renew_reduced(person: Person) -> None:
+    """After the splats got another mesh: the reduced ones follow, where there are any."""
+    reduced = reduced_of(person)
+    if reduced is not None and person.splats is not None:
+        reduced.data = _reduced_mesh(person)
+        modifier = splat_modifier(reduced)
+        modifier.node_group = splat_modifier(person.splats).node_group
+        for name, value in get_inputs(splat_modifier(person.splats)).items():
+            set_input(reduced, name, value)
+
+
 def _reduced_mesh(person: Person) -> bpy.types.Mesh:
     """The mesh of a quarter of the splats, shared by everybody who shares the whole mesh."""
     source = person.splats.data

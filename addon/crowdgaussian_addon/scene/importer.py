@@ -11,7 +11,7 @@ from crowdgaussian_shared.avatar import Avatar
 from crowdgaussian_shared.camera import Camera
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import SceneInfo
+from crowdgaussian_shared.scene_schema import LEFT_OUT, SceneInfo
 from crowdgaussian_shared.skinning import joint_transforms
 
 from .body import build_body
@@ -27,6 +27,7 @@ from .splats import build_splats, set_footprint
 
 PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
 COMMERCIAL_USE = "crowdgaussian_commercial_use"
+GONE = "crowdgaussian_left_out"  # numbers of people in scene.json
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def _camera_of(folder: SceneFolder) -> Camera:
 def _read_people(folder: SceneFolder) -> tuple[dict[int, Avatar], list[str]]:
     avatars, skipped = {}, []
     for index, person in enumerate(folder.info.people):
+        if LEFT_OUT in person.flags:
+            continue
         if person.state == "failed":
             skipped.append(f"Person {index} was not reconstructed: {person.error}")
             continue
@@ -152,7 +155,7 @@ def _build_people(
         set_pose(rig, avatar.pose, avatar.transl, frame=PHOTO_FRAME)
         rig.animation_data.action.name = f"{names[index]} photo pose"
         splats = build_splats(avatar, rig, f"{names[index]} splats")
-        set_footprint(splats, _photo_footprint(avatar, info.camera.to_camera()))
+        set_footprint(splats, photo_footprint(avatar, info.camera.to_camera()))
         body = build_body(avatar, rig, f"{names[index]} body")
         store_photo_pose(rig, avatar)
         for obj, role in ((rig, "rig"), (splats, "splats"), (body, "body")):
@@ -164,7 +167,7 @@ def _build_people(
     return people
 
 
-def _photo_footprint(avatar: Avatar, camera: Camera) -> float:
+def photo_footprint(avatar: Avatar, camera: Camera) -> float:
     """The blur that fitting at the photo's resolution put on the nearest part, in metres."""
     transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
     joints = np.einsum("jab,jb->ja", transforms[:, :3, :3], avatar.rest_joints)
@@ -191,4 +194,11 @@ def _record_origin(crowd: bpy.types.Collection, folder: SceneFolder) -> None:
     info = folder.info
     crowd[PROVENANCE] = json.dumps([asdict(model) for model in info.models])
     crowd[COMMERCIAL_USE] = info.commercial_use
+    note_result(crowd, folder)
+
+
+def note_result(crowd: bpy.types.Collection, folder: SceneFolder) -> None:
+    """Which scene folder a crowd shows, and who was left out of it on request."""
     crowd[SOURCE] = str(folder.path.resolve())
+    people = enumerate(folder.info.people)
+    crowd[GONE] = [index for index, person in people if LEFT_OUT in person.flags]

@@ -3,7 +3,18 @@
 
 import bpy
 
-from . import display, export, layout, motion, panel, people, preferences, properties, thumbnail
+from . import (
+    corrections,
+    display,
+    export,
+    layout,
+    motion,
+    panel,
+    people,
+    preferences,
+    properties,
+    thumbnail,
+)
 
 _CLASSES = (
     preferences.CrowdGaussianPreferences,
@@ -11,6 +22,7 @@ _CLASSES = (
     panel.CROWDGAUSSIAN_PT_reconstruct,
     layout.CrowdGaussianLayout,
     *people.CLASSES,  # bl_order 1
+    *corrections.CLASSES,
     *layout.CLASSES,  # bl_order 2
     *motion.CLASSES,  # bl_order 3
     *display.CLASSES,  # bl_order 4

@@ -70,8 +70,9 @@ def _on_floor(person: Person, pelvis: np.ndarray, crowd: Crowd, body: BodyModel,
     eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
     low = lowest_point(body, person)
     factor = float(eye[1] / max(eye[1] - low, 0.05))
-    standing = stood and _STEPS[0] < factor < _STEPS[1]
-    if standing or low < 0:
+    possible = _STEPS[0] < factor < _STEPS[1]
+    standing = stood and possible
+    if standing or (low < 0 and possible):
         person = _placed(person, eye + (pelvis - eye) * factor, person.scale * factor, body)
     return person, standing
 

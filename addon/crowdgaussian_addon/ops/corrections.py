@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the buttons of the panel Corrections share: the crowd, its photo, the job."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, FloatProperty, StringProperty
+from crowdgaussian_shared.client_ticket import JobRequest, read_ticket
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.scene_edit import SceneEdit, SceneEdits, edits_in
+from crowdgaussian_shared.scene_folder import SceneFolder
+from crowdgaussian_shared.scene_schema import hash_file
+
+from ..jobs import JobRow
+from ..scene.corrections import crowd_of, crowds_in, source_of
+from ..scene.importer import SOURCE
+from ..scene.people import Person, selected_people
+from . import pump, state
+from .reconstruct import new_folder, wait_for
+from .steps import SimpleOperator
+
+PHOTO_HASH = "photo.blake2b"  # in a scene's settings
+_TEXTS = ("photo.focal", "people.boxes")  # texts that a client may set, besides stages
+ELSEWHERE = "This person did not come from a photo of this file; select somebody who did."
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a crowd was made from."""
+
+    folder: SceneFolder
+    photo: Path
+    preset: str
+    settings: dict[str, str]
+
+
+class CorrectingOperator(SimpleOperator):
+    """An operator that sends a correction; mixed into bpy.types.Operator."""
+
+    bl_options = {"REGISTER"}  # the step of undo comes with the result
+
+    filepath: StringProperty(
+        name="Original Photo", subtype="FILE_PATH", options={"SKIP_SAVE"},
+        description="Only needed when the photo is not where it was any more")
+    wait: BoolProperty(name="Wait", options={"SKIP_SAVE"},
+                       description="Return when the result is in the scene; for scripts")
+    patience: FloatProperty(
+        name="Patience", default=60.0, min=0.0, unit="TIME_ABSOLUTE", options={"SKIP_SAVE"},
+        description="While waiting: how long the server may be out of reach, in seconds")
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Reasons that do not depend on who is selected."""
+        crowd = chosen_crowd(context)
+        if crowd is None:
+            return ELSEWHERE if crowds_in(context.scene) else (
+                "There is no crowd from a photo in this scene; reconstruct or import one first.")
+        return _crowd_is_busy(crowd) or _no_server()
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Asks for the photo when it is gone."""
+        crowd = chosen_crowd(context)
+        if crowd is not None and not self.filepath and not bpy.app.background:
+            try:
+                origin_of(crowd, "")
+            except _PhotoGone:
+                context.window_manager.fileselect_add(self)
+                return {"RUNNING_MODAL"}
+            except CrowdGaussianError as error:
+                return self._fail(str(error))
+        return self.execute(context)
+
+    def send(self, crowd: bpy.types.Collection, step: SceneEdit, what: str) -> str | None:
+        """Starts the job of a correction; with `wait` stays until its result is in.
+
+        Args:
+            crowd: that is corrected.
+            step: the correction.
+            what: it is, in words.
+
+        Raises:
+            CrowdGaussianError: the photo or the scene folder is gone, or the server refuses.
+        """
+        row = submit(crowd, step, what, bpy.path.abspath(self.filepath))
+        if not self.wait:
+            return None
+        problem = wait_for(row, self.patience) or row.note
+        if problem:
+            raise CrowdGaussianError(problem)
+        return row.what
+
+
+class _PhotoGone(CrowdGaussianError):
+    """The original photo is needed and not where it was."""
+
+
+def chosen_crowd(context: bpy.types.Context) -> bpy.types.Collection | None:
+    """That of the selected people, or else of the scene's camera, or else the only one."""
+    people = selected_people(context)
+    if people:
+        return crowd_of(people[0])
+    crowds = crowds_in(context.scene)
+    camera = context.scene.camera
+    seen = [c for c in crowds if camera is not None and camera.name in c.objects]
+    return (seen or crowds or [None])[0] if seen or len(crowds) == 1 else None
+
+
+def one_crowd(people: list[Person]) -> bpy.types.Collection:
+    """The crowd that all these people are of.
+
+    Raises:
+        CrowdGaussianError: they are of two, or somebody is of none.
+    """
+    crowds = {crowd_of(person) for person in people}
+    if None in crowds:
+        raise CrowdGaussianError(ELSEWHERE)
+    if len(crowds) > 1:
+        raise CrowdGaussianError(
+            "The selected people come from two photos; correct one crowd at a time.")
+    return crowds.pop()
+
+
+def submit(crowd: bpy.types.Collection, step: SceneEdit, what: str, photo: str = "") -> JobRow:
+    """The row of a new correction.
+
+    Raises:
+        CrowdGaussianError: as CorrectingOperator.send.
+    """
+    origin = origin_of(crowd, photo)
+    info = origin.folder.info
+    if any(p.state not in ("done", "failed") for p in info.people):
+        raise CrowdGaussianError(
+            f"{crowd.name} is still being built; wait until everybody is there.")
+    edits = SceneEdits(edits_in(info.settings)).then(step)
+    request = JobRequest(origin.photo, new_folder(origin.photo), origin.preset, origin.settings,
+                         edit=edits.to_json())
+    row = state.session().submit(state.find_target(), request, origin.folder.path)
+    row.what, row.source = what, crowd[SOURCE]
+    pump.adopt(row)
+    return row
+
+
+def origin_of(crowd: bpy.types.Collection, photo: str) -> Origin:
+    """Scene folder, original photo and settings of a crowd.
+
+    Args:
+        crowd: from a photo.
+        photo: path of the original; empty: where it was.
+
+    Raises:
+        CrowdGaussianError: the folder or the photo is gone, or is another one.
+    """
+    folder = SceneFolder.open(source_of(crowd))
+    ticket, wanted = read_ticket(folder.path), str(folder.info.settings.get(PHOTO_HASH, ""))
+    path = Path(photo or (ticket.photo if ticket is not None else folder.info.photo.name))
+    if not path.is_file() or hash_file(path) != wanted:
+        why = "is not" if path.is_file() else "is needed, and is not at"
+        words = f"{path} is not the photo of {crowd.name}" if why == "is not" else (
+            f"The original photo of {crowd.name} {why} {path} any more")
+        raise _PhotoGone(f"{words}; choose it as Original Photo.")
+    if ticket is not None:
+        return Origin(folder, path, ticket.preset, dict(ticket.settings))
+    return Origin(folder, path, folder.info.preset, _settings_of(folder))
+
+
+def _settings_of(folder: SceneFolder) -> dict[str, str]:
+    """The settings of a folder that came from no server: all that a client may choose."""
+    return {
+        name: str(value) for name, value in folder.info.settings.items()
+        if "." in name and name != PHOTO_HASH
+        and (not isinstance(value, str) or name.startswith("stages.") or name in _TEXTS)
+    }
+
+
+def _crowd_is_busy(crowd: bpy.types.Collection) -> str:
+    for row in state.session().rows:
+        if row.edit and row.source == crowd[SOURCE] and not row.brought_in and (
+                row.active or row.state == "done"):
+            return "A correction of this crowd is under way; wait for it, or cancel it."
+    return ""
+
+
+def _no_server() -> str:
+    preferences = state.preferences()
+    if preferences is None:
+        return "Enable the CrowdGaussian extension in Blender's preferences."
+    if preferences.place == "HERE" and not preferences.backend:
+        return "No backend is named; choose it in the add-on's preferences."
+    return ""

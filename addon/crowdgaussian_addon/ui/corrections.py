@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sub-panel Corrections of People: refit, leave out, bring back, add."""
+
+import bpy
+
+from ..ops.corrections import chosen_crowd
+from ..scene.corrections import left_out
+from .base import CrowdPanel
+from .text import draw_text
+
+
+class CROWDGAUSSIAN_PT_corrections(CrowdPanel, bpy.types.Panel):
+    """What the photo's reconstruction got wrong."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_corrections"
+    bl_parent_id = "CROWDGAUSSIAN_PT_people"
+    bl_label = "Corrections"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw_people(self, context: bpy.types.Context) -> None:
+        """From top to bottom."""
+        layout, crowd = self.layout, chosen_crowd(context)
+        draw_text(layout, "Move or pose people until they match the photo, then:", context)
+        layout.operator("crowdgaussian.refit", icon="FILE_REFRESH")
+        row = layout.row(align=True)
+        row.operator("crowdgaussian.leave_out", icon="REMOVE")
+        row.operator("crowdgaussian.add_person", icon="ADD")
+        for index in left_out(crowd) if crowd is not None else ():
+            button = layout.operator("crowdgaussian.bring_back", icon="LOOP_BACK",
+                                     text=f"Bring Back Person {index:03d}")
+            button.person = index
+
+
+CLASSES = (CROWDGAUSSIAN_PT_corrections,)
