@@ -8,7 +8,7 @@ from blender_people import make_avatar, make_camera, random_pose, write_scene
 from crowdgaussian_addon.scene.attributes import read_attribute
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.rig import set_pose
-from crowdgaussian_addon.scene.splat_format import COLOUR
+from crowdgaussian_addon.scene.splat_format import COLOUR, SH_PREFIX
 from crowdgaussian_addon.scene.splat_nodes import splat_node_groups
 from crowdgaussian_shared.axes import blender_to_scene
 from crowdgaussian_shared.sh import eval_sh
@@ -82,6 +82,8 @@ def test_people_without_harmonics_have_no_nodes_for_them(empty_blender, tmp_path
     (plain,) = splat_node_groups()
     import_scene(write_scene(tmp_path / "sh", [make_avatar(50, degree=3)], make_camera()))
     (rich,) = set(splat_node_groups()) - {plain}
-    assert not [n for n in plain.nodes if n.type == "STORE_NAMED_ATTRIBUTE"
-                and n.inputs["Name"].default_value == COLOUR]  # fmt: skip
+    harmonics = [{n.inputs["Name"].default_value for n in tree.nodes if "Name" in n.inputs
+                  and n.inputs["Name"].default_value.startswith(SH_PREFIX)}
+                 for tree in (plain, rich)]  # fmt: skip
+    assert [len(names) for names in harmonics] == [0, 15]
     assert len(rich.nodes) > 2 * len(plain.nodes)

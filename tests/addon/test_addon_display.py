@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Display levels, lights, native splats, engines: what the panel Display does."""
 
+from types import SimpleNamespace
+
 import bpy
+import crowdgaussian_addon
 import numpy as np
 import pytest
 from blender_people import make_avatar, make_camera, write_scene
@@ -16,12 +19,14 @@ from crowdgaussian_addon.scene.reduction import GROUP, reduce_gaussians
 from crowdgaussian_addon.scene.relight import is_lit, set_lit
 from crowdgaussian_addon.scene.settings import engine_of, set_engine
 from crowdgaussian_addon.scene.splat_format import SHADED_NORMAL
-from crowdgaussian_addon.scene.splat_nodes import INPUT_DEPTH_SORT
+from crowdgaussian_addon.scene.splat_nodes import INPUT_DEPTH_SORT, INPUT_MAX_SIZE
 from crowdgaussian_addon.scene.splats import get_inputs, read_gaussians, splat_modifier
+from crowdgaussian_addon.ui.display import CROWDGAUSSIAN_PT_display
 from crowdgaussian_shared.axes import convert_gaussians, convert_points
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.skinning import joint_transforms, pose_avatar
 from ewa_reference import render
+from fake_layout import FakeLayout
 from open_body_people import open_body_avatar
 
 BOTH = ("VIEWPORT", "RENDER")
@@ -192,3 +197,39 @@ def test_the_avatar_is_read_back_whole(people, avatars):
     wanted = joint_transforms(avatars[1].rest_joints, avatars[1].pose, avatars[1].transl)
     np.testing.assert_allclose(moved, wanted, atol=1e-5)
     np.testing.assert_allclose(found.gaussians.means, avatars[1].gaussians.means, atol=3e-7)
+
+
+@pytest.fixture
+def panel(people):
+    """The add-on's classes, and what the sub-panel draws."""
+    crowdgaussian_addon.register()
+
+    def draw():
+        layout = FakeLayout()
+        panel = SimpleNamespace(layout=layout)
+        CROWDGAUSSIAN_PT_display.draw_people(panel, bpy.context)
+        return layout
+
+    yield draw
+    crowdgaussian_addon.unregister()
+
+
+def test_the_panel_presses_what_is_shown(panel, people):
+    assert bpy.ops.crowdgaussian.set_display(level="REDUCED", where="BOTH") == {"FINISHED"}
+    assert bpy.ops.crowdgaussian.limit_splats(least=0.001, most=0.02) == {"FINISHED"}
+    pressed = [call[2]["text"] for call in panel().calls
+               if call[0] == "operator" and call[2].get("depress")]  # fmt: skip
+    assert pressed == ["Reduced", "Reduced", "Cycles", "Photo", "Photo's"]
+    limits = [get_inputs(splat_modifier(reduced_of(p)))[INPUT_MAX_SIZE] for p in people]
+    assert limits == pytest.approx([0.02, 0.02])
+    with pytest.raises(RuntimeError, match="below the thinnest"):
+        bpy.ops.crowdgaussian.limit_splats(least=0.02, most=0.01)
+
+
+def test_buttons_that_cannot_work_are_grey(panel):
+    assert not bpy.ops.crowdgaussian.upgrade_splats.poll()
+    assert bpy.ops.crowdgaussian.convert_to_native.poll() == (native.why_not() == "")
+    assert bpy.ops.crowdgaussian.set_display.poll()
+    for obj in list(bpy.data.objects):
+        bpy.data.objects.remove(obj)
+    assert not bpy.ops.crowdgaussian.set_display.poll()

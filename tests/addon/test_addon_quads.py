@@ -23,6 +23,7 @@ from crowdgaussian_addon.scene.viewport import (
     is_worthwhile,
     show,
     view_empty,
+    views_of,
 )
 from crowdgaussian_shared.axes import convert_gaussians
 from crowdgaussian_shared.rotations import quat_to_matrix
@@ -166,3 +167,9 @@ def test_nothing_is_done_for_a_view_that_rests():
     view = Report((0.0, 0.0, 1.0), kind=PERSPECTIVE)
     assert not is_worthwhile(view, view, resting=True)
     assert is_worthwhile(view, NOBODY, resting=False)
+
+
+def test_a_window_reports_its_viewport(empty_blender):
+    (view,) = views_of(bpy.context.window_manager).values()
+    assert view == NOBODY or view.kind in (PERSPECTIVE, ORTHOGRAPHIC)
+    assert np.isfinite(np.array(view.matrix)).all()
