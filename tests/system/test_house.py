@@ -43,7 +43,8 @@ LAYERS = (
     {"cli"},
     {"__main__"},
 )
-SAME_LAYER_ALLOWED = {i for i, layer in enumerate(LAYERS) if "stages" in layer}  # the helpers of the pipeline may use one another
+# The helpers of the pipeline may use one another.
+SAME_LAYER_ALLOWED = {i for i, layer in enumerate(LAYERS) if "stages" in layer}
 MAY_IMPORT_BPY = ("ops", "ui", "scene", "blend.py")
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 400, 40, 8
 
