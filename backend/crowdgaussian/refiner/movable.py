@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The avatars of a cluster as tensors that move: what distillation may change, and how far."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.skinning import joint_transforms, skin
+from torch import Tensor
+
+from ..splat.skinning import blend_affines, polar_rotations, pose_splats
+from ..splat.splats import Splats
+
+RATES = {"means": 1e-4, "scales": 1e-3, "quats": 2e-4, "opacities": 1e-2, "sh": 2.5e-3}
+_LIMIT = 0.015  # metres a centre may leave its place without being pulled back
+_THIN = 5.0  # longest over shortest axis from which on a Gaussian is pulled rounder
+_LOW, _HIGH = 1e-3, 1 - 1e-3  # opacities, away from where their logits end
+
+
+@dataclass(frozen=True)
+class Movable:
+    """All Gaussians of a cluster in their canonical frames, and how they are posed."""
+
+    start: Splats  # as they came; never moves
+    free: dict[str, Tensor]  # offsets of means, log scales, quats, logit opacities, sh
+    affines: Tensor  # [N, 3, 4]
+    frames: Tensor | None  # [N, 3, 3] turns of view-dependent colour
+    counts: tuple[int, ...]  # Gaussians of each avatar
+
+    def posed(self) -> Splats:
+        """The cluster in the scene, differentiable in `free`."""
+        return pose_splats(self.splats(), self.affines, self.frames)
+
+    def splats(self) -> Splats:
+        """The canonical Gaussians as they are now."""
+        free = self.free
+        return Splats(means=self.start.means + free["means"], quats=free["quats"],
+                      scales=free["scales"].exp(), opacities=torch.sigmoid(free["opacities"]),
+                      sh=free["sh"])
+
+    def restraint(self) -> Tensor:
+        """What keeps Gaussians on the body, of human colours, and round."""
+        free = self.free
+        beyond = (free["means"].norm(dim=1) - _LIMIT).clamp_min(0) / _LIMIT
+        thin = (free["scales"].amax(dim=1) - free["scales"].amin(dim=1)
+                - float(np.log(_THIN))).clamp_min(0)
+        colour = (free["sh"] - self.start.sh).square().mean()
+        grown = (free["scales"] - self.start.scales.log()).square().mean()
+        return beyond.square().mean() + 0.1 * thin.square().mean() + 0.02 * colour + 0.01 * grown
+
+
+def movable(avatars: list[Avatar], device: str) -> Movable:
+    """The avatars of a cluster, ready to be optimised.
+
+    Args:
+        avatars: of one SH degree.
+        device: "cpu" or "cuda".
+    """
+    parts = [Splats.from_gaussians(avatar.gaussians, device) for avatar in avatars]
+    start = Splats(**{name: torch.cat([getattr(part, name) for part in parts])
+                      for name in ("means", "opacities", "sh", "quats", "scales")})
+    start = replace(start, scales=start.scales.clamp_min(1e-4))
+    affines = torch.cat([_affines(avatar).to(device) for avatar in avatars])
+    frames = polar_rotations(affines[:, :, :3]) if start.sh_degree else None
+    free = {"means": torch.zeros_like(start.means), "scales": start.scales.log(),
+            "quats": start.quats.clone(), "sh": start.sh.clone(),
+            "opacities": torch.logit(start.opacities.clamp(_LOW, _HIGH))}
+    for tensor in free.values():
+        tensor.requires_grad_(True)
+    return Movable(start, free, affines, frames, tuple(len(part) for part in parts))
+
+
+def refined_avatars(avatars: list[Avatar], moved: Movable) -> list[Avatar]:
+    """The avatars with what has been learnt; their weights and bodies stay."""
+    with torch.no_grad():
+        now = moved.splats()
+    arrays = {name: getattr(now, name).detach().cpu().numpy().astype(np.float32)
+              for name in ("means", "quats", "scales", "opacities", "sh")}
+    arrays["quats"] /= np.linalg.norm(arrays["quats"], axis=1, keepdims=True)
+    ends = np.cumsum(moved.counts)
+    return [replace(avatar, gaussians=Gaussians(**{
+                name: array[end - count:end] for name, array in arrays.items()}))
+            for avatar, end, count in zip(avatars, ends, moved.counts)]
+
+
+def body_vertices(avatar: Avatar) -> np.ndarray:
+    """The posed naked body in the scene.  # [V, 3]"""
+    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
+    return skin(avatar.body.vertices, avatar.body.skin_joints, avatar.body.skin_weights, transforms)
+
+
+def _affines(avatar: Avatar) -> Tensor:
+    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
+    return blend_affines(torch.as_tensor(avatar.skin_joints),
+                         torch.as_tensor(avatar.skin_weights),
+                         torch.as_tensor(transforms, dtype=torch.float32))

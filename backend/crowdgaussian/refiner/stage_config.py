@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of the refinement stages; nothing here imports torch."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """How a cluster is refined."""
+
+    views: int = 12  # around the cluster
+    size: int = 256  # pixels a side
+    rounds: int = 2  # of render, refine, fit
+    steps: int = 60  # of fitting, per round
+    photo_share: float = 0.4  # of the steps look at the photo
+    photo_weight: float = 1.5
+    pseudo_weight: float = 0.5
+    ssim_share: float = 0.2
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Options of the refinement stages."""
+
+    reach: float = 1.5  # metres between neighbours of a cluster
+    most_people: int = 4  # of one cluster, so that each has pixels enough
+    photo_px: int = 384  # longest side of the photo's crop
+    distil: DistilConfig = field(default_factory=DistilConfig)
