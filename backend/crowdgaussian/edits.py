@@ -28,7 +28,7 @@ from crowdgaussian_shared.scene_schema import (
 
 from . import resume
 from .config import Config
-from .people.insert import into_scene, rest_pelvis, same_person
+from .people.insert import as_posed, into_scene, rest_pelvis, same_person
 from .people.types import Crowd, Person
 from .progress import Report
 from .segment.types import PersonMask
@@ -181,12 +181,13 @@ class Finder:
             found.append(into_scene(alone, crowd, self.stages.body))
         return found
 
-    def corrected(self, folder: SceneFolder, person: Person, index: int,
+    def corrected(self, folder: SceneFolder, crowd: Crowd, person: Person, index: int,
                   edit: PoseEdit) -> Person:
         """The fit with a user's pose, and with the shape that the avatar has now.
 
         Args:
             folder: the scene.
+            crowd: its people.
             person: the fit.
             index: of the person.
             edit: pose and place, for the avatar that the scene has.
@@ -200,8 +201,9 @@ class Finder:
             else:  # only the pelvis means the same in both bodies
                 transl = transl + avatar.rest_joints[0] - rest_pelvis(
                     self.stages.body, person.betas, person.scale)
-        return replace(person, pose=edit.pose.astype(np.float32), transl=transl.astype(np.float32),
-                       flags=_with(person.flags, CORRECTED))
+        person = replace(person, pose=edit.pose.astype(np.float32),
+                         transl=transl.astype(np.float32), flags=_with(person.flags, CORRECTED))
+        return as_posed(person, crowd, self.stages.body)
 
 
 @dataclass(frozen=True)

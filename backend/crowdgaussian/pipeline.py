@@ -252,7 +252,7 @@ class _Edited:
             finder = edits.Finder(self.photo.pixels, self.job.config, stages)
             added = finder.find(crowd, gone, step.boxes, self.report)
             people = [*crowd.people, *(person for person, _ in added)]
-            corrected = {index: finder.corrected(folder, people[index], index, edit)
+            corrected = {index: finder.corrected(folder, crowd, people[index], index, edit)
                          for index, edit in step.corrected.items()}
         return edits.Change(step, text, corrected, added)
 

@@ -307,10 +307,11 @@ def test_what_cannot_be_is_one_sentence(crowd, tmp_path):
     operators = bpy.ops.crowdgaussian
     fails(operators.refit, "stand as in the photo", filepath=crowd.photo)
     raise_arm(crowd.people[1])
-    fails(operators.refit, "is needed, and is not at")
+    fails(operators.refit, "is not at an unknown place any more; press Find Photo")
     other = tmp_path / "other.jpg"
     other.write_bytes(b"something else")
     fails(operators.refit, "is not the photo of Crowd", filepath=str(other))
+    fails(operators.find_photo, "is not the photo of Crowd", filepath=str(other))
     fails(operators.add_person, "less than 8 pixels", x0=-50, y0=0, x1=-5, y1=90,
           filepath=crowd.photo)
     crowd.people[1].rig.scale = (1.2, 1.2, 1.2)
@@ -358,4 +359,10 @@ def test_the_panel_draws(crowd):
     Panel.draw_people(SimpleNamespace(layout=layout), bpy.context)
     assert "Bring Back Person 007" in layout.texts()
     assert {f"crowdgaussian.{name}" for name in (
-        "refit", "leave_out", "add_person", "bring_back")} == set(layout.buttons())
+        "find_photo", "refit", "leave_out", "add_person", "bring_back")} == set(layout.buttons())
+    bpy.ops.crowdgaussian.find_photo(filepath=crowd.photo)
+    layout = FakeLayout()
+    Panel.draw_people(SimpleNamespace(layout=layout), bpy.context)
+    assert "crowdgaussian.find_photo" not in layout.buttons()
+    raise_arm(crowd.people[0])
+    assert bpy.ops.crowdgaussian.refit() == {"FINISHED"}, "the photo is known from here on"

@@ -84,7 +84,10 @@ class StandInBody:
 
     def __call__(self, betas, pose, transl, scale):
         vertices, joints = self.rest(betas, scale)
-        return BodyOutput(vertices + transl[:, None], joints, None)
+        return BodyOutput(vertices + transl[:, None], joints + transl[:, None], None)
+
+    def landmarks(self, output):
+        return output.joints[:, :33]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.scene_edit import PoseEdit, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene_folder import SceneFolder
 from crowdgaussian_shared.scene_schema import CORRECTED, LEFT_OUT
-from stand_ins import Script, write_photo
+from stand_ins import HEIGHT, WIDTH, Script, make_person, write_photo
 
 BOX = (100.0, 10.0, 130.0, 110.0)
 
@@ -110,6 +110,14 @@ def test_leaving_out_and_bringing_back(job, base):
     assert files_of(folder.path, 1) == files_of(base.path, 1)
 
 
+def test_landmarks_that_a_correction_contradicts_follow_the_body(job, base):
+    seen = []
+    script = Script(watch_masks=lambda crowd: seen.extend(p.keypoints.xy for p in crowd.people))
+    run(corrected(job, base, CORRECT_1), script)
+    np.testing.assert_allclose(seen[1], np.tile([95.0, 90.0], (33, 1)), atol=1e-3)
+    np.testing.assert_allclose(seen[0][0], make_person(0, 3, (HEIGHT, WIDTH)).keypoints.xy[0])
+
+
 def test_people_left_out_take_no_pixels_from_others(job, base):
     seen = []
     script = Script(watch_masks=lambda crowd: seen.append([p.betas[0] for p in crowd.people]))
@@ -172,8 +180,8 @@ def test_interrupted_copying_starts_over(job, base, monkeypatch):
     assert [p.state for p in run(edited, Script()).info.people] == ["done"] * 3
 
 
-def test_without_a_base_the_photo_is_reconstructed_first(job, base):
-    script = Script()
+def test_without_a_base_the_photo_is_reconstructed_first(job):
+    base, script = run(job, Script()), Script()
     folder = run(replace(corrected(job, base, CORRECT_1), base=None), script)
     assert script.diary == ["load", "people", "masks", "avatar 0", "avatar 1", "avatar 2",
                             "load", "masks", "avatar 1"]

@@ -11,7 +11,7 @@ from crowdgaussian_shared.scene_folder import SceneFolder
 
 from ..scene.corrections import source_of
 from ..scene.photo_pixels import pixel_of_direction
-from .corrections import CorrectingOperator, chosen_crowd
+from .corrections import CorrectingOperator, chosen_crowd, origin_of
 
 _LEAST = 8.0  # pixels of the photo, each way
 _COLOUR = (1.0, 0.6, 0.1, 1.0)
@@ -44,11 +44,12 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
         step = SceneEdit(boxes=(tuple(round(float(value), 1) for value in box),))
         return self.send(crowd, step, "Add a person")
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         """Looks through the photo's camera and waits for the box."""
         if self.x1 > self.x0 or context.area is None or context.area.type != "VIEW_3D":
-            return super().invoke(context, event)
+            return self.execute(context)
         try:
+            origin_of(chosen_crowd(context), "")  # before a box is drawn for nothing
             self._look_through_camera(context)
         except CrowdGaussianError as error:
             return self._fail(str(error))
@@ -75,7 +76,7 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
             self._corners[1] = place
             self._take(context, region)
             self.cancel(context)
-            return super().invoke(context, event)
+            return self.execute(context)
         context.area.tag_redraw()
         return {"RUNNING_MODAL"}
 

@@ -2,13 +2,21 @@
 """Refit people whom an artist moved or posed, leave people out, bring them back."""
 
 import bpy
-from bpy.props import IntProperty
+from bpy.props import BoolProperty, IntProperty, StringProperty
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_edit import SceneEdit
 
 from ..scene.corrections import is_changed, left_out, pose_edit
 from ..scene.people import PHOTO_POSE, Person, require_people, selected_people
-from .corrections import CorrectingOperator, chosen_crowd, one_crowd
+from .corrections import (
+    ELSEWHERE,
+    PHOTO,
+    CorrectingOperator,
+    chosen_crowd,
+    one_crowd,
+    origin_of,
+)
+from .steps import SimpleOperator
 
 _MOST = 8  # selected people whose poses a grey button looks at
 
@@ -88,6 +96,29 @@ class CROWDGAUSSIAN_OT_bring_back(CorrectingOperator, bpy.types.Operator):
         return self.send(crowd, step, f"Bring back Person {self.person:03d}")
 
 
+class CROWDGAUSSIAN_OT_find_photo(SimpleOperator, bpy.types.Operator):
+    """Say where the original photo of this crowd is now; corrections need it"""
+
+    bl_idname = "crowdgaussian.find_photo"
+    bl_label = "Find Photo"
+
+    filepath: StringProperty(name="Original Photo", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Opens the file browser."""
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def run(self, context: bpy.types.Context) -> None:
+        """Checks that it is the one, and remembers it with the crowd."""
+        crowd = chosen_crowd(context)
+        if crowd is None:
+            raise CrowdGaussianError(ELSEWHERE)
+        crowd[PHOTO] = str(origin_of(crowd, bpy.path.abspath(self.filepath)).photo)
+
+
 def _names(people: list[Person]) -> str:
     return people[0].name if len(people) == 1 else f"{len(people)} people"
 
@@ -97,4 +128,5 @@ def _unchanged(people: list[Person]) -> str:
     return f"{who} as in the photo; move or pose them first."
 
 
-CLASSES = (CROWDGAUSSIAN_OT_refit, CROWDGAUSSIAN_OT_leave_out, CROWDGAUSSIAN_OT_bring_back)
+CLASSES = (CROWDGAUSSIAN_OT_refit, CROWDGAUSSIAN_OT_leave_out, CROWDGAUSSIAN_OT_bring_back,
+           CROWDGAUSSIAN_OT_find_photo)

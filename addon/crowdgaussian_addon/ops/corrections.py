@@ -2,6 +2,7 @@
 """What the buttons of the panel Corrections share: the crowd, its photo, the job."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import bpy
@@ -21,6 +22,7 @@ from .reconstruct import new_folder, wait_for
 from .steps import SimpleOperator
 
 PHOTO_HASH = "photo.blake2b"  # in a scene's settings
+PHOTO = "crowdgaussian_original_photo"  # crowd property: its path, when it was found again
 _TEXTS = ("photo.focal", "people.boxes")  # texts that a client may set, besides stages
 ELSEWHERE = "This person did not come from a photo of this file; select somebody who did."
 
@@ -58,19 +60,6 @@ class CorrectingOperator(SimpleOperator):
                 "There is no crowd from a photo in this scene; reconstruct or import one first.")
         return _crowd_is_busy(crowd) or _no_server()
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        """Asks for the photo when it is gone."""
-        crowd = chosen_crowd(context)
-        if crowd is not None and not self.filepath and not bpy.app.background:
-            try:
-                origin_of(crowd, "")
-            except _PhotoGone:
-                context.window_manager.fileselect_add(self)
-                return {"RUNNING_MODAL"}
-            except CrowdGaussianError as error:
-                return self._fail(str(error))
-        return self.execute(context)
-
     def send(self, crowd: bpy.types.Collection, step: SceneEdit, what: str) -> str | None:
         """Starts the job of a correction; with `wait` stays until its result is in.
 
@@ -89,10 +78,6 @@ class CorrectingOperator(SimpleOperator):
         if problem:
             raise CrowdGaussianError(problem)
         return row.what
-
-
-class _PhotoGone(CrowdGaussianError):
-    """The original photo is needed and not where it was."""
 
 
 def chosen_crowd(context: bpy.types.Context) -> bpy.types.Collection | None:
@@ -152,16 +137,26 @@ def origin_of(crowd: bpy.types.Collection, photo: str) -> Origin:
         CrowdGaussianError: the folder or the photo is gone, or is another one.
     """
     folder = SceneFolder.open(source_of(crowd))
-    ticket, wanted = read_ticket(folder.path), str(folder.info.settings.get(PHOTO_HASH, ""))
-    path = Path(photo or (ticket.photo if ticket is not None else folder.info.photo.name))
-    if not path.is_file() or hash_file(path) != wanted:
-        why = "is not" if path.is_file() else "is needed, and is not at"
-        words = f"{path} is not the photo of {crowd.name}" if why == "is not" else (
-            f"The original photo of {crowd.name} {why} {path} any more")
-        raise _PhotoGone(f"{words}; choose it as Original Photo.")
+    ticket, path = read_ticket(folder.path), Path(photo) if photo else photo_of(crowd)
+    if not path.is_file():
+        raise CrowdGaussianError(
+            f"The original photo of {crowd.name} is not at {path} any more; press Find Photo.")
+    if hash_file(path) != folder.info.settings.get(PHOTO_HASH):
+        raise CrowdGaussianError(f"{path} is not the photo of {crowd.name}; press Find Photo.")
     if ticket is not None:
         return Origin(folder, path, ticket.preset, dict(ticket.settings))
     return Origin(folder, path, folder.info.preset, _settings_of(folder))
+
+
+def photo_of(crowd: bpy.types.Collection) -> Path:
+    """Where the original photo of a crowd was last; quick enough for a panel."""
+    return Path(crowd.get(PHOTO) or _photo_at(crowd[SOURCE]))
+
+
+@cache
+def _photo_at(source: str) -> str:
+    ticket = read_ticket(source)
+    return ticket.photo if ticket is not None else "an unknown place"
 
 
 def _settings_of(folder: SceneFolder) -> dict[str, str]:
@@ -175,8 +170,8 @@ def _settings_of(folder: SceneFolder) -> dict[str, str]:
 
 def _crowd_is_busy(crowd: bpy.types.Collection) -> str:
     for row in state.session().rows:
-        if row.edit and row.source == crowd[SOURCE] and not row.brought_in and (
-                row.active or row.state == "done"):
+        waits = row.active or pump.is_due(row.job)
+        if row.edit and row.source == crowd[SOURCE] and not row.brought_in and waits:
             return "A correction of this crowd is under way; wait for it, or cancel it."
     return ""
 

@@ -62,6 +62,11 @@ def pump() -> bool:
     return bool(_due)
 
 
+def is_due(job: str) -> bool:
+    """Whether what a job has made waits to come in."""
+    return job in _due
+
+
 def adopt(row: JobRow) -> None:
     """The row's people come into the file that is open now."""
     row.file_token, row.blend_file = _file_token, bpy.data.filepath

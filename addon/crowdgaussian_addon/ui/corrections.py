@@ -3,7 +3,7 @@
 
 import bpy
 
-from ..ops.corrections import chosen_crowd
+from ..ops.corrections import chosen_crowd, photo_of
 from ..scene.corrections import left_out
 from .base import CrowdPanel
 from .text import draw_text
@@ -20,6 +20,9 @@ class CROWDGAUSSIAN_PT_corrections(CrowdPanel, bpy.types.Panel):
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
         layout, crowd = self.layout, chosen_crowd(context)
+        if crowd is not None and not photo_of(crowd).is_file():
+            draw_text(layout, "Corrections need the original photo.", context, "INFO")
+            layout.operator("crowdgaussian.find_photo", icon="FILE_FOLDER")
         draw_text(layout, "Move or pose people until they match the photo, then:", context)
         layout.operator("crowdgaussian.refit", icon="FILE_REFRESH")
         row = layout.row(align=True)

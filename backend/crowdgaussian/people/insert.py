@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from crowdgaussian_shared.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-from ..body.model import BodyModel
+from ..body.model import BodyModel, BodyOutput
 from .types import Crowd, Person
 
 _STEPS = (0.6, 1.6)  # how much larger or smaller standing on the floor may make somebody
@@ -46,9 +46,28 @@ def rest_pelvis(body: BodyModel, betas: np.ndarray, scale: float) -> np.ndarray:
 def lowest_point(body: BodyModel, person: Person) -> float:
     """Height of the lowest vertex of the posed body, metres."""
     with torch.no_grad():
-        output = body(_batch(person.betas), _batch(person.pose), _batch(person.transl),
-                      torch.tensor([float(person.scale)]))
-    return float(output.vertices[0, :, 1].min())
+        return float(_posed(body, person).vertices[0, :, 1].min())
+
+
+def as_posed(person: Person, crowd: Crowd, body: BodyModel) -> Person:
+    """Landmarks that lie elsewhere than the person's body come to lie where it has them.
+
+    The masks go by landmarks, and where a user has corrected a pose these may be somebody else's.
+
+    Args:
+        person: with the pose that holds.
+        crowd: gives the camera.
+        body: the model of all of them.
+    """
+    with torch.no_grad():
+        posed = body.landmarks(_posed(body, person))[0].double().numpy()
+    camera = crowd.camera
+    seen = (posed @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]) @ camera.K.T
+    xy = seen[:, :2] / np.maximum(seen[:, 2:], 1e-6)
+    apart = np.linalg.norm(xy - person.keypoints.xy, axis=1)
+    wrong = apart > _SAME * float((person.box[2:] - person.box[:2]).max())
+    xy = np.where(wrong[:, None], xy, person.keypoints.xy).astype(np.float32)
+    return replace(person, keypoints=replace(person.keypoints, xy=xy))
 
 
 def same_person(person: Person, people: list[tuple[int, Person]]) -> int | None:
@@ -80,6 +99,11 @@ def _on_floor(person: Person, pelvis: np.ndarray, crowd: Crowd, body: BodyModel,
 def _placed(person: Person, pelvis: np.ndarray, scale: float, body: BodyModel) -> Person:
     transl = pelvis - rest_pelvis(body, person.betas, scale)
     return replace(person, scale=float(scale), transl=transl.astype(np.float32))
+
+
+def _posed(body: BodyModel, person: Person) -> BodyOutput:
+    return body(_batch(person.betas), _batch(person.pose), _batch(person.transl),
+                torch.tensor([float(person.scale)]))
 
 
 def _batch(values: np.ndarray) -> torch.Tensor:
