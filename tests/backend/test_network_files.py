@@ -12,7 +12,8 @@ ASKED = {
     ("people", "multihmr"): ("multiHMR_896_L.pt", "naverlabs.com", "NAVER non-commercial",
                              "not for commercial use", "stages.people=keypoint_fit"),
     ("people", "vitpose"): ("model.safetensors", "huggingface.co/PekingU/rtdetr", "Apache-2.0",
-                            "crowdgaussian weights fetch vitpose rt-detr", "stages.people=keypoint_fit"),
+                            "crowdgaussian weights fetch vitpose rt-detr",
+                            "stages.people=keypoint_fit"),
     ("segment", "sam"): ("model.safetensors", "huggingface.co/facebook/sam2.1-hiera-large",
                          "Apache-2.0", "segment.sam", "stages.segment=silhouettes"),
 }
