@@ -225,7 +225,7 @@ class Change:
                 score=float(person.score), on_ground=standing,
                 quality={"reprojection_px": float(person.reprojection_px)}))
         fits = {first + k: person for k, (person, _) in enumerate(self.added)} | self.corrected
-        for index in self.step.touched(first):
+        for index in {*self.step.touched(first), *fits}:
             files = {"fit": people[index].files.get("fit", "")}
             if index in fits:
                 files = {"fit": self._write_fit(folder, index, fits[index])}

@@ -215,11 +215,14 @@ def test_motions_of_the_artist_stay(crowd):
 
 def test_leaving_out_and_bringing_back(crowd):
     other = uids(crowd.people[0])
+    hat = bpy.data.objects.new("hat", None)
+    crowd.people[1].collection.objects.link(hat)
     select(crowd.people[1].splats)
     assert bpy.ops.crowdgaussian.leave_out(filepath=crowd.photo) == {"FINISHED"}
     assert crowd.server.step.excluded == (1,)
     crowd.server.finish(crowd.folder)
     assert set(people(crowd)) == {0} and uids(crowd.people[0]) == other
+    assert hat.name in crowd.collection.objects, "an artist's own objects stay"
     assert left_out(crowd.collection) == [1] and crowd.session.rows[0].people_failed == 0
     folder = SceneFolder.open(crowd.collection[SOURCE])
     fails(bpy.ops.crowdgaussian.bring_back, "was not left out", person=0, filepath=crowd.photo)

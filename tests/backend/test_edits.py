@@ -139,6 +139,25 @@ def test_a_box_adds_somebody_at_the_end(job, base):
     np.testing.assert_allclose(avatar.transl, [0, 1.5, -6], atol=1e-5)
 
 
+def test_all_steps_in_one_give_the_same_people(job, base):
+    steps = (SceneEdit(boxes=(BOX,)), SceneEdit({3: pose_edit()}), SceneEdit({1: pose_edit(0.3)}),
+             SceneEdit(boxes=((40.0, 10, 70, 110),)), SceneEdit(excluded=(0, 4)))
+    one_by_one = run(corrected(job, base, *steps), Script())
+    script = Script()
+    merged = replace(corrected(job, base), edits=SceneEdits(steps).merged(),
+                     out=job.out.parent / "merged")
+    at_once = run(merged, script)
+    assert script.diary[-3:] == ["masks", "avatar 1", "avatar 3"]
+    states = [[(p.state, p.flags) for p in f.info.people] for f in (one_by_one, at_once)]
+    assert states[0] == states[1]
+    for person in (1, 3):
+        np.testing.assert_allclose(at_once.read_avatar(person).pose,
+                                   one_by_one.read_avatar(person).pose)
+    back = replace(merged, base=at_once.path, out=job.out.parent / "back",
+                   edits=SceneEdits((*merged.edits.steps, SceneEdit(included=(4,)))))
+    assert [p.state for p in run(back, Script()).info.people] == ["failed", *["done"] * 4]
+
+
 def test_interrupted_corrections_go_on(job, base):
     def stop(step):
         if step.stage == "avatars" and step.person == 2:

@@ -87,7 +87,8 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
             self._drawn = None
             context.workspace.status_text_set(None)
             context.window.cursor_modal_restore()
-            context.area.tag_redraw()
+            if context.area is not None:
+                context.area.tag_redraw()
 
     def _take(self, context: bpy.types.Context, region: bpy.types.Region) -> None:
         """The corners in pixels of the photo."""

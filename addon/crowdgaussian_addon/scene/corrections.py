@@ -20,7 +20,7 @@ from crowdgaussian_shared.skeleton import JOINT_NAMES
 
 from .body import build_body
 from .bones import bone_directions
-from .display import renew_reduced
+from .display import renew_reduced, splat_objects
 from .importer import GONE, SOURCE, add_people, note_result, photo_footprint
 from .people import Person, all_people
 from .posing import (
@@ -120,7 +120,7 @@ def bring_in(crowd: bpy.types.Collection, folder: SceneFolder, step: SceneEdit,
     here = people_in(crowd, scene)
     for index in step.excluded:
         if index in here:
-            remove_person(here[index])
+            remove_person(here[index], crowd)
     new = {}
     for index, avatar in avatars.items():
         if index in here:
@@ -162,13 +162,18 @@ def renew(person: Person, avatar: Avatar, footprint: float) -> None:
     store_photo_pose(rig, avatar)
 
 
-def remove_person(person: Person) -> None:
-    """Takes somebody out of the scene; their actions stay in the file."""
+def remove_person(person: Person, crowd: bpy.types.Collection) -> None:
+    """Takes somebody out of the scene; their actions, and an artist's own objects, stay."""
     collection, data = person.collection, person.rig.animation_data
     if data is not None and data.action is not None:
         data.action.use_fake_user = True
-    for obj in list(collection.objects):
+    for obj in {*splat_objects(person), *person.objects}:
         bpy.data.objects.remove(obj)
+    for obj in list(collection.objects):
+        if obj.name not in crowd.objects:
+            crowd.objects.link(obj)
+    for child in list(collection.children):
+        crowd.children.link(child)
     bpy.data.collections.remove(collection)
 
 
