@@ -69,7 +69,7 @@ def test_submit_gives_what_reconstruct_gives_to_the_byte(service, home, tmp_path
     subprocess.run([sys.executable, "-c", DIRECTLY, photo, tmp_path / "near"], check=True,
                    env=home | {"PYTHONPATH": str(HERE)}, timeout=60)
     near = files_of(tmp_path / "near", "fit.npz", "timings.json")
-    assert files_of(tmp_path / "far", "job.json") == near and len(near) == 14
+    assert files_of(tmp_path / "far", "job.json") == near and len(near) == 15
 
 
 def test_left_alone_and_fetched_later(service, home, tmp_path):

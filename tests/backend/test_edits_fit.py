@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corrections with the real stages: a corrected arm fits the photo better."""
+"""Corrections with the real stages: a corrected arm fits the photo better; people in boxes."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 import torch
 from avatar_scene import crowd_of, paint
 from crowdgaussian import pipeline
 from crowdgaussian.body.load import load_body
 from crowdgaussian.config import configured
 from crowdgaussian.metrics import masked_psnr
+from crowdgaussian.people.insert import into_scene, lowest_point, rest_pelvis
+from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline import Job, reconstruct
 from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.rasterize import rasterize
 from crowdgaussian.splat.splats import Splats
 from crowdgaussian.stages import Stages, load_stage
+from crowdgaussian_shared.camera import Camera
+from crowdgaussian_shared.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.scene_edit import PoseEdit, SceneEdit, SceneEdits
 from crowdgaussian_shared.skeleton import JOINT_INDEX
 from crowdgaussian_shared.skinning import pose_avatar
@@ -34,6 +39,39 @@ class WrongArm:
         pose = parameters.pose.copy()
         pose[JOINT_INDEX["left_shoulder"]] = 0, 0, 0.8
         return crowd_of(self.scene, replace(parameters, pose=pose))
+
+
+def camera_of(pitch, height):
+    """A camera above the floor that looks down by a pitch, radians."""
+    turn = axis_angle_to_matrix(np.array([pitch, 0, 0]))
+    viewmat = np.eye(4)
+    viewmat[:3, :3] = turn @ np.diag([1.0, -1, -1])
+    viewmat[:3, 3] = -viewmat[:3, :3] @ (0, height, 0)
+    return Camera(np.array([[500.0, 0, 200], [0, 500, 150], [0, 0, 1]]), viewmat, 400, 300)
+
+
+@pytest.mark.parametrize("size, stood", [(1.2, True), (0.8, True), (1.0, False)])
+def test_somebody_found_alone_lands_where_they_are(size, stood):
+    """The same picture of one person under another camera, nearer and smaller or the reverse."""
+    body = load_body()
+    here, there = camera_of(0.1, 1.6), camera_of(0.3, 0.9)
+    rng = np.random.default_rng(0)
+    person = replace(crowd_of(paint(body, 42, 56)).people[0], betas=rng.normal(
+        0, 0.5, body.num_betas).astype(np.float32), pose=rng.normal(0, 0.1, (55, 3)))
+    low = lowest_point(body, replace(person, transl=np.array([1.0, 1.0, -5])))
+    person = replace(person, transl=np.array([1.0, 1.0 - low, -5]))  # the soles touch the floor
+    change = np.linalg.inv(there.viewmat) @ np.diag([size, size, size, 1]) @ here.viewmat
+    turn = change[:3, :3] / size
+    pelvis = change @ np.append(rest_pelvis(body, person.betas, 1.0) + person.transl, 1.0)
+    pose = person.pose.copy()
+    pose[0] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(pose[0]))
+    alone = replace(person, pose=pose, scale=size,
+                    transl=pelvis[:3] - rest_pelvis(body, person.betas, size))
+    crowd, found = Crowd((), here, "exif", ()), Crowd((alone,), there, "exif", (stood,))
+    placed, standing = into_scene(found, crowd, body)
+    assert standing == stood and placed.scale == pytest.approx(1.0, abs=1e-5)
+    np.testing.assert_allclose(placed.transl, person.transl, atol=1e-4)
+    np.testing.assert_allclose(placed.pose, person.pose, atol=1e-5)
 
 
 def psnr(folder, scene):
