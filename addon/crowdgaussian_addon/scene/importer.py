@@ -160,10 +160,12 @@ def _build_people(
         store_photo_pose(rig, avatar)
         for obj, role in ((rig, "rig"), (splats, "splats"), (body, "body")):
             set_role(obj, role)
-        for obj in (splats, body):
-            collection.objects.link(obj)
-        body.hide_set(True)  # shown instead of the splats when wanted, never with them
         people.append(ImportedPerson(index, collection, rig, splats, body))
+    for person in people:  # only now: writing weights evaluates what the scene has
+        for obj in (person.splats, person.body):
+            person.collection.objects.link(obj)
+    for person in people:
+        person.body.hide_set(True)  # shown instead of the splats when wanted, never with them
     return people
 
 
