@@ -60,7 +60,7 @@ def train(model: LormModel, job: TrainJob, report: Report = silent) -> Path:
     trainer = Trainer(model, job)
     try:
         trainer.run(report)
-    except (Cancelled, KeyboardInterrupt):
+    except Cancelled:  # told between two steps, when everything fits together
         trainer.save()
         raise
     finally:
@@ -78,6 +78,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         device = next(model.parameters()).device
         short = config.bfloat16 and device.type == "cuda"
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # where accelerate goes
         self.accelerator = Accelerator(cpu=device.type == "cpu",
                                        mixed_precision="bf16" if short else "no")
         self.model = model.to(self.accelerator.device).eval()
