@@ -12,10 +12,12 @@ from crowdgaussian.body import load_body
 from crowdgaussian.lorm.adapters import adapters_off, load_adapters
 from crowdgaussian.lorm.dataset import PeopleDataset
 from crowdgaussian.lorm.losses import LossWeights, distillation_loss
+from crowdgaussian.lorm.occlude import hide
 from crowdgaussian.lorm.teacher_cache import TeacherCache, fingerprint
 from crowdgaussian.lorm.train_config import TrainConfig
 from crowdgaussian.lorm.train_state import checkpoints
 from crowdgaussian.lorm.training import RESULT, Trainer, TrainJob, train
+from crowdgaussian.lorm.training_person import InputSizes, complete_inputs, occluded_inputs
 from crowdgaussian.progress import silent
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from lorm_training_people import quick, very_small, write_people
@@ -170,6 +172,21 @@ def test_renders_are_of_the_teacher(base, cache, whole):
     assert all((color < 250).any(-1).sum() > 200 for color in colors)
     picture = np.asarray(Image.open(whole[0] / "samples/step_000006.png"))
     assert picture.shape == (22 + 3 * (32 + 4), 10 * 32, 3)
+
+
+def test_the_same_pixels_are_hidden_in_body_and_head(base, data):
+    person = PeopleDataset(data, base.mesh)[0]
+    middle = int(person.head[:, 0].mean())
+    left = np.arange(person.mask.shape[1]) < middle
+    hidden = hide(person.photo, person.mask, person.mask & left)
+    sizes = InputSizes((160, 96), 64, photo_behind_head=False)
+    for whole_image, image in zip(complete_inputs(person, sizes),
+                                  occluded_inputs(person, hidden, sizes), strict=True):
+        half = image.shape[2] // 2
+        shown = (whole_image < 0.9).any(0)
+        assert shown[:, : half - 4].any() and shown[:, half + 4 :].any()
+        assert (image[:, :, : half - 4][:, shown[:, : half - 4]] > 0.9).all()
+        assert torch.equal(image[:, :, half + 4 :], whole_image[:, :, half + 4 :])
 
 
 @pytest.mark.parametrize(("name", "change", "words"), [
