@@ -47,7 +47,8 @@ def test_each_person_is_one_undo_step(installed, photo, tmp_path):
 def test_killed_backend_is_told_and_continued(installed, photo, tmp_path):
     told = run_scenario("killed_backend", installed, photo=photo("slow-people3.png"),
                         cache=tmp_path)
-    assert told["seen"]["server"] == "stopped" and told["seen"]["people"] == 1
+    assert told["seen"]["server"] == "stopped"
+    assert 0 < told["seen"]["people"] < 3  # the second may have come with the first
     assert "killed (signal 9)" in told["seen"]["trouble"]
     assert "start it again" in told["seen"]["trouble"]
     assert told["restarted"] and told["state"] == "done", told["error"]
@@ -59,7 +60,8 @@ def test_other_files_get_no_people(installed, photo, tmp_path):
                         blend=tmp_path / "home.blend")
     assert told["in_new_file"] == 0
     assert told["at_home"] == told["again"] == THREE
-    assert told["handlers"] == 1, "handlers pile up or were lost"
+    assert len(set(told["handlers"])) == len(told["handlers"]), "handlers pile up"
+    assert any("pump" in handler for handler in told["handlers"]), "the pump's handler was lost"
 
 
 def test_closing_blender_loses_nothing(installed, photo, tmp_path):
