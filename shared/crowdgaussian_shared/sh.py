@@ -104,7 +104,8 @@ def rotate_sh(sh: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     degree = round(sh.shape[1] ** 0.5) - 1
     if degree == 0 or len(sh) == 0:
         return sh.copy()
-    rotations = np.broadcast_to(rotations, (len(sh), 3, 3))
+    if np.ndim(rotations) == 2:
+        return _rotate_all(sh, rotations, degree)
     result = np.empty_like(sh)
     result[:, 0] = sh[:, 0]
     for start in range(0, len(sh), _CHUNK):
@@ -115,13 +116,24 @@ def rotate_sh(sh: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     return result
 
 
+def _rotate_all(sh: np.ndarray, rotation: np.ndarray, degree: int) -> np.ndarray:
+    """One rotation of all: one small matrix per band.  # [N, K, 3]"""
+    result = sh.copy()
+    for band in range(1, degree + 1):
+        columns = slice(band**2, (band + 1) ** 2)
+        unit = np.eye(2 * band + 1)[None]  # every basis function as a channel of its own
+        matrix = _rotate_band(unit, np.asarray(rotation, np.float64)[None], band)[0]
+        result[:, columns] = matrix.astype(sh.dtype) @ sh[:, columns]
+    return result
+
+
 def _rotate_band(coefficients: np.ndarray, rotations: np.ndarray, band: int) -> np.ndarray:
-    """One band: coefficients -> tensors, turn each index, project back.  # [N, 2l+1, 3]"""
+    """One band of C channels: to tensors, turn each index, project back.  # [N, 2l+1, C]"""
     tensors = _TENSORS[band - 1]  # [2l+1, 3^l]; orthogonal, all of the same norm
-    count = len(coefficients)
-    turned = np.einsum("nmc,mt->nct", coefficients, tensors)  # [N, 3, 3^l]
+    count, _, channels = coefficients.shape
+    turned = np.einsum("nmc,mt->nct", coefficients, tensors)  # [N, C, 3^l]
     for _ in range(band):  # contract the last index with R and bring it to the front
-        turned = turned.reshape(count, 3, -1, 3)
+        turned = turned.reshape(count, channels, -1, 3)
         turned = np.moveaxis(turned @ rotations.transpose(0, 2, 1)[:, None], 3, 2)
-        turned = turned.reshape(count, 3, -1)
+        turned = turned.reshape(count, channels, -1)
     return np.einsum("nct,mt->nmc", turned, tensors) / np.sum(tensors[0] ** 2)
