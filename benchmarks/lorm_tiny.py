@@ -6,7 +6,7 @@
 The classes are those of the full network (2 layers, width 128, 2,000 points; a small vision
 transformer in place of Sapiens). People are made up (crowdgaussian.evaluate.synthetic); those of
 the test are others than those of the training. First the base is trained on images in which nobody
-hides anything, against true views on white: half of them show the whole person, the others are
+hides anything, against true views on white: most show the whole person, the others are
 half-body pictures cut by a horizontal line, whose true views end there too (the published -HF
 models learn from whole and half bodies, by colour and mask). It starts with few points, which is
 cheap, and ends with all. Then `train` teaches adapters, as `crowdgaussian train lorm` does. The
@@ -74,12 +74,12 @@ class Plan:
     people: int = 100
     test: int = 10
     size: int = 96  # of the views, pixels
-    base: tuple[Stage, ...] = (Stage(400, 500, 6, 1, 1.5e-3), Stage(POINTS, 50, 2, 3, 4e-4))
+    base: tuple[Stage, ...] = (Stage(128, 1500, 6, 1, 1.2e-3), Stage(POINTS, 80, 2, 3, 5e-4))
     adapters: TrainConfig = TrainConfig(
         iterations=120, batch=2, views_per_step=3, render_size=96, lr=3e-3, weight_decay=0.0,
         warmup=10, occlusions=0, save_every=60, sample_every=60, gradient_checkpointing=False,
         loss=LossWeights(1.0, 0.05), sizes=SIZES)
-    half_bodies: float = 0.35  # share of the base's pictures
+    half_bodies: float = 0.25  # share of the base's pictures
     mask_weight: float = 0.3  # of the squared error of alpha, in the base's loss
     seed: int = 0
 
@@ -130,7 +130,7 @@ def start(model: LormModel) -> None:
                     gates = norm.linear.bias.view(6, -1)
                     gates[2], gates[5] = 1.0, 1.0
         layers = model.renderer.gs_net.out_layers
-        layers["scaling"].bias.fill_(float(np.log(0.03)))
+        layers["scaling"].bias.fill_(float(np.log(0.6 / np.sqrt(model.config.num_points))))
         layers["opacity"].bias.fill_(1.0)
 
 
@@ -187,8 +187,8 @@ def train_stage(model: LormModel, people: list[Person], stage: Stage, plan: Plan
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
-        if (step + 1) % 25 == 0 or step + 1 == stage.steps:
-            print(f"base, {stage.points} points: step {step + 1}, loss {np.mean(losses[-25:]):.5f},"
+        if (step + 1) % 50 == 0 or step + 1 == stage.steps:
+            print(f"base, {stage.points} points: step {step + 1}, loss {np.mean(losses[-50:]):.5f},"
                   f" {time.process_time() - started:.0f} CPU s", flush=True)
 
 
