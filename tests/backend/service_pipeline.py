@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,8 +18,6 @@ from crowdgaussian import pipeline  # noqa: E402
 from crowdgaussian.pipeline import Job, reconstruct  # noqa: E402
 from crowdgaussian.progress import Progress  # noqa: E402
 from stand_ins import Script  # noqa: E402
-
-pipeline.files_for = lambda config: []
 
 
 def run(job: Job, report):
@@ -35,4 +34,5 @@ def run(job: Job, report):
         os.kill(os.getpid(), signal.SIGSTOP)
     if "poison" in name:
         raise ValueError("poison")
-    return reconstruct(job, report, script.stages)
+    with patch.object(pipeline, "files_for", lambda config: []):
+        return reconstruct(job, report, script.stages)

@@ -58,7 +58,7 @@ def test_a_job_is_mirrored_and_valid_at_every_moment(service, tmp_path):
     assert states >= {"submitting", "queued", "running", "done"}
     assert sum(isinstance(u, SceneUpdate) for u in updates) >= 3
     assert check_scene(tmp_path / "out") == ["done"] * 3
-    assert check_same(tmp_path / "out", service, job) == 2 + 3 * 4
+    assert check_same(tmp_path / "out", service, job) == 3 + 3 * 4  # photo, scene.json, the floor
 
 
 def test_a_killed_client_goes_on_where_it_was(service, tmp_path):

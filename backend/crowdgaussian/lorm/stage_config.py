@@ -9,7 +9,7 @@ class LormStageConfig:
     """Which files, and how the people of a photo go through the network."""
 
     weights: str = "3DAIGC/LHM-500M-HF"  # folder of model.safetensors, or a name on the hub
-    adapters: str = ""  # folder of LORM's adapters; empty: the plain LHM
+    adapters: str = ""  # file of LORM's adapters (.safetensors); empty: the plain LHM
     sapiens: str = ""  # TorchScript file of Sapiens-1B; empty: the one of `crowdgaussian weights`
     points: str = ""  # 1_40000.ply; empty: the one of `crowdgaussian weights`, else own points
     batch: int = 0  # people at once; 0: as many as the device's memory allows
