@@ -219,7 +219,7 @@ def test_the_panel_presses_what_is_shown(panel, people):
     assert bpy.ops.crowdgaussian.limit_splats(least=0.001, most=0.02) == {"FINISHED"}
     pressed = [call[2]["text"] for call in panel().calls
                if call[0] == "operator" and call[2].get("depress")]  # fmt: skip
-    assert pressed == ["Reduced", "Reduced", "Cycles", "Photo", "Photo's"]
+    assert pressed == ["Reduced", "Reduced", "Cycles", "Photo", "Photo"]
     limits = [get_inputs(splat_modifier(reduced_of(p)))[INPUT_MAX_SIZE] for p in people]
     assert limits == pytest.approx([0.02, 0.02])
     with pytest.raises(RuntimeError, match="below the thinnest"):

@@ -46,6 +46,13 @@ def has_collision(body: bpy.types.Object) -> bool:
     return body.rigid_body is not None or any(m.type == "COLLISION" for m in body.modifiers)
 
 
+def obstacle_kind(body: bpy.types.Object) -> Literal["SOFT", "RIGID", "NONE"]:
+    """What a body is an obstacle for; see set_collision."""
+    if body.rigid_body is not None:
+        return "RIGID"
+    return "SOFT" if any(m.type == "COLLISION" for m in body.modifiers) else "NONE"
+
+
 def set_collision(
     context: bpy.types.Context, body: bpy.types.Object, kind: Literal["SOFT", "RIGID", "NONE"]
 ) -> None:

@@ -6,6 +6,8 @@ import bpy
 from ..scene.people import NOBODY, Person, all_people, has_people, selected_people
 from .text import draw_text
 
+_TITLE = 0.28  # of the width; "Viewport" and "Obstacle" just fit
+
 
 class CrowdPanel:
     """A panel of the tab; mixed into bpy.types.Panel, which is given a bl_order from 1 on."""
@@ -24,6 +26,13 @@ class CrowdPanel:
     def draw_people(self, context: bpy.types.Context) -> None:
         """What the panel shows when there are people."""
         raise NotImplementedError
+
+
+def titled_row(layout: bpy.types.UILayout, title: str) -> bpy.types.UILayout:
+    """A word on the left, and the row for the buttons beside it; equally wide in all panels."""
+    split = layout.split(factor=_TITLE, align=True)
+    split.label(text=title)
+    return split.row(align=True)
 
 
 def draw_choice_of_people(layout: bpy.types.UILayout, context: bpy.types.Context) -> list[Person]:

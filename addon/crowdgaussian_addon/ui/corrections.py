@@ -5,6 +5,7 @@ import bpy
 
 from ..ops.corrections import chosen_crowd, photo_of
 from ..scene.corrections import left_out
+from ..scene.people import has_people
 from .base import CrowdPanel
 from .text import draw_text
 
@@ -16,6 +17,11 @@ class CROWDGAUSSIAN_PT_corrections(CrowdPanel, bpy.types.Panel):
     bl_parent_id = "CROWDGAUSSIAN_PT_people"
     bl_label = "Corrections"
     bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """People, above, says already that there is nobody."""
+        return has_people(context.scene)
 
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""

@@ -4,13 +4,12 @@
 import bpy
 
 from ..ops.display_ops import LEVELS
-from ..scene import native
 from ..scene.display import Where, level_of
 from ..scene.people import Person
 from ..scene.relight import is_lit
 from ..scene.settings import engine_of, render_mode
 from ..scene.upgrade import outdated_splats
-from .base import CrowdPanel, draw_choice_of_people
+from .base import CrowdPanel, draw_choice_of_people, titled_row
 from .text import draw_text
 
 _COLOURS = {
@@ -46,8 +45,7 @@ def draw_levels(
 ) -> None:
     """Three buttons; the level that all share is pressed."""
     shown = {level_of(person, where) for person in people}
-    row = layout.row(align=True)
-    row.label(text=title)
+    row = titled_row(layout, title)
     for level, name, _ in LEVELS:
         button = row.operator(
             "crowdgaussian.set_display", text=name, depress=shown == {level})
@@ -57,13 +55,11 @@ def draw_levels(
 def draw_engine(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """Engine and colours, with what they mean."""
     scene = context.scene
-    row = layout.row(align=True)
-    row.label(text="Engine")
+    row = titled_row(layout, "Engine")
     for engine, name in (("CYCLES", "Cycles"), ("EEVEE", "EEVEE")):
         pressed = engine_of(scene) == engine
         row.operator("crowdgaussian.set_engine", text=name, depress=pressed).engine = engine
-    row = layout.row(align=True)
-    row.label(text="Colours")
+    row = titled_row(layout, "Colours")
     now = render_mode(scene)
     for mode, name in (("photo", "Photo"), ("linear", "Linear")):
         row.operator("crowdgaussian.set_colours", text=name, depress=now == mode).mode = mode
@@ -75,17 +71,14 @@ def draw_look(
 ) -> None:
     """Light, sizes, viewport, native splats."""
     lit = all(is_lit(person) for person in people)
-    row = layout.row(align=True)
-    row.label(text="Light")
-    for wanted, name in ((False, "Photo's"), (True, "Scene's")):
+    row = titled_row(layout, "Light")
+    for wanted, name in ((False, "Photo"), (True, "Scene")):
         row.operator("crowdgaussian.set_lit", text=name, depress=lit == wanted).lit = wanted
     layout.operator("crowdgaussian.limit_splats", icon="FULLSCREEN_EXIT")
     manager = context.window_manager
     if hasattr(manager, "crowdgaussian_follow_view"):
         layout.prop(manager, "crowdgaussian_follow_view")
     layout.operator("crowdgaussian.convert_to_native", icon="POINTCLOUD_DATA")
-    if native.why_not():
-        draw_text(layout, native.why_not(), context, "INFO")
 
 
 CLASSES = (CROWDGAUSSIAN_PT_display,)

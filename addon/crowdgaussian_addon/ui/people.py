@@ -4,9 +4,9 @@
 import bpy
 
 from ..ops.rig_ops import have_controls
-from ..scene.body import casts_shadow
+from ..scene.body import casts_shadow, obstacle_kind
 from ..scene.people import Person, all_people, people_without_rig, selected_people
-from .base import CrowdPanel, draw_choice_of_people
+from .base import CrowdPanel, draw_choice_of_people, titled_row
 from .text import draw_text
 
 _MOST = 12  # people that the list shows
@@ -59,15 +59,17 @@ def draw_controls(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
 
 
 def draw_bodies(layout: bpy.types.UILayout, people: list[Person]) -> None:
-    """Shadows and collision of the body meshes."""
+    """Shadows of the body meshes, and what bumps into them."""
     bodies = [person.body for person in people if person.body is not None]
     shadows = bool(bodies) and all(casts_shadow(body) for body in bodies)
     column = layout.column(align=True)
     column.operator("crowdgaussian.body_shadow", text="Body Shadows", icon="LIGHT_SUN",
                     depress=shadows).enabled = not shadows
-    row = column.row(align=True)
-    for kind, text in (("SOFT", "Collides"), ("RIGID", "Rigid"), ("NONE", "Neither")):
-        row.operator("crowdgaussian.body_collision", text=text).kind = kind
+    row = titled_row(layout, "Obstacle")
+    obstacles = {obstacle_kind(body) for body in bodies}
+    for kind, text in (("NONE", "Off"), ("SOFT", "Cloth"), ("RIGID", "Rigid")):
+        row.operator("crowdgaussian.body_collision", text=text,
+                     depress=obstacles == {kind}).kind = kind
 
 
 CLASSES = (CROWDGAUSSIAN_PT_people,)
