@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """HuGe100K's layout, written as its public viewer reads it, and pickles that want more."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,11 @@ from crowdgaussian.lorm.huge100k import read_huge100k, silhouette
 from crowdgaussian.lorm.points import TemplateMesh
 from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/huge100k_to_npz.py"
+SPEC = importlib.util.spec_from_file_location("huge100k_to_npz", SCRIPT)
+converter = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(converter)
 
 NAME = "Algeria_female_average_high fashion_50~60 years old_844"
 
@@ -32,12 +39,17 @@ def folder(tmp_path):
     camera[2, 3] = 2.8
     lens = torch.tensor([1120.0, 1120, 320, 448])
     about = {"smpl_params": values, "poses": [[camera, lens]] * 24}
-    np.save(batch / "param" / f"{NAME}.npy", about, allow_pickle=True)
+    np.save(pickled(tmp_path), about, allow_pickle=True)
+    converter.convert(pickled(tmp_path))
     return tmp_path
 
 
-def parameters(folder):
+def pickled(folder):
     return folder / f"flux_batch1/images0/param/{NAME}.npy"
+
+
+def parameters(folder):
+    return pickled(folder).with_suffix(".npz")
 
 
 def test_the_189_numbers_become_55_joints(folder):
@@ -90,20 +102,35 @@ class Touch:
 
 def test_a_pickle_never_runs_code(folder, tmp_path):
     made = tmp_path / "made"
-    np.save(parameters(folder), {"smpl_params": Touch(str(made))}, allow_pickle=True)
-    with pytest.raises(CrowdGaussianError, match=r"asks for (posix|nt|os)\.mkdir"):
-        read_huge100k(parameters(folder))
+    np.save(pickled(folder), {"smpl_params": Touch(str(made))}, allow_pickle=True)
+    with pytest.raises(ValueError, match=r"asks for (posix|nt|os)\.mkdir"):
+        converter.convert(pickled(folder))
     assert not made.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00junk"])
-def test_a_damaged_file_is_told(folder, content):
-    parameters(folder).write_bytes(content)
-    with pytest.raises(CrowdGaussianError, match="not a parameter file"):
-        read_huge100k(parameters(folder))
+def test_a_damaged_pickle_is_told(folder, content):
+    pickled(folder).write_bytes(content)
+    with pytest.raises(ValueError):
+        converter.convert(pickled(folder))
 
 
 def test_a_plain_array_is_told(folder):
-    np.save(parameters(folder), np.zeros(189))
-    with pytest.raises(CrowdGaussianError, match="no dictionary"):
+    np.save(pickled(folder), np.zeros(189))
+    with pytest.raises(ValueError, match="no dictionary"):
+        converter.convert(pickled(folder))
+
+
+def test_pickles_alone_are_not_read(folder):
+    parameters(folder).unlink()
+    with pytest.raises(CrowdGaussianError, match="huge100k_to_npz.py"):
+        PeopleDataset(folder, TemplateMesh.from_body(load_body("open")))
+
+
+def test_other_arrays_are_told(folder):
+    np.savez(parameters(folder), smpl_params=np.zeros(7), viewmat=np.eye(4), intrinsics=np.ones(4))
+    with pytest.raises(CrowdGaussianError, match="smpl_params"):
+        read_huge100k(parameters(folder))
+    parameters(folder).write_bytes(b"PK nothing")
+    with pytest.raises(CrowdGaussianError, match="damaged"):
         read_huge100k(parameters(folder))

@@ -2,27 +2,25 @@
 """Reading HuGe100K (Zhuang et al. 2025, IDOL): pictures in videos/, parameters in param/.
 
     flux_batch1/images0/videos/NAME.jpg   the picture (NAME.mp4, the other views, is not used)
-    flux_batch1/images0/param/NAME.npy    a pickled dictionary of torch tensors:
+    flux_batch1/images0/param/NAME.npz    made from the data set's pickles (param/NAME.npy), which
+                                          are never read here, by scripts/huge100k_to_npz.py:
         smpl_params  189 numbers: scale 1, transl 3, orientation 3, body 63, betas 10, left and
                      right hand 45 each, jaw, left and right eye 3 each, expression 10 (SMPL-X)
-        poses        one (world to camera [4, 4], (fx, fy, cx, cy)) a view; the picture is the first
+        viewmat      world to camera [4, 4] of the picture, intrinsics its fx, fy, cx, cy
     flux_batch1/images0/masks/NAME.png    optional, ours: the person; else a plain background counts
 
 As in the data set's own viewer, scale and transl are not applied; hand poses are relative to
-SMPL-X's mean hand, which is not added here (it moves no keypoint that is used). The file is a
-pickle: only arrays and tensors are read from it, anything else is refused.
+SMPL-X's mean hand, which is not added here (it moves no keypoint that is used).
 """
 
-import collections
-import io
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from crowdgaussian_shared.camera import Camera
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.npz import ArrayHeader, read_npz
 
 from .image_files import read_image
 from .training_person import BodyInPicture
@@ -30,15 +28,24 @@ from .training_person import BodyInPicture
 _PARTS = (("scale", 1), ("transl", 3), ("root", 3), ("body", 63), ("betas", 10), ("left", 45),
           ("right", 45), ("jaw", 3), ("left_eye", 3), ("right_eye", 3), ("expression", 10))
 _POSE = ("root", "body", "jaw", "left_eye", "right_eye", "left", "right")  # the order of 55 joints
-_NUMBERS = sum(count for _, count in _PARTS)
+_SHAPES = {"smpl_params": (sum(count for _, count in _PARTS),), "viewmat": (4, 4),
+           "intrinsics": (4,)}
 _PLAIN = 14  # levels that a plain background may differ from its corner
 _SILHOUETTE = (0.02, 0.8)  # of the picture
 
 
 def find_huge100k(folder: Path) -> dict[str, Path]:
-    """Parameter files by name; images with the same name in several parts get the part's name."""
+    """Parameter files by name; images with the same name in several parts get the part's name.
+
+    Raises:
+        CrowdGaussianError: only the data set's pickles are there.
+    """
     found: dict[str, Path] = {}
-    for path in sorted(folder.glob("**/param/*.npy")):
+    if not any(folder.glob("**/param/*.npz")) and any(folder.glob("**/param/*.npy")):
+        raise CrowdGaussianError(
+            f"{folder} holds HuGe100K's pickles, which are not read; run "
+            f"`python scripts/huge100k_to_npz.py {folder}` once.")
+    for path in sorted(folder.glob("**/param/*.npz")):
         batch = path.parent.parent.relative_to(folder).as_posix()
         found[path.stem if batch == "." else f"{batch}/{path.stem}"] = path
     return found
@@ -84,39 +91,13 @@ def silhouette(photo: np.ndarray) -> np.ndarray:
 
 def _parameters(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The 189 numbers, world to camera [4, 4], and fx, fy, cx, cy of the picture."""
-    try:
-        with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0)
-            shape, _, dtype = read(stream)
-            if shape != () or not dtype.hasobject:
-                raise ValueError("it holds no dictionary")
-            content = _ArraysOnly(stream).load()
-        about = content.item() if isinstance(content, np.ndarray) else content
-        values = np.asarray(about["smpl_params"], np.float64).reshape(-1)
-        viewmat, intrinsics = (np.asarray(part, np.float64) for part in about["poses"][0][:2])
-        if len(values) != _NUMBERS or viewmat.shape != (4, 4) or intrinsics.shape != (4,):
-            raise ValueError(f"it needs {_NUMBERS} numbers and a camera")
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, AttributeError,
-            RuntimeError, pickle.UnpicklingError) as error:
-        raise CrowdGaussianError(f"{path} is not a parameter file of HuGe100K: {error}.") from error
-    return values, viewmat, intrinsics
+    arrays = read_npz(path, _check_shapes, _SHAPES, ours=False)
+    return tuple(arrays[name].astype(np.float64) for name in _SHAPES)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """A pickle of numpy arrays and torch tensors; nothing else is ever called."""
-
-    _NUMPY = {("_reconstruct", "multiarray"), ("scalar", "multiarray"), ("ndarray", "numpy"),
-              ("dtype", "numpy"), ("_frombuffer", "numeric")}
-
-    def find_class(self, module: str, name: str):
-        if (name, module.split(".")[-1]) in self._NUMPY and module.split(".")[0] == "numpy":
-            return super().find_class(module, name)
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return torch._utils._rebuild_tensor_v2
-        if (module, name) == ("torch.storage", "_load_from_bytes"):
-            return lambda data: torch.load(io.BytesIO(data), weights_only=True)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+def _check_shapes(headers: Mapping[str, ArrayHeader]) -> None:
+    for name, shape in _SHAPES.items():
+        if name not in headers or headers[name].shape != shape:
+            raise CrowdGaussianError(
+                f"{name} of a HuGe100K file is missing or of another shape than {shape}; run "
+                "scripts/huge100k_to_npz.py on the data set again.")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HuGe100K's parameter files as plain arrays, which training reads: python this.py FOLDER
+
+They are pickles (param/NAME.npy), and the project reads no pickles. This script, run once by
+whoever downloaded the data set, writes param/NAME.npz beside each. Even here nothing but numpy
+arrays and torch tensors is taken from a pickle; whatever else it asks for is refused.
+"""
+
+import argparse
+import collections
+import io
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from crowdgaussian_shared.npz import write_npz
+
+NUMBERS = 189
+
+
+class ArraysOnly(pickle.Unpickler):
+    """A pickle of numpy arrays and torch tensors; nothing else is ever called."""
+
+    _NUMPY = {("_reconstruct", "multiarray"), ("scalar", "multiarray"), ("ndarray", "numpy"),
+              ("dtype", "numpy"), ("_frombuffer", "numeric")}
+
+    def find_class(self, module: str, name: str):
+        if (name, module.split(".")[-1]) in self._NUMPY and module.split(".")[0] == "numpy":
+            return super().find_class(module, name)
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return torch._utils._rebuild_tensor_v2
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return lambda data: torch.load(io.BytesIO(data), weights_only=True)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def convert(path: Path) -> Path:
+    """Writes the arrays of one param/NAME.npy beside it.
+
+    Raises:
+        ValueError: it is no parameter file of HuGe100K; says why.
+    """
+    try:
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0)
+            shape, _, dtype = read(stream)
+            if shape != () or not dtype.hasobject:
+                raise ValueError("it holds no dictionary")
+            content = ArraysOnly(stream).load()
+        about = content.item() if isinstance(content, np.ndarray) else content
+        values = np.asarray(about["smpl_params"], np.float64).reshape(-1)
+        viewmat, intrinsics = (np.asarray(part, np.float64) for part in about["poses"][0][:2])
+        if len(values) != NUMBERS or viewmat.shape != (4, 4) or intrinsics.shape != (4,):
+            raise ValueError(f"it needs {NUMBERS} numbers and a camera")
+    except (OSError, KeyError, IndexError, TypeError, EOFError, AttributeError, RuntimeError,
+            pickle.UnpicklingError) as error:
+        raise ValueError(str(error)) from error
+    write_npz(path.with_suffix(".npz"),
+              {"smpl_params": values, "viewmat": viewmat, "intrinsics": intrinsics})
+    return path.with_suffix(".npz")
+
+
+def main() -> int:
+    """Converts every param/*.npy below a folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    paths = sorted(parser.parse_args().folder.glob("**/param/*.npy"))
+    refused = 0
+    for path in paths:
+        try:
+            convert(path)
+        except ValueError as error:
+            refused += 1
+            print(f"{path} is left out: {error}", file=sys.stderr)
+    print(f"{len(paths) - refused} of {len(paths)} parameter files converted")
+    return 1 if refused or not paths else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
