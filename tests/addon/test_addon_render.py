@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from blender_people import SOLE, make_avatar, make_camera, random_pose, write_scene
 from crowdgaussian_addon.scene.importer import import_scene
+from crowdgaussian_addon.scene.people import all_people
 from crowdgaussian_addon.scene.pixels import read_picture
+from crowdgaussian_addon.scene.relight import set_lit
 from crowdgaussian_addon.scene.rig import set_pose
 from crowdgaussian_addon.scene.settings import set_engine, set_render_mode
 from crowdgaussian_shared.avatar import Avatar
@@ -19,6 +21,7 @@ from crowdgaussian_shared.gaussians import Gaussians
 from crowdgaussian_shared.scene_folder import SceneFolder
 from crowdgaussian_shared.skinning import pose_avatar
 from ewa_reference import render
+from open_body_people import open_body_avatar
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKEND_SCRIPT = Path(__file__).with_name("backend_reference.py")
@@ -97,6 +100,28 @@ def test_russian_roulette_would_ruin_the_render(crowd, tmp_path):
     colour, alpha = render(join([pose_avatar(a) for a in avatars]), camera)
     bpy.context.scene.cycles.min_transparent_bounces = 0
     assert psnr_inside(photograph(tmp_path), colour, alpha) < 35
+
+
+def test_lit_people_follow_the_lamp(empty_blender, tmp_path):
+    """A lamp from either side lights that side of a person, and one from behind nearly nothing."""
+    avatar = open_body_avatar(1500, seed=1)
+    grey = np.zeros_like(avatar.gaussians.sh)
+    gaussians = replace(avatar.gaussians, sh=grey, opacities=np.full(1500, 0.95, np.float32))
+    avatar = replace(avatar, gaussians=gaussians, transl=avatar.transl * np.float32([0, 1, 1]))
+    import_scene(write_scene(tmp_path / "out", [avatar], make_camera(32, 32, off_centre=False)))
+    set_lit(all_people(empty_blender)[0], True)
+    lamp = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
+    empty_blender.collection.objects.link(lamp)
+    sides = {}
+    for degrees in (-60, 0, 60, 180):  # from the left of the picture, the camera, the right, behind
+        lamp.rotation_euler = (np.radians(90), 0, np.radians(degrees))
+        picture = photograph(tmp_path)
+        light = (picture[..., :3] * picture[..., 3:]).mean(axis=2)
+        sides[degrees] = light[:, :16].sum(), light[:, 16:].sum()
+    (left, right), (other_left, other_right) = sides[-60], sides[60]
+    assert left > 1.2 * right and other_right > 1.2 * other_left
+    assert sum(sides[0]) > 1.2 * (left + right)
+    assert sum(sides[180]) < 0.1 * sum(sides[0])
 
 
 def backend_python() -> str | None:
