@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
+from . import cli_refiner
 from .cli_edit import add_commands as add_edit_commands
 from .cli_evaluate import add_commands as add_evaluate_commands
 from .cli_export import add_commands as add_export_commands
@@ -69,8 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     add_weights_commands(commands)
     add_export_commands(commands)
     add_edit_commands(commands)
-    add_evaluate_commands(commands)
-    add_train_commands(commands)
+    cli_refiner.add_evaluation(add_evaluate_commands(commands))
+    cli_refiner.add_training(add_train_commands(commands))
+    cli_refiner.add_commands(commands)
     return parser
 
 

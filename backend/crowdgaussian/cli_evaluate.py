@@ -9,8 +9,8 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from .cli_settings import add_setting_options, setting_changes
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds `evaluate` and what belongs to it."""
+def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
+    """Adds `evaluate`; returns where other things to evaluate are added."""
     parser = commands.add_parser("evaluate", help="measure results against the truth")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
     _add_lorm(kinds)
@@ -23,6 +23,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
     people.add_argument("--seed", type=int, default=0)
     people.set_defaults(run=_people)
+    return kinds
 
 
 def _add_lorm(kinds: argparse._SubParsersAction) -> None:

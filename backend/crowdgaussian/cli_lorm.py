@@ -8,8 +8,8 @@ from pathlib import Path
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds `train`."""
+def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
+    """Adds `train`; returns where other things to train are added."""
     parser = commands.add_parser("train", help="train a network on your own data")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
     _add_lorm(kinds)
@@ -20,6 +20,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     hidden.add_argument("--seed", type=int, default=0, help="of the first row")
     hidden.add_argument("--rows", type=int, default=3, metavar="N")
     hidden.set_defaults(run=_occlusion)
+    return kinds
 
 
 def _add_lorm(kinds: argparse._SubParsersAction) -> None:

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training pairs on disk: truth, coarse rendering and normals of the bodies, scene by scene.
+
+    OUT/scene_0000/scene.json          seed, people, damage, split ("train" or "test"), cameras
+                   truth/000.png       RGBA, straight alpha
+                   coarse/000.png      the same
+                   normals/000.png     colour-coded as in NormalMaps, alpha is the bodies' mask
+
+Every fifth scene is for testing. A scene is written beside its place and renamed when whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..progress import Progress, Report, silent
+from .crowd_scenes import DrawActor, compose, hemisphere_views
+from .scene_views import render_bodies, render_gaussians, render_truth, scene_gaussians
+
+FILE, KINDS = "scene.json", ("truth", "coarse", "normals")
+_TEST_EVERY = 5  # scenes
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """What to make; the paper has 114 scenes of 126 views."""
+
+    scenes: int = 114
+    views: int = 126
+    size: int = 512  # pixels
+    fewest: int = 2  # people of a scene
+    most: int = 5
+    points: int = 20_000  # Gaussians of a clean person
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.scenes, self.views) < 1 or not 32 <= self.size <= 2048:
+            raise CrowdGaussianError(
+                "Make at least one scene of one view, of 32 to 2048 pixels.")
+        if not 1 <= self.fewest <= self.most <= 30:
+            raise CrowdGaussianError("A scene has 1 to 30 people, and no fewer at most than least.")
+
+
+def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor,
+                 report: Report = silent) -> list[Path]:
+    """Makes the scenes that are not there yet.
+
+    Raises:
+        CrowdGaussianError: a scene there was made with other settings, or the disk is full.
+    """
+    folders = []
+    for index in range(config.scenes):
+        report(Progress("scenes", index / config.scenes, message=f"{index} of {config.scenes}"))
+        folder = out / f"scene_{index:04d}"
+        if (folder / FILE).is_file():
+            _check_same(folder, config)
+        else:
+            _whole(folder, lambda beside, k=index: _write_scene(beside, config, k, draw_actor))
+        folders.append(folder)
+    report(Progress("scenes", 1.0))
+    return folders
+
+
+def _write_scene(folder: Path, config: ScenesConfig, index: int, draw_actor: DrawActor) -> None:
+    rng = np.random.default_rng([config.seed, index])
+    scene = compose(draw_actor, (config.fewest, config.most), rng)
+    gaussians = scene_gaussians(scene, rng, config.points)
+    cameras = hemisphere_views(scene, config.views, config.size)
+    views = (render_truth(scene, cameras), render_gaussians(gaussians.coarse, cameras),
+             render_bodies(scene, cameras))
+    for kind, pictures in zip(KINDS, views, strict=True):
+        (folder / kind).mkdir()
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / kind / f"{number:03d}.png", compress_level=1)
+    test = index % _TEST_EVERY == _TEST_EVERY - 1
+    about = {"settings": _identity(config), "index": index, "people": len(scene.people),
+             "damage": gaussians.chain, "split": "test" if test else "train",
+             "K": cameras.Ks.tolist(), "viewmat": cameras.viewmats.tolist()}
+    (folder / FILE).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _whole(folder: Path, write: Callable[[Path], None]) -> None:
+    beside = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        write(beside)
+        os.replace(beside, folder)
+    except OSError as error:
+        raise CrowdGaussianError(f"{folder} cannot be written ({error}); free some space or "
+                                 "choose another folder, and run again to go on.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _identity(config: ScenesConfig) -> dict:
+    """What decides the looks of a scene: not how many there are."""
+    return {name: value for name, value in asdict(config).items() if name != "scenes"}
+
+
+def _check_same(folder: Path, config: ScenesConfig) -> None:
+    if _about(folder).get("settings") != _identity(config):
+        raise CrowdGaussianError(
+            f"{folder} was made with other settings; give the same, or another folder.")
+
+
+def _about(folder: Path) -> dict:
+    try:
+        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CrowdGaussianError(
+            f"{folder / FILE} is damaged; remove that folder and make the scenes again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One view, as layers that any background can go behind."""
+
+    truth: Tensor  # [4, H, W] float32 0..1, straight alpha
+    coarse: Tensor  # [4, H, W]
+    normals: Tensor  # [4, H, W] as a Refiner takes them
+
+    def on(self, background: Tensor) -> tuple[Tensor, Tensor]:
+        """Coarse and true picture before a background [3, 1, 1].  # [3, H, W] twice"""
+        return tuple(layer[:3] * layer[3:] + background * (1 - layer[3:])
+                     for layer in (self.coarse, self.truth))
+
+
+class PairDataset:
+    """The views of the scenes of one split, read when they are asked for."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        """Finds the scenes.
+
+        Args:
+            folder: that write_scenes made.
+            split: "train" or "test".
+
+        Raises:
+            CrowdGaussianError: there are none of that split.
+        """
+        scenes = [path.parent for path in sorted(folder.glob(f"scene_*/{FILE}"))]
+        self.scenes = [scene for scene in scenes if _about(scene).get("split") == split]
+        self.views = [(scene, path.name) for scene in self.scenes
+                      for path in sorted((scene / "truth").glob("*.png"))]
+        if not self.views:
+            raise CrowdGaussianError(
+                f"{folder} has no scenes to {split} on; make at least five with "
+                "`crowdgaussian data crowd-scenes`.")
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> Pair:
+        scene, name = self.views[index]
+        truth, coarse, code = (_read(scene / kind / name) for kind in KINDS)
+        if not truth.shape == coarse.shape == code.shape:
+            raise CrowdGaussianError(f"The pictures {name} of {scene} differ in size; remove that "
+                                     "folder and make the scenes again.")
+        normals = torch.cat([(code[:3] * 2 - 1) * code[3:], code[3:]])
+        return Pair(truth, coarse, normals)
+
+
+def _read(path: Path) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGBA"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise CrowdGaussianError(
+            f"The image {path} is missing or damaged; remove its scene's folder and make the "
+            "scenes again.") from error
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0).float() / 255

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training scene seen from its cameras: truth, coarse rendering, and normals of the bodies."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from crowdgaussian_shared.gaussians import Gaussians
+
+from ..made_up.pictures import render_rgba
+from ..splat import Cameras, Splats, rasterize
+from ..splat.normals import render_normals
+from .actors import clean_gaussians, face_light
+from .crowd_scenes import CrowdScene
+from .degrade import degrade, draw_chain
+
+POINTS = 12_000  # Gaussians of a clean person
+
+
+@dataclass(frozen=True)
+class SceneGaussians:
+    """The same people clean and coarse."""
+
+    clean: list[Gaussians]
+    coarse: list[Gaussians]
+    chain: tuple[str, ...]  # what happened in between
+
+
+def scene_gaussians(scene: CrowdScene, rng: np.random.Generator,
+                    points: int = POINTS) -> SceneGaussians:
+    """Gaussians of everybody, and what damage leaves of them."""
+    clean = [clean_gaussians(each, face_light(each, scene.light, scene.direct), points, rng)
+             for each in scene.people]
+    chain = draw_chain(rng)
+    return SceneGaussians(clean, degrade(clean, scene.people, chain, rng), chain)
+
+
+def render_truth(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
+    """What is really seen.  # [C, H, W, 4] uint8, straight alpha"""
+    vertices = [each.points(each.actor.vertices) for each in scene.people]
+    starts = np.cumsum([0, *(len(part) for part in vertices)])
+    faces = np.concatenate([each.actor.faces + start
+                            for each, start in zip(scene.people, starts)])
+    colours = np.concatenate([face_light(each, scene.light, scene.direct)
+                              for each in scene.people])
+    return np.stack([render_rgba(np.concatenate(vertices), faces, colours, camera)
+                     for camera in cameras.to_cameras()])
+
+
+def render_gaussians(people: list[Gaussians], cameras: Cameras) -> np.ndarray:
+    """What a reconstruction shows.  # [C, H, W, 4] uint8, straight alpha"""
+    splats = Splats.from_gaussians(join(people))
+    views = []
+    with torch.no_grad():
+        for index in range(len(cameras)):
+            seen = rasterize(splats, cameras[index])
+            alpha = seen.alpha[0, ..., None]
+            colour = seen.color[0] / alpha.clamp(min=1e-6)
+            views.append(torch.cat([colour, alpha], -1).clamp(0, 1).mul(255).round().byte())
+    return torch.stack(views).numpy()
+
+
+def render_bodies(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
+    """Normals of the bodies in the colour code of NormalMaps, alpha the mask.  # [C, H, W, 4] uint8
+    """
+    vertices = np.stack([each.points(each.actor.body_vertices) for each in scene.people])
+    maps = render_normals(vertices, scene.people[0].actor.body.faces, cameras)
+    both = np.concatenate([maps.normals, maps.mask[..., None]], -1)
+    return (255 * both).round().astype(np.uint8)
+
+
+def join(people: list[Gaussians]) -> Gaussians:
+    """Several people's Gaussians as one."""
+    names = ("means", "quats", "scales", "opacities", "sh")
+    return Gaussians(*(np.concatenate([getattr(g, name) for g in people]) for name in names))
