@@ -17,11 +17,13 @@ from crowdgaussian.refiner.pairs import PairDataset, ScenesConfig, write_scenes
 from crowdgaussian.refiner.scene_views import scene_gaussians
 from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
 from crowdgaussian.refiner.small_files import load_small, read_facts, save_small
+from crowdgaussian.refiner.train_files import load_any, save_trained
 from crowdgaussian.refiner.training import RefinerTraining, Trainer
 from crowdgaussian.splat.normals import render_normals
 from crowdgaussian_shared.errors import CrowdGaussianError
 from safetensors.torch import save_file
 from scipy.spatial import cKDTree
+from test_refiner_model import small_refiner
 
 TINY = SmallConfig(widths=(8, 8))
 
@@ -185,6 +187,21 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(scenes, tmp_path):
     assert (tmp_path / "parts/samples/step_000006.png").is_file()
     with pytest.raises(CrowdGaussianError, match="other settings"):
         train(scenes, tmp_path / "parts", lr=1e-4)
+
+
+def test_stable_diffusion_learns_in_the_same_loop(scenes, tmp_path):
+    network = small_refiner()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    config = RefinerTraining(steps=1, crop=32, losses=LossWeights().without_vgg())
+    Trainer(network, PairDataset(scenes, "train"), tmp_path, config,
+            RefinerLoss(config.losses)).run()
+    after = network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(".lora_" in name for name in changed) and any("unet." in name for name in changed)
+    assert not any("vae.encoder" in name for name in changed)
+    loaded = load_any(save_trained(network, tmp_path, config))
+    given = torch.rand(1, 3, 32, 32), torch.rand(1, 4, 32, 32)
+    assert torch.equal(loaded.refine(*given), network.eval().refine(*given))
 
 
 def test_without_vgg_training_stops_with_instructions(scenes, tmp_path, capsys, monkeypatch):
