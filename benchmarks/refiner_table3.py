@@ -55,6 +55,7 @@ def train_row(row: str, arguments: argparse.Namespace) -> None:
     losses = LossWeights().without_vgg()
     config = RefinerTraining(
         arguments.steps, arguments.batch, arguments.crop, losses=losses,
+        save_every=100, sample_every=200,
         calibration=CalibrationConfig() if calibrated else CalibrationConfig(0.0))
     torch.manual_seed(0)
     network = SmallRefiner(SmallConfig(normals=normals))

@@ -14,7 +14,6 @@ from .small import SmallConfig, SmallRefiner
 
 KIND = "crowdgaussian small refiner"
 SUFFIX = ".safetensors"
-OPEN_REFINER = Path(__file__).with_name("open_refiner.safetensors")
 
 
 def save_small(refiner: SmallRefiner, path: Path, about: dict[str, str] | None = None) -> None:
