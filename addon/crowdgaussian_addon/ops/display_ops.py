@@ -13,7 +13,7 @@ from ..scene.settings import set_engine, set_render_mode
 from ..scene.splat_nodes import INPUT_MAX_SIZE, INPUT_MIN_SIZE
 from ..scene.splats import set_input
 from ..scene.upgrade import outdated_splats, upgrade_splats
-from .steps import SimpleOperator, SteppedOperator, Steps
+from .steps import SimpleOperator, SteppedOperator, Steps, count_people
 
 LEVELS = (
     ("BODY", "Body", "The body mesh alone: nothing of the splats is evaluated"),
@@ -40,9 +40,12 @@ class CROWDGAUSSIAN_OT_set_display(SteppedOperator, bpy.types.Operator):
 
     bl_idname = "crowdgaussian.set_display"
     bl_label = "Set Display"
-    level: EnumProperty(name="Level", items=LEVELS, default="FULL")
-    where: EnumProperty(name="Where", items=_WHERE, default="VIEWPORT")
-    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN")
+    level: EnumProperty(name="Level", items=LEVELS, default="FULL",
+                        description="How much of people is shown")
+    where: EnumProperty(name="Where", items=_WHERE, default="VIEWPORT",
+                        description="Where the level counts")
+    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN",
+                      description="Whom this is about")
 
     @classmethod
     def description(cls, _context: bpy.types.Context, properties: object) -> str:
@@ -66,7 +69,8 @@ class CROWDGAUSSIAN_OT_set_lit(SteppedOperator, bpy.types.Operator):
     bl_label = "Shade by Lights"
     lit: BoolProperty(name="Shaded by Lights", default=True,
                       description="Splats take the normals of the body underneath")  # fmt: skip
-    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN")
+    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN",
+                      description="Whom this is about")
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """One person a step."""
@@ -86,7 +90,8 @@ class CROWDGAUSSIAN_OT_limit_splats(SimpleOperator, bpy.types.Operator):
                          description="Least standard deviation; 0 for no limit")  # fmt: skip
     most: FloatProperty(name="Largest", subtype="DISTANCE", min=0.0, soft_max=0.2, default=0.0,
                         description="Greatest standard deviation; 0 for no limit")  # fmt: skip
-    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN")
+    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN",
+                      description="Whom this is about")
 
     def run(self, context: bpy.types.Context) -> None:
         """Sets the nodes' inputs."""
@@ -103,7 +108,7 @@ class CROWDGAUSSIAN_OT_set_engine(SimpleOperator, bpy.types.Operator):
 
     bl_idname = "crowdgaussian.set_engine"
     bl_label = "Set Up Engine"
-    engine: EnumProperty(name="Engine", items=(
+    engine: EnumProperty(name="Engine", description="What renders", items=(
         ("CYCLES", "Cycles", "Exact; enough transparent bounces, no depth sorting"),
         ("EEVEE", "EEVEE", "Faster with a GPU; splats are sorted by depth and blended"),
     ))  # fmt: skip
@@ -118,7 +123,7 @@ class CROWDGAUSSIAN_OT_set_colours(SimpleOperator, bpy.types.Operator):
 
     bl_idname = "crowdgaussian.set_colours"
     bl_label = "Set Up Colours"
-    mode: EnumProperty(name="Colours", items=(
+    mode: EnumProperty(name="Colours", description="How splats are coloured", items=(
         ("photo", "Match the Photo", "Exactly the fitted colours: view transform Raw, no filter"),
         ("linear", "Scene Linear", "For people among lit objects: view transform Standard"),
     ))  # fmt: skip
@@ -169,7 +174,7 @@ class CROWDGAUSSIAN_OT_convert_to_native(SteppedOperator, bpy.types.Operator):
             set_level(person, "BODY", ("VIEWPORT", "RENDER"))
             person.body.hide_render = True
             person.body.hide_set(True)
-        return f"Converted {len(clouds)} people; their rigs no longer move what you see."
+        return f"Converted {count_people(len(clouds))}; their rigs no longer move what you see."
 
 
 CLASSES = (

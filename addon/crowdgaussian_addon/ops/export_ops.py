@@ -46,7 +46,8 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
     bl_idname = "crowdgaussian.export_splats"
     bl_label = "Export Splats"
 
-    format: EnumProperty(name="Format", items=FORMATS, default="PLY")
+    format: EnumProperty(name="Format", items=FORMATS, default="PLY",
+                         description="Of the files")
     axes: EnumProperty(name="Axes", items=AXES, default="opencv",
                        description="Of a PLY; SPZ and glTF are y up by definition")
     separate: BoolProperty(name="File per Person", default=False,

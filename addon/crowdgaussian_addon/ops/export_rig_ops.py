@@ -17,7 +17,7 @@ from ..scene.export_rig import FORMATS, Take, write_rigs
 from ..scene.people import require_people
 from .export_base import ExportOperator
 from .frame_range import FrameRange, record
-from .steps import Steps
+from .steps import Steps, count_people
 
 
 class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operator):
@@ -26,7 +26,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
     bl_idname = "crowdgaussian.export_rigs"
     bl_label = "Export Rigs and Bodies"
 
-    format: EnumProperty(name="Format", default="FBX", items=(
+    format: EnumProperty(name="Format", default="FBX", description="Of the files", items=(
         ("FBX", "FBX", "For Unreal, Unity, Maya and most others"),
         ("GLB", "glTF (.glb)", "glTF 2.0 in one file"),
     ))  # fmt: skip
@@ -62,7 +62,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         for number, (path, members) in enumerate(groups.items()):
             yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
             write_rigs(path, self.format, members, frames)
-        return f"{len(people)} people exported: {first_lines(list(groups))}"
+        return f"{count_people(len(people))} exported: {first_lines(list(groups))}"
 
 
 class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Operator):
@@ -72,7 +72,7 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
     bl_label = "Export Motion"
     default_name = "motion"
 
-    format: EnumProperty(name="Format", default="NPZ", items=(
+    format: EnumProperty(name="Format", default="NPZ", description="Of the files", items=(
         ("NPZ", "SMPL-X (.npz)", "Poses of the 55 joints as AMASS writes them"),
         ("BVH", "BVH", "Biovision hierarchy: skeleton and motion, read by most 3D programs"),
     ))  # fmt: skip
@@ -101,7 +101,7 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         for number, (path, recording) in enumerate(zip(paths, recordings)):
             yield 0.9 + 0.1 * number / len(paths), f"Writing {path.name}"
             _write_motion(path, recording, fps, self.format)
-        return f"{len(frames)} frames of {len(people)} people exported: {first_lines(paths)}"
+        return f"{len(frames)} frames of {count_people(len(people))} exported: {first_lines(paths)}"
 
 
 class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
@@ -130,7 +130,7 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
         """One person after the other into a folder that gets its name when it is whole."""
         target, people = self.target(), require_people(context)
         yield from write_folder(target, people)
-        return f"{len(people)} people exported: {target}"
+        return f"{count_people(len(people))} exported: {target}"
 
 
 def _write_motion(path: Path, recording: Recording, fps: float, kind: str) -> None:

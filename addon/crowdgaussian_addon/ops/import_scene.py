@@ -9,7 +9,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
 
 from ..scene.importer import add_people, start_crowd
-from .steps import SteppedOperator, Steps
+from .steps import SteppedOperator, Steps, count_people
 
 
 class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
@@ -50,10 +50,10 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
             raise CrowdGaussianError(
                 f"{folder.path} has nobody to import{why}; reconstruct the photo to the end."
             )
-        yield 0.5, f"Building {len(avatars)} people"
+        yield 0.5, f"Building {count_people(len(avatars))}"
         add_people(start_crowd(folder), folder, avatars)
         left_out = f", {len(skipped)} left out: {skipped[0]}" if skipped else ""
-        return f"{len(avatars)} people imported from {folder.path}{left_out}"
+        return f"{count_people(len(avatars))} imported from {folder.path}{left_out}"
 
 
 CLASSES = (CROWDGAUSSIAN_OT_import_scene,)

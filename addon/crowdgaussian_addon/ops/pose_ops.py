@@ -10,7 +10,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from ..scene import assets, catalogue
 from ..scene.people import require_people, selected_people
 from ..scene.poses import current_pose, find_pose, pose_assets, pose_names, take_pose
-from .steps import SimpleOperator, SteppedOperator, Steps
+from .steps import SimpleOperator, SteppedOperator, Steps, count_people
 
 _UNSAVED = "Save the file to get the catalogue as well, then press the button again."
 _items: list[tuple[str, str, str]] = []  # Blender keeps no strings of its own
@@ -115,7 +115,8 @@ class CROWDGAUSSIAN_OT_mark_people(SteppedOperator, bpy.types.Operator):
             if not done:
                 for person in fresh:
                     assets.unmark_person(person)
-        return f"{len(people)} people are assets." + ("" if saved else f" {_UNSAVED}")
+        marked = f"{count_people(len(people))} in the Asset Browser."
+        return marked if saved else f"{marked} {_UNSAVED}"
 
 
 CLASSES = (

@@ -24,14 +24,16 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
     bl_label = "Reconstruct Crowd"
     bl_options = {"REGISTER"}
 
-    filepath: StringProperty(name="Photo", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filepath: StringProperty(name="Photo", subtype="FILE_PATH", options={"SKIP_SAVE"},
+                             description="A photo that shows people")
     folder: StringProperty(
         name="Scene Folder", subtype="DIR_PATH", options={"SKIP_SAVE"},
         description="Where the result is kept; one that holds this job goes on. Empty: the cache",
     )
-    preset: StringProperty(name="Preset", default="open", options={"SKIP_SAVE"})
+    preset: StringProperty(name="Preset", default="open", options={"SKIP_SAVE"},
+                           description="Which models do the work")
     quality: EnumProperty(name="Quality", items=QUALITY_ITEMS, default="NORMAL",
-                          options={"SKIP_SAVE"})
+                          options={"SKIP_SAVE"}, description="Splats per person, and time")
     most_people: IntProperty(name="Most People", min=0, max=1000, options={"SKIP_SAVE"},
                              description="At most so many people, the surest; 0 for everybody")
     wait: BoolProperty(name="Wait", options={"SKIP_SAVE"},

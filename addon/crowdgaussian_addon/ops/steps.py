@@ -53,6 +53,11 @@ def unwatch_undo() -> None:
             handlers.remove(_count_replacement)
 
 
+def count_people(number: int) -> str:
+    """How many, in words."""
+    return "1 person" if number == 1 else f"{number} people"
+
+
 class CrowdOperator:
     """The part that all operators share; mixed into bpy.types.Operator."""
 
