@@ -17,7 +17,7 @@ from crowdgaussian_addon.scene.views import View, aim, joint_places
 from made_up_motion import cmu_walk
 
 _WIDTH, _HEIGHT = 420, 290
-_FLOOR_SAMPLES, _LIT_SAMPLES = 16, 24
+_FLOOR_SAMPLES, _LIT_SAMPLES = 16, 12
 _SQUARE = (360, 360)
 _GAP = 4  # white pixels between two pictures
 crowd = bpy.ops.crowdgaussian
