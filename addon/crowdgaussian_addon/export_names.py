@@ -4,10 +4,12 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 FRAME_DIGITS = 4
+T = TypeVar("T")
 
 
 def export_path(text: str, ending: str) -> Path:
@@ -30,6 +32,21 @@ def export_path(text: str, ending: str) -> Path:
 def person_paths(path: Path, names: Sequence[str]) -> list[Path]:
     """One file for each person: crowd.ply -> crowd_Person_000.ply; never two the same."""
     return file_names(path.parent, [f"{path.stem}_{name}" for name in names], path.suffix)
+
+
+def file_groups(path: Path, names: Sequence[str], members: Sequence[T],
+                separate: bool) -> dict[Path, list[T]]:
+    """What goes into which file: everybody into one, or each into one of their own.
+
+    Args:
+        path: the file, or the beginning of each one's name.
+        names: of the members.
+        members: of the export, in the order of names.
+        separate: a file for each.
+    """
+    if not separate:
+        return {path: list(members)}
+    return {own: [member] for own, member in zip(person_paths(path, names), members)}
 
 
 def file_names(folder: Path, names: Sequence[str], ending: str) -> list[Path]:

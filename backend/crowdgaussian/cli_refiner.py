@@ -14,11 +14,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     scenes = kinds.add_parser("crowd-scenes", help="made-up crowds, true and coarse, all around")
     scenes.add_argument("out", type=Path, metavar="OUT",
                         help="folder; an interrupted run goes on there")
-    for name, value, text in (("scenes", 114, "how many"), ("views", 126, "of each"),
-                              ("size", 512, "of a view, pixels"), ("fewest", 2, "people"),
-                              ("most", 5, "people"), ("seed", 0, "of everything random")):
-        scenes.add_argument(f"--{name}", type=int, default=value, metavar="N",
-                            help=f"{text} (default {value})")
+    _add_numbers(scenes, (("scenes", 114, "how many"), ("views", 126, "of each"),
+                          ("size", 512, "of a view, pixels"), ("fewest", 2, "people"),
+                          ("most", 5, "people"), ("seed", 0, "of everything random")))
     scenes.set_defaults(run=_scenes)
 
 
@@ -37,13 +35,18 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--lr", type=float, metavar="N",
                         help="learning rate (1e-3, with --base 2e-5)")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="(128, with --base 512)")
-    for name, value, text in (("steps", 10_000, "how many"), ("batch", 2, "crops of a step"),
-                              ("seed", 0, "of everything random"),
-                              ("save-every", 500, "steps between checkpoints"),
-                              ("sample-every", 500, "steps between pictures")):
+    _add_numbers(parser, (("steps", 10_000, "how many"), ("batch", 2, "crops of a step"),
+                          ("seed", 0, "of everything random"),
+                          ("save-every", 500, "steps between checkpoints"),
+                          ("sample-every", 500, "steps between pictures")))
+    parser.set_defaults(run=_train)
+
+
+def _add_numbers(parser: argparse.ArgumentParser, rows: tuple[tuple[str, int, str], ...]) -> None:
+    """Whole numbers: name, default, what it means."""
+    for name, value, text in rows:
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N",
                             help=f"{text} (default {value})")
-    parser.set_defaults(run=_train)
 
 
 def add_evaluation(kinds: argparse._SubParsersAction) -> None:

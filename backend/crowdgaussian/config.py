@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
+from crowdgaussian_shared.client_settings import may_client_set
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .avatar.config import PhotoFitConfig
@@ -54,7 +55,6 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "people.max_people": (1, 1000),
     "avatar.gaussians": (500, 2_000_000),
 }
-CLIENT_TEXTS = ("photo.focal", "people.boxes")  # texts that say nothing about the machine
 PRESETS = {"open": Config()}
 PLANNED = {
     "paper": "PromptHMR or Multi-HMR, SAM, LORM on LHM-500M-HF and CrowdRefiner on SD-Turbo",
@@ -89,8 +89,7 @@ def with_setting(config: Config, name: str, text: str) -> Config:
 
 def is_local(config: Config, name: str) -> bool:
     """Whether a setting names files or programs of the machine, which no client may choose."""
-    return (isinstance(config.flat().get(name), str) and not name.startswith("stages.")
-            and name not in CLIENT_TEXTS)
+    return not may_client_set(name, config.flat().get(name))
 
 
 def configured(name: str, changes: Mapping[str, str]) -> Config:

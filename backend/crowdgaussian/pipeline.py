@@ -14,7 +14,7 @@ from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.scene_edit import EDIT_KEY, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene_folder import SceneFolder
 from crowdgaussian_shared.scene_schema import LEFT_OUT, PersonEntry, PhotoInfo, SceneInfo
-from crowdgaussian_shared.skinning import joint_transforms, skin
+from crowdgaussian_shared.skinning import pose_body
 from PIL import Image
 
 from . import __version__, edits, resume
@@ -290,10 +290,7 @@ def _among(report: Report, left: list[int], people: int) -> Report:
 
 def _feet_height(avatar: Avatar) -> float:
     """Metres from the ground up to the lowest point of the posed body."""
-    body = avatar.body
-    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
-    vertices = skin(body.vertices, body.skin_joints, body.skin_weights, transforms)
-    return float(vertices[:, 1].min())
+    return float(pose_body(avatar)[:, 1].min())
 
 
 @contextmanager

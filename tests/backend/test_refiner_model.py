@@ -2,14 +2,16 @@
 """CrowdRefiner's network on small random weights in SD-Turbo's layout, its losses and its tiles."""
 
 import json
+import re
 
 import pytest
 import torch
-from crowdgaussian.refiner.adapters import add_decoder_lora, is_target, trained_parts
+from crowdgaussian.refiner.adapters import TARGETS, add_decoder_lora
 from crowdgaussian.refiner.calibrated import CalibrationConfig, calibrate
 from crowdgaussian.refiner.closed_form import cumulative_alpha, identity_eps, predicted_x0
 from crowdgaussian.refiner.losses import LAYERS, LossWeights, RefinerLoss, gram, gram_distance
 from crowdgaussian.refiner.tiles import MIN_TILE, tiled
+from crowdgaussian.refiner.training import trained_parts
 from crowdgaussian.refiner.turbo import TurboConfig, TurboRefiner
 from crowdgaussian.refiner.turbo_files import (
     ABOUT,
@@ -98,6 +100,10 @@ def test_training_reaches_the_unet_the_posenet_and_adapters_of_the_decoder_alone
                if name not in parts)
     assert parts["posenet.out.weight"].grad.abs().max() > 0
     assert max(parts[name].grad.abs().max() for name in of_vae) > 0
+
+
+def is_target(name):
+    return re.fullmatch(TARGETS, name) is not None
 
 
 def test_adapters_sit_where_difix_has_them():

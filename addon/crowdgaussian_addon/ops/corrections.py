@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, FloatProperty, StringProperty
+from crowdgaussian_shared.client_settings import may_client_set
 from crowdgaussian_shared.client_ticket import JobRequest, read_ticket
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_edit import SceneEdit, SceneEdits, edits_in
@@ -23,7 +24,6 @@ from .steps import SimpleOperator
 
 PHOTO_HASH = "photo.blake2b"  # in a scene's settings
 PHOTO = "crowdgaussian_original_photo"  # crowd property: its path, when it was found again
-_TEXTS = ("photo.focal", "people.boxes")  # texts that a client may set, besides stages
 ELSEWHERE = "This person did not come from a photo of this file; select somebody who did."
 
 
@@ -163,8 +163,7 @@ def _settings_of(folder: SceneFolder) -> dict[str, str]:
     """The settings of a folder that came from no server: all that a client may choose."""
     return {
         name: str(value) for name, value in folder.info.settings.items()
-        if "." in name and name != PHOTO_HASH
-        and (not isinstance(value, str) or name.startswith("stages.") or name in _TEXTS)
+        if "." in name and name != PHOTO_HASH and may_client_set(name, value)
     }
 
 

@@ -10,7 +10,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-from ..export_names import file_names, first_lines, frame_path, person_paths
+from ..export_names import file_groups, file_names, first_lines, frame_path
 from ..scene.export_splats import (
     Cast,
     cast_copy,
@@ -25,7 +25,7 @@ from ..scene.scatter import is_copy
 from ..scene.static_splats import static_splats
 from .export_base import ExportOperator, convert_by_backend
 from .frame_range import FrameRange
-from .steps import Steps
+from .steps import Steps, count_people
 
 FORMATS = (
     ("PLY", "PLY", "3D Gaussian Splatting PLY: exact, read by every splat program"),
@@ -82,10 +82,7 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
         for number, (cast, what) in enumerate(chosen):
             yield 0.2 * number / len(chosen), f"Reading {what.name}"
             casts.append(cast(what))
-        groups = {target: casts}
-        if self.separate:
-            paths = person_paths(target, [cast.name for cast in casts])
-            groups = {path: [cast] for path, cast in zip(paths, casts)}
+        groups = file_groups(target, [cast.name for cast in casts], casts, self.separate)
         written: list[Path] = []
         total = len(frames) * len(groups)
         with closing(each_frame(context.scene, frames)) as walk:
@@ -95,8 +92,7 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
                 for _ in self._write(path, members):
                     yield 0.2 + 0.8 * len(written) / total, f"Writing {path.name}"
                 written.append(path)
-        words = "1 person" if len(casts) == 1 else f"{len(casts)} people"
-        return f"{words} exported: {first_lines(written)}"
+        return f"{count_people(len(casts))} exported: {first_lines(written)}"
 
     @staticmethod
     def _chosen(context: bpy.types.Context) -> list[tuple[Callable, Person | bpy.types.Object]]:

@@ -10,7 +10,7 @@ from crowdgaussian_shared.bvh_write import write_motion_bvh
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.motion_npz import write_motion_npz
 
-from ..export_names import first_lines, person_paths
+from ..export_names import file_groups, first_lines
 from ..scene.export_folder import write_folder
 from ..scene.export_motion import Recording
 from ..scene.export_rig import FORMATS, Take, write_rigs
@@ -55,10 +55,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         frames = self.frame_range() if self.animation else [context.scene.frame_current]
         takes = [Take(person) for person in people]
         yield from record(context, frames, takes)
-        groups = {target: takes}
-        if self.separate:
-            paths = person_paths(target, [person.name for person in people])
-            groups = {path: [take] for path, take in zip(paths, takes)}
+        groups = file_groups(target, [person.name for person in people], takes, self.separate)
         for number, (path, members) in enumerate(groups.items()):
             yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
             write_rigs(path, self.format, members, frames)
@@ -95,13 +92,13 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         yield from record(context, frames, recordings)
         render = context.scene.render
         fps = render.fps / render.fps_base
-        paths = [target]
-        if len(people) > 1:
-            paths = person_paths(target, [person.name for person in people])
-        for number, (path, recording) in enumerate(zip(paths, recordings)):
-            yield 0.9 + 0.1 * number / len(paths), f"Writing {path.name}"
+        groups = file_groups(target, [person.name for person in people], recordings,
+                             separate=len(people) > 1)
+        for number, (path, (recording,)) in enumerate(groups.items()):
+            yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
             _write_motion(path, recording, fps, self.format)
-        return f"{len(frames)} frames of {count_people(len(people))} exported: {first_lines(paths)}"
+        written = first_lines(list(groups))
+        return f"{len(frames)} frames of {count_people(len(people))} exported: {written}"
 
 
 class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):

@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 from crowdgaussian_shared.avatar import Avatar
-from crowdgaussian_shared.skinning import joint_transforms, pose_avatar, skin
+from crowdgaussian_shared.skinning import pose_avatar, pose_body
 
 from .. import metrics
 from ..people.types import Crowd
@@ -69,9 +69,7 @@ def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) 
     the body at its height.
     """
     gaussians = pose_avatar(avatar)
-    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
-    body = avatar.body
-    vertices = skin(body.vertices, body.skin_joints, body.skin_weights, transforms)
+    vertices = pose_body(avatar)
     low, high = vertices.min(0), vertices.max(0)
     radius = 0.62 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
     cameras = Cameras.orbit((low + high) / 2, radius, views, fov=_FOV, size=size)
@@ -80,7 +78,7 @@ def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) 
     for index, camera in enumerate(cameras.to_cameras()):
         with torch.no_grad():
             alpha = rasterize(splats, cameras[index]).alpha[0].numpy()
-        depth, _ = render_mesh_depth(vertices, body.faces, camera)
+        depth, _ = render_mesh_depth(vertices, avatar.body.faces, camera)
         silhouette = np.isfinite(np.asarray(depth))
         worst = min(worst, (alpha[silhouette] > _SOLID).mean() if silhouette.any() else 0.0)
     return float(worst)

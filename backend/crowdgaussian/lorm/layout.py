@@ -6,13 +6,9 @@ from collections.abc import Iterable
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.skeleton import NUM_JOINTS
-from torch import nn
 
 from .config import LormConfig, Shapes
-from .decoder import GaussianDecoder
-from .head_encoder import HeadEncoder
-from .points import PointEmbedding
-from .transformer import BodyHeadTransformer
+from .network import LormNetwork
 
 BODY = "renderer.smplx_model."
 LAYER = BODY + "smplx_layer."
@@ -25,25 +21,11 @@ _EXPRESSIONS, _POSE_DIRS = 100, 9 * (NUM_JOINTS - 1)
 _NAMED = 3  # at most so many tensors in one sentence
 
 
-class _Weights(nn.Module):
-    """The parts of the network that a checkpoint holds."""
-
-    def __init__(self, config: LormConfig):
-        super().__init__()
-        self.encoder = HeadEncoder(config.head_encoder)
-        self.pcl_embed = PointEmbedding(config.width, config.frequencies)
-        self.transformer = BodyHeadTransformer(config)
-        self.renderer = GaussianDecoder(config)
-        self.motion_embed_mlp = nn.Sequential(
-            nn.Linear(config.cond_dim, config.motion_hidden), nn.SiLU(),
-            nn.Linear(config.motion_hidden, 2 * config.width),
-        )
-
-
 def network_shapes(config: LormConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of the network's own tensors."""
     with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in _Weights(config).state_dict().items()}
+        state = LormNetwork(config).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def point_shapes(config: LormConfig) -> dict[str, tuple[int, ...]]:

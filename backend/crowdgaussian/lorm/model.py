@@ -16,11 +16,10 @@ from ..splat.splats import Splats
 from .body_encoder import BodyEncoder
 from .bridge import CanonicalPerson, canonical_person
 from .config import LormConfig
-from .decoder import Attributes, GaussianDecoder
-from .head_encoder import HeadEncoder
-from .points import PointEmbedding, QueryPoints
+from .decoder import Attributes
+from .network import LormNetwork
+from .points import QueryPoints
 from .posing import Posing
-from .transformer import BodyHeadTransformer
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Tokens:
         return Tokens(self.body.to(*args), self.head.to(*args))
 
 
-class LormModel(nn.Module):
+class LormModel(LormNetwork):
     """The whole network.
 
     Args:
@@ -49,21 +48,13 @@ class LormModel(nn.Module):
 
     def __init__(self, config: LormConfig, points: QueryPoints,
                  body_encoder: BodyEncoder | None = None):
-        super().__init__()
         if len(points) != config.num_points:
             raise CrowdGaussianError(
                 f"The network has {config.num_points} points but {len(points)} were given."
             )
+        super().__init__(config)
         self.config, self.mesh = config, points.mesh
         self.body_encoder = body_encoder
-        self.encoder = HeadEncoder(config.head_encoder)
-        self.pcl_embed = PointEmbedding(config.width, config.frequencies)
-        self.transformer = BodyHeadTransformer(config)
-        self.renderer = GaussianDecoder(config)
-        self.motion_embed_mlp = nn.Sequential(
-            nn.Linear(config.cond_dim, config.motion_hidden), nn.SiLU(),
-            nn.Linear(config.motion_hidden, 2 * config.width),
-        )
         with torch.device(points.template.device):  # real, even in a model on the meta device
             self.posing = Posing(points)
 

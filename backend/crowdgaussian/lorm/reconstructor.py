@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from crowdgaussian_shared.avatar import Avatar
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.skinning import joint_transforms, skin
+from crowdgaussian_shared.skinning import pose_body
 
 from ..body import BodyModel
 from ..people.types import Crowd
@@ -180,6 +180,4 @@ class LormReconstructor:
 
 
 def _lowest(avatar: Avatar) -> float:
-    body = avatar.body
-    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
-    return float(skin(body.vertices, body.skin_joints, body.skin_weights, transforms)[:, 1].min())
+    return float(pose_body(avatar)[:, 1].min())

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
-from PIL import Image
 
 from ..progress import Progress, Report, silent
+from ..training_log import log_samples, open_log, require_finite
 from .adapters import adapter_layers, add_adapters, save_adapters, trainable
 from .dataset import PeopleDataset
 from .distill import Student, Teacher, pick, render_people, step_loss
@@ -95,7 +95,7 @@ class Trainer:
         self.step = load_state(saved[-1], model, self.optimizer, self.about) if saved else 0
         self.saved = self.step if saved else -1
         self.student = self.accelerator.prepare_model(Student(model))
-        self.writer = _writer(job.out, self.step) if self.accelerator.is_main_process else None
+        self.writer = open_log(job.out, self.step) if self.accelerator.is_main_process else None
         self.losses: list[float] = []
 
     def run(self, report: Report) -> None:
@@ -132,9 +132,7 @@ class Trainer:
             group["lr"] = config.learning_rate(self.step)
         with self.accelerator.autocast():
             loss = step_loss(self.student, self.model, lessons, config, rng)
-        if not loss.isfinite():
-            raise CrowdGaussianError(f"The loss of step {self.step} is no number; go on from the "
-                                     "last checkpoint with a lower learning rate (--lr).")
+        require_finite(loss, self.step)
         self.accelerator.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(trainable(self.model), config.clip)
         self.optimizer.step()
@@ -167,11 +165,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         rows = [self._row(self.job.people[k], k) for k in range(min(_SHOWN, len(self.job.people)))]
-        picture = sample_grid(rows)
-        path = self.job.out / "samples" / f"step_{self.step:06d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-        self.writer.add_image("samples", picture, self.step, dataformats="HWC")
+        log_samples(self.writer, self.job.out, self.step, sample_grid(rows))
 
     def _row(self, person, index: int) -> SampleRow:
         rng, views = np.random.default_rng([self.job.config.seed, 2, index]), list(_SHOWN_VIEWS)
@@ -190,12 +184,3 @@ class Trainer:
         """Ends the TensorBoard file."""
         if self.writer is not None:
             self.writer.close()
-
-
-def _writer(out: Path, step: int):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise CrowdGaussianError("Training needs TensorBoard; install it with "
-                                 "`pip install crowdgaussian[networks,train]`.") from error
-    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)

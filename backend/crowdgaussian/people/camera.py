@@ -23,6 +23,14 @@ def intrinsics(focal: float, width: int, height: int) -> np.ndarray:
     return np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
 
+def photo_camera(focal_px: float | None, shape: tuple[int, int],
+                 fov: float) -> tuple[np.ndarray, str]:
+    """K [3, 3] of a photo of that height and width, and the focal length's source."""
+    height, width = shape
+    K = intrinsics(focal_or_default(focal_px, width, height, fov), width, height)
+    return K, "default" if focal_px is None else "exif"
+
+
 def project(points: Tensor, K: Tensor, viewmat: Tensor) -> Tensor:
     """Scene points into the photo; depth is kept away from zero.  # [..., 3] -> [..., 2]"""
     seen = points @ viewmat[:3, :3].T + viewmat[:3, 3]

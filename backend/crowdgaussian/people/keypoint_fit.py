@@ -7,7 +7,7 @@ from ..body.model import BodyModel
 from ..progress import Progress, Report
 from .assemble import Fitted, crowd_on_floor
 from .body_points import BodyPoints
-from .camera import focal_or_default, intrinsics
+from .camera import photo_camera
 from .config import PeopleConfig
 from .detect import Detection, detect_people
 from .fit import Fitter
@@ -37,14 +37,12 @@ class KeypointFit:
         Raises:
             CrowdGaussianError: nobody was found.
         """
-        height, width = photo.shape[:2]
+        shape = photo.shape[:2]
         report(Progress("people", 0.0, message="looking for people"))
         found = detect_people(photo, self.config)
-        K = intrinsics(focal_or_default(focal_px, width, height, self.config.default_fov),
-                       width, height)
+        K, source = photo_camera(focal_px, shape, self.config.default_fov)
         with single_thread():
-            return self._fit(found, K, (height, width), report,
-                             "default" if focal_px is None else "exif")
+            return self._fit(found, K, shape, report, source)
 
     def _fit(self, found: list[Detection], K: np.ndarray, shape: tuple[int, int],
              report: Report, focal_source: str) -> Crowd:

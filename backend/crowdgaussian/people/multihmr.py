@@ -8,7 +8,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from ..body.model import BodyModel
 from ..progress import Progress, Report
 from .boxes import read_boxes
-from .camera import focal_or_default, intrinsics
+from .camera import photo_camera
 from .config import PeopleConfig
 from .files import multihmr_file, smplx_file
 from .letterbox import letterbox
@@ -47,17 +47,15 @@ class MultiHmr:
         Raises:
             CrowdGaussianError: nobody was found, or people.boxes is wrong.
         """
-        height, width = photo.shape[:2]
-        K = intrinsics(focal_or_default(focal_px, width, height, self.config.default_fov),
-                       width, height)
+        shape = photo.shape[:2]
+        K, source = photo_camera(focal_px, shape, self.config.default_fov)
         report(Progress("people", 0.0, message="Multi-HMR looks at the photo"))
         humans = self.look(photo, K)
         people = len(humans.scores)
         report(Progress("people", 0.6, None, people, f"{people} found, looking for the ground"))
         with single_thread():
             start = start_bodies(humans, self.body, self.smplx)
-        crowd = settle_bodies(self.body, start, humans.scores, K, (height, width), self.config,
-                              "default" if focal_px is None else "exif")
+        crowd = settle_bodies(self.body, start, humans.scores, K, shape, self.config, source)
         report(Progress("people", 0.95, None, people, "people placed"))
         return crowd
 

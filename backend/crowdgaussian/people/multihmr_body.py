@@ -17,7 +17,6 @@ from .multihmr_head import NUM_EXPRESSIONS
 from .multihmr_network import Humans
 
 HEAD = JOINT_INDEX["head"]
-NUM_POINTS = 127  # 55 joints, 21 vertices, 51 landmarks of the face
 # Multi-HMR's rotation k turns our joint FROM_NETWORK[k]; the eyes keep still.
 FROM_NETWORK = (*range(22), *range(25, 40), *range(40, 55), JOINT_INDEX["jaw"])
 _SHAPE_SPACE = 300  # leading columns of SMPL-X's shape directions, when the file is complete

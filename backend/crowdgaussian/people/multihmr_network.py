@@ -16,7 +16,6 @@ from .dino import PATCH, DinoBackbone
 from .multihmr_head import HeadOutput, HeadSizes, HumanHead
 
 BANDS, TOP_FREQUENCY = 16, 32.0  # Fourier bands of a ray, linear from 1 to 32
-RAY_CHANNELS = 3 + 2 * 3 * BANDS  # 99
 TRAINED_FOV = 60.0  # degrees; the distance is told for this field of view
 MAX_DISTANCE = 50.0  # metres
 NMS_KERNEL = 3  # patches

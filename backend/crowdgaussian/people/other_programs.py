@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..body.model import BodyModel
 from ..progress import Progress, Report
-from .camera import focal_or_default, intrinsics
+from .camera import intrinsics, photo_camera
 from .command import check_command, run_estimator
 from .config import PeopleConfig
 from .found_bodies import bodies_of
@@ -50,11 +50,10 @@ class _OtherProgram:
         """
         people = len(found)
         report(Progress("people", 0.6, None, people, f"{people} found, looking for the ground"))
-        height, width = photo.shape[:2]
+        shape = photo.shape[:2]
         with single_thread():
             start = bodies_of(found, self.body)
-        K = _photo_camera(found.K, width, height, self.config.default_fov)
-        source = "default" if found.K is None else "people"
+        K, source = _camera_of(found, shape, self.config.default_fov)
         if focal_px is not None:
             K, bodies = at_focal(K, start.bodies, focal_px)
             start, source = StartBodies(bodies, start.hands), "exif"
@@ -64,7 +63,7 @@ class _OtherProgram:
         order = torch.as_tensor(sorted(keep.tolist(), key=lambda k: float(middle[k])))
         start = StartBodies(start.bodies.select(order), start.hands[order])
         crowd = settle_bodies(self.body, start, torch.as_tensor(scores)[order], K,
-                              (height, width), self.config, source)
+                              shape, self.config, source)
         report(Progress("people", 0.95, None, people, "people placed"))
         return crowd
 
@@ -117,13 +116,14 @@ class ResultPeople(_OtherProgram):
         return self.crowd(found, photo, focal_px, report)
 
 
-def _photo_camera(K: np.ndarray | None, width: int, height: int, fov: float) -> np.ndarray:
-    """The program's camera for the photo's present size.
+def _camera_of(found: FoundPeople, shape: tuple[int, int], fov: float) -> tuple[np.ndarray, str]:
+    """The program's camera for the photo's present size, and the focal length's source.
 
     The program may have seen the photo before it was made smaller; its principal point, in the
     middle of what it saw, tells the size.
     """
-    if K is None:
-        return intrinsics(focal_or_default(None, width, height, fov), width, height)
-    factor = width / (2 * K[0, 2])
-    return intrinsics(float(K[0, 0]) * factor, width, height)
+    if found.K is None:
+        return photo_camera(None, shape, fov)
+    height, width = shape
+    factor = width / (2 * found.K[0, 2])
+    return intrinsics(float(found.K[0, 0]) * factor, width, height), "people"

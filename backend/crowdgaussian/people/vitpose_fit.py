@@ -13,7 +13,7 @@ from .assemble import Fitted, crowd_on_floor
 from .body_masks import with_body_masks
 from .body_points import BodyPoints
 from .boxes import choose_boxes, read_boxes
-from .camera import focal_or_default, intrinsics
+from .camera import photo_camera
 from .coco import to_landmarks
 from .config import PeopleConfig
 from .detect import Detection, detection_flags
@@ -61,12 +61,11 @@ class VitPoseFit:
         shape = photo.shape[:2]
         report(Progress("people", 0.0, message="looking for people"))
         found = self.find(photo)
-        K = intrinsics(focal_or_default(focal_px, shape[1], shape[0], self.config.default_fov),
-                       shape[1], shape[0])
+        K, source = photo_camera(focal_px, shape, self.config.default_fov)
         people = len(found)
         report(Progress("people", 0.4, None, people, f"{people} found, fitting bodies"))
         with single_thread():
-            crowd = self.fit(found, K, shape, "default" if focal_px is None else "exif")
+            crowd = self.fit(found, K, shape, source)
         report(Progress("people", 0.95, None, people, "people placed"))
         return with_body_masks(crowd, self.body)
 

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """LoRA of rank 4 in the VAE's decoder (peft); the rest of the VAE stays as it was published."""
 
-import re
-
 from diffusers import AutoencoderKL
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from torch import Tensor, nn
-
-from .turbo import TurboRefiner
+from torch import Tensor
 
 _LAYERS = r"conv1|conv2|conv_in|conv_shortcut|conv|conv_out|to_q|to_k|to_v|to_out\.0"
 TARGETS = rf"decoder\.(.*\.)?({_LAYERS})"
@@ -20,11 +16,6 @@ def add_decoder_lora(vae: AutoencoderKL, rank: int) -> None:
                                target_modules=TARGETS))
 
 
-def trained_parts(refiner: TurboRefiner) -> dict[str, nn.Parameter]:
-    """Every parameter that training changes, by name."""
-    return {name: value for name, value in refiner.named_parameters() if value.requires_grad}
-
-
 def lora_state(vae: AutoencoderKL) -> dict[str, Tensor]:
     """The adapters' tensors."""
     return get_peft_model_state_dict(vae)
@@ -33,8 +24,3 @@ def lora_state(vae: AutoencoderKL) -> dict[str, Tensor]:
 def load_lora_state(vae: AutoencoderKL, state: dict[str, Tensor]) -> None:
     """Puts saved adapters back into a VAE that has them."""
     set_peft_model_state_dict(vae, state)
-
-
-def is_target(name: str) -> bool:
-    """Whether a module of the VAE gets an adapter."""
-    return re.fullmatch(TARGETS, name) is not None

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.skinning import pose_body
 from torch import Tensor
 
 from ..splat.cameras import Cameras
 from ..splat.normals import render_normals
 from .inputs import normal_input
-from .movable import body_vertices
 
 _FOV = 0.6  # radians
 _MARGIN = 1.12  # of the cluster's extent
@@ -38,7 +38,7 @@ def cluster_views(avatars: list[Avatar], views: int, size: int, device: str) -> 
         size: pixels a side.
         device: where the tensors go.
     """
-    bodies = [body_vertices(avatar) for avatar in avatars]
+    bodies = [pose_body(avatar) for avatar in avatars]
     points = np.concatenate(bodies)
     low, high = points.min(axis=0), points.max(axis=0)
     radius = _MARGIN * 0.5 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from crowdgaussian_shared.avatar import Avatar
 from crowdgaussian_shared.gaussians import Gaussians
-from crowdgaussian_shared.skinning import joint_transforms, skin
+from crowdgaussian_shared.skinning import joint_transforms
 from torch import Tensor
 
 from ..splat.skinning import blend_affines, polar_rotations, pose_splats
@@ -83,12 +83,6 @@ def refined_avatars(avatars: list[Avatar], moved: Movable) -> list[Avatar]:
     return [replace(avatar, gaussians=Gaussians(**{
                 name: array[end - count:end] for name, array in arrays.items()}))
             for avatar, end, count in zip(avatars, ends, moved.counts)]
-
-
-def body_vertices(avatar: Avatar) -> np.ndarray:
-    """The posed naked body in the scene.  # [V, 3]"""
-    transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
-    return skin(avatar.body.vertices, avatar.body.skin_joints, avatar.body.skin_weights, transforms)
 
 
 def _affines(avatar: Avatar) -> Tensor:

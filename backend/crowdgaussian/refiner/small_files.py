@@ -13,7 +13,6 @@ from safetensors.torch import save
 from .small import SmallConfig, SmallRefiner
 
 KIND = "crowdgaussian small refiner"
-SUFFIX = ".safetensors"
 
 
 def save_small(refiner: SmallRefiner, path: Path, about: dict[str, str] | None = None) -> None:

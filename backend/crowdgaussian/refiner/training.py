@@ -15,12 +15,12 @@ import torch
 from accelerate import Accelerator
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.files import write_bytes
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..progress import Progress, Report, silent
+from ..training_log import log_samples, open_log, require_finite
 from .calibrated import CalibrationConfig, calibrate
 from .losses import LossWeights, RefinerLoss
 from .pairs import PairDataset
@@ -83,14 +83,13 @@ class Trainer:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.network = network.to(self.accelerator.device).train()
         self.loss = loss.to(self.accelerator.device)
-        self.parameters = {name: value for name, value in network.named_parameters()
-                           if value.requires_grad}
+        self.parameters = trained_parts(network)
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.lr,
                                            weight_decay=config.weight_decay)
         self.about = {"settings": asdict(config), "network": asdict(network.config),
                       "views": len(data)}
         self.step = self._load()
-        self.writer = _writer(out, self.step)
+        self.writer = open_log(out, self.step)
 
     def run(self, report: Report = silent) -> None:
         """Every step that is left; a stop saves a checkpoint first."""
@@ -123,9 +122,7 @@ class Trainer:
         device = self.accelerator.device
         found = self.network(given.to(device), normals.to(device))
         loss, terms = self.loss(found, truth.to(device), self.step)
-        if not loss.isfinite():
-            raise CrowdGaussianError(f"The loss of step {self.step} is no number; go on from the "
-                                     "last checkpoint with a lower learning rate (--lr).")
+        require_finite(loss, self.step)
         self.accelerator.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
         self.optimizer.step()
@@ -175,10 +172,12 @@ class Trainer:
             refined = self.network(coarse[None].to(device), pair.normals[None].to(device))[0].cpu()
             rows.append(torch.cat([coarse, refined, truth], 2))
         picture = torch.cat(rows, 1).clamp(0, 1).mul(255).byte().movedim(0, -1).numpy()
-        path = self.out / "samples" / f"step_{self.step:06d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-        self.writer.add_image("samples", picture, self.step, dataformats="HWC")
+        log_samples(self.writer, self.out, self.step, picture)
+
+
+def trained_parts(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter that training changes, by name."""
+    return {name: value for name, value in network.named_parameters() if value.requires_grad}
 
 
 def draw_crop(data: PairDataset, size: int,
@@ -202,12 +201,3 @@ def draw_crop(data: PairDataset, size: int,
         parts = [part.flip(-1) for part in parts]
         parts[2] = parts[2] * torch.tensor([-1.0, 1, 1, 1])[:, None, None]
     return tuple(parts)
-
-
-def _writer(out: Path, step: int):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise CrowdGaussianError("Training needs TensorBoard; install it with "
-                                 "`pip install crowdgaussian[networks,train]`.") from error
-    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
