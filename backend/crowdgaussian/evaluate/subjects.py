@@ -22,7 +22,8 @@ from crowdgaussian_shared.skeleton import NUM_JOINTS
 from PIL import Image, UnidentifiedImageError
 
 from ..body import BodyModel
-from ..people.types import Crowd, Keypoints, Person
+from ..people.known import known_person
+from ..people.types import Crowd, Person
 from ..splat.cameras import Cameras
 
 FILE = "person.json"
@@ -134,24 +135,13 @@ def joints_in_image(subject: Subject, body: BodyModel) -> np.ndarray:
     return (local / local[:, 2:]) @ camera.K[:2].T
 
 
-def make_person(betas: np.ndarray, pose: np.ndarray, transl: np.ndarray, scale: float,
-                mask: np.ndarray) -> Person:
-    """A person as the people stage hands them on, without keypoints."""
-    none = Keypoints(np.zeros((33, 2), np.float32), np.zeros(33, np.float32),
-                     np.zeros((33, 3), np.float32))
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0] * 4
-    return Person(betas, pose, transl, scale, none, np.array(box, np.float32), 1.0,
-                  mask.astype(np.uint8) * 255)
-
-
 def _person(about: dict, mask: np.ndarray) -> Person:
     arrays = {name: np.array(about[name], np.float32) for name in ("betas", "pose", "transl")}
     shapes = {"pose": (NUM_JOINTS, 3), "transl": (3,)}
     for name, array in arrays.items():
         if array.shape != shapes.get(name, (array.size,)) or not np.isfinite(array).all():
             raise ValueError(f"{name} must be {shapes.get(name, 'a list of')} finite numbers")
-    return make_person(**arrays, scale=float(about.get("scale", 1.0)), mask=mask)
+    return known_person(**arrays, scale=float(about.get("scale", 1.0)), mask=mask)
 
 
 def _camera(entry: dict, width: int, height: int) -> Camera:

@@ -12,9 +12,10 @@ from ..avatar.regions import find_regions
 from ..body import BodyModel
 from ..made_up.people import draw_parameters, dress, lit, paint
 from ..made_up.pictures import on_white, render_rgba
+from ..people.known import known_person
 from ..people.types import Crowd
 from ..splat.cameras import Cameras
-from .subjects import Subject, make_person, write_subject
+from .subjects import Subject, write_subject
 
 VIEWS = 24
 _FOV = 0.6  # radians, vertical
@@ -55,8 +56,8 @@ def write_person(folder: Path, body: BodyModel, size: int, rng: np.random.Genera
     mask = image[..., 3] >= 128
     pictures = np.stack([render_rgba(vertices, posed.faces, face_colours, camera)
                          for camera in views.to_cameras()])
-    person = make_person(parameters.betas, parameters.pose, parameters.transl, parameters.scale,
-                         mask)
+    person = known_person(parameters.betas, parameters.pose, parameters.transl, parameters.scale,
+                          mask)
     crowd = Crowd((person,), front, "option", (True,))
     subject = Subject(folder.name, on_white(image), mask, body.name, crowd, views, ())
     write_subject(folder, subject, pictures)
