@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The refinement of whole crowds against the truth, coarse / refined 2D / distilled 3D.
+
+Each crowd is made up, photographed, and built from that photo alone. Its avatars are refined with
+each refiner and, to see what the refiner itself adds, with one that changes nothing. All of them
+are compared with the truth in views that the refinement has not seen. Clean avatars of the same
+people go through the refinement too: whoever was good must stay so.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.errors import CrowdGaussianError
+from torch import Tensor
+
+from ..avatar.types import AvatarBuilder
+from ..body import BodyModel
+from ..lpips import Lpips, load_lpips
+from ..progress import Progress, Report, silent
+from ..refiner.actors import made_up_actor
+from ..refiner.crowd import CrowdRefinement
+from ..refiner.crowd_scenes import CrowdScene, DrawActor, compose
+from ..refiner.scene_photo import ScenePhoto, scene_photo
+from ..refiner.stage_config import RefineConfig
+from ..refiner.types import Refiner
+from ..weights import local_path
+from .cost import costed
+from .refined_crowd_people import People, built_people, clean_people, damaged_people
+from .refined_crowd_report import COARSE, ClusterRow, CrowdReport, IdentityRow, SceneRow
+from .refined_crowd_views import (
+    HeldOut,
+    held_out,
+    near,
+    photo_psnr,
+    refined_in_2d,
+    score_views,
+    shown,
+)
+from .report import Picture, write_picture
+from .scores import Views
+
+DAMAGE = "damage"  # in place of an appearance stage
+UNREFINED = "no refiner"
+_OWN = 1  # last word of the seeds; training data, which has two words, never draws these crowds
+_SHOWN = 5  # views in the pictures
+
+
+@dataclass(frozen=True)
+class CrowdsJob:
+    """What to evaluate."""
+
+    out: Path
+    crowds: int = 5
+    people: int = 6
+    seed: int = 0
+    views: int = 12  # held out, of each crowd and of each person alone
+    size: int = 320  # pixels of a view
+    points: int = 12_000  # Gaussians of a clean person
+    stage_1: str = "photo_fit"
+    refine: RefineConfig = field(default_factory=RefineConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.crowds, self.people, self.views) < 1 or not 32 <= self.size <= 2048:
+            raise CrowdGaussianError("Evaluate at least one crowd of one person in one view, of 32 "
+                                     "to 2048 pixels.")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One crowd: the truth, its photo, and its avatars before refinement."""
+
+    scene: CrowdScene
+    taken: ScenePhoto
+    coarse: People
+    truth: HeldOut
+
+
+class Unchanged:
+    """The refiner that changes nothing."""
+
+    def refine(self, images: Tensor, normals: Tensor) -> Tensor:
+        """As Refiner."""
+        return images
+
+
+def evaluate_crowds(job: CrowdsJob, body: BodyModel, builder: AvatarBuilder | None,
+                    refiners: dict[str, Refiner], tell: Report = silent) -> CrowdReport:
+    """Runs the evaluation; report.md, results.csv and pictures/ grow crowd by crowd.
+
+    Args:
+        job: what to do.
+        body: of the made-up people.
+        builder: the appearance stage; None: damage.
+        refiners: by name, on the best device.
+        tell: told about every step.
+    """
+    lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
+    report = CrowdReport(_facts(job), missing)
+    for index in range(job.crowds):
+        def say(done: float, words: str, index: int = index) -> None:
+            tell(Progress("crowds", (index + done) / job.crowds, index, job.crowds,
+                          f"crowd {index + 1} of {job.crowds}: {words}"))
+
+        trial = make_trial(job, index, lambda rng: made_up_actor(body, rng), builder, say)
+        report.errors += [f"crowd {index}: {error}" for error in trial.coarse.errors]
+        if trial.coarse.avatars:
+            _Evaluation(job, index, trial, lpips, report, say).run(refiners)
+        report.write(job.out)
+    tell(Progress("crowds", 1.0))
+    return report
+
+
+def make_trial(job: CrowdsJob, index: int, draw_actor: DrawActor, builder: AvatarBuilder | None,
+               say: Callable[[float, str], None] = lambda done, words: None) -> Trial:
+    """A crowd that no training has seen, the same in every run."""
+    rng = np.random.default_rng([job.seed, index, _OWN])
+    say(0.0, "making it up")
+    scene = compose(draw_actor, (job.people, job.people), rng)
+    taken = scene_photo(scene, rng)
+    if builder is None:
+        coarse = damaged_people(scene, job.points, rng)
+    else:
+        coarse = built_people(builder, taken, lambda step: say(
+            0.3 * ((step.person or 0) + step.fraction) / job.people, "building avatars"))
+    return Trial(scene, taken, coarse, held_out(scene, job.views, job.size))
+
+
+class _Evaluation:
+    """One crowd's rows."""
+
+    def __init__(self, job: CrowdsJob, index: int, trial: Trial, lpips: Lpips | None,
+                 report: CrowdReport, say: Callable[[float, str], None]) -> None:
+        self.job, self.index, self.trial, self.lpips = job, index, trial, lpips
+        self.report, self.say = report, say
+        self.before = shown(trial.coarse.avatars.values(), trial.truth.cameras)
+        self.mask = near(trial.truth.alpha, self.before.alpha)
+        self.lines: list[Picture] = []
+
+    def run(self, refiners: dict[str, Refiner]) -> None:
+        coarse, truth = self.trial.coarse.avatars, self.trial.truth
+        self._draw("the truth", Views(truth.colour, truth.alpha))
+        self._row(COARSE, self.before, photo_psnr(coarse.values(), self.trial.taken))
+        steps = 1 + 2 * len(refiners)
+        self._distil(UNREFINED, Unchanged(), coarse, (0.3, 0.3 + 0.7 / steps))
+        for number, (name, refiner) in enumerate(refiners.items()):
+            start, step = 0.3 + 0.7 * (1 + 2 * number) / steps, 0.7 / steps
+            flat = refined_in_2d(self.before, coarse.values(), truth.cameras, refiner)
+            self._row(f"{name}, 2D", flat, float("nan"))
+            self._distil(name, refiner, coarse, (start, start + step))
+            self._identity(name, refiner, (start + step, start + 2 * step))
+        write_picture(self.job.out / f"pictures/crowd_{self.index:03d}.png", self.lines,
+                      self.job.size)
+
+    def _distil(self, name: str, refiner: Refiner, avatars: dict[int, Avatar],
+                span: tuple[float, float]) -> None:
+        after = self._refine(name, refiner, avatars, span)
+        views = shown(after.values(), self.trial.truth.cameras)
+        self._row(f"{name}, 3D", views, photo_psnr(after.values(), self.trial.taken))
+
+    def _identity(self, name: str, refiner: Refiner, span: tuple[float, float]) -> None:
+        rng = np.random.default_rng([self.job.seed, self.index, _OWN, _OWN])
+        clean = clean_people(self.trial.scene, self.job.points, rng).avatars
+        after = self._refine(f"{name}, clean", refiner, clean, span)
+        for person in clean:
+            truth = held_out(self.trial.scene, self.job.views, self.job.size, person)
+            both = [shown([avatars[person]], truth.cameras) for avatars in (clean, after)]
+            mask = near(truth.alpha, both[0].alpha)
+            values = [score_views(views, truth, mask, None)["masked_psnr"] for views in both]
+            self.report.identity.append(IdentityRow(name, self.index, person, *values))
+        for title, avatars in (("clean", clean), (f"clean, {name}", after)):
+            self._draw(title, shown(avatars.values(), self.trial.truth.cameras))
+
+    def _refine(self, name: str, refiner: Refiner, avatars: dict[int, Avatar],
+                span: tuple[float, float]) -> dict[int, Avatar]:
+        """The avatars with those of the clusters that could be refined replaced."""
+        taken, after = self.trial.taken, dict(avatars)
+        work = CrowdRefinement(self.job.refine, refiner).refine(
+            taken.photo, taken.crowd, taken.masks, avatars, lambda step: self.say(
+                span[0] + (span[1] - span[0]) * step.fraction, f"{name}, {step.message}"))
+        for cluster, cost in costed(work):
+            self.report.clusters.append(ClusterRow(name, self.index, cluster.people, cost,
+                                                   cluster.error))
+            if not cluster.error:
+                after |= dict(zip(cluster.people, cluster.avatars, strict=True))
+        return after
+
+    def _row(self, method: str, views: Views, photo: float) -> None:
+        values = score_views(views, self.trial.truth, self.mask, self.lpips)
+        self.report.rows.append(SceneRow(self.index, method, values | {"photo": photo}))
+        self._draw(f"{method}   PSNR {values['psnr']:.2f}, masked {values['masked_psnr']:.2f} dB",
+                   views)
+
+    def _draw(self, title: str, views: Views) -> None:
+        chosen = np.unique(np.linspace(0, len(views.colour) - 1, _SHOWN).astype(int))
+        images = [views.colour[int(i)].mul(255).round().byte().numpy() for i in chosen]
+        self.lines.append(Picture(title, images))
+
+
+def _facts(job: CrowdsJob) -> list[str]:
+    distil = job.refine.distil
+    return [
+        f"{job.crowds} made-up crowds of {job.people} people that no refiner was trained on, seed "
+        f"{job.seed}; avatars before refinement: {job.stage_1}",
+        f"{job.views} views of {job.size} x {job.size} pixels of each on white, from a hemisphere, "
+        "none of them a view of the refinement",
+        "masked: where truth or coarse avatars show somebody, and 3 pixels around",
+        f"refinement: {distil.rounds} rounds of {distil.steps} steps on {distil.views} views of "
+        f"{distil.size} pixels, at most {job.refine.most_people} people together",
+        f"2D: the refiner on the coarse held-out views; 3D: after distillation; {UNREFINED}: the "
+        "same distillation without a refiner, so that the photo alone teaches"]

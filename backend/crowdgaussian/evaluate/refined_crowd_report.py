@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and a CSV file of how crowds were refined."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from crowdgaussian_shared.files import write_bytes
+
+from .cost import Cost
+
+COLUMNS = {
+    "psnr": "PSNR dB ↑", "masked_psnr": "masked PSNR dB ↑", "ssim": "SSIM ↑",
+    "masked_ssim": "masked SSIM ↑", "lpips": "LPIPS ↓", "masked_lpips": "masked LPIPS ↓",
+    "photo": "photo's view: masked PSNR dB ↑",
+}
+COARSE = "coarse"
+ALLOWED = 0.2  # dB that a clean crowd may lose
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class SceneRow:
+    """One crowd shown in one way."""
+
+    crowd: int
+    method: str
+    values: dict[str, float]  # of COLUMNS
+
+
+@dataclass(frozen=True)
+class ClusterRow:
+    """One cluster's refinement."""
+
+    method: str
+    crowd: int
+    people: tuple[int, ...]
+    cost: Cost
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class IdentityRow:
+    """One clean person's refinement; masked PSNR against the truth, dB."""
+
+    method: str
+    crowd: int
+    person: int
+    before: float
+    after: float
+
+    @property
+    def loss(self) -> float:
+        """Decibels; negative where refinement made the person better."""
+        return self.before - self.after
+
+
+@dataclass
+class CrowdReport:
+    """Everything that was measured."""
+
+    facts: list[str]
+    lpips_missing: str  # why there is no LPIPS; empty where there is
+    rows: list[SceneRow] = field(default_factory=list)
+    clusters: list[ClusterRow] = field(default_factory=list)
+    identity: list[IdentityRow] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """Means, then every crowd, clean people, cost, and what failed."""
+        lines = ["# Evaluation of refined crowds", "", *(f"- {fact}" for fact in self.facts)]
+        if self.lpips_missing:
+            lines.append(f"- LPIPS is {self.lpips_missing}")
+        lines += ["", "## Mean over the crowds", "", *self._means()]
+        lines += ["", "## Every crowd", "", *_table(
+            ["crowd", "views", *COLUMNS.values()],
+            [[row.crowd, row.method, *_cells(row.values)] for row in self.rows])]
+        if self.identity:
+            lines += ["", "## Clean people", "", *self._identity()]
+        if self.clusters:
+            lines += ["", "## Cost of a cluster", "", *self._cost()]
+        failed = [f"crowd {row.crowd}, {row.method}, people {_list(row.people)}: {row.error}"
+                  for row in self.clusters if row.error] + self.errors
+        lines += ["", "## What failed", "", *(f"- {text}" for text in failed or ["nothing"])]
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """One line a crowd and method, a clean person, and a cluster."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["kind", "crowd", "method", "people", *COLUMNS, "clean_before",
+                         "clean_after", "clean_loss", "cpu_seconds", "peak_bytes", "more_bytes",
+                         "error"])
+        none = [""] * len(COLUMNS)
+        for row in self.rows:
+            values = (_number(row.values.get(name, math.nan)) for name in COLUMNS)
+            writer.writerow(["crowd", row.crowd, row.method, "", *values, *[""] * 7])
+        for one in self.identity:
+            numbers = map(_number, (one.before, one.after, one.loss))
+            writer.writerow(["clean", one.crowd, one.method, one.person, *none, *numbers,
+                             *[""] * 4])
+        for row in self.clusters:
+            numbers = map(_number, (row.cost.cpu, row.cost.peak, row.cost.more))
+            writer.writerow(["cluster", row.crowd, row.method, _list(row.people), *none,
+                             *[""] * 3, *numbers, row.error])
+        return text.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """report.md and results.csv; each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / "report.md", self.markdown().encode())
+        write_bytes(folder / "results.csv", self.csv().encode())
+
+    def mean(self, method: str, name: str) -> float:
+        """Of one of COLUMNS over the crowds."""
+        values = [row.values.get(name, math.nan) for row in self.rows if row.method == method]
+        values = [value for value in values if math.isfinite(value)]
+        return float(np.mean(values)) if values else math.nan
+
+    def _means(self) -> list[str]:
+        rows = []
+        for method in dict.fromkeys(row.method for row in self.rows):
+            values = {name: self.mean(method, name) for name in COLUMNS}
+            rows.append([method, *_cells(values), self._better(method)])
+        return _table(["views", *COLUMNS.values(), "better than coarse (masked PSNR)"], rows)
+
+    def _better(self, method: str) -> str:
+        if method == COARSE:
+            return "-"
+        of = {kind: {row.crowd: row.values["masked_psnr"] for row in self.rows
+                     if row.method == kind} for kind in (COARSE, method)}
+        gains = [value - of[COARSE][crowd] for crowd, value in of[method].items()]
+        return f"{sum(gain > 0 for gain in gains)} of {len(gains)}, {np.mean(gains):+.3f} dB"
+
+    def _identity(self) -> list[str]:
+        rows = []
+        for method in dict.fromkeys(row.method for row in self.identity):
+            some = [row for row in self.identity if row.method == method]
+            losses = np.array([row.loss for row in some])
+            worst = some[int(losses.argmax())]
+            over = int((losses > ALLOWED).sum())
+            rows.append([method, len(some), f"{np.mean([row.before for row in some]):.2f}",
+                         f"{np.mean([row.after for row in some]):.2f}", f"{losses.mean():+.3f}",
+                         f"{losses.max():+.3f} (crowd {worst.crowd}, person {worst.person})",
+                         f"{over} of {len(some)}"])
+        lines = _table(["refiner", "people", "before, dB", "after, dB", "mean loss, dB",
+                        "worst loss, dB", f"lose over {ALLOWED} dB"], rows)
+        return [*lines, "", *_table(
+            ["refiner", "crowd", "person", "before, dB", "after, dB", "loss, dB"],
+            [[row.method, row.crowd, row.person, f"{row.before:.2f}", f"{row.after:.2f}",
+              f"{row.loss:+.3f}"] for row in self.identity])]
+
+    def _cost(self) -> list[str]:
+        return _table(
+            ["refiner", "crowd", "people", "CPU s", "CPU s a person", "peak MiB", "more MiB"],
+            [[row.method, row.crowd, _list(row.people), f"{row.cost.cpu:.1f}",
+              f"{row.cost.cpu / len(row.people):.1f}", _mib(row.cost.peak), _mib(row.cost.more)]
+             for row in self.clusters])
+
+
+def cell(name: str, value: float) -> str:
+    """A number of a table as text; `name` says what it is."""
+    if not math.isfinite(value):
+        return "not available" if "lpips" in name else "-"
+    return f"{value:.{2 if 'psnr' in name or name == 'photo' else 4}f}"
+
+
+def _cells(values: dict[str, float]) -> list[str]:
+    return [cell(name, values.get(name, math.nan)) for name in COLUMNS]
+
+
+def _table(head: list[str], rows: list[list[object]]) -> list[str]:
+    return ["| " + " | ".join(map(str, line)) + " |"
+            for line in (head, ["---"] * len(head), *rows)]
+
+
+def _list(people: tuple[int, ...]) -> str:
+    return " ".join(map(str, people))
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}" if math.isfinite(value) else ""
+
+
+def _mib(size: float) -> str:
+    return f"{size / _MIB:.0f}" if math.isfinite(size) else "-"
