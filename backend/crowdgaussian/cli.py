@@ -8,6 +8,7 @@ Exit codes: 0 done; 2 bad input or a limit of the machine, with one sentence on 
 import argparse
 import json
 import logging
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import NoReturn
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
-from . import cli_refiner
+from . import cli_data, cli_refiner
 from .cli_edit import add_commands as add_edit_commands
 from .cli_evaluate import add_commands as add_evaluate_commands
 from .cli_export import add_commands as add_export_commands
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     prepare_process()
     try:
-        arguments = _parser().parse_args(argv)
+        given = sys.argv[1:] if argv is None else argv
+        arguments = _parser().parse_args(given)
+        arguments.command_line = shlex.join(["crowdgaussian", *given])
         level = logging.INFO if getattr(arguments, "verbose", False) else logging.CRITICAL
         logging.basicConfig(level=level)
         return arguments.run(arguments)
@@ -72,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add_edit_commands(commands)
     cli_refiner.add_evaluation(add_evaluate_commands(commands))
     cli_refiner.add_training(add_train_commands(commands))
-    cli_refiner.add_commands(commands)
+    cli_data.add_commands(commands)
     return parser
 
 

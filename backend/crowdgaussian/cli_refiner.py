@@ -1,23 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian data crowd-scenes, train refiner, evaluate refiner."""
+"""crowdgaussian train refiner, evaluate refiner."""
 
 import argparse
 from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
-
-
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Adds `data`."""
-    parser = commands.add_parser("data", help="make data to train on")
-    kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
-    scenes = kinds.add_parser("crowd-scenes", help="made-up crowds, true and coarse, all around")
-    scenes.add_argument("out", type=Path, metavar="OUT",
-                        help="folder; an interrupted run goes on there")
-    _add_numbers(scenes, (("scenes", 114, "how many"), ("views", 126, "of each"),
-                          ("size", 512, "of a view, pixels"), ("fewest", 2, "people"),
-                          ("most", 5, "people"), ("seed", 0, "of everything random")))
-    scenes.set_defaults(run=_scenes)
 
 
 def add_training(kinds: argparse._SubParsersAction) -> None:
@@ -57,23 +44,6 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--refiner", action="append", required=True, dest="refiners",
                         metavar="NAME=PATH", help="a small refiner's file, or SD-Turbo's folder")
     parser.set_defaults(run=_evaluate)
-
-
-def _scenes(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from .body import load_body
-    from .console import ConsoleReport
-    from .refiner.actors import made_up_actor
-    from .refiner.pairs import ScenesConfig, write_scenes
-
-    config = ScenesConfig(arguments.scenes, arguments.views, arguments.size, arguments.fewest,
-                          arguments.most, seed=arguments.seed)
-    body = load_body("open")
-    with ConsoleReport(Console(soft_wrap=True)) as report:
-        write_scenes(arguments.out, config, lambda rng: made_up_actor(body, rng), report)
-    print(arguments.out)
-    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:

@@ -9,12 +9,12 @@ import torch
 from crowdgaussian.body import load_body
 from crowdgaussian.cli import main
 from crowdgaussian.refiner.actors import made_up_actor
+from crowdgaussian.refiner.coarse import clean_people
 from crowdgaussian.refiner.crowd_scenes import apart, compose, hemisphere_views, supports
 from crowdgaussian.refiner.degrade import HARMS, degrade
 from crowdgaussian.refiner.inputs import normal_input
 from crowdgaussian.refiner.losses import LossWeights, RefinerLoss
 from crowdgaussian.refiner.pairs import PairDataset, ScenesConfig, write_scenes
-from crowdgaussian.refiner.scene_views import scene_gaussians
 from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
 from crowdgaussian.refiner.small_files import load_small, read_facts, save_small
 from crowdgaussian.refiner.train_files import load_any, save_trained
@@ -126,11 +126,11 @@ def test_views_are_framed_on_everybody(scene):
 
 
 def test_every_damage_changes_what_was_not_seen(scene):
-    gaussians = scene_gaussians(scene, np.random.default_rng(0), 800)
+    clean = clean_people(scene, np.random.default_rng(0), 800)
     for name in HARMS:
-        harmed = degrade(gaussians.clean, scene.people, (name,), np.random.default_rng(1))
-        again = degrade(gaussians.clean, scene.people, (name,), np.random.default_rng(1))
-        for before, after, twice in zip(gaussians.clean, harmed, again, strict=True):
+        harmed = degrade(clean, scene.people, (name,), np.random.default_rng(1))
+        again = degrade(clean, scene.people, (name,), np.random.default_rng(1))
+        for before, after, twice in zip(clean, harmed, again, strict=True):
             assert np.array_equal(after.means, twice.means)
             assert np.isfinite(after.means).all() and np.isfinite(after.sh).all()
             assert len(after) < len(before) if name == "thin" else len(after) == len(before)

@@ -39,7 +39,7 @@ LAYERS = (
     {"service"},
     {"cli_settings"},
     {"cli_service", "cli_submit", "cli_weights", "cli_lorm", "cli_evaluate", "cli_export",
-     "cli_edit", "cli_refiner"},
+     "cli_edit", "cli_refiner", "cli_data"},
     {"cli"},
     {"__main__"},
 )

@@ -39,15 +39,19 @@ def cluster_views(avatars: list[Avatar], views: int, size: int, device: str) -> 
         device: where the tensors go.
     """
     bodies = [pose_body(avatar) for avatar in avatars]
-    points = np.concatenate(bodies)
-    low, high = points.min(axis=0), points.max(axis=0)
-    radius = _MARGIN * 0.5 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
-    rings = [Cameras.orbit((low + high) / 2, radius, count, level, _FOV, size)
-             for count, level in zip((views - views // 2, views // 2), _LEVELS) if count]
-    cameras = Cameras(torch.cat([ring.Ks for ring in rings]),
-                      torch.cat([ring.viewmats for ring in rings]), size, size)
+    cameras = ring_cameras(np.concatenate(bodies), views, size)
     maps = render_normals(np.stack(bodies), avatars[0].body.faces, cameras)
     normals = normal_input(maps)
     facing = _UNSQUARE + (1 - _UNSQUARE) * normals[:, 2].clamp(0, 1).square()
     weight = torch.where(normals[:, 3] > 0, facing, torch.tensor(_BESIDE))
     return ClusterViews(cameras.to(device), normals.to(device), weight.to(device))
+
+
+def ring_cameras(points: np.ndarray, views: int, size: int) -> Cameras:
+    """Two rings of cameras around points [N, 3]; the same where refiners are trained and used."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    radius = _MARGIN * 0.5 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
+    rings = [Cameras.orbit((low + high) / 2, radius, count, level, _FOV, size)
+             for count, level in zip((views - views // 2, views // 2), _LEVELS) if count]
+    return Cameras(torch.cat([ring.Ks for ring in rings]),
+                   torch.cat([ring.viewmats for ring in rings]), size, size)

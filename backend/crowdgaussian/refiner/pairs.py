@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training pairs on disk: truth, coarse rendering and normals of the bodies, scene by scene.
 
-    OUT/scene_0000/scene.json          seed, people, damage, split ("train" or "test"), cameras
+    OUT/scene_0000/scene.json          settings, people, what the coarse rendering shows ("damage"
+                                       or the appearance stage that rebuilt the people from a
+                                       photo), split ("train" or "test"), cameras
                    truth/000.png       RGBA, straight alpha
                    coarse/000.png      the same
                    normals/000.png     colour-coded as in NormalMaps, alpha is the bodies' mask
@@ -12,7 +14,7 @@ Every fifth scene is for testing. A scene is written beside its place and rename
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,12 +24,18 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ..avatar.types import AvatarBuilder
 from ..progress import Progress, Report, silent
-from .crowd_scenes import DrawActor, compose, hemisphere_views
-from .scene_views import render_bodies, render_gaussians, render_truth, scene_gaussians
+from ..splat.cameras import Cameras
+from .cluster_views import ring_cameras
+from .coarse import CoarseCrowd, damaged, rebuilt
+from .crowd_scenes import CrowdScene, DrawActor, compose, hemisphere_views
+from .scene_views import render_bodies, render_gaussians, render_truth
 
 FILE, KINDS = "scene.json", ("truth", "coarse", "normals")
+DAMAGE = "damage"
 _TEST_EVERY = 5  # scenes
+_PHOTO = 640  # pixels a side, of the photo that people are rebuilt from
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,9 @@ class ScenesConfig:
     most: int = 5
     points: int = 20_000  # Gaussians of a clean person
     seed: int = 0
+    coarse: tuple[str, ...] = (DAMAGE,)  # scenes take turns: damage, or names of builders
+    changes: tuple[str, ...] = ()  # settings of the builders that are not the usual ones
+    rings: int = 0  # of the views, how many from where refinement looks, not from the hemisphere
 
     def __post_init__(self) -> None:
         if min(self.scenes, self.views) < 1 or not 32 <= self.size <= 2048:
@@ -48,11 +59,32 @@ class ScenesConfig:
                 "Make at least one scene of one view, of 32 to 2048 pixels.")
         if not 1 <= self.fewest <= self.most <= 30:
             raise CrowdGaussianError("A scene has 1 to 30 people, and no fewer at most than least.")
+        if not 0 <= self.rings <= self.views or self.rings == 1:
+            raise CrowdGaussianError("Of a scene's views none, or at least two, lie on the rings.")
+
+    def coarse_of(self, index: int) -> str:
+        """What the coarse rendering of a scene shows; training and test scenes each take turns."""
+        before = index // _TEST_EVERY  # test scenes
+        turn = before if is_test(index) else index - before
+        return self.coarse[turn % len(self.coarse)]
 
 
-def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor,
-                 report: Report = silent) -> list[Path]:
+
+def is_test(index: int) -> bool:
+    """Whether a scene is kept for testing."""
+    return index % _TEST_EVERY == _TEST_EVERY - 1
+
+
+def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor, report: Report = silent,
+                 builders: Mapping[str, AvatarBuilder] | None = None) -> list[Path]:
     """Makes the scenes that are not there yet.
+
+    Args:
+        out: folder.
+        config: what to make.
+        draw_actor: makes a person.
+        report: told about every scene.
+        builders: the appearance stages that config.coarse names.
 
     Raises:
         CrowdGaussianError: a scene there was made with other settings, or the disk is full.
@@ -62,30 +94,46 @@ def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor,
         report(Progress("scenes", index / config.scenes, message=f"{index} of {config.scenes}"))
         folder = out / f"scene_{index:04d}"
         if (folder / FILE).is_file():
-            _check_same(folder, config)
+            _check_same(folder, config, index)
         else:
-            _whole(folder, lambda beside, k=index: _write_scene(beside, config, k, draw_actor))
+            builder = (builders or {}).get(config.coarse_of(index))
+            _whole(folder, lambda beside, k=index, b=builder: _write_scene(
+                beside, config, k, draw_actor, b))
         folders.append(folder)
     report(Progress("scenes", 1.0))
     return folders
 
 
-def _write_scene(folder: Path, config: ScenesConfig, index: int, draw_actor: DrawActor) -> None:
+def _write_scene(folder: Path, config: ScenesConfig, index: int, draw_actor: DrawActor,
+                 builder: AvatarBuilder | None) -> None:
     rng = np.random.default_rng([config.seed, index])
     scene = compose(draw_actor, (config.fewest, config.most), rng)
-    gaussians = scene_gaussians(scene, rng, config.points)
-    cameras = hemisphere_views(scene, config.views, config.size)
-    views = (render_truth(scene, cameras), render_gaussians(gaussians.coarse, cameras),
-             render_bodies(scene, cameras))
+    if config.coarse_of(index) == DAMAGE:
+        coarse = damaged(scene, rng, config.points)
+    else:
+        scene, coarse = rebuilt(scene, builder, rng, _PHOTO)
+    cameras = _cameras(config, scene, coarse)
+    views = (render_truth(scene, cameras), render_gaussians(coarse.gaussians, cameras),
+             render_bodies(coarse.bodies, coarse.faces, cameras))
     for kind, pictures in zip(KINDS, views, strict=True):
         (folder / kind).mkdir()
         for number, picture in enumerate(pictures):
             Image.fromarray(picture).save(folder / kind / f"{number:03d}.png", compress_level=1)
-    test = index % _TEST_EVERY == _TEST_EVERY - 1
-    about = {"settings": _identity(config), "index": index, "people": len(scene.people),
-             "damage": gaussians.chain, "split": "test" if test else "train",
+    about = {"settings": _identity(config, index), "index": index, "people": len(scene.people),
+             "coarse": config.coarse_of(index), "damage": coarse.chain,
+             "split": "test" if is_test(index) else "train",
              "K": cameras.Ks.tolist(), "viewmat": cameras.viewmats.tolist()}
     (folder / FILE).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _cameras(config: ScenesConfig, scene: CrowdScene, coarse: CoarseCrowd) -> Cameras:
+    parts = []
+    if config.views > config.rings:
+        parts.append(hemisphere_views(scene, config.views - config.rings, config.size))
+    if config.rings:
+        parts.append(ring_cameras(np.concatenate(coarse.bodies), config.rings, config.size))
+    return Cameras(torch.cat([part.Ks for part in parts]),
+                   torch.cat([part.viewmats for part in parts]), config.size, config.size)
 
 
 def _whole(folder: Path, write: Callable[[Path], None]) -> None:
@@ -102,13 +150,19 @@ def _whole(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _identity(config: ScenesConfig) -> dict:
+def _identity(config: ScenesConfig, index: int) -> dict:
     """What decides the looks of a scene: not how many there are."""
-    return {name: value for name, value in asdict(config).items() if name != "scenes"}
+    values = {name: value for name, value in asdict(config).items()
+              if name not in ("scenes", "coarse", "changes", "rings")}
+    if config.rings:
+        values["rings"] = config.rings
+    if config.coarse_of(index) != DAMAGE:
+        values |= {"coarse": config.coarse_of(index), "changes": list(config.changes)}
+    return values
 
 
-def _check_same(folder: Path, config: ScenesConfig) -> None:
-    if _about(folder).get("settings") != _identity(config):
+def _check_same(folder: Path, config: ScenesConfig, index: int) -> None:
+    if _about(folder).get("settings") != _identity(config, index):
         raise CrowdGaussianError(
             f"{folder} was made with other settings; give the same, or another folder.")
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training scene seen from its cameras: truth, coarse rendering, and normals of the bodies."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from crowdgaussian_shared.gaussians import Gaussians
@@ -10,29 +8,8 @@ from crowdgaussian_shared.gaussians import Gaussians
 from ..made_up.pictures import render_rgba
 from ..splat import Cameras, Splats, rasterize
 from ..splat.normals import render_normals
-from .actors import clean_gaussians, face_light
+from .actors import face_light
 from .crowd_scenes import CrowdScene
-from .degrade import degrade, draw_chain
-
-POINTS = 12_000  # Gaussians of a clean person
-
-
-@dataclass(frozen=True)
-class SceneGaussians:
-    """The same people clean and coarse."""
-
-    clean: list[Gaussians]
-    coarse: list[Gaussians]
-    chain: tuple[str, ...]  # what happened in between
-
-
-def scene_gaussians(scene: CrowdScene, rng: np.random.Generator,
-                    points: int = POINTS) -> SceneGaussians:
-    """Gaussians of everybody, and what damage leaves of them."""
-    clean = [clean_gaussians(each, face_light(each, scene.light, scene.direct), points, rng)
-             for each in scene.people]
-    chain = draw_chain(rng)
-    return SceneGaussians(clean, degrade(clean, scene.people, chain, rng), chain)
 
 
 def render_truth(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
@@ -60,11 +37,12 @@ def render_gaussians(people: list[Gaussians], cameras: Cameras) -> np.ndarray:
     return torch.stack(views).numpy()
 
 
-def render_bodies(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
-    """Normals of the bodies in the colour code of NormalMaps, alpha the mask.  # [C, H, W, 4] uint8
+def render_bodies(bodies: np.ndarray, faces: np.ndarray, cameras: Cameras) -> np.ndarray:
+    """Normals of the bodies in the colour code of NormalMaps, alpha the mask.
+
+    # [B, V, 3], [F, 3] -> [C, H, W, 4] uint8
     """
-    vertices = np.stack([each.points(each.actor.body_vertices) for each in scene.people])
-    maps = render_normals(vertices, scene.people[0].actor.body.faces, cameras)
+    maps = render_normals(bodies, faces, cameras)
     both = np.concatenate([maps.normals, maps.mask[..., None]], -1)
     return (255 * both).round().astype(np.uint8)
 
