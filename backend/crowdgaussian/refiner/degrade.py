@@ -18,10 +18,10 @@ from scipy.spatial import cKDTree
 from ..avatar.posed_body import BodyParameters, pose_body
 from .actors import Placed
 
-_SEEN = 0.25  # damage of what faces the photo, as a share of that of the rest
+_SEEN = 0.15  # damage of what faces the photo, as a share of that of the rest
 _NEARLY_CLEAN, _MILD = 0.15, 0.2  # share of people with little damage, and how little
-_LIMB_NOISE = 0.1  # radians, of every joint of a misaligned body
-_SHIFT = 0.02  # metres, of the whole misaligned body
+_LIMB_NOISE = 0.03  # radians, of every joint of a misaligned body
+_SHIFT = 0.01  # metres, of the whole misaligned body
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from torch.nn import functional
 from ..metrics import ssim
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
+from ..splat.splats import DEFAULT_CONFIG, RasterConfig
 from .cluster_views import ClusterViews, cluster_views
+from .inputs import VIEWS
 from .movable import RATES, Movable, movable, refined_avatars
 from .stage_config import DistilConfig
 from .types import Refiner
@@ -67,11 +69,10 @@ def distil(avatars: list[Avatar], refiner: Refiner, anchor: Anchor | None, confi
 @torch.no_grad()
 def refined_views(moved: Movable, views: ClusterViews, refiner: Refiner) -> Tensor:
     """What the refiner makes of the cluster as it is now.  # [V, H, W, 3]"""
-    posed, pictures = moved.posed(), []
+    pictures = []
     for first in range(0, len(views.cameras), _CHUNK):
         some = slice(first, first + _CHUNK)
-        coarse = rasterize(posed, views.cameras[some], posed.means.new_tensor(_BACKGROUND)).color
-        coarse = coarse.permute(0, 3, 1, 2).clamp(0, 1)
+        coarse = _drawn(moved, views.cameras[some], VIEWS).permute(0, 3, 1, 2).clamp(0, 1)
         fine = refiner.refine(coarse, views.normals[some])
         if fine.shape != coarse.shape or not bool(torch.isfinite(fine).all()):
             raise CrowdGaussianError(
@@ -99,23 +100,25 @@ def _fit(moved: Movable, views: ClusterViews, targets: Tensor, anchor: Anchor | 
         tell(step / config.steps)
         on_photo = torch.rand((), generator=generator) < config.photo_share
         if anchor is not None and on_photo:
-            loss = config.photo_weight * _apart(moved, anchor.camera, anchor.photo, anchor.weight,
-                                                config)
+            found = _drawn(moved, anchor.camera, DEFAULT_CONFIG)
+            loss = config.photo_weight * _apart(found, anchor.photo, anchor.weight, config)
         else:
             view = order[step % len(order)]
             some = slice(view, view + 1)
-            loss = config.pseudo_weight * _apart(moved, views.cameras[some], targets[some],
-                                                 views.weight[some], config)
+            found = _drawn(moved, views.cameras[some], VIEWS)
+            loss = config.pseudo_weight * _apart(found, targets[some], views.weight[some], config)
         optimiser.zero_grad()
         (loss + moved.restraint()).backward()
         optimiser.step()
         cooling.step()
 
 
-def _apart(moved: Movable, camera: Cameras, wanted: Tensor, weight: Tensor,
-           config: DistilConfig) -> Tensor:
+def _drawn(moved: Movable, camera: Cameras, config: RasterConfig) -> Tensor:
     posed = moved.posed()
-    found = rasterize(posed, camera, posed.means.new_tensor(_BACKGROUND)).color
+    return rasterize(posed, camera, posed.means.new_tensor(_BACKGROUND), config=config).color
+
+
+def _apart(found: Tensor, wanted: Tensor, weight: Tensor, config: DistilConfig) -> Tensor:
     # Beside the pixels that count, the picture agrees with itself.
     wanted = torch.where(weight[..., None] > 0, wanted, found.detach())
     colour = ((found - wanted).abs().mean(dim=-1) * weight).sum() / weight.sum().clamp_min(1.0)

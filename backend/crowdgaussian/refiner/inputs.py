@@ -5,7 +5,10 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor
 
+from ..splat import RasterConfig
 from ..splat.normals import NormalMaps
+
+VIEWS = RasterConfig(eps2d=1 / 12)  # the variance of a square pixel; 0.3 would widen outlines
 
 
 def normal_input(maps: NormalMaps) -> Tensor:

@@ -10,6 +10,7 @@ from ..splat import Cameras, Splats, rasterize
 from ..splat.normals import render_normals
 from .actors import face_light
 from .crowd_scenes import CrowdScene
+from .inputs import VIEWS
 
 
 def render_truth(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
@@ -30,7 +31,7 @@ def render_gaussians(people: list[Gaussians], cameras: Cameras) -> np.ndarray:
     views = []
     with torch.no_grad():
         for index in range(len(cameras)):
-            seen = rasterize(splats, cameras[index])
+            seen = rasterize(splats, cameras[index], config=VIEWS)
             alpha = seen.alpha[0, ..., None]
             colour = seen.color[0] / alpha.clamp(min=1e-6)
             views.append(torch.cat([colour, alpha], -1).clamp(0, 1).mul(255).round().byte())
