@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """CrowdRefiner's network on small random weights in SD-Turbo's layout, its losses and its tiles."""
 
-import json
 import re
 
 import pytest
@@ -13,32 +12,11 @@ from crowdgaussian.refiner.losses import LAYERS, LossWeights, RefinerLoss, gram,
 from crowdgaussian.refiner.tiles import MIN_TILE, tiled
 from crowdgaussian.refiner.training import trained_parts
 from crowdgaussian.refiner.turbo import TurboConfig, TurboRefiner
-from crowdgaussian.refiner.turbo_files import (
-    ABOUT,
-    EXTRAS,
-    from_stable_diffusion,
-    load_refiner,
-    save_refiner,
-)
+from crowdgaussian.refiner.turbo_files import load_refiner, save_refiner
 from crowdgaussian_shared.errors import CrowdGaussianError
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler
+from refiner_made_up import WIDTH, small_networks
 from torch import nn
-
-WIDTH = 32  # of the prompt
-
-
-def small_networks():
-    torch.manual_seed(0)
-    vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 4,
-                        up_block_types=("UpDecoderBlock2D",) * 4,
-                        block_out_channels=(16, 16, 32, 32), layers_per_block=1,
-                        latent_channels=4, norm_num_groups=8)
-    unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(16, 32), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=WIDTH,
-        attention_head_dim=4, norm_num_groups=8)
-    return vae, unet
 
 
 def small_refiner(**changes):
@@ -128,33 +106,6 @@ def test_a_saved_refiner_says_the_same(tmp_path, skips):
     assert [path.name for path in tmp_path.iterdir()] == ["refiner"]
 
 
-def test_the_text_encoder_is_read_once_and_dropped(tmp_path):
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    vae, unet = small_networks()
-    vae.save_pretrained(tmp_path / "vae")
-    unet.save_pretrained(tmp_path / "unet")
-    CLIPTextModel(CLIPTextConfig(
-        hidden_size=WIDTH, intermediate_size=WIDTH, num_hidden_layers=1, num_attention_heads=2,
-        vocab_size=600)).save_pretrained(tmp_path / "text_encoder")
-    with pytest.raises(CrowdGaussianError, match="has no tokenizer/"):
-        from_stable_diffusion(tmp_path, TurboConfig())
-    letters = ["!", *"abcdefghijklmnopqrstuvwxyz"]
-    vocabulary = letters + [f"{letter}</w>" for letter in letters]
-    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
-    place = tmp_path / "tokenizer"
-    place.mkdir()
-    (place / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(vocabulary)}))
-    (place / "merges.txt").write_text("#version: 0.2\n")
-    (place / "tokenizer_config.json").write_text(json.dumps(
-        {"model_max_length": 77, "pad_token": "!", "bos_token": "<|startoftext|>",
-         "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>",
-         "tokenizer_class": "CLIPTokenizer"}))
-    refiner = from_stable_diffusion(tmp_path, TurboConfig())
-    assert refiner.prompt.shape == (1, 77, WIDTH) and float(refiner.prompt.std()) > 0
-    assert not any("text" in name for name, _ in refiner.named_modules())
-
-
 def test_tiles_join_without_seams():
     images, normals = pictures(200, 333)
     assert torch.allclose(tiled(lambda i, n: 2 * i, images, normals, 128, 32), 2 * images)
@@ -179,11 +130,41 @@ def test_too_little_memory_halves_the_tile():
     assert torch.allclose(tiled(network, images, normals, 512, 64), images)
     assert max(seen[1:]) == 256 and seen[-1] == MIN_TILE
 
-    def never(images, normals):
-        raise torch.OutOfMemoryError("no")
 
+def cpu_too_small():
+    torch.empty(2**50, dtype=torch.uint8)
+
+
+def gpu_too_small():
+    raise torch.OutOfMemoryError("no")
+
+
+def another_error():
+    raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("allocate", [cpu_too_small, gpu_too_small])
+def test_torch_s_own_ways_to_run_out_of_memory_are_known(allocate):
+    images, normals = pictures(64, 300)
+
+    def hungry(images, normals):
+        if images.shape[-1] > 200:
+            allocate()
+        return images
+
+    assert torch.allclose(tiled(hungry, images, normals, 512, 64), images)
     with pytest.raises(CrowdGaussianError, match="not enough memory"):
-        tiled(never, images, normals, 512, 64)
+        tiled(lambda i, n: allocate(), images, normals, 512, 64)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        tiled(lambda i, n: another_error(), images, normals, 512, 64)
+
+
+@pytest.mark.parametrize(("normals", "words"), [
+    (None, "needs the normal map"), (torch.zeros(1, 4, 32, 40), "the same cameras"),
+    (torch.full((1, 4, 32, 48), torch.nan), "no numbers")])
+def test_bad_input_is_refused(normals, words):
+    with pytest.raises(CrowdGaussianError, match=words):
+        small_refiner().refine(pictures()[0], normals)
 
 
 def random_vgg():
@@ -231,22 +212,3 @@ def test_clean_inputs_come_as_often_as_asked():
     again = [calibrate(coarse, clean, CalibrationConfig(), torch.Generator().manual_seed(5))
              for _ in range(2)]
     assert torch.equal(*again)
-
-
-def test_folders_that_cannot_be(tmp_path):
-    with pytest.raises(CrowdGaussianError, match="holds no refiner"):
-        load_refiner(tmp_path)
-    with pytest.raises(CrowdGaussianError, match="has no unet/"):
-        from_stable_diffusion(tmp_path, TurboConfig())
-    save_refiner(small_refiner(), tmp_path / "refiner")
-    extras = tmp_path / "refiner" / EXTRAS
-    whole = extras.read_bytes()
-    extras.write_bytes(whole[:len(whole) // 2])
-    with pytest.raises(CrowdGaussianError, match="damaged or belongs to another"):
-        load_refiner(tmp_path / "refiner")
-    (tmp_path / "refiner" / ABOUT).write_text('{"kind": "another"}')
-    with pytest.raises(CrowdGaussianError, match="another kind of refiner"):
-        load_refiner(tmp_path / "refiner")
-    (tmp_path / "refiner" / ABOUT).write_text("{")
-    with pytest.raises(CrowdGaussianError, match="is damaged"):
-        load_refiner(tmp_path / "refiner")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small refiner, made-up crowds, pairs on disk, training that goes on, evaluation."""
+"""The small refiner, made-up crowds, pairs on disk, training and evaluation by command."""
 
 import json
 
@@ -13,17 +13,13 @@ from crowdgaussian.refiner.coarse import clean_people
 from crowdgaussian.refiner.crowd_scenes import apart, compose, hemisphere_views, supports
 from crowdgaussian.refiner.degrade import HARMS, degrade
 from crowdgaussian.refiner.inputs import normal_input
-from crowdgaussian.refiner.losses import LossWeights, RefinerLoss
 from crowdgaussian.refiner.pairs import PairDataset, ScenesConfig, write_scenes
 from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
 from crowdgaussian.refiner.small_files import load_small, read_facts, save_small
-from crowdgaussian.refiner.train_files import load_any, save_trained
-from crowdgaussian.refiner.training import RefinerTraining, Trainer
 from crowdgaussian.splat.normals import render_normals
 from crowdgaussian_shared.errors import CrowdGaussianError
 from safetensors.torch import save_file
 from scipy.spatial import cKDTree
-from test_refiner_model import small_refiner
 
 TINY = SmallConfig(widths=(8, 8))
 
@@ -160,64 +156,13 @@ def test_scenes_are_split_and_resumed(scenes, body):
         write_scenes(scenes, ScenesConfig(scenes=5, views=3, size=48), lambda rng: None)
 
 
-def train(scenes, out, stop=None, **changes):
-    losses = LossWeights().without_vgg()
-    config = RefinerTraining(**{"steps": 6, "crop": 32, "losses": losses, **changes})
-    torch.manual_seed(0)
-    trainer = Trainer(SmallRefiner(TINY), PairDataset(scenes, "train"), out, config,
-                      RefinerLoss(losses))
-
-    def report(progress):
-        if trainer.step == stop:
-            raise KeyboardInterrupt
-
-    try:
-        trainer.run(report)
-    except KeyboardInterrupt:
-        assert stop is not None
-    return trainer
-
-
-def test_a_stopped_training_goes_on_as_if_it_had_not_been(scenes, tmp_path):
-    whole = train(scenes, tmp_path / "whole").network.state_dict()
-    stopped = train(scenes, tmp_path / "parts", stop=3).network.state_dict()
-    resumed = train(scenes, tmp_path / "parts").network.state_dict()
-    assert any(not torch.equal(stopped[name], whole[name]) for name in whole)
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
-    assert (tmp_path / "parts/samples/step_000006.png").is_file()
-    with pytest.raises(CrowdGaussianError, match="other settings"):
-        train(scenes, tmp_path / "parts", lr=1e-4)
-
-
-def test_stable_diffusion_learns_in_the_same_loop(scenes, tmp_path):
-    network = small_refiner()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    config = RefinerTraining(steps=1, crop=32, losses=LossWeights().without_vgg())
-    Trainer(network, PairDataset(scenes, "train"), tmp_path, config,
-            RefinerLoss(config.losses)).run()
-    after = network.state_dict()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert any(".lora_" in name for name in changed) and any("unet." in name for name in changed)
-    assert not any("vae.encoder" in name for name in changed)
-    loaded = load_any(save_trained(network, tmp_path, config))
-    given = torch.rand(1, 3, 32, 32), torch.rand(1, 4, 32, 32)
-    assert torch.equal(loaded.refine(*given), network.eval().refine(*given))
-
-
-def test_without_vgg_training_stops_with_instructions(scenes, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("crowdgaussian.weights.local_path", lambda name: None)
-    assert main(["train", "refiner", str(scenes), "-o", str(tmp_path / "out")]) == 2
-    sentence = capsys.readouterr().err
-    assert "weights fetch vgg16" in sentence and "--without-vgg" in sentence
-
-
 def test_train_and_evaluate_from_the_command_line(scenes, tmp_path, capsys):
     out = str(tmp_path / "out")
     assert main(["train", "refiner", str(scenes), "-o", out, "--without-vgg", "--steps", "2",
                  "--crop", "32"]) == 0
-    assert "L2 and SSIM only" in capsys.readouterr().out
+    assert "trained without VGG16" in capsys.readouterr().out
     path = f"{out}/refiner.safetensors"
-    assert read_facts(path)["perceptual losses"].startswith("none")
+    assert read_facts(path)["licence"] == "Apache-2.0"
     assert main(["evaluate", "refiner", str(scenes), "-o", f"{out}/report", "--refiner",
                  f"mine={path}"]) == 0
     report = (tmp_path / "out/report/report.md").read_text()

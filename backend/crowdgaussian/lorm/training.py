@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ..progress import Progress, Report, silent
 from ..training_log import log_samples, open_log, require_finite
+from ..training_loop import run_steps
 from .adapters import adapter_layers, add_adapters, save_adapters, trainable
 from .dataset import PeopleDataset
 from .distill import Student, Teacher, pick, render_people, step_loss
@@ -60,9 +61,6 @@ def train(model: LormModel, job: TrainJob, report: Report = silent) -> Path:
     trainer = Trainer(model, job)
     try:
         trainer.run(report)
-    except Cancelled:  # told between two steps, when everything fits together
-        trainer.save()
-        raise
     finally:
         trainer.close()
     return job.out / RESULT
@@ -102,15 +100,7 @@ class Trainer:
         """Every step that is left."""
         config = self.job.config
         self._prepare(report)
-        while self.step < config.iterations:
-            loss = self._iterate()
-            self.losses.append(loss)
-            done = self.step / config.iterations
-            report(Progress("train", done, message=f"step {self.step}, loss {loss:.5f}"))
-            if self.step % config.save_every == 0 or self.step == config.iterations:
-                self.save()
-            if self.step % config.sample_every == 0 or self.step == config.iterations:
-                self._sample()
+        run_steps(self, config.iterations, config.save_every, config.sample_every, report)
         if self.accelerator.is_main_process:
             save_adapters(self.model, self.job.out / RESULT)
 
@@ -124,7 +114,8 @@ class Trainer:
         report(Progress("teacher", 1.0))
         process.wait_for_everyone()
 
-    def _iterate(self) -> float:
+    def iterate(self) -> str:
+        """One step; returns its loss in words."""
         config = self.job.config
         rng = np.random.default_rng([config.seed, 1, self.step, self.accelerator.process_index])
         lessons = [self.teacher.lesson(self.job.people[index], rng) for index in self._whom()]
@@ -143,7 +134,8 @@ class Trainer:
             for name, number in (("loss", value), ("gradient", float(norm)),
                                  ("lr", config.learning_rate(self.step - 1))):
                 self.writer.add_scalar(name, number, self.step)
-        return value
+        self.losses.append(value)
+        return f"loss {value:.5f}"
 
     def _whom(self) -> list[int]:
         """The people of this step and process: everybody once, then in another order."""
@@ -161,7 +153,8 @@ class Trainer:
             self.saved = self.step
 
     @torch.no_grad()
-    def _sample(self) -> None:
+    def sample(self) -> None:
+        """Complete, hidden, teacher and student, a row a person."""
         if not self.accelerator.is_main_process:
             return
         rows = [self._row(self.job.people[k], k) for k in range(min(_SHOWN, len(self.job.people)))]

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor
 
 
@@ -13,6 +14,11 @@ class CalibrationConfig:
 
     clean: float = 0.3  # probability that a coarse input is replaced by its clean target
     half_clean: float = 0.0  # probability that a part of it is
+
+    def __post_init__(self) -> None:
+        if min(self.clean, self.half_clean) < 0 or not self.clean + self.half_clean <= 1:
+            raise CrowdGaussianError("The shares of clean and of half-clean inputs must be 0 or "
+                                     "above and at most 1 together.")
 
 
 def calibrate(coarse: Tensor, clean: Tensor, config: CalibrationConfig,

@@ -11,6 +11,9 @@ from torch import Tensor
 
 TIMESTEP = 199
 _BETA_START, _BETA_END, _STEPS = 0.00085, 0.012, 1000
+SCHEDULE = {  # in the words of diffusers' schedulers
+    "prediction_type": "epsilon", "beta_schedule": "scaled_linear", "beta_start": _BETA_START,
+    "beta_end": _BETA_END, "num_train_timesteps": _STEPS}
 
 
 def cumulative_alpha(timestep: int = TIMESTEP) -> float:

@@ -5,9 +5,11 @@ Gram matrices (Gatys et al. 2016) of VGG16's relu1_2, 2_2, 3_3, 4_3 and 5_3, for
 in float32 and divided by what they sum over; after a warm-up.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor, nn
 
 from ..metrics import ssim
@@ -27,6 +29,13 @@ class LossWeights:
     gram: float = 1.0
     gram_after: int = 2000  # steps without it, until pictures look alike
 
+    def __post_init__(self) -> None:
+        weights = (self.l2, self.lpips, self.ssim, self.gram)
+        if not all(0 <= weight < math.inf for weight in weights) or self.gram_after < 0:
+            raise CrowdGaussianError("The weights of losses must be 0 or above.")
+        if not any(weights):
+            raise CrowdGaussianError("A training needs a loss; give one of them a weight above 0.")
+
     @property
     def needs_vgg(self) -> bool:
         """Whether a term needs VGG16's weights."""
@@ -35,6 +44,14 @@ class LossWeights:
     def without_vgg(self) -> "LossWeights":
         """The same without the terms that need VGG16."""
         return LossWeights(self.l2, 0.0, self.ssim, 0.0, self.gram_after)
+
+    def in_words(self) -> str:
+        """What a log and a model card say of them."""
+        names = {"L2": self.l2, "LPIPS": self.lpips, "SSIM": self.ssim, "Gram": self.gram}
+        used = ", ".join(f"{weight:g} x {name}" for name, weight in names.items() if weight)
+        if self.gram:
+            used += f" after {self.gram_after} steps"
+        return used if self.needs_vgg else f"{used}; trained without VGG16"
 
 
 class RefinerLoss(nn.Module):

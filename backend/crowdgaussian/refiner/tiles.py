@@ -8,6 +8,8 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor
 from torch.nn import functional
 
+from .memory import is_out_of_memory
+
 MIN_TILE = 128  # pixels
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -28,7 +30,9 @@ def tiled(network: Network, images: Tensor, normals: Tensor, tile: int, overlap:
     while True:
         try:
             return _once(network, images, normals, tile, min(overlap, tile // 4))
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if tile // 2 < MIN_TILE:
                 raise CrowdGaussianError(
                     f"There is not enough memory to refine a tile of {tile} pixels; free some, or "

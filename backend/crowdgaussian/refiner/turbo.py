@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from .closed_form import TIMESTEP, predicted_x0
+from .inputs import check_input
 from .posenet import PoseNet, drop_normals
 from .tiles import tiled
 
@@ -60,7 +61,12 @@ class TurboRefiner(nn.Module):
 
     @torch.no_grad()
     def refine(self, images: Tensor, normals: Tensor) -> Tensor:
-        """As Refiner."""
+        """As Refiner.
+
+        Raises:
+            CrowdGaussianError: see check_input; or not enough memory for even a small tile.
+        """
+        check_input(images, normals)
         device = "cuda" if images.is_cuda else "cpu"
         with torch.autocast(device, torch.bfloat16, enabled=images.is_cuda):
             return tiled(self, images, normals, self.config.tile,

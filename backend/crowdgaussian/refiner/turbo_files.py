@@ -10,49 +10,46 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .adapters import add_decoder_lora, load_lora_state, lora_state
+from .stable_diffusion import read_networks, read_stable_diffusion
 from .turbo import TurboConfig, TurboRefiner
 
-PROMPT = "remove degradation"  # Difix3D+'s
 KIND = "crowdgaussian turbo refiner"
 ABOUT, EXTRAS = "refiner.json", "extras.safetensors"
-_PARTS = ("unet", "vae", "text_encoder", "tokenizer")
 
 
 def from_stable_diffusion(folder: Path, config: TurboConfig) -> TurboRefiner:
     """A refiner that has learned nothing yet, from SD-Turbo or SD 2.1-base as diffusers saves it.
 
-    The text encoder is read for one prompt and dropped.
-
     Raises:
         CrowdGaussianError: a part is missing, damaged, or of another architecture.
     """
-    missing = [name for name in _PARTS if not (folder / name).is_dir()]
-    if missing:
-        raise CrowdGaussianError(
-            f"{folder} has no {missing[0]}/; give the folder of SD-Turbo as diffusers saves it "
-            "(`crowdgaussian weights fetch sd-turbo`).")
-    vae, unet = _networks(folder)
-    add_decoder_lora(vae, config.rank)
-    return TurboRefiner(vae, unet, _prompt(folder), config)
+    found = read_stable_diffusion(folder)
+    add_decoder_lora(found.vae, config.rank)
+    return TurboRefiner(found.vae, found.unet, found.prompt, config)
 
 
-def save_refiner(refiner: TurboRefiner, folder: Path) -> None:
-    """Writes everything that load_refiner needs; an older folder stays until the new is whole."""
+def save_refiner(refiner: TurboRefiner, folder: Path, facts: dict[str, str] | None = None) -> None:
+    """Writes everything that load_refiner needs; an older folder stays until the new is whole.
+
+    Args:
+        refiner: on any device.
+        folder: which becomes the refiner.
+        facts: more to say in refiner.json, such as licence, data and command.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
         new = Path(place) / "new"
         refiner.unet.save_pretrained(new / "unet")
         _save_vae(refiner.vae, new / "vae")
         save_file(_extras(refiner), new / EXTRAS)
-        about = {"kind": KIND, "config": asdict(refiner.config)}
+        about = {"kind": KIND, "config": asdict(refiner.config), "facts": facts or {}}
         (new / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
         if folder.exists():
             folder.rename(Path(place) / "old")
@@ -66,12 +63,15 @@ def load_refiner(folder: Path) -> TurboRefiner:
         CrowdGaussianError: it is no such folder, damaged, or of another architecture.
     """
     config = _config(folder / ABOUT)
-    vae, unet = _networks(folder)
+    vae, unet = read_networks(folder)
     add_decoder_lora(vae, config.rank)
     try:
         extras = load_file(folder / EXTRAS)
         refiner = TurboRefiner(vae, unet, extras.pop("prompt"), config)
-        load_lora_state(vae, _named(extras, "lora."))
+        lora = _named(extras, "lora.")
+        if lora.keys() != lora_state(vae).keys():
+            raise KeyError("lora")
+        load_lora_state(vae, lora)
         refiner.posenet.load_state_dict(_named(extras, "posenet."))
         if refiner.skips is not None:
             refiner.skips.load_state_dict(_named(extras, "skips."))
@@ -80,38 +80,6 @@ def load_refiner(folder: Path) -> TurboRefiner:
             f"{folder / EXTRAS} is damaged or belongs to another refiner; get a whole copy."
         ) from error
     return refiner
-
-
-def _networks(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
-    try:
-        vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True)
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise CrowdGaussianError(
-            f"{folder} cannot be read as Stable Diffusion's vae/ and unet/; get a whole copy."
-        ) from error
-    if unet.config.in_channels != vae.config.latent_channels or len(
-            vae.config.block_out_channels) != 4:
-        raise CrowdGaussianError(
-            f"{folder} holds networks of another architecture; use SD-Turbo or SD 2.1-base.")
-    return vae, unet
-
-
-@torch.no_grad()
-def _prompt(folder: Path) -> Tensor:
-    """The embedding of the fixed prompt.  # [1, 77, D]"""
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CrowdGaussianError(
-            f"{folder} cannot be read as CLIP's tokenizer/ and text_encoder/; get a whole copy."
-        ) from error
-    words = tokenizer(PROMPT, padding="max_length", max_length=tokenizer.model_max_length,
-                      truncation=True, return_tensors="pt")
-    return encoder(words.input_ids)[0].float()
 
 
 def _save_vae(vae: AutoencoderKL, folder: Path) -> None:
