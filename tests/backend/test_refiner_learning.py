@@ -2,7 +2,11 @@
 """Training of refiners: stops and resumes, averages, precision, losses by option, model cards."""
 
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -189,6 +193,35 @@ def test_gradients_are_clipped(scenes, tmp_path):
         moment = job.optimizer.state[job.network.out.weight]["exp_avg"]
         steps[clip] = float(moment.norm()) / (1 - 0.9)
     assert steps[1e-12] <= 1.01e-12 < steps[1.0]
+
+
+def free_port():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def test_two_processes_average_the_gradients_of_their_own_crops(scenes, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
+              "--master_port", str(free_port())]  # as `accelerate launch --multi_gpu` does
+    train = ["-m", "crowdgaussian", "train", "refiner", str(scenes), "-o", str(tmp_path / "two"),
+             "--without-vgg", "--steps", "1", "--crop", "32", "--batch", "1"]
+    ran = subprocess.run([*launch, *train], capture_output=True, text=True, timeout=120,
+                         env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("Losses:") == 1 and ran.stdout.count("refiner.safetensors") == 1
+    assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1
+    found = load_file(tmp_path / "two" / CHECKPOINT)
+    torch.manual_seed(0)
+    alone = trainer(scenes, tmp_path / "one", SmallRefiner(), steps=1, batch=1)
+    both = [torch.cat(parts) for parts in zip(alone.draw(0), alone.draw(1), strict=True)]
+    assert not torch.equal(both[1][0], both[1][1])
+    alone.draw = lambda process: both
+    alone.run()
+    expected = load_file(tmp_path / "one" / CHECKPOINT)
+    for name in (name for name in expected if name.startswith("exp_avg.")):
+        assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-7), name
+    assert found["exp_avg.out.weight"].abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(("settings", "words"), [

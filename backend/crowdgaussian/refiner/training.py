@@ -78,7 +78,7 @@ class Trainer:
     def iterate(self) -> str:
         """One step; returns its losses in words."""
         config, device = self.config, self.accelerator.device
-        given, truth, normals = self._draw()
+        given, truth, normals = self.draw(self.accelerator.process_index)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate(self.step)
         with self.accelerator.autocast():
@@ -94,9 +94,9 @@ class Trainer:
             self.average.update(self.step)
         return self._log(terms)
 
-    def _draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """This step's and process's input [B, 3, s, s], target and normals."""
-        config, process = self.config, self.accelerator.process_index
+    def draw(self, process: int) -> tuple[Tensor, Tensor, Tensor]:
+        """This step's input [B, 3, s, s], target and normals, in one of the processes."""
+        config = self.config
         rng = np.random.default_rng([config.seed, self.step, process])
         generator = torch.Generator().manual_seed(
             config.seed * 1_000_003 + self.step + process * 1_000_000_007)
