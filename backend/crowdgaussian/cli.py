@@ -109,7 +109,7 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
 def _reconstruct(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from .console import ConsoleReport
+    from .console import ConsoleReport, print_people
     from .pipeline import Job, reconstruct
 
     job = Job(arguments.photo, arguments.out, _config(arguments), arguments.overwrite)
@@ -120,9 +120,7 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
     people = folder.info.people
     done = sum(person.state == "done" for person in people)
     print(f"{done} of {len(people)} people done in {time.perf_counter() - started:.0f} s")
-    for index, person in enumerate(people):
-        if person.state == "failed":
-            print(f"person {index} failed: {person.error}")
+    print_people(people)
     print(folder.path / "scene.json")
     return 0
 

@@ -31,7 +31,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     from crowdgaussian_shared.scene_folder import SceneFolder
     from rich.console import Console
 
-    from .console import ConsoleReport
+    from .console import ConsoleReport, print_people
     from .pipeline import reconstruct
 
     scene = SceneFolder.open(arguments.scene)
@@ -41,9 +41,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
     with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
         folder = reconstruct(job, report)
-    for index, person in enumerate(folder.info.people):
-        if person.state == "failed":
-            print(f"person {index}: {person.error}")
+    print_people(folder.info.people)
     print(folder.path / "scene.json")
     return 0
 

@@ -12,6 +12,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from .avatar.config import PhotoFitConfig
 from .lorm.stage_config import LormStageConfig
 from .people.config import PeopleConfig
+from .refiner.stage_config import RefineConfig
 from .segment.config import SegmentConfig
 
 
@@ -31,6 +32,7 @@ class StageNames:
     people: str = "keypoint_fit"
     segment: str = "silhouettes"
     avatar: str = "photo_fit"
+    refiner: str = "none"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Config:
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     avatar: PhotoFitConfig = field(default_factory=PhotoFitConfig)
     lorm: LormStageConfig = field(default_factory=LormStageConfig)  # for stages.avatar=lorm
+    refine: RefineConfig = field(default_factory=RefineConfig)  # of either refiner
 
     def flat(self) -> dict[str, Any]:
         """{"avatar.gaussians": 32000, ...}: every setting under its full name."""
@@ -54,6 +57,14 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "photo.max_side": (64, 16384),
     "people.max_people": (1, 1000),
     "avatar.gaussians": (500, 2_000_000),
+    "refine.most_people": (1, 100),
+    "refine.photo_px": (32, 4096),
+    "refine.distil.views": (2, 200),
+    "refine.distil.size": (32, 2048),
+    "refine.distil.rounds": (1, 20),
+    "refine.distil.steps": (1, 5000),
+    "refine.distil.photo_share": (0.0, 1.0),
+    "refine.distil.ssim_share": (0.0, 1.0),
 }
 PRESETS = {"open": Config()}
 PLANNED = {

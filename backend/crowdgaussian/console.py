@@ -3,10 +3,12 @@
 
 import signal
 import time
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
 from crowdgaussian_shared.errors import Cancelled
+from crowdgaussian_shared.scene_schema import PersonEntry
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -14,12 +16,22 @@ from .progress import Progress as Step
 
 TITLES = {
     "people": "Finding people", "masks": "Cutting masks", "avatars": "Building avatars",
+    "refine": "Refining the crowd",
     "connect": "Connecting", "upload": "Sending the photo", "wait": "Waiting for the server",
     "queue": "Waiting in the queue", "start": "Starting", "download": "Fetching files",
     "blend": "Building the .blend file", "previews": "Rendering previews",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LINE_EVERY = 10.0  # seconds between plain lines of one stage
+
+
+def print_people(people: Sequence[PersonEntry]) -> None:
+    """One line for each person who failed or kept the first avatar."""
+    for index, person in enumerate(people):
+        if person.state == "failed":
+            print(f"person {index} failed: {person.error}")
+        elif person.refinement in ("kept", "failed"):
+            print(f"person {index} is not refined: {person.refinement_note}")
 
 
 class ConsoleReport:

@@ -248,13 +248,15 @@ def _queued(entry: PersonEntry, files: dict[str, str], corrected: bool) -> Perso
     flags = tuple(flag for flag in entry.flags if flag != LEFT_OUT)
     flags = _with(flags, CORRECTED) if corrected else flags
     return replace(entry, state="fitted", error="", files=files, flags=flags, gaussians=0,
-                   occlusion=0.0, quality={} if corrected else entry.quality)
+                   occlusion=0.0, quality={} if corrected else entry.quality, refinement="",
+                   refinement_note="")
 
 
 def _left_out(entry: PersonEntry) -> PersonEntry:
     files = {kind: file for kind, file in entry.files.items() if kind == "fit"}
     return replace(entry, state="failed", error=LEFT_OUT_WORDS, files=files,
-                   flags=_with(entry.flags, LEFT_OUT), gaussians=0, quality={})
+                   flags=_with(entry.flags, LEFT_OUT), gaussians=0, quality={}, refinement="",
+                   refinement_note="")
 
 
 def _with(flags: tuple[str, ...], more: str) -> tuple[str, ...]:

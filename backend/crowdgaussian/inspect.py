@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-QUALITY = ("iou", "psnr_db", "coverage", "reprojection_px", "feet")
+QUALITY = ("iou", "psnr_db", "coarse_psnr_db", "coverage", "reprojection_px", "feet")
 
 
 def inspect_scene(path: str | Path) -> dict[str, Any]:
@@ -76,6 +76,8 @@ def _person(folder: SceneFolder, index: int, entry: PersonEntry) -> dict[str, An
         "on_ground": entry.on_ground,
         "occlusion": entry.occlusion,
         "gaussians": entry.gaussians,
+        "refinement": entry.refinement,
+        "refinement_note": entry.refinement_note,
         **{name: entry.quality.get(name) for name in QUALITY},
         "seconds": folder.timings.of_person(index),
     }
@@ -145,9 +147,14 @@ def _people_table(report: dict[str, Any]) -> Table:
     for person in report["people"]:
         cells = [_cell(person, field, form) for _, field, form in COLUMNS]
         seconds = sum(person["seconds"].values())
-        notes = person["error"] or " ".join(person["flags"])
+        notes = person["error"] or " ".join(filter(None, (*person["flags"], _refined(person))))
         table.add_row(str(person["index"]), person["state"], *cells, f"{seconds:.1f}", Text(notes))
     return table
+
+
+def _refined(person: dict[str, Any]) -> str:
+    """What became of somebody's refinement; the footer says why."""
+    return person["refinement"] if person["refinement"] in ("", "refined") else "unrefined"
 
 
 def _cell(person: dict[str, Any], field: str, form: str) -> str:
@@ -159,7 +166,9 @@ def _cell(person: dict[str, Any], field: str, form: str) -> str:
 
 def _footer(report: dict[str, Any]) -> Text:
     timings = ", ".join(f"{stage} {s:.1f} s" for stage, s in report["timings"].items())
+    unrefined = [person for person in report["people"] if person["refinement_note"]]
     lines = [
+        *(f"person {p['index']} is not refined: {p['refinement_note']}" for p in unrefined),
         f"feet of those who stand: within {report['ground']['feet_spread'] * 100:.1f} cm",
         f"time: {timings or '-'}",
         *(f"{m['stage']}: {m['name']} {m['version']}, {m['licence']}" for m in report["models"]),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job, as in the paper's Figure 2: photo -> people -> masks -> avatars -> scene folder."""
+"""The main job, as in the paper's Figure 2: photo -> people -> masks -> avatars -> refined ones."""
 
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from crowdgaussian_shared.scene_schema import LEFT_OUT, PersonEntry, PhotoInfo, 
 from crowdgaussian_shared.skinning import pose_body
 from PIL import Image
 
-from . import __version__, edits, resume
+from . import __version__, edits, refining, resume
 from .avatar.types import CrowdBuilder
 from .config import Config
 from .focal import parse_focal
@@ -68,7 +68,7 @@ def reconstruct(
     if job.edits is not None:
         return _Edited(job, photo, report, make_stages).result(settings)
     folder = resume.find_run(job.out, settings, job.overwrite)
-    if folder is not None and _finished(folder):
+    if folder is not None and _finished(folder, job.config):
         return folder
     run = _Run(job, photo, make_stages(job.config), report)
 
@@ -84,11 +84,14 @@ def reconstruct(
     for index in left:
         run.build_avatar(folder, crowd, masks, index)
     _finish(folder)
+    run.refine(folder, crowd)
     return folder
 
 
-def _finished(folder: SceneFolder) -> bool:
-    return bool(folder.info.people) and all(p.state == "done" for p in folder.info.people)
+def _finished(folder: SceneFolder, config: Config) -> bool:
+    people = folder.info.people
+    built = bool(people) and all(p.state == "done" for p in people)
+    return built and not refining.waiting(folder, config)
 
 
 def _finish(folder: SceneFolder) -> None:
@@ -136,7 +139,8 @@ class _Run:
         return self.photo.focal_px, "exif" if self.photo.focal_px else "default"
 
     def _start_folder(self, crowd: Crowd, settings: dict) -> SceneFolder:
-        models = tuple(file.provenance() for file in files_for(self.job.config))
+        models = tuple(file.provenance() for file in files_for(self.job.config)
+                       if file.stage != refining.STAGE)  # named when somebody is refined
         resume.clear(self.job.out)
         entries = tuple(
             PersonEntry(flags=person.flags, box=tuple(float(v) for v in person.box),
@@ -184,14 +188,22 @@ class _Run:
             fitted = time.perf_counter()
             quality = self.stages.measure(avatar, self.photo.pixels, crowd, masks, index)
             quality["feet"] = _feet_height(avatar)
+            refining.forget(folder, index)
             folder.write_avatar(index, avatar)
             folder.write_splats(index)
             seconds = {"avatar": fitted - started, "measure": time.perf_counter() - fitted}
             folder.add_person_timings(index, seconds)
             folder.update_person(index, state="done", error="", quality=quality)
-        people = folder.timings.people.values()
-        folder.add_timing("avatars", sum(sum(steps.values()) for steps in people))
+        spent = [steps.get(step, 0.0) for steps in folder.timings.people.values()
+                 for step in ("avatar", "measure")]
+        folder.add_timing("avatars", sum(spent))
         report(Progress("avatars", 1.0))
+
+    def refine(self, folder: SceneFolder, crowd: Crowd,
+               chosen: Iterable[int] | None = None) -> None:
+        """Everybody who waits for it, of those chosen; refining.py says what is kept when."""
+        refining.Refining(folder, self.photo.pixels, crowd, self.job.config, self.stages,
+                          self.report).run(chosen)
 
 
 @dataclass
@@ -257,11 +269,15 @@ class _Edited:
         return edits.Change(step, text, corrected, added)
 
     def _build(self, folder: SceneFolder, step: SceneEdit) -> None:
-        """Masks and avatars of those whom the step touches and who are not done."""
+        """Masks, avatars and refinement of those whom the step touches and who lack them."""
         touched = step.touched(len(folder.info.people) - len(step.boxes))
         left = [i for i in touched if folder.info.people[i].state != "done"]
-        if not left:
-            return
+        if left:
+            self._build_avatars(folder, left)
+        if refining.waiting(folder, self.job.config, touched):
+            self._run().refine(folder, edits.crowd_of(folder), touched)
+
+    def _build_avatars(self, folder: SceneFolder, left: list[int]) -> None:
         run, crowd = self._run(), edits.crowd_of(folder)
         run = replace(run, report=_among(self.report, left, len(crowd.people)))
         run.report(Progress("masks", 0.0, None, len(crowd.people)))

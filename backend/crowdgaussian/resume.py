@@ -17,6 +17,7 @@ from crowdgaussian_shared.scene_schema import CameraInfo, Ground, SceneInfo
 from .people.types import Certainty, Crowd, Keypoints, Person
 from .segment.types import PersonMask
 
+REFINER_KEY = "stages.refiner"
 PHOTO_KEY = "photo.blake2b"  # in the settings: the hash of the file the user gave
 _ARRAYS = ("betas", "pose", "transl", "box", "person_mask")
 _NUMBERS = ("scale", "score", "reprojection_px")
@@ -25,6 +26,8 @@ _NUMBERS = ("scale", "score", "reprojection_px")
 def find_run(out: Path, settings: dict, overwrite: bool,
              ignored: tuple[str, ...] = ()) -> SceneFolder | None:
     """The folder of the same run, interrupted or finished, or None when it starts anew.
+
+    A run without refinement is the same run as one with it that has not come so far.
 
     Args:
         out: where the result goes; need not exist.
@@ -54,12 +57,19 @@ def find_run(out: Path, settings: dict, overwrite: bool,
         )
     names = {*stored, *settings}.difference(ignored)
     changed = sorted(k for k in names if stored.get(k) != settings.get(k))
+    if stored.get(REFINER_KEY, "none") == "none":
+        changed = [name for name in changed if not is_refinement(name)]
     if changed:
         raise CrowdGaussianError(
             f"{out} was made with other settings ({', '.join(changed)}); choose another folder "
             "or add --overwrite."
         )
     return folder
+
+
+def is_refinement(setting: str) -> bool:
+    """Whether a setting is about nothing but the refinement."""
+    return setting == REFINER_KEY or setting.startswith("refine.")
 
 
 def _check_writable(out: Path) -> None:

@@ -34,7 +34,10 @@ FILES = {  # the network files of stages that read the user's, by their part of 
     "results": ("people", ".people.files:other_program"),
     "sam": ("segment", ".segment.files:sam_files"),
     "lorm": ("lorm", ".lorm.files:used_files"),
+    "small": ("refine", ".refiner.used_files:small_files"),
+    "turbo": ("refine", ".refiner.used_files:turbo_files"),
 }
+REFINERS = {"small": ".refiner.stage:small_refinement", "turbo": ".refiner.stage:turbo_refinement"}
 OWN_SETTINGS = {"lorm"}  # stages whose part of the settings has their own name, not their kind's
 SMPLX = Need("body", "smplx", "", ("smplx",), "open")
 
@@ -49,6 +52,7 @@ class Stages:
     avatar: AvatarBuilder
     measure: Callable[..., dict[str, float]]  # as avatar.quality.measure
     people_with: Callable[[Config], PeopleEstimator] | None = None  # with other settings
+    refiner: Any | None = None  # refiner.crowd.CrowdRefinement; None: the avatars stay as they are
 
 
 def build_stages(config: Config) -> Stages:
@@ -60,10 +64,11 @@ def build_stages(config: Config) -> Stages:
     from .avatar.quality import measure
     from .body.load import load_body
 
+    refiner = load_refiner(config)
     body = load_body(config.stages.body, _body_path(config))
     stages = {kind: load_stage(kind, config, body) for kind in REGISTRY}
     return Stages(body=body, measure=measure, **stages,
-                  people_with=lambda other: load_stage("people", other, body))
+                  people_with=lambda other: load_stage("people", other, body), refiner=refiner)
 
 
 def load_stage(kind: str, config: Config, body: Any) -> Any:
@@ -86,6 +91,21 @@ def load_stage(kind: str, config: Config, body: Any) -> Any:
     return _imported(known[name])(settings, body)
 
 
+def load_refiner(config: Config) -> Any | None:
+    """The refinement stage that the settings name; None for "none".
+
+    Raises:
+        CrowdGaussianError: the name is unknown, or its weights are missing or damaged.
+    """
+    name = config.stages.refiner
+    if name == "none":
+        return None
+    if name not in REFINERS:
+        raise CrowdGaussianError(
+            f"There is no refiner stage '{name}'; use one of: none, {', '.join(REFINERS)}.")
+    return _imported(REFINERS[name])(config.refine)
+
+
 def _imported(place: str) -> Any:
     """What ".module:name" of this package stands for."""
     module, name = place.split(":")
@@ -100,7 +120,7 @@ def _body_path(config: Config) -> Path | None:
 def files_for(config: Config) -> list[WeightFile | UsedFile]:
     """Every model file that the stages of these settings read."""
     names = config.stages
-    chosen = (names.body, names.people, names.segment, names.avatar)
+    chosen = (names.body, names.people, names.segment, names.avatar, names.refiner)
     files = [file for name in chosen for file in CATALOGUE.get(name, ())]
     for name in chosen:
         if name in FILES:

@@ -15,6 +15,7 @@ from .scene_schema import (
     MAX_PEOPLE,
     MAX_PIXELS,
     PERSON_STATES,
+    REFINEMENTS,
     SCENE_VERSION,
     CameraInfo,
     Ground,
@@ -124,6 +125,10 @@ def _person(person: Field) -> PersonEntry:
         gaussians=person.child("gaussians").whole(0, 1_000_000_000),
         files={name: _path(path) for name, path in files},
         quality=_numbers(person.child("quality")),
+        refinement=(person.child("refinement").choice(REFINEMENTS)
+                    if person.has("refinement") else ""),  # folders before it, as the next
+        refinement_note=(person.child("refinement_note").text()
+                         if person.has("refinement_note") else ""),
     )
 
 

@@ -21,6 +21,8 @@ CORRECTED = "corrected"  # flag of a person whose pose is a user's: stages take 
 
 PersonState = Literal["queued", "fitted", "masked", "done", "failed"]
 PERSON_STATES: tuple[str, ...] = get_args(PersonState)
+Refinement = Literal["", "refined", "kept", "failed"]
+REFINEMENTS: tuple[str, ...] = get_args(Refinement)
 FocalSource = Literal["option", "exif", "people", "default"]
 FOCAL_SOURCES: tuple[str, ...] = get_args(FocalSource)
 
@@ -88,11 +90,13 @@ class PersonEntry:
     gaussians: int = 0  # how many Gaussians the avatar has
     files: dict[str, str] = field(default_factory=dict)  # fit, avatar, splats, mask, amodal
     quality: dict[str, float] = field(default_factory=dict)  # iou, psnr, coverage, ...
+    refinement: Refinement = ""  # "kept": the first avatar was the better one; "": not yet, or off
+    refinement_note: str = ""  # one sentence, when kept or failed
 
     @property
     def settled(self) -> bool:
         """Whether nothing is left to do: finished, or left out on request."""
-        return self.state == "done" or LEFT_OUT in self.flags
+        return LEFT_OUT in self.flags or (self.state == "done" and self.refinement != "failed")
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,7 @@ def test_what_fails_stays_as_it_was_and_the_others_go_on():
 
 def test_a_stopped_refinement_stops():
     def stop(step):
-        assert step.stage == "refine" and "1 people" in step.message
+        assert step.stage == "refine" and "1 person" in step.message
         raise Cancelled
 
     with pytest.raises(Cancelled):

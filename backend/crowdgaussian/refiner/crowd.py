@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The refinement stage: cluster by cluster, and never at the price of what was there."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.avatar import Avatar
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
 from ..people.types import Crowd
 from ..progress import Progress, Report
@@ -17,10 +18,14 @@ from ..segment.types import PersonMask
 from ..splat.cameras import Cameras
 from .clusters import find_clusters
 from .distil import Anchor, distil
+from .memory import is_out_of_memory
 from .stage_config import RefineConfig
 from .types import Refiner
 
+log = logging.getLogger(__name__)
 _MARGIN = 0.06  # of the cluster's box in the photo
+_STARVED = ("There is not enough memory to refine these people; lower refine.most_people or "
+            "refine.distil.size.")
 _EDGE = 3  # pixels of the crop by which masks are shrunk: their rim is mixed with what is behind
 
 
@@ -40,24 +45,34 @@ class CrowdRefinement:
         self.config, self.refiner = config, refiner
 
     def refine(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-               avatars: dict[int, Avatar], report: Report) -> Iterator[RefinedCluster]:
+               avatars: dict[int, Avatar], report: Report,
+               only: Iterable[int] | None = None) -> Iterator[RefinedCluster]:
         """Yields clusters as they finish; one that fails does not stop the others.
 
         Args:
             photo: [H, W, 3] uint8 sRGB.
             crowd: everybody, with the photo's camera.
             masks: one per person of the crowd.
-            avatars: of those who are to be refined, by index in the crowd.
+            avatars: by index in the crowd; they decide who is a cluster.
             report: called between steps; raises to stop.
+            only: those who are refined; None: everybody who has an avatar.
         """
-        indices = sorted(avatars)
+        wanted = set(avatars if only is None else only)
+        wrong = {index: _trouble(index, avatars[index], crowd) for index in sorted(avatars)}
+        for index in sorted(wanted):
+            if wrong[index]:
+                yield RefinedCluster((index,), (), wrong[index])
+        indices = [index for index in wrong if not wrong[index]]
         roots = np.array([_root(avatars[index]) for index in indices])
-        clusters = find_clusters(roots, self.config.reach, self.config.most_people)
-        for number, members in enumerate(clusters):
-            people = tuple(indices[member] for member in members)
+        clusters = [tuple(indices[member] for member in members if indices[member] in wanted)
+                    for members in find_clusters(roots, self.config.reach,
+                                                 self.config.most_people)]
+        clusters = [people for people in clusters if people]
+        for number, people in enumerate(clusters):
 
             def tell(done: float, number: int = number, people: tuple = people) -> None:
-                words = f"group {number + 1} of {len(clusters)}, {len(people)} people"
+                who = "1 person" if len(people) == 1 else f"{len(people)} people"
+                words = f"group {number + 1} of {len(clusters)}, {who}"
                 report(Progress("refine", (number + done) / len(clusters), None, None, words))
 
             yield self._cluster(photo, crowd, masks, {i: avatars[i] for i in people}, tell)
@@ -66,15 +81,19 @@ class CrowdRefinement:
                  avatars: dict[int, Avatar], tell) -> RefinedCluster:
         people = tuple(avatars)
         try:
-            _in_front(crowd, avatars)
             anchor = photo_anchor(photo, crowd, masks, people, self.config.photo_px)
             found = distil(_of_one_degree(list(avatars.values())), self.refiner, anchor,
                            self.config.distil, tell)
         except CrowdGaussianError as error:
             return RefinedCluster(people, (), str(error))
-        except (torch.OutOfMemoryError, MemoryError):
-            return RefinedCluster(people, (), "There is not enough memory to refine these people; "
-                                  "lower refine.most_people or refine.distil.size.")
+        except Cancelled:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                return RefinedCluster(people, (), _STARVED)
+            log.exception("people %s could not be refined", people)
+            return RefinedCluster(
+                people, (), f"An unexpected {type(error).__name__} ended the refinement: {error}.")
         return RefinedCluster(people, tuple(found))
 
 
@@ -100,12 +119,17 @@ def _root(avatar: Avatar) -> np.ndarray:
     return np.asarray(avatar.rest_joints[0] + avatar.transl, np.float64)
 
 
-def _in_front(crowd: Crowd, avatars: dict[int, Avatar]) -> None:
-    for index, avatar in avatars.items():
-        depth = crowd.camera.viewmat[2, :3] @ _root(avatar) + crowd.camera.viewmat[2, 3]
-        if not depth > 0:
-            raise CrowdGaussianError(
-                f"Person {index} stands behind the photo's camera; correct that person's place.")
+def _trouble(index: int, avatar: Avatar, crowd: Crowd) -> str:
+    """Why somebody cannot be refined; empty when nothing is known against it."""
+    root = _root(avatar)
+    arrays = {**vars(avatar.gaussians), "place": root, "pose": avatar.pose}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            return (f"Person {index} has {name} that are not finite; reconstruct that person "
+                    "again.")
+    if not crowd.camera.viewmat[2, :3] @ root + crowd.camera.viewmat[2, 3] > 0:
+        return f"Person {index} stands behind the photo's camera; correct that person's place."
+    return ""
 
 
 def _of_one_degree(avatars: list[Avatar]) -> list[Avatar]:

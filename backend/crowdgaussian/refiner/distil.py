@@ -15,7 +15,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor
 from torch.nn import functional
 
-from ..metrics import ssim
+from ..metrics import WINDOW, ssim
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
 from ..splat.splats import DEFAULT_CONFIG, RasterConfig
@@ -122,6 +122,8 @@ def _apart(found: Tensor, wanted: Tensor, weight: Tensor, config: DistilConfig) 
     # Beside the pixels that count, the picture agrees with itself.
     wanted = torch.where(weight[..., None] > 0, wanted, found.detach())
     colour = ((found - wanted).abs().mean(dim=-1) * weight).sum() / weight.sum().clamp_min(1.0)
+    if min(found.shape[1:3]) < WINDOW:  # a sliver of the photo
+        return colour
     return ((1 - config.ssim_share) * colour
             + config.ssim_share * (1 - ssim(found.clamp(0, 1), wanted)).mean())
 

@@ -22,6 +22,7 @@ class DistilConfig:
 class RefineConfig:
     """Options of the refinement stages."""
 
+    weights: str = ""  # a file or folder of the user; empty: what ships, or was fetched
     reach: float = 1.5  # metres between neighbours of a cluster
     most_people: int = 4  # of one cluster, so that each has pixels enough
     photo_px: int = 384  # longest side of the photo's crop

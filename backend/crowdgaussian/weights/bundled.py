@@ -40,6 +40,19 @@ OPEN_BODY = WeightFile(
     commercial=True,
 )
 
+OPEN_REFINER = WeightFile(
+    name="CrowdGaussian open refiner",
+    stage="refiner",
+    purpose="sharpens views of the crowd, from which its Gaussians learn",
+    source="crowdgaussian train refiner, on the project's own synthetic people",
+    version="1",
+    package="crowdgaussian.refiner",
+    file="open_refiner.safetensors",
+    digest="",
+    licence="Apache-2.0",
+    commercial=True,
+)
+
 CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name
     "open": (OPEN_BODY,),
     "keypoint_fit": (POSE_DETECTOR, POSE_LANDMARKS),

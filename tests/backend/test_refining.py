@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refinement as a stage of the pipeline: what it writes, resumes, survives and never loses."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from crowdgaussian import pipeline, stages
+from crowdgaussian.avatar.quality import measure
+from crowdgaussian.config import Config, is_local, with_setting
+from crowdgaussian.inspect import inspect_scene
+from crowdgaussian.pipeline import Job, reconstruct
+from crowdgaussian.refiner import distil, used_files
+from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
+from crowdgaussian.refiner.small_files import save_small
+from crowdgaussian.stages import files_for
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.npz import read_npz, write_npz
+from crowdgaussian_shared.scene_edit import PoseEdit, SceneEdit, SceneEdits
+from crowdgaussian_shared.scene_folder import SceneFolder
+from safetensors.torch import save_file
+from stand_ins import Script, write_photo
+
+TINY = {"views": 2, "size": 32, "rounds": 1, "steps": 3}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A tiny refiner that changes pictures at random."""
+    torch.manual_seed(0)
+    refiner = SmallRefiner(SmallConfig(widths=(4, 8)))
+    torch.nn.init.normal_(refiner.out.weight, std=0.05)
+    path = tmp_path_factory.mktemp("refiner") / "tiny.safetensors"
+    save_small(refiner, path, {"licence": "Apache-2.0"})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def only_the_refiner_s_file(monkeypatch):
+    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
+
+
+@pytest.fixture
+def job(tmp_path, weights):
+    """Three people, each a cluster of their own."""
+    config = Config()
+    for name, value in {"stages.refiner": "small", "refine.weights": weights,
+                        "refine.reach": 0.5, "refine.photo_px": 32}.items():
+        config = with_setting(config, name, str(value))
+    for name, value in TINY.items():
+        config = with_setting(config, f"refine.distil.{name}", str(value))
+    return Job(write_photo(tmp_path / "a.png"), tmp_path / "out", config)
+
+
+def run(job, script=None, report=lambda step: None, **changes):
+    script = script or Script()
+
+    def make(config):
+        made = replace(script.stages(config), refiner=stages.load_refiner(config))
+        return replace(made, **changes)
+
+    return reconstruct(job, report, make)
+
+
+def plain(job, **changes):
+    """The same job without refinement."""
+    return replace(job, config=with_setting(job.config, "stages.refiner", "none"), **changes)
+
+
+def files_of(folder, person):
+    place = folder.path / f"people/{person:03d}"
+    return {path.name: path.read_bytes() for path in place.iterdir()}
+
+
+def refinements(folder):
+    return [person.refinement for person in SceneFolder.open(folder.path).info.people]
+
+
+def cancel_in_cluster(number):
+    def report(step):
+        if step.stage == "refine" and step.message.startswith(f"group {number} "):
+            raise Cancelled
+    return report
+
+
+def test_every_person_is_refined(job):
+    script, steps = Script(), []
+    folder = run(job, script, steps.append)
+    assert refinements(folder) == ["refined"] * 3
+    coarse = run(plain(job, out=job.out.parent / "coarse"))
+    for index in range(3):
+        before, after = files_of(coarse, index), files_of(folder, index)
+        assert before.keys() == after.keys(), "nothing is left beside"
+        assert {name for name in after if after[name] != before[name]} == {
+            "avatar.npz", "splats.ply"}
+        entry = folder.info.people[index]
+        assert entry.state == "done" and entry.quality["coarse_psnr_db"] == 30.0
+        assert folder.timings.of_person(index)["refine"] > 0
+    timings = folder.timings
+    assert timings.stages["refine"] == pytest.approx(
+        sum(timings.of_person(i)["refine"] for i in range(3)))
+    assert timings.stages["avatars"] == pytest.approx(
+        sum(timings.of_person(i)[step] for i in range(3) for step in ("avatar", "measure")))
+    told = [step.fraction for step in steps if step.stage == "refine"]
+    assert told == sorted(told) and told[0] == 0.0 and told[-1] == 1.0
+    assert steps[-1].stage == "refine"
+    again = Script()
+    run(job, again)
+    assert again.diary == [], "a refined crowd is finished"
+
+
+def test_a_scene_without_refinement_is_refined_later(job):
+    first = run(plain(job))
+    before = [files_of(first, index) for index in range(3)]
+    script = Script()
+    folder = run(job, script)
+    assert script.diary == ["load"] and refinements(folder) == ["refined"] * 3
+    assert all(files_of(folder, index) != before[index] for index in range(3))
+    with pytest.raises(CrowdGaussianError, match=r"other settings \(stages.refiner\)"):
+        run(plain(job))
+
+
+def test_cancel_then_resume_refines_the_rest_and_nobody_twice(job):
+    whole = run(replace(job, out=job.out.parent / "whole"))
+    with pytest.raises(Cancelled):
+        run(job, report=cancel_in_cluster(2))
+    folder = SceneFolder.open(job.out)
+    assert refinements(folder) == ["refined", "", ""]
+    assert [person.state for person in folder.info.people] == ["done"] * 3
+    stopped = (job.out / "people/000/avatar.npz").stat().st_mtime_ns
+    steps = []
+    run(job, report=steps.append)
+    assert (job.out / "people/000/avatar.npz").stat().st_mtime_ns == stopped
+    assert [files_of(folder, i) for i in range(3)] == [files_of(whole, i) for i in range(3)]
+    assert {step.message[-8:] for step in steps if "group" in step.message} == {"1 person"}
+    assert any("of 2" in step.message for step in steps), "one group was done already"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_crash_between_two_files_refines_nobody_twice(job, monkeypatch, kept):
+    whole = run(plain(job, out=job.out.parent / "whole"))
+    if not kept:
+        whole = run(replace(job, out=job.out.parent / "whole"))
+    real = SceneFolder.write_splats
+
+    def die(folder, index, gaussians=None):
+        if (folder.path / "people/001/coarse.npz").exists():
+            raise KeyboardInterrupt
+        return real(folder, index, gaussians)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SceneFolder, "write_splats", die)
+        run(job)
+    assert refinements(SceneFolder(job.out, None)) == ["refined", "", ""]
+    folder = run(job, measure=lambda *_: {"psnr_db": 1.0}) if kept else run(job)
+    assert refinements(folder)[1:] == ["kept" if kept else "refined"] * 2
+    assert files_of(folder, 1) == files_of(whole, 1), "and no file is left beside"
+
+
+def spoil(folder, index, **arrays):
+    """Changes arrays of an avatar behind the back of every check."""
+    path = folder.path / f"people/{index:03d}/avatar.npz"
+    write_npz(path, {**read_npz(path), **arrays})
+
+
+@pytest.mark.parametrize("arrays, words", [
+    ({"means": np.full((50, 3), np.nan, np.float32)}, "means must be finite"),
+    ({"transl": np.array([0, 0.9, 4], np.float32)}, "behind the photo's camera"),
+])
+def test_who_cannot_be_refined_keeps_the_first_avatar(job, arrays, words):
+    first = run(plain(job))
+    spoil(first, 1, **arrays)
+    before = files_of(first, 1)
+    folder = run(job)
+    assert refinements(folder) == ["refined", "failed", "refined"]
+    entry = folder.info.people[1]
+    assert entry.state == "done" and words in entry.refinement_note
+    assert entry.refinement_note.count(".") >= 1 and "\n" not in entry.refinement_note
+    assert files_of(folder, 1) == before
+    assert not entry.settled, "it is tried again"
+
+
+class Wrapped:
+    """A refinement stage whose network gets or does something else."""
+
+    def __init__(self, config, wrong):
+        self._stage = stages.load_refiner(config)
+        self._refine, self._wrong = self._stage.refiner.refine, wrong
+        self._stage.refiner = self
+
+    def refine(self, *given):
+        if len(given) > 2:
+            return self._stage.refine(*given)
+        return self._wrong(self._refine, *given)
+
+
+def starve(*_):
+    raise torch.OutOfMemoryError("no")
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (lambda refine, images, normals: refine(images, None), "needs the normal map"),
+    (lambda refine, images, normals: refine(images, normals[..., :-1]), "The normal map has"),
+    (lambda refine, images, normals: images[..., :-1], "another size"),
+    (lambda refine, images, normals: images * float("nan"), "not finite"),
+    (lambda refine, images, normals: 1 // 0, "An unexpected ZeroDivisionError"),
+    (starve, "not enough memory"),
+])
+def test_a_refinement_that_fails_loses_nothing(job, wrong, words):
+    first = run(plain(job))
+    before = [files_of(first, index) for index in range(3)]
+    folder = run(job, refiner=Wrapped(job.config, wrong))
+    assert refinements(folder) == ["failed"] * 3
+    assert all(words in person.refinement_note and person.state == "done"
+               for person in folder.info.people)
+    assert [files_of(folder, index) for index in range(3)] == before
+    assert refinements(run(job)) == ["refined"] * 3, "running again tries again"
+
+
+def test_memory_that_is_short_makes_the_tiles_smaller(job, monkeypatch):
+    sizes, real = [], SmallRefiner.forward
+
+    def forward(self, images, normals):
+        sizes.append(images.shape[-1])
+        if sizes[-1] > 200:
+            starve()
+        return real(self, images, normals)
+
+    monkeypatch.setattr(SmallRefiner, "forward", forward)
+    config = with_setting(job.config, "refine.distil.size", "256")
+    folder = run(replace(job, config=config), Script(people=1))
+    assert refinements(folder) == ["refined"]
+    assert sizes[0] == 256 and sizes[-1] == 192
+
+
+def test_weights_that_do_not_fit_are_told_before_the_work(job, tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    save_file({"unet.conv": torch.zeros(2)}, other)
+    script = Script()
+    named = replace(job, config=with_setting(job.config, "refine.weights", str(other)))
+    with pytest.raises(CrowdGaussianError, match="another architecture"):
+        run(named, script)
+    first = run(plain(job))
+    before = [files_of(first, index) for index in range(3)]
+    for text, words in ((str(other), "another architecture"), ("gone", "no file"), ("", "ships")):
+        monkeypatch.setattr(used_files, "OPEN_REFINER",
+                            replace(used_files.OPEN_REFINER, file="absent.safetensors"))
+        config = with_setting(job.config, "refine.weights", text)
+        with pytest.raises(CrowdGaussianError, match=words) as error:
+            run(replace(job, config=config))
+        assert "\n" not in str(error.value)
+    assert [files_of(SceneFolder.open(job.out), index) for index in range(3)] == before
+
+
+def test_a_view_of_the_photo_that_gets_worse_keeps_the_first_avatar(job):
+    first = run(plain(job))
+    before = files_of(first, 1)
+    worse = [30.0, 29.9, 30.0]
+    folder = run(job, measure=lambda avatar, photo, crowd, masks, index: {"psnr_db": worse[index]})
+    assert refinements(folder) == ["refined", "kept", "refined"]
+    entry = folder.info.people[1]
+    assert "29.9 dB instead of 30.0 dB" in entry.refinement_note
+    assert entry.quality["psnr_db"] == 30.0 and entry.settled and files_of(folder, 1) == before
+    again = Script()
+    run(job, again)
+    assert again.diary == []
+
+
+def test_the_photo_s_view_is_not_worse_as_the_avatar_s_quality_measures_it(job):
+    steps = with_setting(job.config, "refine.distil.steps", "12")
+    folder = run(replace(job, config=steps), measure=measure)
+    for person in folder.info.people:
+        if person.refinement == "refined" and "coarse_psnr_db" in person.quality:
+            assert person.quality["psnr_db"] >= person.quality["coarse_psnr_db"] - 0.01
+    assert "refined" in refinements(folder)
+
+
+def test_an_edit_refines_whom_it_touches_and_nobody_else(job):
+    base = run(job)
+    viewmat = np.diag([1.0, -1, -1, 1])
+    viewmat[1, 3] = 1.5
+    base.update(camera=replace(base.info.camera, viewmat=viewmat))
+    pose = np.zeros((55, 3))
+    pose[16, 2] = 0.5
+    step = SceneEdit(corrected={1: PoseEdit(pose, np.array([0.3, 0.9, -4.0]))})
+    edited = replace(job, out=job.out.parent / "edited", base=base.path, edits=SceneEdits((step,)))
+    script, steps = Script(), []
+    folder = run(edited, script, steps.append)
+    assert script.diary == ["load", "masks", "avatar 1"]
+    for person in (0, 2):
+        assert files_of(folder, person) == files_of(base, person)
+        assert folder.info.people[person] == base.info.people[person]
+    assert refinements(folder) == ["refined"] * 3
+    assert any("group 1 of 1, 1 person" == step.message for step in steps)
+    again = Script()
+    run(edited, again)
+    assert again.diary == []
+    left_out = replace(job, out=job.out.parent / "less", base=base.path,
+                       edits=SceneEdits((SceneEdit(excluded=(2,)),)))
+    assert refinements(run(left_out)) == ["refined", "refined", ""]
+
+
+def test_an_edit_that_was_cancelled_while_refining_goes_on(job):
+    base = run(job)
+    step = SceneEdit(corrected={1: PoseEdit(np.zeros((55, 3)), np.array([0.3, 0.9, -4.0]))})
+    edited = replace(job, out=job.out.parent / "edited", base=base.path, edits=SceneEdits((step,)))
+    with pytest.raises(Cancelled):
+        run(edited, report=cancel_in_cluster(1))
+    assert refinements(SceneFolder.open(edited.out)) == ["refined", "", "refined"]
+    script = Script()
+    assert refinements(run(edited, script)) == ["refined"] * 3
+    assert script.diary == ["load"]
+
+
+def test_the_report_says_who_was_refined_by_what(job, monkeypatch, capsys):
+    from crowdgaussian import cli, refining
+
+    small = [file for file in files_for(job.config) if file.stage == "refiner"]
+    run(plain(job))
+    monkeypatch.setattr(refining, "files_for", lambda config: small)
+    worse = [30.0, 29.0, 30.0]
+    folder = run(job, measure=lambda avatar, photo, crowd, masks, index: {"psnr_db": worse[index]})
+    report = inspect_scene(folder.path)
+    (model,) = report["models"]
+    assert model["stage"] == "refiner" and model["licence"] == "Apache-2.0" and model["commercial"]
+    assert model["file"] == "tiny.safetensors" and len(model["blake2b"]) == 64
+    assert [person["refinement"] for person in report["people"]] == ["refined", "kept", "refined"]
+    assert cli.main(["inspect", str(folder.path)]) == 0
+    told = capsys.readouterr().out
+    assert "unrefined" in told
+    assert "person 1 is not refined: Refined, this person matches the photo at 29.0 dB" in told
+
+
+def test_nobody_is_refined_by_a_model_that_refined_nobody(job, monkeypatch):
+    from crowdgaussian import refining
+
+    run(plain(job))
+    monkeypatch.setattr(refining, "files_for", files_for)
+    folder = run(job, measure=lambda *_: {"psnr_db": 1.0})
+    assert refinements(folder) == ["kept"] * 3 and folder.info.models == ()
+
+
+def test_what_settings_and_clients_may_say(weights):
+    config = Config()
+    assert is_local(config, "refine.weights") and not is_local(config, "stages.refiner")
+    assert not is_local(config, "refine.distil.steps")
+    for name, text in (("refine.distil.size", "8"), ("refine.distil.steps", "100000"),
+                       ("refine.most_people", "0"), ("refine.distil.photo_share", "1.5")):
+        with pytest.raises(CrowdGaussianError, match="must be from"):
+            with_setting(config, name, text)
+    with pytest.raises(CrowdGaussianError, match="no refiner stage 'sharp'; use one of: none, sm"):
+        stages.load_refiner(with_setting(config, "stages.refiner", "sharp"))
+
+
+def test_licences_of_a_user_s_refiners(tmp_path, weights):
+    config = with_setting(Config(), "stages.refiner", "small")
+    unknown = tmp_path / "mine.safetensors"
+    save_small(SmallRefiner(SmallConfig(widths=(4, 8))), unknown)
+    for path, commercial in ((weights, True), (unknown, False)):
+        (file,) = used_files.small_files(
+            with_setting(config, "refine.weights", str(path)).refine)
+        assert file.provenance().commercial is commercial
+    for licence, commercial in (("a derivative of sd-turbo: S", False), (None, False),
+                                ("a derivative of sd-2.1-base: O", True)):
+        folder = tmp_path / str(commercial) / "refiner"
+        for name in ("unet/diffusion_pytorch_model.safetensors", "extras.safetensors",
+                     "vae/diffusion_pytorch_model.safetensors"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"x")
+        facts = {"facts": {"licence": licence}} if licence else {}
+        (folder / "refiner.json").write_text(json.dumps(facts))
+        files = used_files.turbo_files(
+            with_setting(config, "refine.weights", str(folder)).refine)
+        assert [file.commercial for file in files] == [commercial] * 3
+        assert {file.stage for file in files} == {"refiner"}
+    with pytest.raises(CrowdGaussianError, match="holds no refiner"):
+        used_files.turbo_path(with_setting(config, "refine.weights", str(tmp_path)).refine)
+
+
+def test_a_wrong_map_of_a_whole_cluster(job, monkeypatch):
+    real = distil.cluster_views
+    monkeypatch.setattr(distil, "cluster_views", lambda *given: replace(
+        real(*given), normals=real(*given).normals[:, :3]))
+    folder = run(job)
+    assert refinements(folder) == ["failed"] * 3
+    assert "normal map" in folder.info.people[0].refinement_note
