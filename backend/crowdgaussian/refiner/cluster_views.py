@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..splat.cameras import Cameras
 from ..splat.normals import render_normals
+from .crowd_scenes import framed
 from .inputs import normal_input
 
-_FOV = 0.6  # radians
-_MARGIN = 1.12  # of the cluster's extent
+_FOV = 0.6  # radians, of the cameras before they are framed
+_MARGIN = 1.15  # of a picture's side to the naked bodies: hair and clothes reach over them
 _UNSQUARE = 0.1  # weight of a body seen edge-on
 _BESIDE = 0.3  # weight of pixels beside the naked body: hair, clothes and background
 _LEVELS = (np.radians(4.0), np.radians(28.0))  # elevations of the two rings
@@ -50,8 +51,9 @@ def cluster_views(avatars: list[Avatar], views: int, size: int, device: str) -> 
 def ring_cameras(points: np.ndarray, views: int, size: int) -> Cameras:
     """Two rings of cameras around points [N, 3]; the same where refiners are trained and used."""
     low, high = points.min(axis=0), points.max(axis=0)
-    radius = _MARGIN * 0.5 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
+    radius = 0.5 * float(np.linalg.norm(high - low)) / np.sin(_FOV / 2)
     rings = [Cameras.orbit((low + high) / 2, radius, count, level, _FOV, size)
              for count, level in zip((views - views // 2, views // 2), _LEVELS) if count]
-    return Cameras(torch.cat([ring.Ks for ring in rings]),
-                   torch.cat([ring.viewmats for ring in rings]), size, size)
+    cameras = Cameras(torch.cat([ring.Ks for ring in rings]),
+                      torch.cat([ring.viewmats for ring in rings]), size, size)
+    return framed(cameras, torch.from_numpy(points[::4]).float(), _MARGIN)

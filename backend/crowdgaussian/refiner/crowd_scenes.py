@@ -106,17 +106,18 @@ def hemisphere_views(scene: CrowdScene, views: int, size: int) -> Cameras:
     return framed(cameras, torch.from_numpy(points[::4]).float())
 
 
-def framed(cameras: Cameras, points: Tensor) -> Cameras:
+def framed(cameras: Cameras, points: Tensor, margin: float = _MARGIN) -> Cameras:
     """The same cameras with focal length and centre such that points fill their square pictures.
 
     Args:
         cameras: square.
         points: all before every camera.  # [N, 3]
+        margin: of a picture's side to what it shows.
     """
     local = cameras.viewmats[:, :3, :3] @ points.T + cameras.viewmats[:, :3, 3:]  # [C, 3, N]
     slopes = local[:, :2] / local[:, 2:]
     low, high = slopes.min(-1).values, slopes.max(-1).values  # [C, 2]
-    focal = cameras.width / ((high - low).amax(1) * _MARGIN)
+    focal = cameras.width / ((high - low).amax(1) * margin)
     Ks = torch.zeros_like(cameras.Ks)
     Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 2, 2] = focal, focal, 1
     Ks[:, :2, 2] = cameras.width / 2 - focal[:, None] * (low + high) / 2
