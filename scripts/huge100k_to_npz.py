@@ -7,35 +7,15 @@ arrays and torch tensors is taken from a pickle; whatever else it asks for is re
 """
 
 import argparse
-import collections
-import io
 import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from crowdgaussian_shared.npz import write_npz
+from pickled_arrays import ArraysOnly
 
 NUMBERS = 189
-
-
-class ArraysOnly(pickle.Unpickler):
-    """A pickle of numpy arrays and torch tensors; nothing else is ever called."""
-
-    _NUMPY = {("_reconstruct", "multiarray"), ("scalar", "multiarray"), ("ndarray", "numpy"),
-              ("dtype", "numpy"), ("_frombuffer", "numeric")}
-
-    def find_class(self, module: str, name: str):
-        if (name, module.split(".")[-1]) in self._NUMPY and module.split(".")[0] == "numpy":
-            return super().find_class(module, name)
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return torch._utils._rebuild_tensor_v2
-        if (module, name) == ("torch.storage", "_load_from_bytes"):
-            return lambda data: torch.load(io.BytesIO(data), weights_only=True)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
 def convert(path: Path) -> Path:

@@ -2,6 +2,7 @@
 """crowdgaussian data crowd-scenes: true and coarse pictures of crowds to teach a refiner with."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -27,6 +28,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                         help="what the coarse pictures show: true people damaged (damage, the "
                              "default), or rebuilt from a photo of them (photo_fit, lorm); given "
                              "several times, scenes take turns")
+    scenes.add_argument("--meshes", type=Path, metavar="FOLDER",
+                        help="textured scans with fitted bodies, as THuman2.1 has them, in place "
+                             "of made-up people")
+    scenes.add_argument("--body", type=Path, metavar="FILE",
+                        help="SMPL-X .npz that the scans' bodies were fitted with")
     scenes.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
                         help="change a setting of photo_fit or lorm, see `crowdgaussian settings`")
     for name, value, text in _NUMBERS:
@@ -38,20 +44,54 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _scenes(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from .body import load_body
     from .console import ConsoleReport
-    from .refiner.actors import made_up_actor
     from .refiner.pairs import ScenesConfig, write_scenes
 
     numbers = {name: getattr(arguments, name) for name, _, _ in _NUMBERS}
     coarse = tuple(arguments.coarse or ("damage",))
     config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))
-    body = load_body("open")
+    if arguments.meshes:
+        draw, body = _scanned(arguments.meshes, arguments.body)
+        config = replace(config, people=f"{len(draw.names)} of {arguments.meshes.resolve().name}")
+    else:
+        draw, body = _made_up()
     builders = {name: _builder(name, arguments.changes, body) for name in STAGES if name in coarse}
     with ConsoleReport(Console(soft_wrap=True)) as report:
-        write_scenes(arguments.out, config, lambda rng: made_up_actor(body, rng), report, builders)
+        write_scenes(arguments.out, config, draw, report, builders)
     print(arguments.out)
     return 0
+
+
+def _made_up():
+    from .body import load_body
+    from .refiner.actors import made_up_actor
+
+    body = load_body("open")
+    return lambda rng: made_up_actor(body, rng), body
+
+
+def _scanned(folder: Path, body_file: Path | None):
+    """People of a folder and their body model."""
+    from .body import load_body
+    from .body.smplx_body import find_smplx
+    from .weights import local_path
+
+    try:
+        from .refiner.mesh_people import MeshPeople, body_of, read_hands
+    except ImportError as error:
+        raise CrowdGaussianError("Scans are read with trimesh: "
+                                 'pip install "crowdgaussian[train]".') from error
+    if body_of(folder) == "open":
+        body = load_body("open")
+        return MeshPeople(folder, body), body
+    found = body_file or local_path("smplx")
+    if found is None:
+        raise CrowdGaussianError(
+            f"The bodies of {folder} are SMPL-X: give --body SMPLX_MALE.npz or SMPLX_NEUTRAL.npz, "
+            "the one they were fitted with, from smpl-x.is.tue.mpg.de (not for commercial use).")
+    found = find_smplx(found)
+    body = load_body("smplx", found)
+    return MeshPeople(folder, body, read_hands(found)), body
 
 
 def _builder(name: str, changes: list[str], body):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """HuGe100K's layout, written as its public viewer reads it, and pickles that want more."""
 
-import importlib.util
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,8 @@ from crowdgaussian.lorm.points import TemplateMesh
 from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts/huge100k_to_npz.py"
-SPEC = importlib.util.spec_from_file_location("huge100k_to_npz", SCRIPT)
-converter = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(converter)
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+converter = importlib.import_module("huge100k_to_npz")
 
 NAME = "Algeria_female_average_high fashion_50~60 years old_844"
 

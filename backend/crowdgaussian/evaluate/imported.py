@@ -16,6 +16,7 @@ from crowdgaussian_shared.rotations import matrix_to_quat, quat_multiply
 from crowdgaussian_shared.sh import rotate_sh
 from crowdgaussian_shared.splat_ply import read_splat_ply
 
+from ..made_up.mesh_files import read_parts, surface_colours
 from ..made_up.surfaces import spread_points, surface_gaussians
 from .align import Similarity, align, axes_rotation
 
@@ -109,17 +110,9 @@ def moved(gaussians: Gaussians, how: Similarity) -> Gaussians:
 
 def _surface(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Points on a mesh, spread evenly, with normals, colours and their distance."""
-    try:
-        loaded = trimesh.load(path, process=False)
-        parts = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
-        meshes = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
-        area = sum(mesh.area for mesh in meshes)
-        if not meshes or not np.isfinite(area) or area <= 0:
-            raise ValueError("it has no surface")
-        pieces = [_sample(mesh, max(1, round(_SURFACE_POINTS * mesh.area / area)))
-                  for mesh in meshes]
-    except (ValueError, KeyError, IndexError, OSError, TypeError, AttributeError) as error:
-        raise CrowdGaussianError(f"{path} cannot be read as a mesh: {error}.") from error
+    meshes = read_parts(path)
+    area = sum(mesh.area for mesh in meshes)
+    pieces = [_sample(mesh, max(1, round(_SURFACE_POINTS * mesh.area / area))) for mesh in meshes]
     points, normals, colours = (np.concatenate(part) for part in zip(*pieces, strict=True))
     return points, normals, colours, float(np.sqrt(area / len(points)))
 
@@ -128,26 +121,4 @@ def _sample(mesh: trimesh.Trimesh, count: int) -> tuple[np.ndarray, np.ndarray, 
     faces, shares = spread_points(mesh.area_faces, count, np.random.default_rng(0))
     corners = mesh.faces[faces]
     points = np.einsum("nk,nkc->nc", shares, mesh.vertices[corners])
-    return points, mesh.face_normals[faces], _colours(mesh, corners, shares)
-
-
-def _colours(mesh: trimesh.Trimesh, corners: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Colours at points of faces: from a texture, or else from the vertices.  # [N, 3] 0..1"""
-    visual = mesh.visual
-    if isinstance(visual, trimesh.visual.TextureVisuals) and visual.uv is not None:
-        image = getattr(visual.material, "image", None)
-        image = image or getattr(visual.material, "baseColorTexture", None)
-        if image is not None:
-            uv = np.einsum("nk,nkc->nc", shares, visual.uv[corners])
-            return _texture(np.asarray(image.convert("RGB")), uv)
-        visual = visual.to_color()
-    vertex_colors = np.asarray(visual.vertex_colors)[:, :3] / 255
-    return np.einsum("nk,nkc->nc", shares, vertex_colors[corners])
-
-
-def _texture(pixels: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """Nearest texels; v counts upwards.  # [N, 3] 0..1"""
-    height, width = pixels.shape[:2]
-    column = np.floor((uv[:, 0] % 1) * width).astype(int).clip(0, width - 1)
-    row = np.floor((1 - uv[:, 1] % 1) * height).astype(int).clip(0, height - 1)
-    return pixels[row, column] / 255
+    return points, mesh.face_normals[faces], surface_colours(mesh, corners, shares)

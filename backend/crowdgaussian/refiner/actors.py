@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from crowdgaussian_shared.gaussians import Gaussians
-from crowdgaussian_shared.rotations import axis_angle_to_matrix
+from crowdgaussian_shared.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.skeleton import JOINT_INDEX
 
 from ..avatar.geometry import face_normals, unit
@@ -75,6 +75,17 @@ def _lively(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         pose[JOINT_INDEX[f"{side}_knee"]] += rng.uniform(0, 0.8), 0, 0
     pose[JOINT_INDEX["spine1"]] += rng.uniform(0, 0.3), rng.normal(0, 0.2), rng.normal(0, 0.1)
     return pose
+
+
+def moved_body(body: BodyModel, given: BodyParameters, rotation: np.ndarray,
+               offset: np.ndarray) -> BodyParameters:
+    """The parameters of a body after its points went through rotation [3, 3] and offset [3]."""
+    pelvis = pose_body(body, given).joints[0]
+    pose = given.pose.astype(np.float64).copy()
+    pose[0] = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(pose[0]))
+    transl = rotation @ (pelvis + given.transl) + offset - pelvis
+    return BodyParameters(given.betas, pose.astype(np.float32), transl.astype(np.float32),
+                          given.scale)
 
 
 def face_light(placed: Placed, light: np.ndarray, direct: float) -> np.ndarray:

@@ -51,6 +51,7 @@ class ScenesConfig:
     seed: int = 0
     coarse: tuple[str, ...] = (DAMAGE,)  # scenes take turns: damage, or names of builders
     changes: tuple[str, ...] = ()  # settings of the builders that are not the usual ones
+    people: str = ""  # who: empty for made-up people
     rings: int = 0  # of the views, how many from where refinement looks, not from the hemisphere
 
     def __post_init__(self) -> None:
@@ -153,9 +154,9 @@ def _whole(folder: Path, write: Callable[[Path], None]) -> None:
 def _identity(config: ScenesConfig, index: int) -> dict:
     """What decides the looks of a scene: not how many there are."""
     values = {name: value for name, value in asdict(config).items()
-              if name not in ("scenes", "coarse", "changes", "rings")}
-    if config.rings:
-        values["rings"] = config.rings
+              if name not in ("scenes", "coarse", "changes", "people", "rings")}
+    values |= {name: getattr(config, name) for name in ("people", "rings")
+               if getattr(config, name)}
     if config.coarse_of(index) != DAMAGE:
         values |= {"coarse": config.coarse_of(index), "changes": list(config.changes)}
     return values

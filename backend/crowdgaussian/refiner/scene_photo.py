@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from crowdgaussian_shared.camera import Camera
-from crowdgaussian_shared.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-from ..avatar.posed_body import BodyParameters, pose_body
+from ..avatar.posed_body import BodyParameters
 from ..made_up.pictures import render_rgba
 from ..people.known import known_person
 from ..people.types import Crowd
 from ..segment.types import PersonMask
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
-from .actors import Placed, face_light
+from .actors import Placed, face_light, moved_body
 from .crowd_scenes import CrowdScene, framed
 
 _FOV = 0.7  # radians, of a usual lens, before the camera is framed
@@ -65,13 +64,8 @@ def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) ->
 
 def placed_body(placed: Placed) -> BodyParameters:
     """The parameters of an actor's body where it stands in the scene."""
-    given = placed.actor.parameters
-    pelvis = pose_body(placed.actor.body, given).joints[0]
-    pose = given.pose.astype(np.float64).copy()
-    pose[0] = matrix_to_axis_angle(placed.rotation @ axis_angle_to_matrix(pose[0]))
-    transl = placed.points(pelvis + given.transl) - pelvis
-    return BodyParameters(given.betas, pose.astype(np.float32), transl.astype(np.float32),
-                          given.scale)
+    actor = placed.actor
+    return moved_body(actor.body, actor.parameters, placed.rotation, placed.offset)
 
 
 def _camera(scene: CrowdScene, rng: np.random.Generator, size: int) -> Camera:
