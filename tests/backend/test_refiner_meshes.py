@@ -101,7 +101,7 @@ def test_a_fine_mesh_is_simplified_and_keeps_its_place_and_colours(scans):
 
 
 def inside(one, other):
-    """How many points of one lie inside the other, whose bands of 4 cm of height are made convex."""
+    """How many points of one lie in the other, made convex in bands of 4 cm of height."""
     count = 0
     for low in np.arange(0, 2.2, 0.04):
         bands = [points[(points[:, 1] >= low) & (points[:, 1] < low + 0.04)][:, [0, 2]]
