@@ -136,12 +136,12 @@ class _Evaluation:
         self.job, self.index, self.trial, self.lpips = job, index, trial, lpips
         self.report, self.say = report, say
         self.before = shown(trial.coarse.avatars.values(), trial.truth.cameras)
-        self.mask = near(trial.truth.alpha, self.before.alpha)
+        self.mask = near(trial.truth.views.alpha, self.before.alpha)
         self.lines: list[Picture] = []
 
     def run(self, refiners: dict[str, Refiner]) -> None:
         coarse, truth = self.trial.coarse.avatars, self.trial.truth
-        self._draw("the truth", Views(truth.colour, truth.alpha))
+        self._draw("the truth", truth.views)
         self._row(COARSE, self.before, photo_psnr(coarse.values(), self.trial.taken))
         steps = 1 + 2 * len(refiners)
         self._distil(UNREFINED, Unchanged(), coarse, (0.3, 0.3 + 0.7 / steps))
@@ -161,15 +161,15 @@ class _Evaluation:
         self._row(f"{name}, 3D", views, photo_psnr(after.values(), self.trial.taken))
 
     def _identity(self, name: str, refiner: Refiner, span: tuple[float, float]) -> None:
-        rng = np.random.default_rng([self.job.seed, self.index, _OWN, _OWN])
-        clean = clean_people(self.trial.scene, self.job.points, rng).avatars
+        clean = clean_people(self.trial.scene, self.job.points, self.job.seed).avatars
         after = self._refine(f"{name}, clean", refiner, clean, span)
         for person in clean:
             truth = held_out(self.trial.scene, self.job.views, self.job.size, person)
             both = [shown([avatars[person]], truth.cameras) for avatars in (clean, after)]
-            mask = near(truth.alpha, both[0].alpha)
-            values = [score_views(views, truth, mask, None)["masked_psnr"] for views in both]
-            self.report.identity.append(IdentityRow(name, self.index, person, *values))
+            mask = near(truth.views.alpha, both[0].alpha)
+            scores = [score_views(views, truth.views, mask, None) for views in both]
+            self.report.identity.append(IdentityRow(name, self.index, person, *(
+                (each["masked_psnr"], each["inside_psnr"]) for each in scores)))
         for title, avatars in (("clean", clean), (f"clean, {name}", after)):
             self._draw(title, shown(avatars.values(), self.trial.truth.cameras))
 
@@ -188,7 +188,7 @@ class _Evaluation:
         return after
 
     def _row(self, method: str, views: Views, photo: float) -> None:
-        values = score_views(views, self.trial.truth, self.mask, self.lpips)
+        values = score_views(views, self.trial.truth.views, self.mask, self.lpips)
         self.report.rows.append(SceneRow(self.index, method, values | {"photo": photo}))
         self._draw(f"{method}   PSNR {values['psnr']:.2f}, masked {values['masked_psnr']:.2f} dB",
                    views)
@@ -206,7 +206,8 @@ def _facts(job: CrowdsJob) -> list[str]:
         f"{job.seed}; avatars before refinement: {job.stage_1}",
         f"{job.views} views of {job.size} x {job.size} pixels of each on white, from a hemisphere, "
         "none of them a view of the refinement",
-        "masked: where truth or coarse avatars show somebody, and 3 pixels around",
+        "masked: where truth or coarse avatars show somebody, and 3 pixels around; inside: where "
+        "the truth does, and 2 pixels around too, so that outlines do not count",
         f"refinement: {distil.rounds} rounds of {distil.steps} steps on {distil.views} views of "
         f"{distil.size} pixels, at most {job.refine.most_people} people together",
         f"2D: the refiner on the coarse held-out views; 3D: after distillation; {UNREFINED}: the "

@@ -11,14 +11,18 @@ from crowdgaussian_shared.rotations import matrix_to_quat, quat_to_matrix
 from scipy.spatial import cKDTree
 
 from ..avatar.cloud import dense_weights, top_four
+from ..avatar.geometry import face_normals, unit
 from ..avatar.posed_body import PosedBody, apply, blend, pose_body
+from ..avatar.sampling import sample_surface
 from ..avatar.types import AvatarBuilder, CrowdBuilder
+from ..made_up.surfaces import surface_gaussians
 from ..progress import Report
-from ..refiner.actors import Placed, clean_gaussians, face_light
+from ..refiner.actors import Placed, face_light
+from ..refiner.coarse import damaged
 from ..refiner.crowd_scenes import CrowdScene
-from ..refiner.degrade import degrade, draw_chain
 from ..refiner.scene_photo import ScenePhoto, placed_body
 
+_FINE = 0.8  # of the usual width of a surface Gaussian: evenly spread ones leave no holes
 _NEAREST = 3  # vertices of the body that a Gaussian moves with
 
 
@@ -30,21 +34,21 @@ class People:
     errors: tuple[str, ...] = ()
 
 
-def clean_people(scene: CrowdScene, points: int, rng: np.random.Generator) -> People:
-    """Everybody as dense Gaussians on their true surface.
+def clean_people(scene: CrowdScene, points: int, seed: int) -> People:
+    """Everybody as Gaussians spread evenly over their true surface, without holes.
 
     Args:
         scene: the people.
-        points: Gaussians of each.
-        rng: where they lie.
+        points: Gaussians of each, about.
+        seed: where they lie.
     """
-    return _bound(scene, _clean(scene, points, rng))
+    return _bound(scene, [_even_gaussians(each, face_light(each, scene.light, scene.direct),
+                                          points, seed) for each in scene.people])
 
 
 def damaged_people(scene: CrowdScene, points: int, rng: np.random.Generator) -> People:
-    """The same after a chain of damage, as in training data."""
-    clean = _clean(scene, points, rng)
-    return _bound(scene, degrade(clean, scene.people, draw_chain(rng), rng))
+    """Everybody after a chain of damage, as in training data."""
+    return _bound(scene, damaged(scene, rng, points).gaussians)
 
 
 def built_people(builder: AvatarBuilder, taken: ScenePhoto, report: Report) -> People:
@@ -58,7 +62,7 @@ def built_people(builder: AvatarBuilder, taken: ScenePhoto, report: Report) -> P
             avatars[index] = builder.reconstruct(taken.photo, taken.crowd, taken.masks, index,
                                                  report)
         except CrowdGaussianError as error:
-            errors.append(str(error))
+            errors.append(f"person {index}: {error}")
     return People(avatars, tuple(errors))
 
 
@@ -87,9 +91,12 @@ def bind(gaussians: Gaussians, placed: Placed) -> Avatar:
                   given.betas, float(given.scale))
 
 
-def _clean(scene: CrowdScene, points: int, rng: np.random.Generator) -> list[Gaussians]:
-    return [clean_gaussians(each, face_light(each, scene.light, scene.direct), points, rng)
-            for each in scene.people]
+def _even_gaussians(placed: Placed, colours: np.ndarray, points: int, seed: int) -> Gaussians:
+    vertices, faces = placed.points(placed.actor.vertices), placed.actor.faces
+    spread = sample_surface(vertices, faces, np.ones(len(faces)), points, seed)
+    normals = unit(face_normals(vertices, faces))[spread.face]
+    return surface_gaussians(spread.on(vertices, faces), normals, colours[spread.face],
+                             _FINE * float(spread.spacing.mean()))
 
 
 def _bound(scene: CrowdScene, people: list[Gaussians]) -> People:

@@ -13,11 +13,13 @@ from crowdgaussian_shared.files import write_bytes
 from .cost import Cost
 
 COLUMNS = {
-    "psnr": "PSNR dB ↑", "masked_psnr": "masked PSNR dB ↑", "ssim": "SSIM ↑",
-    "masked_ssim": "masked SSIM ↑", "lpips": "LPIPS ↓", "masked_lpips": "masked LPIPS ↓",
+    "psnr": "PSNR dB ↑", "masked_psnr": "masked PSNR dB ↑", "inside_psnr": "inside PSNR dB ↑",
+    "ssim": "SSIM ↑", "masked_ssim": "masked SSIM ↑",
+    "lpips": "LPIPS ↓", "masked_lpips": "masked LPIPS ↓",
     "photo": "photo's view: masked PSNR dB ↑",
 }
 COARSE = "coarse"
+_IDENTITY = ("masked", "inside")
 ALLOWED = 0.2  # dB that a clean crowd may lose
 _MIB = 2**20
 
@@ -44,18 +46,18 @@ class ClusterRow:
 
 @dataclass(frozen=True)
 class IdentityRow:
-    """One clean person's refinement; masked PSNR against the truth, dB."""
+    """One clean person's refinement: PSNR against the truth, dB, masked and inside."""
 
     method: str
     crowd: int
     person: int
-    before: float
-    after: float
+    before: tuple[float, float]
+    after: tuple[float, float]
 
     @property
-    def loss(self) -> float:
+    def loss(self) -> tuple[float, float]:
         """Decibels; negative where refinement made the person better."""
-        return self.before - self.after
+        return self.before[0] - self.after[0], self.before[1] - self.after[1]
 
 
 @dataclass
@@ -91,21 +93,21 @@ class CrowdReport:
         """One line a crowd and method, a clean person, and a cluster."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["kind", "crowd", "method", "people", *COLUMNS, "clean_before",
-                         "clean_after", "clean_loss", "cpu_seconds", "peak_bytes", "more_bytes",
-                         "error"])
+        clean = [f"clean_{kind}_{part}" for part in ("before", "after") for kind in _IDENTITY]
+        writer.writerow(["kind", "crowd", "method", "people", *COLUMNS, *clean, "cpu_seconds",
+                         "peak_bytes", "more_bytes", "error"])
         none = [""] * len(COLUMNS)
         for row in self.rows:
             values = (_number(row.values.get(name, math.nan)) for name in COLUMNS)
-            writer.writerow(["crowd", row.crowd, row.method, "", *values, *[""] * 7])
+            writer.writerow(["crowd", row.crowd, row.method, "", *values, *[""] * 8])
         for one in self.identity:
-            numbers = map(_number, (one.before, one.after, one.loss))
+            numbers = map(_number, (*one.before, *one.after))
             writer.writerow(["clean", one.crowd, one.method, one.person, *none, *numbers,
                              *[""] * 4])
         for row in self.clusters:
             numbers = map(_number, (row.cost.cpu, row.cost.peak, row.cost.more))
             writer.writerow(["cluster", row.crowd, row.method, _list(row.people), *none,
-                             *[""] * 3, *numbers, row.error])
+                             *[""] * 4, *numbers, row.error])
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
@@ -138,20 +140,19 @@ class CrowdReport:
     def _identity(self) -> list[str]:
         rows = []
         for method in dict.fromkeys(row.method for row in self.identity):
-            some = [row for row in self.identity if row.method == method]
-            losses = np.array([row.loss for row in some])
-            worst = some[int(losses.argmax())]
-            over = int((losses > ALLOWED).sum())
-            rows.append([method, len(some), f"{np.mean([row.before for row in some]):.2f}",
-                         f"{np.mean([row.after for row in some]):.2f}", f"{losses.mean():+.3f}",
-                         f"{losses.max():+.3f} (crowd {worst.crowd}, person {worst.person})",
-                         f"{over} of {len(some)}"])
-        lines = _table(["refiner", "people", "before, dB", "after, dB", "mean loss, dB",
-                        "worst loss, dB", f"lose over {ALLOWED} dB"], rows)
-        return [*lines, "", *_table(
-            ["refiner", "crowd", "person", "before, dB", "after, dB", "loss, dB"],
-            [[row.method, row.crowd, row.person, f"{row.before:.2f}", f"{row.after:.2f}",
-              f"{row.loss:+.3f}"] for row in self.identity])]
+            for kind, name in enumerate(_IDENTITY):
+                some = [row for row in self.identity if row.method == method]
+                before, after, loss = (np.array([getattr(row, part)[kind] for row in some])
+                                       for part in ("before", "after", "loss"))
+                worst, over = some[int(loss.argmax())], int((loss > ALLOWED).sum())
+                rows.append([method, name, f"{before.mean():.2f}", f"{after.mean():.2f}",
+                             f"{loss.mean():+.3f}", f"{loss.max():+.3f} (crowd {worst.crowd}, "
+                             f"person {worst.person})", f"{over} of {len(some)}"])
+        lines = _table(["refiner", "PSNR", "before, dB", "after, dB", "mean loss, dB",
+                        "worst loss, dB", f"people who lose over {ALLOWED} dB"], rows)
+        head = [f"{name}, {part}" for name in _IDENTITY for part in ("before", "after", "loss")]
+        return [*lines, "", *_table(["refiner", "crowd", "person", *head], [
+            [row.method, row.crowd, row.person, *_person(row)] for row in self.identity])]
 
     def _cost(self) -> list[str]:
         return _table(
@@ -161,11 +162,17 @@ class CrowdReport:
              for row in self.clusters])
 
 
+def _person(row: IdentityRow) -> list[str]:
+    """Before, after and loss of both kinds, as a table's cells."""
+    return [text for before, after, loss in zip(row.before, row.after, row.loss)
+            for text in (f"{before:.2f}", f"{after:.2f}", f"{loss:+.3f}")]
+
+
 def cell(name: str, value: float) -> str:
     """A number of a table as text; `name` says what it is."""
     if not math.isfinite(value):
         return "not available" if "lpips" in name else "-"
-    return f"{value:.{2 if 'psnr' in name or name == 'photo' else 4}f}"
+    return f"{value:.{3 if 'psnr' in name or name == 'photo' else 4}f}"
 
 
 def _cells(values: dict[str, float]) -> list[str]:

@@ -14,7 +14,7 @@ from torch.nn.functional import max_pool2d
 from ..lpips import Lpips
 from ..metrics import masked_psnr
 from ..refiner.crowd_scenes import CrowdScene, hemisphere_views
-from ..refiner.inputs import normal_input
+from ..refiner.inputs import VIEWS, normal_input
 from ..refiner.scene_photo import ScenePhoto
 from ..refiner.scene_views import join, render_truth
 from ..refiner.types import Refiner
@@ -25,16 +25,16 @@ from ..splat.splats import Splats
 from .scores import Views, render_views, score
 
 AROUND = 7  # pixels: the window in which somebody counts as near
-SCORES = ("psnr", "masked_psnr", "ssim", "masked_ssim", "lpips", "masked_lpips")
+INSIDE = 5  # pixels: the window that must show somebody everywhere
+SCORES = ("psnr", "masked_psnr", "inside_psnr", "ssim", "masked_ssim", "lpips", "masked_lpips")
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """C views of the truth on white."""
+    """What is really seen, on white."""
 
     cameras: Cameras
-    colour: Tensor  # [C, H, W, 3] 0..1
-    alpha: Tensor  # [C, H, W]
+    views: Views
 
 
 def held_out(scene: CrowdScene, views: int, size: int, only: int | None = None) -> HeldOut:
@@ -51,13 +51,13 @@ def held_out(scene: CrowdScene, views: int, size: int, only: int | None = None) 
     cameras = hemisphere_views(scene, views, size)
     layers = torch.from_numpy(render_truth(scene, cameras)).float() / 255
     alpha = layers[..., 3:]
-    return HeldOut(cameras, layers[..., :3] * alpha + 1 - alpha, alpha[..., 0])
+    return HeldOut(cameras, Views(layers[..., :3] * alpha + 1 - alpha, alpha[..., 0]))
 
 
 def shown(avatars: Iterable[Avatar], cameras: Cameras) -> Views:
     """What avatars show, on white."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return render_views(_splats(avatars).to(device), cameras)
+    return render_views(_splats(avatars).to(device), cameras, VIEWS)
 
 
 def refined_in_2d(coarse: Views, avatars: Iterable[Avatar], cameras: Cameras,
@@ -84,10 +84,12 @@ def near(*alphas: Tensor) -> Tensor:
     return max_pool2d(widest, AROUND, stride=1, padding=AROUND // 2)[:, 0] > 0.5
 
 
-def score_views(views: Views, truth: HeldOut, mask: Tensor,
-                lpips: Lpips | None) -> dict[str, float]:
+def score_views(views: Views, truth: Views, mask: Tensor, lpips: Lpips | None) -> dict[str, float]:
     """Means over the views of SCORES, without LPIPS where that is None.  # mask [C, H, W] bool"""
     values = score(views, truth.colour, mask, lpips)
+    beside = max_pool2d(1 - truth.alpha[:, None], INSIDE, stride=1, padding=INSIDE // 2)[:, 0]
+    inside = masked_psnr(views.colour, truth.colour, beside < 0.5)
+    values["inside_psnr"] = float(inside.nanmean())
     return {name: values[name] for name in SCORES if name in values}
 
 
@@ -99,7 +101,7 @@ def photo_psnr(avatars: Iterable[Avatar], taken: ScenePhoto) -> float:
     splats, camera = _splats(avatars), Cameras.from_cameras(taken.crowd.camera)
     behind = photo[0][torch.from_numpy(~seen)].median(0).values
     with torch.no_grad():
-        render = rasterize(splats, camera, behind).color.clamp(0, 1)
+        render = rasterize(splats, camera, behind, config=VIEWS).color.clamp(0, 1)
     return float(masked_psnr(render, photo, torch.from_numpy(seen)[None]))
 
 

@@ -15,15 +15,19 @@ from crowdgaussian_shared.files import write_bytes
 from PIL import Image
 from torch import Tensor
 
-from ..metrics import masked_psnr, masked_ssim, psnr, ssim
+from ..lpips import Lpips, load_lpips
+from ..metrics import psnr
 from ..progress import Progress, Report, silent
 from ..refiner.pairs import PairDataset
 from ..refiner.types import Refiner
+from ..weights import local_path
+from .refined_crowd_report import COARSE, COLUMNS, cell
+from .refined_crowd_views import AROUND, INSIDE, SCORES, near, refine_on_device, score_views
+from .scores import Views
 
-METRICS = ("PSNR", "masked PSNR", "SSIM", "masked SSIM", "clean in: PSNR")
-COARSE = "coarse"
+CLEAN = "clean_in_psnr"
+_TITLES = {name: COLUMNS[name] for name in SCORES} | {CLEAN: "clean in: PSNR dB ↑"}
 _PICTURES = 6
-_SIDE = 7  # pixels by which the mask reaches over truth and bodies
 
 
 def evaluate_refiners(data: PairDataset, out: Path, refiners: dict[str, Refiner],
@@ -33,31 +37,31 @@ def evaluate_refiners(data: PairDataset, out: Path, refiners: dict[str, Refiner]
     Args:
         data: the test scenes.
         out: for report.md, results.csv and pictures.png.
-        refiners: by name.
+        refiners: by name, on the best device.
         report: told about every view.
 
     Returns:
         The report as Markdown.
     """
-    rows: dict[str, list[list[float]]] = {name: [] for name in (COARSE, *refiners)}
+    lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in (COARSE, *refiners)}
     shown = set(np.linspace(0, len(data) - 1, _PICTURES).astype(int).tolist())
     strips = []
     for index in range(len(data)):
         report(Progress("evaluate", index / len(data)))
         pair = data[index]
         coarse, truth = (picture[None] for picture in pair.on(torch.ones(3, 1, 1)))
-        mask = _mask(torch.maximum(pair.truth[3], pair.coarse[3]))
+        layers = Views(_last(truth), pair.truth[3:]), near(pair.truth[3:], pair.coarse[3:]), lpips
         normals, strip = pair.normals[None], [coarse]
-        rows[COARSE].append([*_scores(coarse, truth, mask), float("nan")])
+        rows[COARSE].append(_scores(coarse, *layers))
         for name, refiner in refiners.items():
-            refined = refiner.refine(coarse, normals)
-            kept = psnr(_last(refiner.refine(truth, normals)), _last(truth)).item()
-            rows[name].append([*_scores(refined, truth, mask), kept])
+            refined = refine_on_device(refiner, coarse, normals)
+            kept = psnr(_last(refine_on_device(refiner, truth, normals)), _last(truth)).item()
+            rows[name].append(_scores(refined, *layers) | {CLEAN: kept})
             strip.append(refined)
         if index in shown:
             strips.append(torch.cat([*strip, truth], 3))
-    means = {name: np.mean(values, 0) for name, values in rows.items()}
-    text = _markdown(data, means)
+    text = _markdown(data, rows, missing)
     write_bytes(out / "report.md", text.encode())
     write_bytes(out / "results.csv", _csv(data, rows).encode())
     sheet = torch.cat(strips, 2)[0].clamp(0, 1).mul(255).round().byte()
@@ -65,40 +69,39 @@ def evaluate_refiners(data: PairDataset, out: Path, refiners: dict[str, Refiner]
     return text
 
 
-def _scores(image: Tensor, truth: Tensor, mask: Tensor) -> list[float]:
-    pictures = _last(image), _last(truth)
-    return [value.item() for value in (psnr(*pictures), masked_psnr(*pictures, mask),
-                                       ssim(*pictures), masked_ssim(*pictures, mask))]
-
-
-def _mask(alpha: Tensor) -> Tensor:
-    """Where somebody is, or is wrongly shown, and a little around.  # [H, W] -> [1, H, W] bool"""
-    near = torch.nn.functional.max_pool2d(alpha[None, None], _SIDE, stride=1, padding=_SIDE // 2)
-    return near[0] > 0.5
+def _scores(image: Tensor, truth: Views, mask: Tensor, lpips: Lpips | None) -> dict[str, float]:
+    return score_views(Views(_last(image), mask.float()), truth, mask, lpips)
 
 
 def _last(images: Tensor) -> Tensor:
     return images.movedim(1, -1)
 
 
-def _markdown(data: PairDataset, means: dict[str, np.ndarray]) -> str:
+def _markdown(data: PairDataset, rows: dict[str, list[dict[str, float]]], missing: str) -> str:
     lines = ["# Evaluation of refiners", "",
              f"- {len(data)} views of {len(data.scenes)} scenes that no refiner was trained on, on "
              "white",
-             f"- masked: where truth or coarse view shows somebody, and {_SIDE // 2} pixels around",
-             "- clean in: the truth goes in instead of the coarse view", "",
-             "| views | " + " | ".join(METRICS) + " |", "|---|" + "---|" * len(METRICS)]
-    for name, values in means.items():
-        cells = ["-" if np.isnan(value) else f"{value:.3f}" for value in values]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+             f"- masked: where truth or coarse view shows somebody, and {AROUND // 2} pixels more",
+             f"- inside: where the truth does, and {INSIDE // 2} pixels around too",
+             "- clean in: the truth goes in instead of the coarse view"]
+    if missing:
+        lines.append(f"- LPIPS is {missing}")
+    lines += ["", "| views | " + " | ".join(_TITLES.values()) + " |",
+              "|---|" + "---|" * len(_TITLES)]
+    for name, values in rows.items():
+        means = {column: np.mean([value.get(column, np.nan) for value in values])
+                 for column in _TITLES}
+        lines.append(f"| {name} | "
+                     + " | ".join(cell(column, value) for column, value in means.items()) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _csv(data: PairDataset, rows: dict[str, list[list[float]]]) -> str:
+def _csv(data: PairDataset, rows: dict[str, list[dict[str, float]]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["scene", "view", "refiner", *METRICS])
+    writer.writerow(["scene", "view", "refiner", *_TITLES])
     for name, values in rows.items():
         for (scene, view), line in zip(data.views, values, strict=True):
-            writer.writerow([scene.name, view, name, *(f"{value:.6g}" for value in line)])
+            cells = (f"{line[column]:.6g}" if column in line else "" for column in _TITLES)
+            writer.writerow([scene.name, view, name, *cells])
     return text.getvalue()

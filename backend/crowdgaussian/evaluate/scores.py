@@ -10,7 +10,7 @@ from ..lpips import Lpips
 from ..metrics import masked_psnr, masked_ssim, psnr, ssim
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
-from ..splat.splats import Splats
+from ..splat.splats import DEFAULT_CONFIG, RasterConfig, Splats
 
 METRICS = {  # name: column title
     "psnr": "PSNR dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "masked_psnr": "PSNR dB, person ↑",
@@ -28,10 +28,10 @@ class Views:
 
 
 @torch.no_grad()
-def render_views(splats: Splats, cameras: Cameras) -> Views:
+def render_views(splats: Splats, cameras: Cameras, config: RasterConfig = DEFAULT_CONFIG) -> Views:
     """Renders, where the splats are, rounded to the 8 bits of an image file; back on the CPU."""
     white = torch.ones(3, device=splats.means.device)
-    views = [rasterize(splats, cameras[i].to(splats.means.device), white)
+    views = [rasterize(splats, cameras[i].to(splats.means.device), white, config=config)
              for i in range(len(cameras))]
     colour = torch.cat([view.color for view in views]).cpu().clamp(0, 1)
     return Views((colour * 255).round() / 255, torch.cat([view.alpha for view in views]).cpu())
