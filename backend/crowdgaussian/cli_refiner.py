@@ -189,10 +189,9 @@ def _evaluate_crowds(arguments: argparse.Namespace, out: Path, refiners: dict, r
         if not equals:
             raise CrowdGaussianError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
         changes[name] = value
-    body, builder = load_body("open"), None
-    if arguments.stage_1 != DAMAGE:
-        changes["stages.avatar"] = arguments.stage_1
-        builder = load_stage("avatar", configured("open", changes), body)
+    body, damage = load_body("open"), arguments.stage_1 == DAMAGE
+    config = configured("open", changes | ({} if damage else {"stages.avatar": arguments.stage_1}))
+    builder = None if damage else load_stage("avatar", config, body)
     job = CrowdsJob(out, arguments.crowds, arguments.people, arguments.seed, arguments.views,
-                    arguments.size, stage_1=arguments.stage_1)
+                    arguments.size, stage_1=arguments.stage_1, refine=config.refine)
     return evaluate_crowds(job, body, builder, refiners, report).markdown()

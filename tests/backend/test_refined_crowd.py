@@ -180,16 +180,15 @@ def test_each_step_has_its_own_cost():
         assert first.peak > second.peak > 1e7
 
 
-def test_the_command_line_refines_crowds(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("crowdgaussian.evaluate.refined_crowd.CrowdsJob",
-                        lambda *given, **named: CrowdsJob(*given, **named | {"refine": HASTY}))
+def test_the_command_line_refines_crowds(tmp_path, capsys):
     path = tmp_path / "r.safetensors"
     save_small(SmallRefiner(SmallConfig(widths=(8, 8))), path)
     command = ["evaluate", "refiner", "-o", str(tmp_path), "--refiner", f"mine={path}"]
     assert main(command) == 2
     assert "--crowds 5" in capsys.readouterr().err
     assert main([*command, "--crowds", "1", "--people", "1", "--views", "2", "--size", "48",
-                 "--stage-1", "damage"]) == 0
+                 "--stage-1", "damage", "--set", "refine.distil.size=64", "--set",
+                 "refine.distil.steps=3"]) == 0
     printed = capsys.readouterr().out
     assert "| mine, 3D |" in printed and "crowds/report.md" in printed
-    assert "avatars before refinement: damage" in printed
+    assert "avatars before refinement: damage" in printed and "2 rounds of 3 steps" in printed
