@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The avatars of a cluster as tensors that move: what distillation may change, and how far."""
+"""The avatars of a cluster as tensors that move: what distillation may change, and how far.
+
+The pose and the Gaussians' rotations stay, so a posed covariance is linear in the squared scales:
+sum_k s_k^2 a_k a_k^T with the posed axes a_k. Their products are made once, not in every step.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -10,10 +14,11 @@ from crowdgaussian_shared.gaussians import Gaussians
 from crowdgaussian_shared.skinning import joint_transforms
 from torch import Tensor
 
-from ..splat.skinning import blend_affines, polar_rotations, pose_splats
+from ..splat.reference import quats_to_matrices
+from ..splat.skinning import blend_affines, polar_rotations
 from ..splat.splats import Splats
 
-RATES = {"means": 1e-4, "scales": 1e-3, "quats": 2e-4, "opacities": 1e-2, "sh": 2.5e-3}
+RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of a hundred steps, not 30,000
 _LIMIT = 0.015  # metres a centre may leave its place without being pulled back
 _THIN = 5.0  # longest over shortest axis from which on a Gaussian is pulled rounder
 _LOW, _HIGH = 1e-3, 1 - 1e-3  # opacities, away from where their logits end
@@ -24,19 +29,25 @@ class Movable:
     """All Gaussians of a cluster in their canonical frames, and how they are posed."""
 
     start: Splats  # as they came; never moves
-    free: dict[str, Tensor]  # offsets of means, log scales, quats, logit opacities, sh
-    affines: Tensor  # [N, 3, 4]
+    free: dict[str, Tensor]  # offsets of means, log scales, logit opacities, sh
+    linear: Tensor  # [3, 3, N] columns first: canonical frame -> posed
+    offset: Tensor  # [N, 3]
+    outer: Tensor  # [3, 9, N] products of each posed axis with itself
     frames: Tensor | None  # [N, 3, 3] turns of view-dependent colour
     counts: tuple[int, ...]  # Gaussians of each avatar
 
     def posed(self) -> Splats:
-        """The cluster in the scene, differentiable in `free`."""
-        return pose_splats(self.splats(), self.affines, self.frames)
+        """The cluster in the scene, differentiable in `free`; as skinning.pose_splats."""
+        now = self.splats()
+        means = (self.linear * now.means.T[:, None]).sum(0).T + self.offset
+        covars = (self.outer * now.scales.square().T[:, None]).sum(0).T.reshape(-1, 3, 3)
+        return Splats(means=means, covars=covars, opacities=now.opacities, sh=now.sh,
+                      sh_frames=self.frames)
 
     def splats(self) -> Splats:
         """The canonical Gaussians as they are now."""
         free = self.free
-        return Splats(means=self.start.means + free["means"], quats=free["quats"],
+        return Splats(means=self.start.means + free["means"], quats=self.start.quats,
                       scales=free["scales"].exp(), opacities=torch.sigmoid(free["opacities"]),
                       sh=free["sh"])
 
@@ -63,13 +74,16 @@ def movable(avatars: list[Avatar], device: str) -> Movable:
                       for name in ("means", "opacities", "sh", "quats", "scales")})
     start = replace(start, scales=start.scales.clamp_min(1e-4))
     affines = torch.cat([_affines(avatar).to(device) for avatar in avatars])
-    frames = polar_rotations(affines[:, :, :3]) if start.sh_degree else None
+    linear = affines[:, :, :3]
+    frames = polar_rotations(linear) if start.sh_degree else None
+    axes = linear @ quats_to_matrices(start.quats)  # [N, 3, 3] columns
+    outer = (axes[:, :, None] * axes[:, None]).permute(3, 1, 2, 0).reshape(3, 9, -1)
     free = {"means": torch.zeros_like(start.means), "scales": start.scales.log(),
-            "quats": start.quats.clone(), "sh": start.sh.clone(),
-            "opacities": torch.logit(start.opacities.clamp(_LOW, _HIGH))}
+            "sh": start.sh.clone(), "opacities": torch.logit(start.opacities.clamp(_LOW, _HIGH))}
     for tensor in free.values():
         tensor.requires_grad_(True)
-    return Movable(start, free, affines, frames, tuple(len(part) for part in parts))
+    return Movable(start, free, linear.permute(2, 1, 0).contiguous(), affines[:, :, 3],
+                   outer.contiguous(), frames, tuple(len(part) for part in parts))
 
 
 def refined_avatars(avatars: list[Avatar], moved: Movable) -> list[Avatar]:
