@@ -18,7 +18,7 @@ from ..splat.reference import quats_to_matrices
 from ..splat.skinning import blend_affines, polar_rotations
 from ..splat.splats import Splats
 
-RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of a hundred steps, not 30,000
+RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of 100 steps, not 30,000
 _LIMIT = 0.015  # metres a centre may leave its place without being pulled back
 _THIN = 5.0  # longest over shortest axis from which on a Gaussian is pulled rounder
 _LOW, _HIGH = 1e-3, 1 - 1e-3  # opacities, away from where their logits end
