@@ -33,7 +33,7 @@ from crowdgaussian_shared.rotations import quat_to_matrix
 from crowdgaussian_shared.skinning import pose_avatar
 
 FAST = RefineConfig(reach=9.0, photo_px=96,
-                    distil=DistilConfig(views=4, size=64, rounds=1, steps=120))
+                    distil=DistilConfig(views=4, size=64, rounds=1, steps=40))
 
 HASTY = replace(FAST, distil=replace(FAST.distil, steps=4))
 
