@@ -16,6 +16,7 @@ _DIRECTIONS = 16  # along which two outlines may be apart
 _GAP = 0.02  # metres that stay between people
 _FOV = 0.6  # radians, of the cameras before they are framed
 _MARGIN = 1.1  # of a picture's side to what it shows
+_DIRECT = 0.12, 0.3  # share of the light from one side; light from all around is the rest
 _GROWTH = 1.15  # of the circle in which a place is sought
 
 DrawActor = Callable[[np.random.Generator], Actor]
@@ -48,7 +49,7 @@ def compose(draw_actor: DrawActor, people: tuple[int, int], rng: np.random.Gener
         placed.append(Placed(actor, yaw, offset))
         shapes.append(moved_supports(own, offset))
     light = np.array([rng.normal(0, 0.4), 1.0, 0.5 + rng.normal(0, 0.4)])
-    return CrowdScene(tuple(placed), light, float(rng.uniform(0.25, 0.5)))
+    return CrowdScene(tuple(placed), light, float(rng.uniform(*_DIRECT)))
 
 
 def supports(points: np.ndarray) -> np.ndarray:
