@@ -29,13 +29,14 @@ def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> nn.Mo
         CrowdGaussianError: the folder is missing, damaged, or holds another network.
     """
     import transformers
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
         model, info = getattr(transformers, class_name).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise CrowdGaussianError(
             f"The folder {folder} cannot be read as {class_name}: it needs config.json and "
             "model.safetensors as published; download it again."

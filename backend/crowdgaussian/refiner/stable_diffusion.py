@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ..people.pretrained import load_pretrained
 from .closed_form import SCHEDULE
 
 PROMPT = "remove degradation"  # Difix3D+'s
@@ -52,19 +53,18 @@ def read_networks(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
     Raises:
         CrowdGaussianError: one is missing, damaged, or of another architecture.
     """
-    vae = _whole(AutoencoderKL, folder / "vae", torch_dtype=torch.float32)
-    unet = _whole(UNet2DConditionModel, folder / "unet", torch_dtype=torch.float32)
+    vae, unet = _whole(AutoencoderKL, folder / "vae"), _whole(UNet2DConditionModel, folder / "unet")
     if unet.config.in_channels != vae.config.latent_channels or len(
             vae.config.block_out_channels) != 4:
         raise _other_architecture(folder)
     return vae, unet
 
 
-def _whole(kind: type[nn.Module], folder: Path, **options) -> nn.Module:
+def _whole(kind: type[nn.Module], folder: Path) -> nn.Module:
     """A network all of whose tensors come from its folder, none made up at random."""
     try:
         network, told = kind.from_pretrained(folder, local_files_only=True,
-                                             output_loading_info=True, **options)
+                                             output_loading_info=True, torch_dtype=torch.float32)
         absent = sorted(told["missing_keys"])
     except _UNREADABLE as error:
         raise CrowdGaussianError(
@@ -95,7 +95,7 @@ def _check_schedule(path: Path) -> None:
 @torch.no_grad()
 def _prompt(folder: Path) -> Tensor:
     """The embedding of the fixed prompt.  # [1, 77, D]"""
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     place = folder / "tokenizer"
     try:
@@ -106,10 +106,10 @@ def _prompt(folder: Path) -> Tensor:
     except _UNREADABLE as error:
         raise CrowdGaussianError(
             f"{place} cannot be read as CLIP's; get a whole copy.") from error
-    encoder = _whole(CLIPTextModel, folder / "text_encoder", dtype=torch.float32)
+    encoder = load_pretrained("CLIPTextModel", folder / "text_encoder").float()
     words = tokenizer(PROMPT, padding="max_length", max_length=tokenizer.model_max_length,
                       truncation=True, return_tensors="pt")
-    return encoder(words.input_ids)[0].float()
+    return encoder(words.input_ids)[0]
 
 
 def _other_architecture(folder: Path) -> CrowdGaussianError:

@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.files import write_bytes
 from diffusers import AutoencoderKL
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .adapters import add_decoder_lora, load_lora_state, lora_state
@@ -48,7 +49,7 @@ def save_refiner(refiner: TurboRefiner, folder: Path, facts: dict[str, str] | No
         new = Path(place) / "new"
         refiner.unet.save_pretrained(new / "unet")
         _save_vae(refiner.vae, new / "vae")
-        save_file(_extras(refiner), new / EXTRAS)
+        write_bytes(new / EXTRAS, save(_extras(refiner)))
         about = {"kind": KIND, "config": asdict(refiner.config), "facts": facts or {}}
         (new / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
         if folder.exists():
@@ -87,8 +88,8 @@ def _save_vae(vae: AutoencoderKL, folder: Path) -> None:
     state = {name.replace(".base_layer.", "."): value for name, value in vae.state_dict().items()
              if ".lora_" not in name}
     vae.save_config(folder)
-    save_file({name: value.contiguous() for name, value in state.items()},
-              folder / "diffusion_pytorch_model.safetensors")
+    write_bytes(folder / "diffusion_pytorch_model.safetensors",
+                save({name: value.contiguous() for name, value in state.items()}))
 
 
 def _extras(refiner: TurboRefiner) -> dict[str, Tensor]:
