@@ -28,6 +28,7 @@ class BatchOptions:
     preset: str = "open"
     quality: str = "NORMAL"  # DRAFT, NORMAL or HIGH
     most_people: int = 0  # 0: everybody
+    refinement: str = "PRESET"  # PRESET, OFF, SMALL or TURBO
     save_blend: bool = True  # OUT/NAME/crowd.blend for each photo; loses the file that is open
     patience: float = 120.0  # seconds that the server may be out of reach
 
@@ -108,7 +109,7 @@ class _Run:
     def _begin(self, photo: Path) -> PhotoResult | None:
         """Submits a photo -> its result when it is ready already or cannot be done."""
         folder, options = self._folders[photo], self._options
-        settings = settings_for(options.quality, options.most_people)
+        settings = settings_for(options.quality, options.most_people, options.refinement)
         request = JobRequest(photo, folder, options.preset, settings)
         try:
             self._rows[photo] = self._session.submit(self._target, request)

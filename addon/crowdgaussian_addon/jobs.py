@@ -11,12 +11,14 @@ from crowdgaussian_shared.files import read_bytes, write_bytes
 from crowdgaussian_shared.protocol.codec import from_field
 from crowdgaussian_shared.protocol.messages import EditText
 from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import LEFT_OUT
+from crowdgaussian_shared.scene_schema import LEFT_OUT, PersonEntry, SceneInfo
 
 TABLE_FILE = "jobs.json"
 _LIMIT = 8 << 20  # bytes
 _STAGES = {"people": (0.0, 0.12), "masks": (0.12, 0.18), "avatars": (0.18, 1.0)}  # of the bar
-_STAGE_WORDS = {"people": "Finding people", "masks": "Cutting out people", "avatars": "Building"}
+_WITH_REFINEMENT = _STAGES | {"avatars": (0.18, 0.6), "refine": (0.6, 1.0)}
+_STAGE_WORDS = {"people": "Finding people", "masks": "Cutting out people", "avatars": "Building",
+                "refine": "Refining the crowd"}
 
 
 @dataclass
@@ -31,10 +33,12 @@ class SavedJob:
     settings: dict[str, str] = field(default_factory=dict)
     blend_file: str = ""  # the file that its people come into by themselves
     imported: tuple[int, ...] = ()  # people, as in scene.json
+    renewed: tuple[int, ...] = ()  # those of them who came in, or were renewed, refined
     state: str = "submitting"  # as in JobUpdate, or "paused"
     people_done: int = 0
     people_failed: int = 0
     people_found: int = 0
+    people_refined: int = 0
     error: str = ""  # why it failed, and what to do
     finished: bool = False
     edit: EditText = ""  # corrections, as in SUBMIT
@@ -49,6 +53,8 @@ class JobRow(SavedJob):
 
     stage: str = ""
     fraction: float = 0.0  # of the stage
+    reached: float = 0.0  # of the bar, which does not go back when a job takes a second round
+    refines: bool = False  # the job has the stage "refine"
     person: int | None = None  # at work, from 0
     position: int = 0  # in the queue
     sent: float = 0.0  # share of the photo
@@ -57,6 +63,7 @@ class JobRow(SavedJob):
     trouble: str = ""  # what it waits for, and what to do
     obstacle: str = ""  # what keeps finished people out of the scene at this moment
     note: str = ""  # what else is worth knowing
+    unrefined: str = ""  # who keeps the first avatar, and why
     cancelling: bool = False
 
     @property
@@ -77,8 +84,9 @@ class JobRow(SavedJob):
             return 0.0
         if self.state == "done":
             return 1.0
-        low, high = _STAGES.get(self.stage, (0.0, 0.0))
-        return low + (high - low) * min(max(self.fraction, 0.0), 1.0)
+        stages = _WITH_REFINEMENT if self.refines or self.stage == "refine" else _STAGES
+        low, high = stages.get(self.stage, (0.0, 0.0))
+        return max(self.reached, low + (high - low) * min(max(self.fraction, 0.0), 1.0))
 
     @property
     def headline(self) -> str:
@@ -99,18 +107,36 @@ class JobRow(SavedJob):
     def count_people(self) -> None:
         """Reads from the scene folder who is done; leaves the numbers when there is no scene."""
         try:
-            people = SceneFolder.open(self.folder).info.people
+            info: SceneInfo = SceneFolder.open(self.folder).info
         except CrowdGaussianError:
             return
-        states = [person.state for person in people if LEFT_OUT not in person.flags]
+        people = [person for person in info.people if LEFT_OUT not in person.flags]
+        states = [person.state for person in people]
         self.people_found = len(states)
         self.people_done, self.people_failed = states.count("done"), states.count("failed")
+        self.people_refined = sum(person.refinement == "refined" for person in people)
+        self.refines = info.settings.get("stages.refiner", "none") != "none"
+        self.unrefined = _unrefined_words(info.people)
 
     def _running_words(self) -> str:
         words = _STAGE_WORDS.get(self.stage, self.stage.capitalize() or "Starting")
         if self.stage == "avatars" and self.person is not None and self.people_found:
             return f"{words} person {self.person + 1} of {self.people_found}"
         return words
+
+
+def _unrefined_words(people: tuple[PersonEntry, ...]) -> str:
+    """Why some keep their first avatars; one reason stands for all of its kind."""
+    notes: dict[str, list[str]] = {}
+    for index, person in enumerate(people):
+        if person.refinement == "failed":
+            notes.setdefault(person.refinement_note, []).append(str(index))
+    words = [f"Not refined: {'people' if len(who) > 1 else 'person'} {', '.join(who)}. {note}"
+             for note, who in notes.items()]
+    kept = sum(person.refinement == "kept" for person in people)
+    if kept:
+        words.append(f"{kept} {'match' if kept > 1 else 'matches'} the photo better unrefined.")
+    return " ".join(words)
 
 
 class JobTable:

@@ -292,6 +292,7 @@ class Session:
         if update.progress.people:
             row.people_found = update.progress.people
         row.sent, row.files_missing = update.sent, update.files_missing
+        row.reached = row.progress if update.state == "running" else 0.0
         row.finished = update.finished
         if update.finished:
             row.cancelling, row.trouble = False, ""

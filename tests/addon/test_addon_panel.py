@@ -96,6 +96,8 @@ def test_server_and_its_machine(session):
     ({"state": "running", "stage": "avatars", "fraction": 0.5, "person": 1, "people_found": 6},
      "Building person 2 of 6  59 %"),
     ({"state": "running", "stage": "masks", "cancelling": True}, "Stopping  12 %"),
+    ({"state": "running", "stage": "refine", "fraction": 0.5}, "Refining the crowd  80 %"),
+    ({"state": "running", "stage": "avatars", "fraction": 1.0, "refines": True}, "Building  60 %"),
     ({"state": "done", "files_missing": 4}, "Fetching 4 files"),
 ])  # fmt: skip
 def test_rows_on_their_way(session, values, words):

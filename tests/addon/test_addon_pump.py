@@ -3,10 +3,15 @@
 
 import bpy
 import crowdgaussian_addon
+import numpy as np
 import pytest
+from blender_people import make_avatar
 from crowdgaussian_addon.jobs import JobRow
 from crowdgaussian_addon.ops import pump, state
-from crowdgaussian_addon.scene.growing import JOB, find_crowd, people_of
+from crowdgaussian_addon.scene.corrections import people_in
+from crowdgaussian_addon.scene.growing import JOB, find_crowd, people_of, refined_in
+from crowdgaussian_addon.scene.importer import SOURCE
+from crowdgaussian_addon.scene.splats import read_gaussians
 from crowdgaussian_addon.session import Session
 
 
@@ -108,6 +113,93 @@ def test_an_older_version_of_the_file_gets_who_it_lacks(row, tmp_path):
     while pump.pump():
         pass
     assert people_of(find_crowd(row.job)) == (0, 1)
+
+
+def refine(row, scene_folder, index):
+    """The job refines somebody, as the pipeline writes it -> the new Gaussians."""
+    old = scene_folder.read_avatar(index)
+    gaussians = make_avatar(len(old.gaussians), seed=70 + index).gaussians
+    fields = {**vars(old), "gaussians": gaussians}
+    scene_folder.write_avatar(index, type(old)(**fields))
+    scene_folder.update_person(index, refinement="refined")
+    row.count_people()
+    pump._due.add(row.job)
+    return gaussians
+
+
+def shown(row, index):
+    """What the scene has of somebody."""
+    person = people_in(find_crowd(row.job), bpy.context.scene)[index]
+    return person, read_gaussians(person.splats)
+
+
+def settle():
+    while pump.pump():
+        pass
+
+
+def test_who_is_refined_later_gets_other_splats_in_the_same_objects(row, scene_folder):
+    settle()
+    person, _ = shown(row, 1)
+    _, other = shown(row, 0)
+    person.rig.name, person.rig.location.x = "Anna", 3.0
+    keys = [block.session_uid for block in (person.rig, person.splats, person.body)]
+    wanted = refine(row, scene_folder, 1)
+    settle()
+    person, now = shown(row, 1)
+    np.testing.assert_allclose(now.means, wanted.means, atol=1e-4)
+    np.testing.assert_allclose(now.opacities, wanted.opacities, atol=1e-5)
+    assert [b.session_uid for b in (person.rig, person.splats, person.body)] == keys
+    assert person.rig.name == "Anna" and person.rig.location.x == pytest.approx(3.0)
+    np.testing.assert_array_equal(shown(row, 0)[1].means, other.means)
+    assert row.renewed == (1,) and refined_in(find_crowd(row.job)) == (1,)
+    before = person.splats.data.session_uid
+    pump._due.add(row.job)
+    settle()
+    assert shown(row, 1)[0].splats.data.session_uid == before, "once is enough"
+
+
+def test_who_comes_in_refined_is_not_built_twice(row, scene_folder):
+    wanted = refine(row, scene_folder, 0)
+    settle()
+    assert row.imported == (0, 1) and row.renewed == (0,)
+    np.testing.assert_allclose(shown(row, 0)[1].means, wanted.means, atol=1e-4)
+
+
+def test_a_refinement_that_was_undone_does_not_come_back(row, scene_folder):
+    settle()
+    _, before = shown(row, 1)
+    refine(row, scene_folder, 1)
+    settle()
+    bpy.ops.ed.undo()
+    pump._due.add(row.job)
+    settle()
+    np.testing.assert_allclose(shown(row, 1)[1].means, before.means, atol=1e-6)
+
+
+def test_an_older_file_gets_the_refined_avatars_it_lacks(row, scene_folder, tmp_path):
+    settle()
+    blend = str(tmp_path / "coarse.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=blend)
+    wanted = refine(row, scene_folder, 1)
+    settle()
+    bpy.ops.wm.open_mainfile(filepath=blend)
+    settle()
+    np.testing.assert_allclose(shown(row, 1)[1].means, wanted.means, atol=1e-4)
+
+
+def test_a_corrected_crowd_and_removed_people_are_left_alone(row, scene_folder):
+    settle()
+    _, before = shown(row, 1)
+    refine(row, scene_folder, 1)
+    find_crowd(row.job)[SOURCE] = "/another/folder"
+    settle()
+    np.testing.assert_array_equal(shown(row, 1)[1].means, before.means)
+    find_crowd(row.job)[SOURCE] = str(scene_folder.path.resolve())
+    bpy.data.objects.remove(shown(row, 0)[0].rig)
+    refine(row, scene_folder, 0)
+    settle()
+    assert row.renewed == (1, 0) and not row.note
 
 
 def test_nothing_is_left_after_disabling(row):

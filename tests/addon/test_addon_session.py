@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from crowdgaussian_addon.jobs import JobRow, JobTable
 from crowdgaussian_addon.local_server import LocalServer, find_backend_python
-from crowdgaussian_addon.quality import QUALITIES, settings_for
+from crowdgaussian_addon.quality import QUALITIES, REFINEMENTS, settings_for
 from crowdgaussian_addon.session import Session, Target
 from crowdgaussian_shared.client_ticket import JobRequest
 from crowdgaussian_shared.client_updates import (
@@ -22,6 +22,8 @@ from crowdgaussian_shared.client_updates import (
 )
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Progress
+from crowdgaussian_shared.scene_folder import SceneFolder
+from crowdgaussian_shared.scene_schema import PersonEntry, PhotoInfo, SceneInfo
 
 READY = "#!/bin/sh\necho ready on tcp://127.0.0.1:4711, data port 4712\n"
 
@@ -99,6 +101,42 @@ def test_progress_grows_over_the_stages():
     values = [JobRow("", "", "", "", state="running", stage=stage, fraction=fraction).progress
               for stage, fraction in steps]
     assert values == sorted(values) and values[0] == 0.0 and values[-1] == 1.0
+
+
+def test_progress_of_a_job_that_refines_does_not_go_back(tmp_path):
+    steps = [("people", 1.0), ("masks", 1.0), ("avatars", 0.5), ("avatars", 1.0), ("refine", 0.0),
+             ("refine", 1.0), ("masks", 0.0), ("refine", 1.0)]  # a correction after its base
+    session = Session(tmp_path, "test")
+    session.table.add(JobRow("a", "", str(tmp_path), "x", refines=True))
+    values = []
+    for stage, fraction in steps:
+        session._take(JobUpdate("a", tmp_path, "running", Progress(stage, fraction)), set())
+        values.append(session.rows[0].progress)
+    assert values == sorted(values) and values[-1] == 1.0 and values[3] < 1.0
+    session._take(JobUpdate("a", tmp_path, "queued"), set())
+    assert session.rows[0].progress == 0.0
+
+
+def test_rows_say_who_stays_unrefined_and_why(tmp_path):
+    people = [PersonEntry(state="done", refinement=what, refinement_note=note)
+              for what, note in (("refined", ""), ("kept", "Worse."), ("failed", "No memory."),
+                                 ("failed", "No memory."))]
+    info = SceneInfo(PhotoInfo("", 4, 4), people=tuple(people),
+                     settings={"stages.refiner": "small"})
+    folder = SceneFolder.create(tmp_path / "s", b"x", ".jpg", info)
+    row = JobRow("a", "", str(folder.path), "x")
+    row.count_people()
+    assert row.refines and row.people_refined == 1 and row.people_done == 4
+    assert row.unrefined == ("Not refined: people 2, 3. No memory. 1 matches the photo better "
+                             "unrefined.")
+
+
+def test_refinements_are_stages_of_the_backend():
+    stages = (Path(__file__).parents[2] / "backend/crowdgaussian/stages.py").read_text()
+    assert settings_for("NORMAL", refinement="OFF") == {"stages.refiner": "none"}
+    for name, *_ in REFINEMENTS[2:]:
+        stage = settings_for("NORMAL", refinement=name)["stages.refiner"]
+        assert f'"{stage}": ".refiner.' in stages
 
 
 def test_qualities_are_settings_of_the_backend():

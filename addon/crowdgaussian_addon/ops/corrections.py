@@ -16,6 +16,7 @@ from crowdgaussian_shared.scene_schema import hash_file
 
 from ..jobs import JobRow
 from ..scene.corrections import crowd_of, crowds_in, source_of
+from ..scene.growing import JOB
 from ..scene.importer import SOURCE
 from ..scene.people import Person, selected_people
 from . import pump, state
@@ -169,6 +170,8 @@ def _settings_of(folder: SceneFolder) -> dict[str, str]:
 
 def _crowd_is_busy(crowd: bpy.types.Collection) -> str:
     for row in state.session().rows:
+        if row.state == "running" and row.job == crowd.get(JOB) and not row.edit:
+            return "This crowd is still being reconstructed; wait for it, or cancel it."
         waits = row.active or pump.is_due(row.job)
         if row.edit and row.source == crowd[SOURCE] and not row.brought_in and waits:
             return "A correction of this crowd is under way; wait for it, or cancel it."

@@ -9,7 +9,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
 
 from ..jobs import JobRow
-from ..scene.growing import import_again
+from ..scene.growing import import_again, refined_in
 from . import pump, state
 
 
@@ -60,7 +60,7 @@ class CROWDGAUSSIAN_OT_go_on(_OnRow, bpy.types.Operator):
         """Connects and takes the job up again; the crowd goes on growing in this file."""
         state.session().go_on(row, state.find_target())
         if not pump.belongs_here(row):
-            row.imported = ()
+            row.imported = row.renewed = ()
         pump.adopt(row)
 
 
@@ -80,6 +80,7 @@ class CROWDGAUSSIAN_OT_import_again(_OnRow, bpy.types.Operator):
         """Imports what is finished; the rest of a running job follows."""
         result = import_again(SceneFolder.open(row.folder), row.job)
         row.imported = tuple(person.index for person in result.people)
+        row.renewed = refined_in(result.collection)
         row.note = " ".join(result.skipped)
         pump.adopt(row)
 

@@ -17,7 +17,16 @@ from crowdgaussian_shared.scene_folder import SceneFolder
 
 from ..jobs import JobRow
 from ..scene.corrections import bring_in, crowd_from
-from ..scene.growing import find_crowd, grow_crowd, people_of, waiting_people, within_reach
+from ..scene.growing import (
+    find_crowd,
+    grow_crowd,
+    people_of,
+    refined_in,
+    refined_people,
+    take_refined,
+    waiting_people,
+    within_reach,
+)
 from . import state
 
 log = logging.getLogger(__name__)
@@ -143,16 +152,23 @@ def _build_one(row: JobRow) -> None:
     try:
         folder = SceneFolder.open(row.folder)
         waiting = waiting_people(folder, row.imported)
+        stale = [i for i in refined_people(folder) if i in row.imported and i not in row.renewed]
     except CrowdGaussianError as error:
         _due.discard(row.job)
         row.note = "" if row.active else str(error)
         return
-    if len(waiting) <= 1:
+    if len(waiting) + len(stale) <= 1:
         _due.discard(row.job)
-    if not waiting:
-        return
-    index = waiting[0]
+    if waiting:
+        _import(row, folder, waiting[0])
+    elif stale:
+        _renew(row, folder, stale[0])
+
+
+def _import(row: JobRow, folder: SceneFolder, index: int) -> None:
     row.imported = (*row.imported, index)
+    if index in refined_people(folder):
+        row.renewed = (*row.renewed, index)
     state.session().touch()
     try:
         with in_a_window():
@@ -160,6 +176,18 @@ def _build_one(row: JobRow) -> None:
             push_undo(f"Import Person {index:03d} of {row.title}")
     except CrowdGaussianError as error:
         row.note = f"Person {index} is left out: {error}"
+
+
+def _renew(row: JobRow, folder: SceneFolder, index: int) -> None:
+    """Somebody who is in the scene was refined since."""
+    row.renewed = (*row.renewed, index)
+    state.session().touch()
+    try:
+        with in_a_window():
+            if take_refined(folder, row.job, index):
+                push_undo(f"Refine Person {index:03d} of {row.title}")
+    except CrowdGaussianError as error:
+        row.note = f"Person {index} stays unrefined: {error}"
 
 
 def in_a_window() -> object:
@@ -200,8 +228,9 @@ def _on_load(*_: object) -> None:
     for row in state.session().rows:
         crowd = find_crowd(row.job)
         if row.active and crowd is not None:
-            row.imported = people_of(crowd)
-        if row.people_done > len(row.imported) and not row.brought_in:
+            row.imported, row.renewed = people_of(crowd), refined_in(crowd)
+        more = row.people_done > len(row.imported) or row.people_refined > len(row.renewed)
+        if more and not row.brought_in:
             _due.add(row.job)
 
 

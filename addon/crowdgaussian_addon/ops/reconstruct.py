@@ -10,10 +10,12 @@ from crowdgaussian_shared.client_ticket import JobRequest
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ..jobs import JobRow
-from ..quality import QUALITIES, settings_for
+from ..quality import QUALITIES, REFINEMENTS, settings_for
 from . import pump, state
 
 QUALITY_ITEMS = [(q.name, q.title, q.hint) for q in QUALITIES]
+REFINEMENT_ITEMS = list(REFINEMENTS)
+REFINEMENT_HINT = "Whether finished people are sharpened together, as they look from all around"
 _POLL = 0.05  # seconds
 
 
@@ -36,6 +38,8 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
                           options={"SKIP_SAVE"}, description="Splats per person, and time")
     most_people: IntProperty(name="Most People", min=0, max=1000, options={"SKIP_SAVE"},
                              description="At most so many people, the surest; 0 for everybody")
+    refinement: EnumProperty(name="Refinement", items=REFINEMENT_ITEMS, default="PRESET",
+                             options={"SKIP_SAVE"}, description=REFINEMENT_HINT)
     wait: BoolProperty(name="Wait", options={"SKIP_SAVE"},
                        description="Return when everybody is in the scene; for scripts")
     patience: FloatProperty(
@@ -48,6 +52,7 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
         choice = context.scene.crowdgaussian
         self.filepath, self.preset = choice.photo, choice.preset
         self.quality, self.most_people = choice.quality, choice.most_people
+        self.refinement = choice.refinement
         return self.execute(context)
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
@@ -73,7 +78,7 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
             raise CrowdGaussianError("No photo is chosen; choose one above the button.")
         photo = Path(bpy.path.abspath(self.filepath))
         folder = Path(bpy.path.abspath(self.folder)) if self.folder else new_folder(photo)
-        settings = settings_for(self.quality, self.most_people)
+        settings = settings_for(self.quality, self.most_people, self.refinement)
         request = JobRequest(photo, folder, self.preset, settings)
         session, target = state.session(), state.find_target()
         row = None if self.folder else session.unfinished(request)

@@ -22,7 +22,7 @@ from .body import build_body
 from .bones import bone_directions
 from .display import renew_reduced, splat_objects
 from .importer import GONE, SOURCE, add_people, note_result, photo_footprint
-from .people import Person, all_people
+from .people import REFINED, Person, all_people
 from .posing import (
     PHOTO_FRAME,
     PHOTO_POSE,
@@ -124,7 +124,7 @@ def bring_in(crowd: bpy.types.Collection, folder: SceneFolder, step: SceneEdit,
     new = {}
     for index, avatar in avatars.items():
         if index in here:
-            renew(here[index], avatar, photo_footprint(avatar, info.camera.to_camera()))
+            take_result(here[index], folder, avatar)
         elif index in step.corrected:
             said.append(f"Person {index} is not in the crowd any more; Import Again has them.")
         else:
@@ -133,6 +133,13 @@ def bring_in(crowd: bpy.types.Collection, folder: SceneFolder, step: SceneEdit,
         add_people(crowd, folder, new)
     note_result(crowd, folder)
     return said
+
+
+def take_result(person: Person, folder: SceneFolder, avatar: Avatar) -> None:
+    """Another avatar of the same scene in the objects of a person."""
+    info = folder.info
+    renew(person, avatar, photo_footprint(avatar, info.camera.to_camera()))
+    person.collection[REFINED] = info.people[person.index].refinement == "refined"
 
 
 def renew(person: Person, avatar: Avatar, footprint: float) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A crowd that grows while its job runs: each person comes in when they are finished.
+"""A crowd that grows while its job runs: each person comes in when they are finished, and gets
+other splats in the same objects when they have been refined.
 
 Nothing here keeps a Blender object: a crowd is found again by the job id that its collection
 carries, so undo, redo and loading a file do no harm.
@@ -8,7 +9,17 @@ carries, so undo, redo and loading a file do no harm.
 import bpy
 from crowdgaussian_shared.scene_folder import SceneFolder
 
-from .importer import PERSON, ImportedPerson, ImportResult, add_people, import_scene, start_crowd
+from .corrections import people_in, take_result
+from .importer import (
+    PERSON,
+    SOURCE,
+    ImportedPerson,
+    ImportResult,
+    add_people,
+    import_scene,
+    start_crowd,
+)
+from .people import REFINED
 
 JOB = "crowdgaussian_job"  # collection property
 
@@ -35,6 +46,18 @@ def waiting_people(folder: SceneFolder, imported: tuple[int, ...]) -> list[int]:
     return [i for i, person in people if person.state == "done" and i not in imported]
 
 
+def refined_people(folder: SceneFolder) -> list[int]:
+    """Whose avatars are refined, as scene.json says."""
+    people = enumerate(folder.info.people)
+    return [i for i, person in people if person.state == "done" and person.refinement == "refined"]
+
+
+def refined_in(crowd: bpy.types.Collection) -> tuple[int, ...]:
+    """Who shows a refined avatar in a crowd."""
+    return tuple(sorted(c[PERSON] for c in crowd.children_recursive
+                        if PERSON in c and c.get(REFINED)))
+
+
 def people_of(crowd: bpy.types.Collection) -> tuple[int, ...]:
     """Who is in a crowd, as in scene.json."""
     return tuple(sorted(c[PERSON] for c in crowd.children_recursive if PERSON in c))
@@ -52,6 +75,24 @@ def grow_crowd(folder: SceneFolder, job: str, index: int) -> ImportedPerson:
         crowd = start_crowd(folder)
         crowd[JOB] = job
     return add_people(crowd, folder, {index: avatar})[0]
+
+
+def take_refined(folder: SceneFolder, job: str, index: int) -> bool:
+    """Shows the refined avatar of somebody who came in before -> whether they are there.
+
+    A crowd that was corrected meanwhile shows another folder and is left alone.
+
+    Raises:
+        CrowdGaussianError: the person's file cannot be read.
+    """
+    avatar, crowd = folder.read_avatar(index), find_crowd(job)
+    if crowd is None or crowd[SOURCE] != str(folder.path.resolve()):
+        return False
+    person = people_in(crowd, bpy.context.scene).get(index)
+    if person is None:
+        return False
+    take_result(person, folder, avatar)
+    return True
 
 
 def import_again(folder: SceneFolder, job: str) -> ImportResult:

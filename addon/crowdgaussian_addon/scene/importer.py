@@ -18,7 +18,7 @@ from .body import build_body
 from .camera import build_camera, set_resolution, show_photo
 from .ground import GROUND, build_ground, cover_people
 from .match import SOURCE
-from .people import PERSON, set_role
+from .people import PERSON, REFINED, set_role
 from .posing import PHOTO_FRAME, store_photo_pose
 from .rig import build_rigs, place_rig, rest_pose, set_pose
 from .settings import prepare_render, set_render_mode
@@ -145,6 +145,7 @@ def _build_people(
     for index, name in names.items():
         collection = bpy.data.collections.new(name)
         collection[PERSON] = index
+        collection[REFINED] = info.people[index].refinement == "refined"
         crowd.children.link(collection)
         collections.append(collection)
     rests = [rest_pose(avatar, names[index]) for index, avatar in avatars.items()]

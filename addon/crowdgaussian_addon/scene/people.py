@@ -25,6 +25,7 @@ from .posing import world_scale as world_scale
 from .rig import REST_OFFSET, rest_offset
 
 PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
+REFINED = "crowdgaussian_refined"  # property of a person's collection: their avatar is refined
 ROLE = "crowdgaussian_role"  # property of a person's objects
 CORNER = "splat_corner"  # the attribute that tells splats from bodies in files without roles
 

@@ -53,7 +53,7 @@ def draw_server(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
 
 
 def draw_choice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Photo, preset with its licence in words, quality."""
+    """Photo, preset with its licence in words, quality, refinement."""
     choice = context.scene.crowdgaussian
     box = layout.column(align=True)
     icon = icon_of(choice.photo)
@@ -71,6 +71,7 @@ def draw_choice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     draw_licence(column, choice.preset, context)
     column.row().prop(choice, "quality", expand=True)
     column.prop(choice, "most_people")
+    column.prop(choice, "refinement")
 
 
 def draw_licence(layout: bpy.types.UILayout, name: str, context: bpy.types.Context) -> None:

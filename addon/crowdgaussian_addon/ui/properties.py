@@ -5,7 +5,7 @@ import bpy
 from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from ..ops import state
-from ..ops.reconstruct import QUALITY_ITEMS
+from ..ops.reconstruct import QUALITY_ITEMS, REFINEMENT_HINT, REFINEMENT_ITEMS
 
 _NUMBERS = {"open": 0, "paper": 1}  # what a .blend file stores for a preset
 _TITLES = {"open": "Open", "paper": "Paper"}
@@ -42,3 +42,5 @@ class CrowdGaussianChoice(bpy.types.PropertyGroup):
                           description="Splats per person, and time")
     most_people: IntProperty(name="Most People", min=0, max=1000, default=0,
                              description="At most so many people, the surest; 0 for everybody")
+    refinement: EnumProperty(name="Refinement", items=REFINEMENT_ITEMS, default="PRESET",
+                             description=REFINEMENT_HINT)

@@ -21,7 +21,7 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context
     if words:
         box.label(text=words, icon="OUTLINER_OB_ARMATURE")
     for sentence, icon in ((row.error, "ERROR"), (row.trouble, "ERROR"),
-                           (row.obstacle, "PAUSE"), (row.note, "INFO")):
+                           (row.obstacle, "PAUSE"), (row.note, "INFO"), (row.unrefined, "INFO")):
         if sentence:
             draw_text(box, sentence, context, icon)
     _draw_buttons(box, row)
