@@ -6,6 +6,9 @@ from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 
+from .cli_crowds import STAGES, add_mesh_options, made_up_people, scanned_people
+from .cli_settings import read_changes
+
 _CROWD_GAUSSIANS = "8000"  # of a person of evaluated crowds, enough for their views
 
 
@@ -64,10 +67,11 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
     parser.add_argument("--refiner", action="append", required=True, dest="refiners",
                         metavar="NAME=PATH", help="a small refiner's file, or SD-Turbo's folder")
-    parser.add_argument("--stage-1", default="photo_fit", choices=("photo_fit", "lorm", "damage"),
+    add_mesh_options(parser)
+    parser.add_argument("--stage-1", default="photo_fit", choices=(*STAGES, "damage"),
                         help="what makes the avatars of --crowds (default photo_fit); damage: "
                              "clean ones are harmed as in training data")
-    _add_numbers(parser, (("crowds", 0, "refine that many made-up crowds too"),
+    _add_numbers(parser, (("crowds", 0, "refine that many crowds too"),
                           ("people", 6, "of a crowd"), ("seed", 0, "of the crowds"),
                           ("views", 12, "held out, of each crowd"),
                           ("size", 320, "of a view, pixels")))
@@ -178,20 +182,17 @@ def _refiners(options: list[str]) -> dict:
 
 
 def _evaluate_crowds(arguments: argparse.Namespace, out: Path, refiners: dict, report) -> str:
-    from .body import load_body
     from .config import configured
     from .evaluate.refined_crowd import DAMAGE, CrowdsJob, evaluate_crowds
     from .stages import load_stage
 
-    changes = {"avatar.gaussians": _CROWD_GAUSSIANS}
-    for text in arguments.changes:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise CrowdGaussianError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
-        changes[name] = value
-    body, damage = load_body("open"), arguments.stage_1 == DAMAGE
+    draw, body = (scanned_people(arguments.meshes, arguments.body) if arguments.meshes
+                  else made_up_people())
+    changes = {"avatar.gaussians": _CROWD_GAUSSIANS, **read_changes(arguments.changes)}
+    damage = arguments.stage_1 == DAMAGE
     config = configured("open", changes | ({} if damage else {"stages.avatar": arguments.stage_1}))
     builder = None if damage else load_stage("avatar", config, body)
     job = CrowdsJob(out, arguments.crowds, arguments.people, arguments.seed, arguments.views,
-                    arguments.size, stage_1=arguments.stage_1, refine=config.refine)
-    return evaluate_crowds(job, body, builder, refiners, report).markdown()
+                    arguments.size, stage_1=arguments.stage_1, refine=config.refine,
+                    made_up=not arguments.meshes)
+    return evaluate_crowds(job, draw, builder, refiners, report).markdown()

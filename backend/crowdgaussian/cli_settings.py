@@ -34,9 +34,19 @@ def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
                          ("results", arguments.people_results)):
         if value is not None:
             changes |= {"stages.people": stage, f"people.{stage}": value}
-    for text in arguments.changes:
+    return changes | read_changes(arguments.changes)
+
+
+def read_changes(changes: list[str]) -> dict[str, str]:
+    """Settings by name from NAME=VALUE.
+
+    Raises:
+        CrowdGaussianError: one has no value.
+    """
+    settings = {}
+    for text in changes:
         name, equals, value = text.partition("=")
         if not equals:
             raise CrowdGaussianError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
-        changes[name] = value
-    return changes
+        settings[name] = value
+    return settings

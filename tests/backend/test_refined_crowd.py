@@ -39,8 +39,9 @@ HASTY = replace(FAST, distil=replace(FAST.distil, steps=4))
 
 
 @pytest.fixture(scope="module")
-def body():
-    return load_body("open")
+def draw():
+    body = load_body("open")
+    return lambda rng: made_up_actor(body, rng)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,8 @@ def job(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trial(job, body):
-    return make_trial(job, 0, lambda rng: made_up_actor(body, rng), None)
+def trial(job, draw):
+    return make_trial(job, 0, draw, None)
 
 
 class Oracle:
@@ -121,9 +122,9 @@ def test_a_refiner_that_knows_the_truth_is_found_better(trial, job):
     assert photo_psnr(clean.values(), taken) > photo_psnr(avatars.values(), taken) + 1
 
 
-def test_a_refiner_that_does_harm_is_found_out(job, body):
+def test_a_refiner_that_does_harm_is_found_out(job, draw):
     seen = []
-    report = evaluate_crowds(job, body, None, {"vandal": Vandal()}, seen.append)
+    report = evaluate_crowds(job, draw, None, {"vandal": Vandal()}, seen.append)
     methods = [row.method for row in report.rows]
     assert methods == [COARSE, "no refiner, 3D", "vandal, 2D", "vandal, 3D"]
     for method, harm in zip(methods[2:], (1.0, 0.15)):
@@ -155,13 +156,13 @@ def test_who_cannot_be_built_or_refined_is_said(trial):
     assert list(built.avatars) == [0] and built.errors == ("person 1: No visible pixel.",)
 
 
-def test_a_cluster_that_fails_stays_coarse_and_is_said(job, body, tmp_path):
+def test_a_cluster_that_fails_stays_coarse_and_is_said(job, draw, tmp_path):
     class Broken:
         def refine(self, images, normals):
             return images * torch.nan
 
     job = replace(job, people=1, out=tmp_path, refine=HASTY)
-    report = evaluate_crowds(job, body, None, {"broken": Broken()})
+    report = evaluate_crowds(job, draw, None, {"broken": Broken()})
     assert report.mean("broken, 3D", "masked_psnr") == report.mean(COARSE, "masked_psnr")
     assert "crowd 0, broken, people 0: The refiner gave pictures" in report.markdown()
     assert "not finite" in report.csv()

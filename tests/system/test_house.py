@@ -38,7 +38,7 @@ LAYERS = (
     {"pipeline", "inspect", "blend", "console"},
     {"evaluate", "export"},
     {"service"},
-    {"cli_settings"},
+    {"cli_settings", "cli_crowds"},
     {"cli_service", "cli_submit", "cli_weights", "cli_lorm", "cli_evaluate", "cli_export",
      "cli_edit", "cli_refiner", "cli_data"},
     {"cli"},

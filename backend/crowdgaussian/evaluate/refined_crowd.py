@@ -17,10 +17,8 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor
 
 from ..avatar.types import AvatarBuilder
-from ..body import BodyModel
 from ..lpips import Lpips, load_lpips
 from ..progress import Progress, Report, silent
-from ..refiner.actors import made_up_actor
 from ..refiner.crowd import CrowdRefinement
 from ..refiner.crowd_scenes import CrowdScene, DrawActor, compose
 from ..refiner.scene_photo import ScenePhoto, scene_photo
@@ -61,6 +59,7 @@ class CrowdsJob:
     points: int = 12_000  # Gaussians of a clean person
     stage_1: str = "photo_fit"
     refine: RefineConfig = field(default_factory=RefineConfig)
+    made_up: bool = True  # False: of scanned people
 
     def __post_init__(self) -> None:
         if min(self.crowds, self.people, self.views) < 1 or not 32 <= self.size <= 2048:
@@ -86,13 +85,13 @@ class Unchanged:
         return images
 
 
-def evaluate_crowds(job: CrowdsJob, body: BodyModel, builder: AvatarBuilder | None,
+def evaluate_crowds(job: CrowdsJob, draw_actor: DrawActor, builder: AvatarBuilder | None,
                     refiners: dict[str, Refiner], tell: Report = silent) -> CrowdReport:
     """Runs the evaluation; report.md, results.csv and pictures/ grow crowd by crowd.
 
     Args:
         job: what to do.
-        body: of the made-up people.
+        draw_actor: makes a person.
         builder: the appearance stage; None: damage.
         refiners: by name, on the best device.
         tell: told about every step.
@@ -104,7 +103,7 @@ def evaluate_crowds(job: CrowdsJob, body: BodyModel, builder: AvatarBuilder | No
             tell(Progress("crowds", (index + done) / job.crowds, index, job.crowds,
                           f"crowd {index + 1} of {job.crowds}: {words}"))
 
-        trial = make_trial(job, index, lambda rng: made_up_actor(body, rng), builder, say)
+        trial = make_trial(job, index, draw_actor, builder, say)
         report.errors += [f"crowd {index}: {error}" for error in trial.coarse.errors]
         if trial.coarse.avatars:
             _Evaluation(job, index, trial, lpips, report, say).run(refiners)
@@ -202,8 +201,9 @@ class _Evaluation:
 def _facts(job: CrowdsJob) -> list[str]:
     distil = job.refine.distil
     return [
-        f"{job.crowds} made-up crowds of {job.people} people that no refiner was trained on, seed "
-        f"{job.seed}; avatars before refinement: {job.stage_1}",
+        f"{job.crowds} crowds of {job.people} {'made-up' if job.made_up else 'scanned'} people, "
+        f"composed as in no training data, seed {job.seed}; avatars before refinement: "
+        f"{job.stage_1}",
         f"{job.views} views of {job.size} x {job.size} pixels of each on white, from a hemisphere, "
         "none of them a view of the refinement",
         "masked: where truth or coarse avatars show somebody, and 3 pixels around; inside: where "
