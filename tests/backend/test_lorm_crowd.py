@@ -25,6 +25,9 @@ from crowdgaussian.lorm.stage_config import LormStageConfig
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline import Job, reconstruct
 from crowdgaussian.progress import silent
+from crowdgaussian.refiner.actors import made_up_actor
+from crowdgaussian.refiner.coarse import rebuilt
+from crowdgaussian.refiner.crowd_scenes import compose
 from crowdgaussian.segment.types import PersonMask
 from crowdgaussian.splat import Cameras, Splats, rasterize
 from crowdgaussian.stages import Stages, load_stage
@@ -102,6 +105,18 @@ def test_everybody_goes_through_together_and_comes_out_alone(model, body, scene,
         assert np.allclose(single.gaussians.means, avatar.gaussians.means, atol=1e-5)
     assert np.array_equal(together[0].gaussians.sh, together[2].gaussians.sh)
     assert not np.allclose(together[0].gaussians.sh, together[1].gaussians.sh, atol=1e-4)
+
+
+def test_people_of_a_training_scene_are_rebuilt_together(model, body):
+    scene = compose(lambda rng: made_up_actor(body, rng), (2, 2), np.random.default_rng(0))
+    counting = Counting(model)
+    stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, counting)
+    kept, coarse = rebuilt(scene, stage, np.random.default_rng(0), 200)
+    assert counting.sizes == [2] and kept.people == scene.people
+    for placed, vertices, gaussians in zip(kept.people, coarse.bodies, coarse.gaussians):
+        own = placed.points(placed.actor.body_vertices)
+        assert np.abs(vertices.mean(0) - own.mean(0)).max() < 0.1
+        assert len(gaussians) == 800 and np.isfinite(gaussians.means).all()
 
 
 def test_too_little_memory_halves_the_batch(model, body, scene, three):
