@@ -51,7 +51,7 @@ def write_stable_diffusion(folder, turbo=True, prediction="epsilon", half=False)
          "tokenizer_class": "CLIPTokenizer"}))
 
 
-def write_pairs(folder, scenes=2, views=2, size=48, coarse=("damage",)):
+def write_pairs(folder, scenes=2, views=2, size=48, coarse="damage", people=""):
     """Training scenes as `data crowd-scenes` leaves them, but their pictures show only noise."""
     rng = np.random.default_rng(0)
     for index in range(scenes):
@@ -61,6 +61,7 @@ def write_pairs(folder, scenes=2, views=2, size=48, coarse=("damage",)):
             for view in range(views):
                 pixels = rng.integers(0, 256, (size, size, 4), np.uint8)
                 Image.fromarray(pixels).save(scene / kind / f"{view:03d}.png")
-        settings = {"views": views, "size": size, "coarse": list(coarse)}
-        (scene / "scene.json").write_text(json.dumps({"split": "train", "settings": settings}))
+        settings = {"views": views, "size": size} | ({"people": people} if people else {})
+        (scene / "scene.json").write_text(json.dumps(
+            {"split": "train", "settings": settings, "coarse": coarse}))
     return folder

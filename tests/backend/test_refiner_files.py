@@ -159,6 +159,20 @@ def test_every_tensor_of_a_refiner_s_own_must_be_there(tmp_path, key):
         load_refiner(tmp_path / "refiner")
 
 
+def test_a_folder_that_cannot_be_written_keeps_the_older_one(tmp_path, monkeypatch):
+    refiner = small_refiner()
+    save_refiner(refiner, tmp_path / "refiner", {"number": "1"})
+
+    def full(*given, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(refiner.unet, "save_pretrained", full)
+    with pytest.raises(CrowdGaussianError, match="free some space"):
+        save_refiner(refiner, tmp_path / "refiner", {"number": "2"})
+    assert json.loads((tmp_path / "refiner" / ABOUT).read_text())["facts"] == {"number": "1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["refiner"]
+
+
 def test_damaged_folders_of_refiners(tmp_path):
     with pytest.raises(CrowdGaussianError, match="holds no refiner"):
         load_refiner(tmp_path)

@@ -285,7 +285,7 @@ def test_the_card_and_the_log_say_how_it_was_made(scenes, tmp_path, capsys):
     card = (tmp_path / "refiner_card.md").read_text()
     assert "**licence:** Apache-2.0" in card and "trained without VGG16" in card
     assert "**self-calibrated learning:** off" in card and "**normals:** used" in card
-    assert "4 views of 2 training scenes" in card and "**steps:** 1" in card
+    assert "4 views of 2 scenes" in card and "**steps:** 1" in card
     assert f"crowdgaussian train refiner {scenes} -o {tmp_path}" in card
     facts = read_facts(tmp_path / "refiner.safetensors")
     assert facts["licence"] == "Apache-2.0" and facts["losses"].endswith("without VGG16")
@@ -294,10 +294,15 @@ def test_the_card_and_the_log_say_how_it_was_made(scenes, tmp_path, capsys):
 
 
 def test_licences_follow_what_a_refiner_is_made_from(tmp_path, scenes):
-    data, config = PairDataset(scenes, "train"), RefinerTraining()
-    assert "VGG16" not in training_facts(config, data, None, "")["losses"]
-    foreign = PairDataset(write_pairs(tmp_path / "lorm", 1, 1, coarse=("damage", "lorm")), "train")
-    assert "that of lorm" in training_facts(config, foreign, None, "")["licence"]
+    def facts(folder):
+        return training_facts(RefinerTraining(), PairDataset(folder, "train"), None, "")
+
+    own = facts(scenes)
+    assert "VGG16" not in own["losses"] and own["people"] == "made up by the program"
+    lorm = facts(write_pairs(tmp_path / "lorm", 1, 1, coarse="lorm"))
+    assert "made by lorm, whose terms hold" in lorm["licence"]
+    scans = facts(write_pairs(tmp_path / "scans", 1, 1, people="9 of THuman2.1"))
+    assert "9 of THuman2.1" in scans["licence"] and own["licence"] == "Apache-2.0"
 
 
 def test_a_derivative_of_stable_diffusion_carries_its_licence(scenes, tmp_path, capsys):

@@ -2,18 +2,19 @@
 """A refiner's model card: what it is, what it was trained on and how, and who may use it."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from crowdgaussian_shared.files import write_bytes
 from torch import nn
 
 from .bases import Base
-from .pairs import FILE, PairDataset
+from .pairs import DAMAGE, FILE, PairDataset
 from .train_config import RefinerTraining
 
 CARD = "refiner_card.md"
 OWN_LICENCE = "Apache-2.0"
-_OWN_COARSE = {"damage", "photo_fit"}  # made by nothing but this program
+_OWN_COARSE = {DAMAGE, "photo_fit"}  # made by nothing but this program
 
 
 def training_facts(config: RefinerTraining, data: PairDataset, base: Base | None,
@@ -26,12 +27,19 @@ def training_facts(config: RefinerTraining, data: PairDataset, base: Base | None
         base: from which network; None: the small one.
         command: that did it.
     """
-    about = json.loads((data.scenes[0] / FILE).read_text(encoding="utf-8"))
+    scenes = [json.loads((scene / FILE).read_text(encoding="utf-8")) for scene in data.scenes]
+    coarse = Counter(scene.get("coarse", DAMAGE) for scene in scenes)
+    people = sorted({scene["settings"].get("people", "") for scene in scenes})
     calibration = config.calibration
     return {
-        "licence": _licence(base, about),
+        "licence": _licence(base, people, coarse),
         "base": "none: trained from nothing" if base is None else f"{base.name} ({base.licence})",
-        "data": _data(data, about), "command": command, "steps": str(config.steps),
+        "data": f"{len(data)} views of {len(scenes)} scenes",
+        "people": ", ".join(name or "made up by the program" for name in people),
+        "coarse views": ", ".join(f"{kind} ({count} scenes)" for kind, count in coarse.items()),
+        "scenes": ", ".join(f"{name} {value}" for name, value in scenes[0]["settings"].items()
+                            if name not in ("people", "coarse")),
+        "command": command, "steps": str(config.steps),
         "batch": f"{config.batch} crops of {config.crop} pixels in each process",
         "learning rate": f"{config.lr:g}", "seed": str(config.seed),
         "losses": config.losses.in_words(),
@@ -61,15 +69,10 @@ def write_card(out: Path, name: str, network: nn.Module, facts: dict[str, str]) 
     write_bytes(out / CARD, "\n".join(lines).encode())
 
 
-def _licence(base: Base | None, about: dict) -> str:
-    if base is not None:
-        return f"a derivative of {base.name}: {base.licence}"
-    foreign = set(about["settings"].get("coarse", ())) - _OWN_COARSE
-    if foreign:
-        return f"that of {', '.join(sorted(foreign))}, which made coarse views of the data"
-    return OWN_LICENCE
-
-
-def _data(data: PairDataset, about: dict) -> str:
-    settings = ", ".join(f"{name} {value}" for name, value in about["settings"].items())
-    return f"{len(data)} views of {len(data.scenes)} training scenes ({settings})"
+def _licence(base: Base | None, people: list[str], coarse: Counter[str]) -> str:
+    """Our own where nothing but this program had a hand in it; else whose terms hold too."""
+    terms = [f"a derivative of {base.name}: {base.licence}"] if base is not None else []
+    terms += [f"trained on scans ({name}), whose terms hold" for name in people if name]
+    terms += [f"coarse views made by {kind}, whose terms hold"
+              for kind in coarse if kind not in _OWN_COARSE]
+    return "; ".join(terms) or OWN_LICENCE

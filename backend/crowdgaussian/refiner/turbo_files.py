@@ -43,18 +43,29 @@ def save_refiner(refiner: TurboRefiner, folder: Path, facts: dict[str, str] | No
         refiner: on any device.
         folder: which becomes the refiner.
         facts: more to say in refiner.json, such as licence, data and command.
+
+    Raises:
+        CrowdGaussianError: the disk is full or the folder cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
-        new = Path(place) / "new"
-        refiner.unet.save_pretrained(new / "unet")
-        _save_vae(refiner.vae, new / "vae")
-        write_bytes(new / EXTRAS, save(_extras(refiner)))
-        about = {"kind": KIND, "config": asdict(refiner.config), "facts": facts or {}}
-        (new / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
-        if folder.exists():
-            folder.rename(Path(place) / "old")
-        new.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
+            _write(refiner, Path(place), folder, facts or {})
+    except (OSError, SafetensorError) as error:
+        raise CrowdGaussianError(f"{folder} cannot be written ({error}); free some space and run "
+                                 "the same command again.") from error
+
+
+def _write(refiner: TurboRefiner, beside: Path, folder: Path, facts: dict[str, str]) -> None:
+    new = beside / "new"
+    refiner.unet.save_pretrained(new / "unet")
+    _save_vae(refiner.vae, new / "vae")
+    write_bytes(new / EXTRAS, save(_extras(refiner)))
+    about = {"kind": KIND, "config": asdict(refiner.config), "facts": facts}
+    (new / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    if folder.exists():
+        folder.rename(beside / "old")
+    new.rename(folder)
 
 
 def load_refiner(folder: Path) -> TurboRefiner:
