@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """SMPL-X from a file of random numbers with the real file's keys and shapes."""
 
+import importlib
+import pickle
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from crowdgaussian.body import load_body
+from crowdgaussian.refiner.mesh_people import read_hands, read_parameters
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.skeleton import JOINT_INDEX
 from smplx_made_up import synthetic
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))
+converter = importlib.import_module("thuman_to_npz")
 smplx = pytest.importorskip("smplx", reason="the optional smplx package is not installed")
 
 
@@ -61,6 +69,27 @@ def test_posing_equals_the_smplx_package(body, folder):
     torch.testing.assert_close(landmarks[:, 15], left_wrist, atol=2e-5, rtol=0)
     mouth_left = theirs.joints[:, 76 + 37]  # 51 face landmarks follow 76 joints and vertices
     torch.testing.assert_close(landmarks[:, 9], mouth_left, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("hand", "place"), [(12, "translation"), (45, "transl")])
+def test_bodies_of_scans_are_where_the_smplx_package_has_them(body, folder, tmp_path, hand, place):
+    """THuman2.1 to scan 0525, and from 0526 (its authors' code in ytrock/THuman2.0-Dataset#23)."""
+    rng = np.random.default_rng(2)
+    sizes = {"global_orient": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3,
+             "left_hand_pose": hand, "right_hand_pose": hand, "betas": 10}
+    values = {k: 0.3 * rng.normal(size=(1, size)).astype(np.float32) for k, size in sizes.items()}
+    scale, at = 0.4, np.array([[0.1, 0.2, 0.3]], np.float32)
+    (tmp_path / "smplx_param.pkl").write_bytes(
+        pickle.dumps({**values, "scale": np.float32([scale]), place: at}))
+    original = smplx.SMPLX(str(folder / "SMPLX_NEUTRAL.npz"), use_pca=hand == 12,
+                           num_pca_comps=hand, flat_hand_mean=False)
+    transl = torch.tensor(at / scale if place == "translation" else at)
+    theirs = original(**{k: torch.tensor(v) for k, v in values.items()}, transl=transl)
+    given, unit = read_parameters(converter.convert(tmp_path / "smplx_param.pkl"), body,
+                                  read_hands(folder / "SMPLX_NEUTRAL.npz"))
+    ours = body(*(torch.tensor(v)[None] for v in (given.betas, given.pose, given.transl)))
+    scan = scale * theirs.vertices
+    torch.testing.assert_close(ours.vertices, scan * unit, atol=2e-5, rtol=0)
 
 
 def test_it_cannot_be_described(body):
