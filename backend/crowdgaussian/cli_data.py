@@ -47,13 +47,14 @@ def _scenes(arguments: argparse.Namespace) -> int:
     coarse = tuple(arguments.coarse or ("damage",))
     config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))
     if arguments.meshes:
-        draw, body = scanned_people(arguments.meshes, arguments.body)
-        config = replace(config, people=f"{len(draw.names)} of {arguments.meshes.resolve().name}")
+        people, body = scanned_people(arguments.meshes, arguments.body)
+        draw, draw_test = people.split()
+        config = replace(config, people=f"{len(people.names)} of {arguments.meshes.resolve().name}")
     else:
-        draw, body = made_up_people()
+        (draw, body), draw_test = made_up_people(), None
     builders = {name: _builder(name, arguments.changes, body) for name in STAGES if name in coarse}
     with ConsoleReport(Console(soft_wrap=True)) as report:
-        write_scenes(arguments.out, config, draw, report, builders)
+        write_scenes(arguments.out, config, draw, report, builders, draw_test)
     print(arguments.out)
     return 0
 

@@ -137,6 +137,17 @@ def test_scenes_of_scans_from_the_command_line(scans, tmp_path, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
+def test_who_is_tested_was_not_trained_on_and_nobody_is_there_twice(scans):
+    people = MeshPeople(scans[0], BODY)
+    people.names = [f"{k:04d}" for k in range(10)]
+    people.person = {name: SimpleNamespace(name=name) for name in people.names}.__getitem__
+    rng = np.random.default_rng(0)
+    train, test = ({draw(rng).name for _ in range(200)} for draw in people.split())
+    assert test == {"0004", "0009"} and train == set(people.names) - test
+    scene = compose(MeshPeople(scans[0], BODY), (2, 2), rng)
+    assert scene.people[0].actor is not scene.people[1].actor
+
+
 def copy_of(scans, tmp_path):
     return Path(shutil.copytree(scans[0], tmp_path / "copy"))
 

@@ -17,6 +17,7 @@ _GAP = 0.02  # metres that stay between people
 _FOV = 0.6  # radians, of the cameras before they are framed
 _MARGIN = 1.1  # of a picture's side to what it shows
 _DIRECT = 0.12, 0.3  # share of the light from one side; light from all around is the rest
+_DRAWS = 8  # of somebody new
 _GROWTH = 1.15  # of the circle in which a place is sought
 
 DrawActor = Callable[[np.random.Generator], Actor]
@@ -42,7 +43,8 @@ def compose(draw_actor: DrawActor, people: tuple[int, int], rng: np.random.Gener
     placed: list[Placed] = []
     shapes: list[np.ndarray] = []
     for _ in range(int(rng.integers(people[0], people[1] + 1))):
-        actor, yaw = draw_actor(rng), rng.uniform(-np.pi, np.pi)
+        actor = _newcomer(draw_actor, placed, rng)
+        yaw = rng.uniform(-np.pi, np.pi)
         turned = Placed(actor, yaw, np.zeros(3))
         own = supports(turned.points(actor.vertices))
         offset = _free_place(own, shapes, rng)
@@ -50,6 +52,15 @@ def compose(draw_actor: DrawActor, people: tuple[int, int], rng: np.random.Gener
         shapes.append(moved_supports(own, offset))
     light = np.array([rng.normal(0, 0.4), 1.0, 0.5 + rng.normal(0, 0.4)])
     return CrowdScene(tuple(placed), light, float(rng.uniform(*_DIRECT)))
+
+
+def _newcomer(draw_actor: DrawActor, placed: list[Placed], rng: np.random.Generator) -> Actor:
+    """Somebody who is not there yet, where there are others to draw."""
+    for _ in range(_DRAWS):
+        actor = draw_actor(rng)
+        if all(actor is not each.actor for each in placed):
+            break
+    return actor
 
 
 def supports(points: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from scipy.spatial import cKDTree
 from ..avatar.posed_body import BodyParameters, pose_body
 from ..body import BodyModel
 from .actors import Actor, moved_body
+from .crowd_scenes import DrawActor
 from .textured import ColouredMesh, read_textured
 
 FILES = {"smplx": "smplx_param.npz", "open": "open_param.npz"}
@@ -35,11 +36,12 @@ _HANDS = ("left_hand_pose", "right_hand_pose")
 _NAMES = (*_POSE, *_HANDS, "transl", "betas", "scale")
 _FAR = 0.1  # metres, between scan and body as a rule, of people who are not the same
 _KEPT = 24  # people in memory
+_TEST_EVERY = 5  # people
 Hands = Mapping[str, tuple[np.ndarray, np.ndarray]]  # side: mean [45], components [45, 45]
 
 
 class MeshPeople:
-    """Draws people of a folder; see DrawActor."""
+    """The people of a folder, read when they are asked for; draws any of them, see DrawActor."""
 
     def __init__(self, folder: Path, body: BodyModel, hands: Hands | None = None) -> None:
         """Finds them.
@@ -63,7 +65,16 @@ class MeshPeople:
         self.person = lru_cache(maxsize=_KEPT)(self._read)
 
     def __call__(self, rng: np.random.Generator) -> Actor:
-        return self.person(self.names[int(rng.integers(len(self.names)))])
+        return self._among(self.names)(rng)
+
+    def split(self) -> tuple[DrawActor, DrawActor]:
+        """Draws people for training and for testing: others, where there are five or more."""
+        test = self.names[_TEST_EVERY - 1::_TEST_EVERY] or self.names
+        train = [name for name in self.names if name not in test] or self.names
+        return self._among(train), self._among(test)
+
+    def _among(self, names: list[str]) -> DrawActor:
+        return lambda rng: self.person(names[int(rng.integers(len(names)))])
 
     def _read(self, name: str) -> Actor:
         """One person, upright on the floor over the origin.

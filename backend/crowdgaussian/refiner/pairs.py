@@ -77,7 +77,8 @@ def is_test(index: int) -> bool:
 
 
 def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor, report: Report = silent,
-                 builders: Mapping[str, AvatarBuilder] | None = None) -> list[Path]:
+                 builders: Mapping[str, AvatarBuilder] | None = None,
+                 draw_test: DrawActor | None = None) -> list[Path]:
     """Makes the scenes that are not there yet.
 
     Args:
@@ -86,6 +87,7 @@ def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor, report:
         draw_actor: makes a person.
         report: told about every scene.
         builders: the appearance stages that config.coarse names.
+        draw_test: makes a person of a test scene, where those are others.
 
     Raises:
         CrowdGaussianError: a scene there was made with other settings, or the disk is full.
@@ -97,9 +99,10 @@ def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor, report:
         if (folder / FILE).is_file():
             _check_same(folder, config, index)
         else:
+            draw = draw_test if draw_test and is_test(index) else draw_actor
             builder = (builders or {}).get(config.coarse_of(index))
-            _whole(folder, lambda beside, k=index, b=builder: _write_scene(
-                beside, config, k, draw_actor, b))
+            _whole(folder, lambda beside, k=index, d=draw, b=builder: _write_scene(
+                beside, config, k, d, b))
         folders.append(folder)
     report(Progress("scenes", 1.0))
     return folders
