@@ -9,12 +9,14 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from crowdgaussian import pipeline  # noqa: E402
+from crowdgaussian import pipeline, stages  # noqa: E402
+from crowdgaussian.config import Config, with_setting  # noqa: E402
 from crowdgaussian.pipeline import Job, reconstruct  # noqa: E402
 from crowdgaussian.progress import Progress  # noqa: E402
 from stand_ins import Script  # noqa: E402
@@ -34,5 +36,24 @@ def run(job: Job, report):
         os.kill(os.getpid(), signal.SIGSTOP)
     if "poison" in name:
         raise ValueError("poison")
+    if "refined" in name:
+        job = replace(job, config=with_a_tiny_refiner(job))
     with patch.object(pipeline, "files_for", lambda config: []):
-        return reconstruct(job, report, script.stages)
+        return reconstruct(job, report, lambda config: replace(
+            script.stages(config), refiner=stages.load_refiner(config)))
+
+
+def with_a_tiny_refiner(job: Job) -> Config:
+    """Settings of a refinement that takes a moment, with random weights beside the scene."""
+    from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
+    from crowdgaussian.refiner.small_files import save_small
+
+    weights = job.out.parent / "tiny.safetensors"
+    save_small(SmallRefiner(SmallConfig(widths=(4, 8))), weights)
+    config = job.config
+    for setting, value in (
+            ("stages.refiner", "small"), ("refine.weights", weights), ("refine.reach", 0.5),
+            ("refine.photo_px", 32), ("refine.distil.views", 2), ("refine.distil.size", 32),
+            ("refine.distil.rounds", 1), ("refine.distil.steps", 3)):
+        config = with_setting(config, setting, str(value))
+    return config

@@ -50,8 +50,8 @@ def make_avatar(person, count=50):
         np.full((count, 3), 0.02, np.float32), np.full(count, 0.8, np.float32),
         np.zeros((count, 1, 3), np.float32),
     )
-    vertices = np.array([[0, -0.9, 0], [0.3, 0.8, 0], [-0.3, 0.8, 0]], np.float32)
-    body = BodyMesh(vertices, np.array([[0, 1, 2]], np.int32), joints[:3], weights[:3])
+    vertices = np.array([[0, -0.9, 0], [0.3, 0.8, 0.1], [-0.3, 0.8, 0.1]] * 3, np.float32)
+    body = BodyMesh(vertices, np.array([[0, 1, 2]], np.int32), joints[:9], weights[:9])
     return Avatar(gaussians, joints, weights, np.zeros((55, 3), np.float32), body, person.pose,
                   person.transl, person.betas, person.scale)
 

@@ -14,8 +14,10 @@ from client_running import finished, noise_photo, pump_until, server_of
 from crowdgaussian_shared.client import Client
 from crowdgaussian_shared.client_server import Server
 from crowdgaussian_shared.client_ticket import JobRequest
+from crowdgaussian_shared.client_updates import JobUpdate
 from crowdgaussian_shared.client_wait import Watch, reconstruct
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.scene_folder import SceneFolder
 from service_running import HERE, serving
 
 DIRECTLY = """
@@ -70,6 +72,42 @@ def test_submit_gives_what_reconstruct_gives_to_the_byte(service, home, tmp_path
                    env=home | {"PYTHONPATH": str(HERE)}, timeout=60)
     near = files_of(tmp_path / "near", "fit.npz", "timings.json")
     assert files_of(tmp_path / "far", "job.json") == near and len(near) == 15
+
+
+def test_people_who_are_refined_after_they_arrived_arrive_again(service, tmp_path):
+    client = Client(server_of(service), "test", "1" * 36)
+    out = tmp_path / "out"
+    client.submit(JobRequest(noise_photo(tmp_path / "refined-people2.png", seed=3), out))
+    seen, stages = {}, []
+
+    def note(update):
+        if (out / "scene.json").is_file():
+            for index, person in enumerate(SceneFolder.open(out).info.people):
+                if person.state == "done":
+                    file = (out / f"people/{index:03d}/avatar.npz").read_bytes()
+                    seen.setdefault(person.refinement, {})[index] = file
+        if isinstance(update, JobUpdate):
+            stages.append(update.progress.stage)
+        return finished(update)
+
+    pump_until(client, note)
+    client.close()
+    assert "refine" in stages and stages.index("avatars") < stages.index("refine")
+    assert set(seen["refined"]) == {0, 1} and seen[""], "coarse first, then refined"
+    assert all(seen["refined"][index] != seen[""][index] for index in seen[""])
+    folder = SceneFolder.open(out)
+    assert all(person.settled for person in folder.info.people)
+    assert len(folder.read_avatar(1).gaussians) == 50
+
+
+def test_what_only_the_server_s_owner_sets_about_refinement(service, home, tmp_path):
+    photo = noise_photo(tmp_path / "people1.png", seed=4)
+    for setting, words in (("refine.weights=/etc/passwd", "names files or programs"),
+                           ("stages.refiner=sharp", "There is no refiner stage 'sharp'"),
+                           ("refine.distil.steps=1000000", "must be from")):
+        refused = crowdgaussian(home, "submit", photo, "--server", address(service), "-o",
+                                tmp_path / "o", "--set", setting)
+        assert refused.returncode == 2 and words in refused.stderr, refused.stderr
 
 
 def test_left_alone_and_fetched_later(service, home, tmp_path):

@@ -254,6 +254,32 @@ def test_weights_that_do_not_fit_are_told_before_the_work(job, tmp_path, monkeyp
     assert [files_of(SceneFolder.open(job.out), index) for index in range(3)] == before
 
 
+def test_the_diffusion_network_refines_through_the_same_seam(job, tmp_path):
+    from crowdgaussian.refiner.adapters import add_decoder_lora
+    from crowdgaussian.refiner.turbo import TurboConfig, TurboRefiner
+    from crowdgaussian.refiner.turbo_files import save_refiner
+    from refiner_made_up import WIDTH, small_networks
+
+    vae, unet = small_networks()
+    add_decoder_lora(vae, 2)
+    prompt = torch.zeros(1, 77, WIDTH)
+    save_refiner(TurboRefiner(vae, unet, prompt, TurboConfig(rank=2)), tmp_path / "refiner")
+    config = with_setting(job.config, "stages.refiner", "turbo")
+    config = with_setting(config, "refine.weights", str(tmp_path / "refiner"))
+    named = replace(job, config=config)
+    extras = tmp_path / "refiner/extras.safetensors"
+    whole = extras.read_bytes()
+    extras.write_bytes(whole[:-9])
+    folder = run(named, Script(people=1))
+    assert refinements(folder) == ["failed"] and folder.info.people[0].state == "done"
+    assert "damaged" in folder.info.people[0].refinement_note
+    extras.unlink()
+    with pytest.raises(CrowdGaussianError, match="extras.safetensors is missing"):
+        run(named, Script(people=1))
+    extras.write_bytes(whole)
+    assert refinements(run(named, Script(people=1))) == ["refined"]
+
+
 def test_a_view_of_the_photo_that_gets_worse_keeps_the_first_avatar(job):
     first = run(plain(job))
     before = files_of(first, 1)

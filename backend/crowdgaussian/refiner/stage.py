@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .stage_config import RefineConfig
-from .used_files import TRAINED, small_path, turbo_path
+from .used_files import TRAINED, small_path, turbo_files, turbo_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +39,10 @@ def turbo_refinement(config: RefineConfig) -> "CrowdRefinement":
     """Refinement with the diffusion network, which is read when the first cluster needs it.
 
     Raises:
-        CrowdGaussianError: its folder is missing, or a package is.
+        CrowdGaussianError: one of its files is missing, or a package is.
     """
     path = turbo_path(config)
+    turbo_files(config)  # all there
     try:
         import diffusers  # noqa: F401  takes seconds, and gigabytes follow: said before the work
 
