@@ -141,6 +141,17 @@ def test_the_average_follows_the_weights(scenes, tmp_path):
     assert weight.item() == 199
 
 
+def test_a_step_goes_into_the_average(scenes, tmp_path):
+    job = trainer(scenes, tmp_path, steps=1, ema=0.15)
+    before = weights(job.network)
+    job.run()
+    after = weights(job.network)
+    with job.averaged():
+        for name, value in job.network.state_dict().items():
+            assert torch.allclose(value, 0.15 * before[name] + 0.85 * after[name], atol=1e-7)
+    assert not same(before, after) and same(after, weights(job.network))
+
+
 def test_the_average_is_what_training_gives(scenes, tmp_path, capsys):
     assert main(["train", "refiner", str(scenes), "-o", str(tmp_path), "--without-vgg", "--steps",
                  "3", "--crop", "32", "--ema", "0.9"]) == 0

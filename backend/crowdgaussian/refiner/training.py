@@ -61,7 +61,7 @@ class Trainer:
                       "views": len(data)}
         self.state = TrainingState(self.parameters, self.optimizer, self.average)
         self.step = self.state.load(out, self.about)
-        self.student = self.accelerator.prepare_model(network)
+        self.student = self.accelerator.prepare_model(network)  # gives float32 in any case
         self.writer = open_log(out, self.step) if self.accelerator.is_main_process else None
         if self.writer is not None:
             self.writer.add_text("losses", config.losses.in_words(), self.step)
@@ -81,9 +81,8 @@ class Trainer:
         given, truth, normals = self.draw(self.accelerator.process_index)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate(self.step)
-        with self.accelerator.autocast():
-            found = self.student(given.to(device), normals.to(device))
-        loss, terms = self.loss(found.float(), truth.to(device), self.step)
+        found = self.student(given.to(device), normals.to(device))
+        loss, terms = self.loss(found, truth.to(device), self.step)
         require_finite(loss, self.step)
         self.accelerator.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
@@ -130,9 +129,9 @@ class Trainer:
         for k in range(_SHOWN):
             pair = self.data[k * (len(self.data) - 1) // max(1, _SHOWN - 1)]
             coarse, truth = pair.on(torch.ones(3, 1, 1))
-            with self.averaged(), self.accelerator.autocast():
+            with self.averaged():
                 refined = self.network(coarse[None].to(device), pair.normals[None].to(device))
-            rows.append(torch.cat([coarse, refined[0].float().cpu(), truth], 2))
+            rows.append(torch.cat([coarse, refined[0].cpu(), truth], 2))
         picture = torch.cat(rows, 1).clamp(0, 1).mul(255).byte().movedim(0, -1).numpy()
         log_samples(self.writer, self.out, self.step, picture)
 

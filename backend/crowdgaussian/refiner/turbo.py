@@ -35,10 +35,10 @@ class TurboRefiner(nn.Module):
 
     def __init__(self, vae: AutoencoderKL, unet: UNet2DConditionModel, prompt: Tensor,
                  config: TurboConfig = TurboConfig()) -> None:
-        """Takes the networks over and freezes the encoder.
+        """Takes the networks over.
 
         Args:
-            vae: with or without LoRA in its decoder.
+            vae: frozen but for LoRA in its decoder, as add_decoder_lora leaves it.
             unet: its noise prediction network.
             prompt: [1, 77, D] embedding of the fixed prompt; the text encoder is not needed.
             config: what is used.
@@ -48,9 +48,6 @@ class TurboRefiner(nn.Module):
         self.register_buffer("prompt", prompt)
         self.posenet = PoseNet(unet.config.block_out_channels[0])
         self.skips = _skip_convolutions(vae) if config.skips else None
-        for part in (vae.encoder, vae.quant_conv):
-            if part is not None:
-                part.requires_grad_(False)
 
     def forward(self, images: Tensor, normals: Tensor) -> Tensor:
         """As refine, but not cut to tiles and not clamped; sides must be multiples of 8."""
