@@ -24,6 +24,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.splat_ply import write_splat_ply
 from lorm_small import write_small_lorm
 from PIL import Image
+from vgg_made_up import TAPS, VGG16, write_vgg
 
 QUICK = [f"avatar.{name}={value}" for name, value in
          {"gaussians": 2000, "colour_steps": 3, "pose_steps": 1, "contour_steps": 1,
@@ -155,12 +156,6 @@ def test_lpips_only_from_the_published_files(tmp_path):
     assert model is None and "is not the published file" in reason
 
 
-VGG16 = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256),
-         14: (256, 256), 17: (256, 512), 19: (512, 512), 21: (512, 512), 24: (512, 512),
-         26: (512, 512), 28: (512, 512)}  # place in torchvision's features: channels
-TAPS, POOLS = (2, 7, 14, 21, 28), (5, 10, 17, 24)  # relu1_2 ... relu5_3; pooled before
-
-
 def plain_lpips(a, b, network, heads):
     """The published steps one after the other, for one pair [H, W, 3]."""
     def features(image):
@@ -168,7 +163,7 @@ def plain_lpips(a, b, network, heads):
                         ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
         x, taken = ((2 * image.movedim(-1, 0) - 1 - shift) / scale)[None], []
         for place in VGG16:
-            x = torch.nn.functional.max_pool2d(x, 2) if place in POOLS else x
+            x = torch.nn.functional.max_pool2d(x, 2) if place in (5, 10, 17, 24) else x
             weight, bias = (network[f"features.{place}.{part}"] for part in ("weight", "bias"))
             x = torch.nn.functional.conv2d(x, weight, bias, padding=1).relu()
             if place in TAPS:
@@ -181,15 +176,7 @@ def plain_lpips(a, b, network, heads):
 
 def test_lpips_is_what_was_published(tmp_path, monkeypatch):
     """With random weights under torchvision's names, and the check of the files switched off."""
-    torch.manual_seed(0)
-    network = {"classifier.0.weight": torch.zeros(1)}
-    for place, (before, after) in VGG16.items():
-        network[f"features.{place}.weight"] = torch.randn(after, before, 3, 3) / before**0.5 / 2
-        network[f"features.{place}.bias"] = torch.randn(after) / 10
-    heads = {f"lin{k}.model.1.weight": torch.rand(1, VGG16[place][1], 1, 1)
-             for k, place in enumerate(TAPS)}
-    torch.save(network, tmp_path / "vgg16.pth")
-    torch.save(heads, tmp_path / "vgg.pth")
+    network, heads = write_vgg(tmp_path)
     for digest in ("BACKBONE_SHA256", "HEADS_SHA256"):
         monkeypatch.setattr(lpips, digest, "")
     model, reason = load_lpips(tmp_path / "vgg16.pth", tmp_path / "vgg.pth")

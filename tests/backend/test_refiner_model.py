@@ -5,10 +5,12 @@ import re
 
 import pytest
 import torch
+from crowdgaussian import lpips
 from crowdgaussian.refiner.adapters import TARGETS, add_decoder_lora
 from crowdgaussian.refiner.calibrated import CalibrationConfig, calibrate
 from crowdgaussian.refiner.closed_form import cumulative_alpha, identity_eps, predicted_x0
 from crowdgaussian.refiner.losses import LAYERS, LossWeights, RefinerLoss, gram, gram_distance
+from crowdgaussian.refiner.perceptual import refiner_loss
 from crowdgaussian.refiner.tiles import MIN_TILE, tiled
 from crowdgaussian.refiner.training import trained_parts
 from crowdgaussian.refiner.turbo import TurboConfig, TurboRefiner
@@ -17,6 +19,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from diffusers import DDPMScheduler
 from refiner_made_up import WIDTH, small_networks
 from torch import nn
+from vgg_made_up import VGG16, write_vgg
 
 
 def small_refiner(**changes):
@@ -198,6 +201,27 @@ def test_losses_come_with_their_weights_and_after_the_warm_up():
     assert late["l2"] == pytest.approx(float((images - images.flip(0)).square().mean()), rel=1e-5)
     bare = LossWeights().without_vgg()
     assert not bare.needs_vgg and LossWeights().needs_vgg and bare.ssim == LossWeights().ssim
+
+
+def test_perceptual_losses_read_the_published_files(tmp_path, monkeypatch):
+    network, _ = write_vgg(tmp_path)
+    files = tmp_path / "vgg16.pth", tmp_path / "vgg.pth"
+    with pytest.raises(CrowdGaussianError, match="or train with --without-vgg"):
+        refiner_loss(LossWeights(), *files)  # these are not the published ones
+    for digest in ("BACKBONE_SHA256", "HEADS_SHA256"):
+        monkeypatch.setattr(lpips, digest, "")
+    loss = refiner_loss(LossWeights(gram_after=0), *files)
+    assert [type(loss.features[k]) for k in LAYERS] == [nn.ReLU] * 5
+    convolutions = [layer for layer in loss.features if isinstance(layer, nn.Conv2d)]
+    assert all(torch.equal(layer.weight, network[f"features.{place}.weight"])
+               for layer, place in zip(convolutions, VGG16, strict=True))
+    found = pictures()[0].requires_grad_()
+    total, terms = loss(found, pictures(count=2)[0][1:], 0)
+    total.backward()
+    assert set(terms) == {"l2", "ssim", "lpips", "gram"} and min(terms.values()) > 0
+    assert found.grad.abs().max() > 0 and not any(p.requires_grad for p in loss.parameters())
+    bare = refiner_loss(LossWeights().without_vgg(), None, None)
+    assert bare.features is None and bare.lpips is None
 
 
 def test_clean_inputs_come_as_often_as_asked():
