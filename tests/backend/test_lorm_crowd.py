@@ -28,9 +28,11 @@ from crowdgaussian.progress import silent
 from crowdgaussian.refiner.actors import made_up_actor
 from crowdgaussian.refiner.coarse import rebuilt
 from crowdgaussian.refiner.crowd_scenes import compose
+from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
+from crowdgaussian.refiner.small_files import save_small
 from crowdgaussian.segment.types import PersonMask
 from crowdgaussian.splat import Cameras, Splats, rasterize
-from crowdgaussian.stages import Stages, load_stage
+from crowdgaussian.stages import Stages, load_refiner, load_stage
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
 from crowdgaussian_shared.skinning import joint_transforms, pose_avatar, skin
@@ -328,7 +330,11 @@ class Given:
 
 def test_a_photo_becomes_a_scene_folder_with_lorm(tmp_path, body, scene, three, files):
     """The whole pipeline but for finding people; the scene says what it may be used for."""
-    changes = {"stages.avatar": "lorm", "lorm.device": "cpu", "lorm.batch": "2"}
+    save_small(SmallRefiner(SmallConfig(widths=(4, 8))), tmp_path / "tiny.safetensors")
+    changes = {"stages.avatar": "lorm", "lorm.device": "cpu", "lorm.batch": "2",
+               "stages.refiner": "small", "refine.weights": str(tmp_path / "tiny.safetensors"),
+               "refine.distil.views": "2", "refine.distil.size": "32", "refine.photo_px": "64",
+               "refine.distil.rounds": "1", "refine.distil.steps": "2"}
     changes |= {f"lorm.{name}": getattr(files, name) for name in ("weights", "sapiens", "points")}
     config = configured("open", changes)
     crowd, masks = three
@@ -336,7 +342,7 @@ def test_a_photo_becomes_a_scene_folder_with_lorm(tmp_path, body, scene, three, 
 
     def stages(config: Config) -> Stages:
         return Stages(body, given, given, load_stage("avatar", config, body),
-                      lambda *_: {"iou": 0.5})
+                      lambda *_: {"iou": 0.5}, refiner=load_refiner(config))
 
     Image.fromarray(scene.photo).save(tmp_path / "photo.png")
     reconstruct(Job(tmp_path / "photo.png", tmp_path / "out", config), silent, stages)
@@ -344,6 +350,7 @@ def test_a_photo_becomes_a_scene_folder_with_lorm(tmp_path, body, scene, three, 
     read = SceneFolder.open(tmp_path / "out")
     assert [(person.state, person.error) for person in read.info.people] == [("done", "")] * 2
     avatar = read.read_avatar(1)
+    assert [person.refinement for person in read.info.people] == ["refined"] * 2
     assert len(avatar.gaussians) == 400 and avatar.skin_joints.shape == (400, 4)
     assert (tmp_path / "out/people/001/splats.ply").is_file()
     assert not read.info.commercial_use
