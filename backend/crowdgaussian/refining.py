@@ -144,7 +144,7 @@ class Refining:
         except Exception as problem:
             log.exception("person %d could not be refined", index)
             self._note(index, "failed", f"An unexpected {type(problem).__name__} ended this "
-                       f"person's refinement: {problem}.")
+                       "person's refinement; the log has the details.")
             return
         for model in models:
             self.folder.add_model(model)

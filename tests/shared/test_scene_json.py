@@ -36,6 +36,8 @@ PEOPLE = (
         gaussians=20_000,
         files={"avatar": "people/000/avatar.npz"},
         quality={"iou": 0.93, "psnr": 27.5},
+        refinement="kept",
+        refinement_note="The first avatar matches the photo better.",
     ),
     PersonEntry(state="failed", error="The fit did not settle."),
     PersonEntry(),
@@ -110,6 +112,20 @@ def test_unknown_fields_are_ignored():
     assert read(changed).people == PEOPLE
 
 
+def test_folders_from_before_refinement():
+    changed = record()
+    for person in changed["people"]:
+        del person["refinement"], person["refinement_note"]
+    assert [person.refinement for person in read(changed).people] == [""] * 3
+
+
+def test_who_is_settled():
+    done = PersonEntry(state="done")
+    assert done.settled and not PersonEntry(state="masked").settled
+    assert replace(done, refinement="kept").settled
+    assert not replace(done, refinement="failed").settled, "it is tried again"
+
+
 def test_no_camera_yet():
     assert scene_from_json(scene_to_json(replace(INFO, camera=None))).camera is None
 
@@ -159,6 +175,8 @@ def spoil(path: str, value) -> dict:
         ("people.0.flags.1", 3, "people[0].flags[1] must be a text"),
         ("people.0.quality.iou", "high", "people[0].quality.iou must be a number."),
         ("people.1.error", ..., "people[1].error is missing."),
+        ("people.0.refinement", "better", "people[0].refinement must be one of , refined, kept"),
+        ("people.0.refinement_note", 3, "people[0].refinement_note must be a text"),
         ("models.0.commercial", "yes", "models[0].commercial must be true or false."),
         ("models.0.licence", ..., "models[0].licence is missing."),
         ("settings.focal", [1], "settings.focal must be a text, a number, true, false or null."),
