@@ -7,11 +7,13 @@
 Writes a folder of SD-Turbo's architecture in float16 (2.6 GB), reads it back as a user's own is
 read, and stops with an error where a promise is not kept: numbers of parameters, LoRA in the
 decoder only, a PoseNet that changes nothing yet, the identity noise, save and reload; on a CPU
-under 60 seconds and 8 GB.
+under 60 seconds and 8 GB. Other programs on the machine count in the seconds; with some running,
+OMP_WAIT_POLICY=PASSIVE helps.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -118,7 +120,8 @@ def check_start(refiner: TurboRefiner) -> None:
     refiner.predict_noise = told
     plain = (refiner.vae.decode(z / refiner.vae.config.scaling_factor).sample + 1) / 2
     apart = float((given_back - plain).abs().max())
-    check("eps = 0.26470 z gives back what the VAE makes of the input,", apart < 1e-4,
+    check("eps = 0.26470 z gives back what the VAE makes of the input,",
+          apart < (1e-2 if device.type == "cuda" else 1e-4),  # TensorFloat-32 there
           f"{apart:.1e} apart")
 
 
@@ -207,7 +210,8 @@ def main() -> None:
                        check=True)  # memory is not counted
     started = time.perf_counter()
     refiner = from_stable_diffusion(folder, TurboConfig())
-    print(f"loaded in {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"loaded in {time.perf_counter() - started:.0f} s; load of the machine "
+          f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     check_layout(refiner)
     if arguments.cuda:
         refiner.cuda()
