@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Refinement as a stage of the pipeline: what it writes, resumes, survives and never loses."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,32 +8,28 @@ import pytest
 import torch
 from crowdgaussian import pipeline, stages
 from crowdgaussian.avatar.quality import measure
-from crowdgaussian.config import Config, is_local, with_setting
-from crowdgaussian.inspect import inspect_scene
-from crowdgaussian.pipeline import Job, reconstruct
-from crowdgaussian.refiner import distil, used_files
-from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
-from crowdgaussian.refiner.small_files import save_small
-from crowdgaussian.stages import files_for
+from crowdgaussian.config import with_setting
+from crowdgaussian.refiner import distil
+from crowdgaussian.refiner.small import SmallRefiner
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.npz import read_npz, write_npz
 from crowdgaussian_shared.scene_edit import PoseEdit, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene_folder import SceneFolder
-from safetensors.torch import save_file
-from stand_ins import Script, write_photo
-
-TINY = {"views": 2, "size": 32, "rounds": 1, "steps": 3}
+from refining_running import (
+    cancel_in_cluster,
+    files_of,
+    plain,
+    refinements,
+    refining_job,
+    run,
+    write_weights,
+)
+from stand_ins import Script
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A tiny refiner that changes pictures at random."""
-    torch.manual_seed(0)
-    refiner = SmallRefiner(SmallConfig(widths=(4, 8)))
-    torch.nn.init.normal_(refiner.out.weight, std=0.05)
-    path = tmp_path_factory.mktemp("refiner") / "tiny.safetensors"
-    save_small(refiner, path, {"licence": "Apache-2.0"})
-    return path
+    return write_weights(tmp_path_factory.mktemp("refiner") / "tiny.safetensors")
 
 
 @pytest.fixture(autouse=True)
@@ -44,45 +39,7 @@ def only_the_refiner_s_file(monkeypatch):
 
 @pytest.fixture
 def job(tmp_path, weights):
-    """Three people, each a cluster of their own."""
-    config = Config()
-    for name, value in {"stages.refiner": "small", "refine.weights": weights,
-                        "refine.reach": 0.5, "refine.photo_px": 32}.items():
-        config = with_setting(config, name, str(value))
-    for name, value in TINY.items():
-        config = with_setting(config, f"refine.distil.{name}", str(value))
-    return Job(write_photo(tmp_path / "a.png"), tmp_path / "out", config)
-
-
-def run(job, script=None, report=lambda step: None, **changes):
-    script = script or Script()
-
-    def make(config):
-        made = replace(script.stages(config), refiner=stages.load_refiner(config))
-        return replace(made, **changes)
-
-    return reconstruct(job, report, make)
-
-
-def plain(job, **changes):
-    """The same job without refinement."""
-    return replace(job, config=with_setting(job.config, "stages.refiner", "none"), **changes)
-
-
-def files_of(folder, person):
-    place = folder.path / f"people/{person:03d}"
-    return {path.name: path.read_bytes() for path in place.iterdir()}
-
-
-def refinements(folder):
-    return [person.refinement for person in SceneFolder.open(folder.path).info.people]
-
-
-def cancel_in_cluster(number):
-    def report(step):
-        if step.stage == "refine" and step.message.startswith(f"group {number} "):
-            raise Cancelled
-    return report
+    return refining_job(tmp_path, weights)
 
 
 def test_every_person_is_refined(job):
@@ -235,25 +192,6 @@ def test_memory_that_is_short_makes_the_tiles_smaller(job, monkeypatch):
     assert sizes[0] == 256 and sizes[-1] == 192
 
 
-def test_weights_that_do_not_fit_are_told_before_the_work(job, tmp_path, monkeypatch):
-    other = tmp_path / "other.safetensors"
-    save_file({"unet.conv": torch.zeros(2)}, other)
-    script = Script()
-    named = replace(job, config=with_setting(job.config, "refine.weights", str(other)))
-    with pytest.raises(CrowdGaussianError, match="another architecture"):
-        run(named, script)
-    first = run(plain(job))
-    before = [files_of(first, index) for index in range(3)]
-    for text, words in ((str(other), "another architecture"), ("gone", "no file"), ("", "ships")):
-        monkeypatch.setattr(used_files, "OPEN_REFINER",
-                            replace(used_files.OPEN_REFINER, file="absent.safetensors"))
-        config = with_setting(job.config, "refine.weights", text)
-        with pytest.raises(CrowdGaussianError, match=words) as error:
-            run(replace(job, config=config))
-        assert "\n" not in str(error.value)
-    assert [files_of(SceneFolder.open(job.out), index) for index in range(3)] == before
-
-
 def test_the_diffusion_network_refines_through_the_same_seam(job, tmp_path):
     from crowdgaussian.refiner.adapters import add_decoder_lora
     from crowdgaussian.refiner.turbo import TurboConfig, TurboRefiner
@@ -338,71 +276,6 @@ def test_an_edit_that_was_cancelled_while_refining_goes_on(job):
     script = Script()
     assert refinements(run(edited, script)) == ["refined"] * 3
     assert script.diary == ["load"]
-
-
-def test_the_report_says_who_was_refined_by_what(job, monkeypatch, capsys):
-    from crowdgaussian import cli, refining
-
-    small = [file for file in files_for(job.config) if file.stage == "refiner"]
-    run(plain(job))
-    monkeypatch.setattr(refining, "files_for", lambda config: small)
-    worse = [30.0, 29.0, 30.0]
-    folder = run(job, measure=lambda avatar, photo, crowd, masks, index: {"psnr_db": worse[index]})
-    report = inspect_scene(folder.path)
-    (model,) = report["models"]
-    assert model["stage"] == "refiner" and model["licence"] == "Apache-2.0" and model["commercial"]
-    assert model["file"] == "tiny.safetensors" and len(model["blake2b"]) == 64
-    assert [person["refinement"] for person in report["people"]] == ["refined", "kept", "refined"]
-    assert cli.main(["inspect", str(folder.path)]) == 0
-    told = capsys.readouterr().out
-    assert "unrefined" in told
-    assert "person 1 is not refined: Refined, this person matches the photo at 29.0 dB" in told
-
-
-def test_nobody_is_refined_by_a_model_that_refined_nobody(job, monkeypatch):
-    from crowdgaussian import refining
-
-    run(plain(job))
-    monkeypatch.setattr(refining, "files_for", files_for)
-    folder = run(job, measure=lambda *_: {"psnr_db": 1.0})
-    assert refinements(folder) == ["kept"] * 3 and folder.info.models == ()
-
-
-def test_what_settings_and_clients_may_say(weights):
-    config = Config()
-    assert is_local(config, "refine.weights") and not is_local(config, "stages.refiner")
-    assert not is_local(config, "refine.distil.steps")
-    for name, text in (("refine.distil.size", "8"), ("refine.distil.steps", "100000"),
-                       ("refine.most_people", "0"), ("refine.distil.photo_share", "1.5")):
-        with pytest.raises(CrowdGaussianError, match="must be from"):
-            with_setting(config, name, text)
-    with pytest.raises(CrowdGaussianError, match="no refiner stage 'sharp'; use one of: none, sm"):
-        stages.load_refiner(with_setting(config, "stages.refiner", "sharp"))
-
-
-def test_licences_of_a_user_s_refiners(tmp_path, weights):
-    config = with_setting(Config(), "stages.refiner", "small")
-    unknown = tmp_path / "mine.safetensors"
-    save_small(SmallRefiner(SmallConfig(widths=(4, 8))), unknown)
-    for path, commercial in ((weights, True), (unknown, False)):
-        (file,) = used_files.small_files(
-            with_setting(config, "refine.weights", str(path)).refine)
-        assert file.provenance().commercial is commercial
-    for licence, commercial in (("a derivative of sd-turbo: S", False), (None, False),
-                                ("a derivative of sd-2.1-base: O", True)):
-        folder = tmp_path / str(commercial) / "refiner"
-        for name in ("unet/diffusion_pytorch_model.safetensors", "extras.safetensors",
-                     "vae/diffusion_pytorch_model.safetensors"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(b"x")
-        facts = {"facts": {"licence": licence}} if licence else {}
-        (folder / "refiner.json").write_text(json.dumps(facts))
-        files = used_files.turbo_files(
-            with_setting(config, "refine.weights", str(folder)).refine)
-        assert [file.commercial for file in files] == [commercial] * 3
-        assert {file.stage for file in files} == {"refiner"}
-    with pytest.raises(CrowdGaussianError, match="holds no refiner"):
-        used_files.turbo_path(with_setting(config, "refine.weights", str(tmp_path)).refine)
 
 
 def test_a_wrong_map_of_a_whole_cluster(job, monkeypatch):
