@@ -30,13 +30,16 @@ def photo(tmp_path):
     return make
 
 
-def test_operator_brings_everybody_in(installed, photo):
-    told = run_scenario("by_operator", installed, photo=photo("people3.png"))
+def test_operator_brings_everybody_in_refined(installed, photo):
+    told = run_scenario("by_operator", installed, photo=photo("refined-people3.png"))
     assert told["result"] == ["FINISHED"] and told["people"] == THREE
     assert told["scene_camera"] == "Photo camera"
     assert all(path.startswith(str(installed)) for path in told["wheels"])
     assert told["folder"].startswith(str(installed)), "results outside of the extension's folder"
-    assert len(SceneFolder.open(told["folder"]).info.people) == 3
+    folder = SceneFolder.open(told["folder"])
+    assert [person.refinement for person in folder.info.people] == ["refined"] * 3
+    means = [folder.read_avatar(index).gaussians.means.tolist() for index in range(3)]
+    np.testing.assert_allclose(told["means"], means, atol=1e-4)
     assert not is_running(told["server"]), "the server outlived Blender"
 
 

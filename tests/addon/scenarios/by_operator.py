@@ -4,7 +4,7 @@
 import sys
 from pathlib import Path
 
-from inside import GIVEN, bpy, people, pump, server_process, session, tell
+from inside import GIVEN, bpy, module, people, pump, server_process, session, tell
 
 options = GIVEN.get("options", {})
 result = bpy.ops.crowdgaussian.reconstruct(filepath=GIVEN["photo"], wait=True, **options)
@@ -12,13 +12,18 @@ row = session().rows[0]
 import crowdgaussian_shared  # noqa: E402
 import zmq  # noqa: E402
 
+everybody = module("scene.people").all_people(bpy.context.scene)
+read_gaussians = module("scene.splats").read_gaussians
+means = [read_gaussians(person.splats).means.tolist()
+         for person in sorted(everybody, key=lambda person: person.index)]
 counts = [len(people())]
 for step in (bpy.ops.ed.undo, bpy.ops.ed.redo):
     step()
     pump()
     counts.append(len(people()))
 tell(
-    result=list(result), people=people(), row=vars(row), undo=counts, folder=row.folder,
+    result=list(result), means=means, people=people(), row=vars(row), undo=counts,
+    folder=row.folder,
     cameras=len(bpy.data.cameras), scene_camera=bpy.context.scene.camera.name,
     wheels=[str(Path(m.__file__).parent) for m in (zmq, crowdgaussian_shared)],
     server=server_process(), paths=[p for p in sys.path if "crowdgaussian" in p],
