@@ -7,7 +7,7 @@ import sys
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-from .weights import CATALOGUE, TABLE, WeightFile, find, require, weights_folder
+from .weights import CATALOGUE, OPEN_REFINER, TABLE, WeightFile, find, require, weights_folder
 from .weights.local import files_of, local_path
 from .weights.remote import RemoteWeights
 
@@ -31,7 +31,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _bundled() -> list[WeightFile]:
-    return [file for files in CATALOGUE.values() for file in files]
+    files = [file for files in CATALOGUE.values() for file in files]
+    return [*files, *(file for file in [OPEN_REFINER] if file.path().is_file())]
 
 
 def _row(entry: WeightFile | RemoteWeights) -> dict:

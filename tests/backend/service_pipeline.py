@@ -36,8 +36,10 @@ def run(job: Job, report):
         os.kill(os.getpid(), signal.SIGSTOP)
     if "poison" in name:
         raise ValueError("poison")
-    if "refined" in name:
-        job = replace(job, config=with_a_tiny_refiner(job))
+    refined = "refined" in name
+    config = (with_a_tiny_refiner(job) if refined
+              else with_setting(job.config, "stages.refiner", "none"))
+    job = replace(job, config=config)
     with patch.object(pipeline, "files_for", lambda config: []):
         return reconstruct(job, report, lambda config: replace(
             script.stages(config), refiner=stages.load_refiner(config)))

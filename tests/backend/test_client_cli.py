@@ -103,7 +103,6 @@ def test_people_who_are_refined_after_they_arrived_arrive_again(service, tmp_pat
 def test_what_only_the_server_s_owner_sets_about_refinement(service, home, tmp_path):
     photo = noise_photo(tmp_path / "people1.png", seed=4)
     for setting, words in (("refine.weights=/etc/passwd", "names files or programs"),
-                           ("stages.refiner=sharp", "There is no refiner stage 'sharp'"),
                            ("refine.distil.steps=1000000", "must be from")):
         refused = crowdgaussian(home, "submit", photo, "--server", address(service), "-o",
                                 tmp_path / "o", "--set", setting)
