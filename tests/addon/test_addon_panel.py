@@ -70,6 +70,12 @@ def test_a_photo_has_a_thumbnail_and_enables_the_button(
     assert "There is no such file." in draw().texts()
 
 
+def test_refinement_is_a_choice_and_the_row_says_who_has_none(session):
+    assert any("refinement" in str(call) for call in draw().calls)
+    add_row(session, state="done", finished=True, unrefined="Not refined: person 2. No memory.")
+    assert "Not refined: person 2. No memory." in " ".join(draw(width=900).texts())
+
+
 def test_licence_in_words(session):
     assert "The server tells the licence when it" in draw().texts()
     connect(session)

@@ -44,8 +44,10 @@ def test_operator_brings_everybody_in_refined(installed, photo):
 
 
 def test_each_person_is_one_undo_step(installed, photo, tmp_path):
-    told = run_scenario("by_operator", installed, photo=photo("people3.png"), cache=tmp_path)
+    told = run_scenario("by_operator", installed, photo=photo("people3.png"), cache=tmp_path,
+                        options={"refinement": "OFF"})
     assert told["undo"] == [3, 2, 3]
+    assert told["row"]["settings"] == {"stages.refiner": "none"}
 
 
 def test_killed_backend_is_told_and_continued(installed, photo, tmp_path):
