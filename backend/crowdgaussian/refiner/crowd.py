@@ -92,8 +92,8 @@ class CrowdRefinement:
             if is_out_of_memory(error):
                 return RefinedCluster(people, (), _STARVED)
             log.exception("people %s could not be refined", people)
-            return RefinedCluster(
-                people, (), f"An unexpected {type(error).__name__} ended the refinement: {error}.")
+            return RefinedCluster(people, (), f"An unexpected {type(error).__name__} ended the "
+                                  "refinement of these people; the log has the details.")
         return RefinedCluster(people, tuple(found))
 
 
