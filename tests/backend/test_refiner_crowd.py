@@ -211,6 +211,26 @@ def test_the_photo_s_crop_shows_the_cluster_where_it_is():
     assert inside.any() and float((render.color - anchor.photo).abs()[inside].mean()) < 0.03
 
 
+def test_the_photo_holds_what_it_shows():
+    avatar = column([0.0, 0, -4.0], [0.8, 0.3, 0.2])
+    photo, crowd, masks = scene([avatar])
+    anchor = photo_anchor(photo, crowd, masks, (0,), 96)
+    shown = anchor.shown(Splats.from_gaussians(pose_avatar(avatar)),
+                         torch.as_tensor(avatar.gaussians.scales)).numpy()
+    depth = avatar.gaussians.means[:, 2]  # the photo looks along -z
+    front, back = depth > 0.15, depth < -0.1
+    assert shown[front].mean() > 0.8 and shown[back].mean() < 0.2
+
+    class Blue:
+        def refine(self, images, normals):
+            blue = images.new_tensor([0.0, 0.0, 1.0])[:, None, None]
+            return torch.where(normals[:, 3:] > 0, blue, images)
+
+    (cluster,) = run([avatar], Blue())
+    change = np.abs(cluster.avatars[0].gaussians.sh - avatar.gaussians.sh).mean((1, 2))
+    assert change[back].mean() > 3 * change[front].mean()
+
+
 def test_what_moves_is_posed_as_the_skinning_poses_it():
     avatar = column([0.3, 0, -4.0], [0.8, 0.3, 0.2], count=40)
     rng = np.random.default_rng(2)

@@ -16,8 +16,9 @@ from ..progress import Progress, Report
 from ..segment.crop import Crop, box_of
 from ..segment.types import PersonMask
 from ..splat.cameras import Cameras
+from .anchor import Anchor
 from .clusters import find_clusters
-from .distil import Anchor, distil
+from .distil import distil
 from .memory import is_out_of_memory
 from .stage_config import RefineConfig
 from .types import Refiner

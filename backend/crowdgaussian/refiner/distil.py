@@ -7,7 +7,6 @@ by how squarely the body faces the camera, so that inconsistent views do not ave
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from crowdgaussian_shared.avatar import Avatar
@@ -19,24 +18,16 @@ from ..metrics import WINDOW, ssim
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
 from ..splat.splats import DEFAULT_CONFIG, RasterConfig
+from .anchor import Anchor
 from .cluster_views import ClusterViews, cluster_views
 from .inputs import VIEWS
-from .movable import RATES, Movable, movable, refined_avatars
+from .movable import RATES, Movable, held, movable, refined_avatars
 from .stage_config import DistilConfig
 from .types import Refiner
 
-_LOW = 12  # of the picture's side: pixels that a low frequency spans
+_LOW = 4  # of the picture's side: pixels that a low frequency spans
 _BACKGROUND = (0.5, 0.5, 0.5)
 _CHUNK = 4  # views rendered or refined at once
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """What the photo shows of a cluster."""
-
-    camera: Cameras  # one, of the crop
-    photo: Tensor  # [1, h, w, 3] 0..1
-    weight: Tensor  # [1, h, w] 1 where it shows the cluster's people
 
 
 def distil(avatars: list[Avatar], refiner: Refiner, anchor: Anchor | None, config: DistilConfig,
@@ -57,6 +48,9 @@ def distil(avatars: list[Avatar], refiner: Refiner, anchor: Anchor | None, confi
     device = "cuda" if torch.cuda.is_available() else "cpu"
     _check(avatars)
     moved = movable(avatars, device)
+    if anchor is not None:
+        with torch.no_grad():
+            moved = held(moved, anchor.shown(moved.posed(), moved.start.scales))
     views = cluster_views(avatars, config.views, config.size, device)
     generator = torch.Generator().manual_seed(seed)
     for number in range(config.rounds):

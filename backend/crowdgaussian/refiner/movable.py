@@ -21,6 +21,7 @@ from ..splat.splats import Splats
 RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of 100 steps, not 30,000
 _LIMIT = 0.015  # metres a centre may leave its place without being pulled back
 _THIN = 5.0  # longest over shortest axis from which on a Gaussian is pulled rounder
+_HOLD = 0.9  # of its change is kept from a Gaussian that the photo shows well
 _LOW, _HIGH = 1e-3, 1 - 1e-3  # opacities, away from where their logits end
 
 
@@ -29,7 +30,8 @@ class Movable:
     """All Gaussians of a cluster in their canonical frames, and how they are posed."""
 
     start: Splats  # as they came; never moves
-    free: dict[str, Tensor]  # offsets of means, log scales, logit opacities, sh
+    free: dict[str, Tensor]  # changes of means, log scales, logit opacities, sh; zero at first
+    gate: Tensor  # [N, 1] how much of its change each Gaussian takes
     linear: Tensor  # [3, 3, N] columns first: canonical frame -> posed
     offset: Tensor  # [N, 3]
     outer: Tensor  # [3, 9, N] products of each posed axis with itself
@@ -46,20 +48,21 @@ class Movable:
 
     def splats(self) -> Splats:
         """The canonical Gaussians as they are now."""
-        free = self.free
-        return Splats(means=self.start.means + free["means"], quats=self.start.quats,
-                      scales=free["scales"].exp(), opacities=torch.sigmoid(free["opacities"]),
-                      sh=free["sh"])
+        start = self.start
+        change = {name: self.gate * value for name, value in self.free.items()}
+        return Splats(means=start.means + change["means"], quats=start.quats,
+                      scales=start.scales * change["scales"].exp(),
+                      opacities=torch.sigmoid(_logits(start) + change["opacities"][:, 0]),
+                      sh=start.sh + change["sh"].reshape(start.sh.shape))
 
     def restraint(self) -> Tensor:
         """What keeps Gaussians on the body, of human colours, and round."""
         free = self.free
         beyond = (free["means"].norm(dim=1) - _LIMIT).clamp_min(0) / _LIMIT
-        thin = (free["scales"].amax(dim=1) - free["scales"].amin(dim=1)
-                - float(np.log(_THIN))).clamp_min(0)
-        colour = (free["sh"] - self.start.sh).square().mean()
-        grown = (free["scales"] - self.start.scales.log()).square().mean()
-        return beyond.square().mean() + 0.1 * thin.square().mean() + 0.02 * colour + 0.01 * grown
+        lengths = self.start.scales.log() + free["scales"]
+        thin = (lengths.amax(dim=1) - lengths.amin(dim=1) - float(np.log(_THIN))).clamp_min(0)
+        return (beyond.square().mean() + 0.1 * thin.square().mean()
+                + 0.02 * free["sh"].square().mean() + 0.01 * free["scales"].square().mean())
 
 
 def movable(avatars: list[Avatar], device: str) -> Movable:
@@ -78,12 +81,17 @@ def movable(avatars: list[Avatar], device: str) -> Movable:
     frames = polar_rotations(linear) if start.sh_degree else None
     axes = linear @ quats_to_matrices(start.quats)  # [N, 3, 3] columns
     outer = (axes[:, :, None] * axes[:, None]).permute(3, 1, 2, 0).reshape(3, 9, -1)
-    free = {"means": torch.zeros_like(start.means), "scales": start.scales.log(),
-            "sh": start.sh.clone(), "opacities": torch.logit(start.opacities.clamp(_LOW, _HIGH))}
-    for tensor in free.values():
-        tensor.requires_grad_(True)
-    return Movable(start, free, linear.permute(2, 1, 0).contiguous(), affines[:, :, 3],
+    free = {name: torch.zeros_like(getattr(start, name)).flatten(1).requires_grad_(True)
+            for name in ("means", "scales", "sh")}
+    free["opacities"] = torch.zeros_like(start.opacities[:, None]).requires_grad_(True)
+    gate = torch.ones(len(start), 1, device=device)
+    return Movable(start, free, gate, linear.permute(2, 1, 0).contiguous(), affines[:, :, 3],
                    outer.contiguous(), frames, tuple(len(part) for part in parts))
+
+
+def held(moved: Movable, shown: Tensor) -> Movable:
+    """The same, what the photo shows held back by as much as it shows it.  # [N] 0..1"""
+    return replace(moved, gate=1 - _HOLD * shown[:, None])
 
 
 def refined_avatars(avatars: list[Avatar], moved: Movable) -> list[Avatar]:
@@ -97,6 +105,10 @@ def refined_avatars(avatars: list[Avatar], moved: Movable) -> list[Avatar]:
     return [replace(avatar, gaussians=Gaussians(**{
                 name: array[end - count:end] for name, array in arrays.items()}))
             for avatar, end, count in zip(avatars, ends, moved.counts)]
+
+
+def _logits(start: Splats) -> Tensor:
+    return torch.logit(start.opacities.clamp(_LOW, _HIGH))
 
 
 def _affines(avatar: Avatar) -> Tensor:

@@ -25,5 +25,5 @@ class RefineConfig:
     weights: str = ""  # a file or folder of the user; empty: what ships, or was fetched
     reach: float = 1.5  # metres between neighbours of a cluster
     most_people: int = 4  # of one cluster, so that each has pixels enough
-    photo_px: int = 384  # longest side of the photo's crop
+    photo_px: int = 640  # longest side of the photo's crop
     distil: DistilConfig = field(default_factory=DistilConfig)
