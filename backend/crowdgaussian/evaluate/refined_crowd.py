@@ -142,14 +142,17 @@ class _Evaluation:
         coarse, truth = self.trial.coarse.avatars, self.trial.truth
         self._draw("the truth", truth.views)
         self._row(COARSE, self.before, photo_psnr(coarse.values(), self.trial.taken))
-        steps = 1 + 2 * len(refiners)
-        self._distil(UNREFINED, Unchanged(), coarse, (0.3, 0.3 + 0.7 / steps))
-        for number, (name, refiner) in enumerate(refiners.items()):
-            start, step = 0.3 + 0.7 * (1 + 2 * number) / steps, 0.7 / steps
-            flat = refined_in_2d(self.before, coarse.values(), truth.cameras, refiner)
-            self._row(f"{name}, 2D", flat, float("nan"))
-            self._distil(name, refiner, coarse, (start, start + step))
-            self._identity(name, refiner, (start + step, start + 2 * step))
+        clean = clean_people(self.trial.scene, self.job.points, self.job.seed).avatars
+        self._draw("clean", shown(clean.values(), truth.cameras))
+        apart = 0.7 / (2 + 2 * len(refiners))
+        for number, (name, refiner) in enumerate({UNREFINED: Unchanged(), **refiners}.items()):
+            start = 0.3 + 2 * number * apart
+            if name in refiners:
+                flat = refined_in_2d(self.before, coarse.values(), truth.cameras, refiner)
+                self._row(f"{name}, 2D", flat, float("nan"))
+            self._distil(name, refiner, coarse, (start, start + apart))
+            self._identity(name, refiner, clean, (start + apart, start + 2 * apart))
+        self.lines.sort(key=lambda line: line.title.startswith("clean"))  # they come last
         write_picture(self.job.out / f"pictures/crowd_{self.index:03d}.png", self.lines,
                       self.job.size)
 
@@ -159,8 +162,8 @@ class _Evaluation:
         views = shown(after.values(), self.trial.truth.cameras)
         self._row(f"{name}, 3D", views, photo_psnr(after.values(), self.trial.taken))
 
-    def _identity(self, name: str, refiner: Refiner, span: tuple[float, float]) -> None:
-        clean = clean_people(self.trial.scene, self.job.points, self.job.seed).avatars
+    def _identity(self, name: str, refiner: Refiner, clean: dict[int, Avatar],
+                  span: tuple[float, float]) -> None:
         after = self._refine(f"{name}, clean", refiner, clean, span)
         for person in clean:
             truth = held_out(self.trial.scene, self.job.views, self.job.size, person)
@@ -169,8 +172,7 @@ class _Evaluation:
             scores = [score_views(views, truth.views, mask, None) for views in both]
             self.report.identity.append(IdentityRow(name, self.index, person, *(
                 (each["masked_psnr"], each["inside_psnr"]) for each in scores)))
-        for title, avatars in (("clean", clean), (f"clean, {name}", after)):
-            self._draw(title, shown(avatars.values(), self.trial.truth.cameras))
+        self._draw(f"clean, {name}", shown(after.values(), self.trial.truth.cameras))
 
     def _refine(self, name: str, refiner: Refiner, avatars: dict[int, Avatar],
                 span: tuple[float, float]) -> dict[int, Avatar]:
