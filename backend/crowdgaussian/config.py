@@ -66,9 +66,9 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "refine.distil.photo_share": (0.0, 1.0),
     "refine.distil.ssim_share": (0.0, 1.0),
 }
-PRESETS = {"open": Config()}
-PLANNED = {
-    "paper": "PromptHMR or Multi-HMR, SAM, LORM on LHM-500M-HF and CrowdRefiner on SD-Turbo",
+PRESETS = {
+    "open": Config(),
+    "paper": Config("paper", StageNames("smplx", "multihmr", "sam", "lorm", "turbo")),
 }
 
 
@@ -76,17 +76,11 @@ def preset(name: str) -> Config:
     """The settings of a preset.
 
     Raises:
-        CrowdGaussianError: there is none of that name, or its stages are not written yet.
+        CrowdGaussianError: there is none of that name.
     """
     if name in PRESETS:
         return PRESETS[name]
-    known = ", ".join(PRESETS)
-    if name in PLANNED:
-        raise CrowdGaussianError(
-            f"Preset '{name}' is not available yet: it needs {PLANNED[name]}, which this version "
-            f"does not have; use one of: {known}."
-        )
-    raise CrowdGaussianError(f"There is no preset '{name}'; use one of: {known}.")
+    raise CrowdGaussianError(f"There is no preset '{name}'; use one of: {', '.join(PRESETS)}.")
 
 
 def with_setting(config: Config, name: str, text: str) -> Config:

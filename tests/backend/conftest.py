@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the tests that speak with a running service; each file starts its own `service`."""
+"""No weights of whoever runs the tests; and fixtures of those that speak with a running service.
 
+Each file that needs one starts its own `service`.
+"""
+
+import os
 import time
 
 import pytest
 from service_running import Client
 from stand_ins import write_photo
+
+os.environ["CROWDGAUSSIAN_WEIGHTS"] = os.devnull  # services inherit it
 
 
 @pytest.fixture

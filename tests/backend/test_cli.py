@@ -92,7 +92,7 @@ def test_nobody_found(tmp_path, capsys, stand_in):
     ((), "required: PHOTO, -o"),
     (("a.jpg",), "required: -o"),
     (("a.jpg", "-o", "o", "--frobnicate"), "--frobnicate"),
-    (("a.jpg", "-o", "o", "--preset", "paper"), "not available yet"),
+    (("a.jpg", "-o", "o", "--preset", "paper"), "weights fetch"),
     (("a.jpg", "-o", "o", "--preset", "magic"), "no preset 'magic'"),
     (("a.jpg", "-o", "o", "--max-people", "0"), "people.max_people is 0"),
     (("a.jpg", "-o", "o", "--max-people", "six"), "'six' is no value"),

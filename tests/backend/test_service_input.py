@@ -98,7 +98,7 @@ def submit(client, **changes):
         ({"settings": {"people.multihmr": "/etc/passwd"}}, "message", "its owner"),
         ({"job": JOB.upper()}, "message", "UUID"),
         ({"photo_blake2b": "../x"}, "message", "hexadecimal"),
-        ({"preset": "paper"}, "message", "not available yet"),
+        ({"preset": "paper"}, "message", "weights fetch multihmr"),
         ({"preset": "none"}, "message", "no preset"),
         ({"settings": {"avatar.sparkle": "1"}}, "message", "no setting"),
         ({"settings": {"avatar.gaussians": "many"}}, "message", "no value"),

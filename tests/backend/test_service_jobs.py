@@ -28,7 +28,7 @@ def test_welcome_says_what_the_server_can(client):
     by_name = {preset.name: preset for preset in welcome.presets}
     assert by_name["open"].available and by_name["open"].commercial
     assert {len(model.blake2b) for model in by_name["open"].models} == {64}
-    assert not by_name["paper"].available and "LORM" in by_name["paper"].missing
+    assert not by_name["paper"].available and "weights fetch" in by_name["paper"].missing
 
 
 def test_a_job_gives_the_same_files_as_running_it_here(client, photo, tmp_path):

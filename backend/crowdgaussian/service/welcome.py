@@ -9,7 +9,7 @@ from crowdgaussian_shared.protocol.messages import Device, Limits, Model, Preset
 from crowdgaussian_shared.scene_schema import ModelProvenance
 
 from .. import __version__
-from ..config import PLANNED, PRESETS
+from ..config import PRESETS
 from ..stages import files_for
 from .device import describe_device
 
@@ -36,12 +36,7 @@ class Greeting:
 
 def offered_presets() -> tuple[Preset, ...]:
     """Every preset, also those that this server cannot run, and why not."""
-    return (*(_preset(name) for name in PRESETS), *(
-        Preset(name, available=False, commercial=False,
-               licence="Not for commercial use: its models' licences forbid it.",
-               missing=f"It needs {needs}, which this version does not have.")
-        for name, needs in PLANNED.items() if name not in PRESETS
-    ))
+    return tuple(_preset(name) for name in PRESETS)
 
 
 def _preset(name: str) -> Preset:
