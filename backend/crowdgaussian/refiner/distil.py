@@ -27,6 +27,7 @@ from .types import Refiner
 
 _LOW = 4  # of the picture's side: pixels that a low frequency spans
 _BACKGROUND = (0.5, 0.5, 0.5)
+_QUIET = 1e-5  # Adam's epsilon: smaller gradients, as a clean crowd has them, move little
 _CHUNK = 4  # views rendered or refined at once
 
 
@@ -87,7 +88,8 @@ def keep_tone(coarse: Tensor, fine: Tensor) -> Tensor:
 def _fit(moved: Movable, views: ClusterViews, targets: Tensor, anchor: Anchor | None,
          config: DistilConfig, generator: torch.Generator, tell: Callable[[float], None]) -> None:
     optimiser = torch.optim.Adam(
-        [{"params": [tensor], "lr": RATES[name]} for name, tensor in moved.free.items()], eps=1e-15)
+        [{"params": [tensor], "lr": RATES[name]} for name, tensor in moved.free.items()],
+        eps=_QUIET)
     cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     order = torch.randperm(len(views.cameras), generator=generator).tolist()
     for step in range(config.steps):

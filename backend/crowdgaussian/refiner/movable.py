@@ -20,7 +20,7 @@ from ..splat.splats import Splats
 
 RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of 100 steps, not 30,000
 _LIMIT = 0.015  # metres a centre may leave its place without being pulled back
-_THIN = 5.0  # longest over shortest axis from which on a Gaussian is pulled rounder
+_THIN = 5.0  # longest over shortest axis that a Gaussian may reach that was no thinner before
 _HOLD = 0.9  # of its change is kept from a Gaussian that the photo shows well
 _LOW, _HIGH = 1e-3, 1 - 1e-3  # opacities, away from where their logits end
 
@@ -59,8 +59,9 @@ class Movable:
         """What keeps Gaussians on the body, of human colours, and round."""
         free = self.free
         beyond = (free["means"].norm(dim=1) - _LIMIT).clamp_min(0) / _LIMIT
-        lengths = self.start.scales.log() + free["scales"]
-        thin = (lengths.amax(dim=1) - lengths.amin(dim=1) - float(np.log(_THIN))).clamp_min(0)
+        began = self.start.scales.log()
+        allowed = _slimness(began).clamp_min(float(np.log(_THIN)))
+        thin = (_slimness(began + free["scales"]) - allowed).clamp_min(0)
         return (beyond.square().mean() + 0.1 * thin.square().mean()
                 + 0.02 * free["sh"].square().mean() + 0.01 * free["scales"].square().mean())
 
@@ -105,6 +106,11 @@ def refined_avatars(avatars: list[Avatar], moved: Movable) -> list[Avatar]:
     return [replace(avatar, gaussians=Gaussians(**{
                 name: array[end - count:end] for name, array in arrays.items()}))
             for avatar, end, count in zip(avatars, ends, moved.counts)]
+
+
+def _slimness(lengths: Tensor) -> Tensor:
+    """Logarithm of longest over shortest axis.  # [N, 3] logarithms -> [N]"""
+    return lengths.amax(dim=1) - lengths.amin(dim=1)
 
 
 def _logits(start: Splats) -> Tensor:
