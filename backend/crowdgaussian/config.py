@@ -67,7 +67,7 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "refine.distil.ssim_share": (0.0, 1.0),
 }
 PRESETS = {
-    "open": Config(),
+    "open": Config(stages=StageNames(refiner="small")),
     "paper": Config("paper", StageNames("smplx", "multihmr", "sam", "lorm", "turbo")),
 }
 

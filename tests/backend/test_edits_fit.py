@@ -25,7 +25,7 @@ from crowdgaussian_shared.skeleton import JOINT_INDEX
 from crowdgaussian_shared.skinning import pose_avatar
 from PIL import Image
 
-SMALL = {"avatar.gaussians": "3000", "avatar.colour_steps": "15"}
+SMALL = {"avatar.gaussians": "3000", "avatar.colour_steps": "15", "stages.refiner": "none"}
 
 
 @dataclass

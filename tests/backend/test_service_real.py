@@ -12,7 +12,9 @@ from crowdgaussian_shared.protocol import messages as m
 from service_running import Client, artifacts_of, serving
 
 SAMPLE = Path(crowdgaussian.__file__).parent / "sample/sample.jpg"
-SETTINGS = {"people.max_people": "2", "avatar.gaussians": "3000", "avatar.colour_steps": "5"}
+SETTINGS = {"people.max_people": "2", "avatar.gaussians": "3000", "avatar.colour_steps": "5",
+            "refine.distil.steps": "3", "refine.distil.views": "4", "refine.distil.size": "96",
+            "refine.photo_px": "128"}
 MINUTES = 15 * 60.0
 
 

@@ -29,12 +29,20 @@ def test_report_is_complete(sample_run):
         assert person["reprojection_px"] > 0
         assert person["iou"] > 0.7 and person["psnr_db"] > 10 and person["coverage"] > 0.95
         assert person["distance"] > 1 and 0.8 < person["body_height"] < 2.2
-        assert set(person["seconds"]) == {"avatar", "measure"}
-    assert set(report["timings"]) == {"people", "masks", "avatars"}
+        assert set(person["seconds"]) == {"avatar", "measure", "refine"}
+    assert set(report["timings"]) == {"people", "masks", "avatars", "refine"}
     assert report["commercial_use"] is True
     stages = {model["stage"] for model in report["models"]}
-    assert stages == {"body", "people"}
+    assert stages == {"body", "people", "refiner"}
     assert all(model["blake2b"] and model["licence"] for model in report["models"])
+
+
+def test_refinement_costs_nobody_the_photo_s_view(sample_run):
+    people = sample_run.report["people"]
+    assert {person["refinement"] for person in people} <= {"refined", "kept"}
+    refined = [person for person in people if person["refinement"] == "refined"]
+    assert len(refined) >= len(people) / 2
+    assert all(person["psnr_db"] >= person["coarse_psnr_db"] - 0.01 for person in refined)
 
 
 def test_folder_holds_what_the_design_promises(sample_run):

@@ -82,4 +82,4 @@ def _load_turbo(path: Path):
 def _lacking(error: ImportError) -> CrowdGaussianError:
     return CrowdGaussianError(
         f"The refinement stage needs the package {error.name}; run `pip install "
-        "'crowdgaussian[networks,refine]'`, or set stages.refiner to none.")
+        "'crowdgaussian[networks]'`, or set stages.refiner to none.")

@@ -11,7 +11,7 @@ class DistilConfig:
     views: int = 12  # around the cluster
     size: int = 256  # pixels a side
     rounds: int = 2  # of render, refine, fit
-    steps: int = 60  # of fitting, per round
+    steps: int = 45  # of fitting, per round
     photo_share: float = 0.4  # of the steps look at the photo
     photo_weight: float = 1.5
     pseudo_weight: float = 0.5
