@@ -11,13 +11,8 @@ from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
 from crowdgaussian.refiner.small_files import save_small
 from crowdgaussian.refiner.train_files import load_any, new_network
 from crowdgaussian.refiner.turbo import TurboConfig
-from crowdgaussian.refiner.turbo_files import (
-    ABOUT,
-    EXTRAS,
-    from_stable_diffusion,
-    load_refiner,
-    save_refiner,
-)
+from crowdgaussian.refiner.turbo_files import from_stable_diffusion, load_refiner, save_refiner
+from crowdgaussian.refiner.used_files import EXTRAS, TRAINED
 from crowdgaussian.weights import find
 from crowdgaussian_shared.errors import CrowdGaussianError
 from refiner_made_up import WIDTH, small_networks, write_stable_diffusion
@@ -135,7 +130,7 @@ def test_the_two_kinds_of_refiner_are_not_mixed_up(published, tmp_path):
     small, turbo = tmp_path / "small.safetensors", tmp_path / "turbo"
     save_small(SmallRefiner(SmallConfig(widths=(8, 8))), small)
     save_refiner(small_refiner(), turbo, {"licence": "mine"})
-    assert json.loads((turbo / ABOUT).read_text())["facts"] == {"licence": "mine"}
+    assert json.loads((turbo / TRAINED).read_text())["facts"] == {"licence": "mine"}
     with pytest.raises(CrowdGaussianError, match="has no unet/"):
         new_network(find_base(str(small)), True, 0)
     with pytest.raises(CrowdGaussianError, match="has no text_encoder/"):
@@ -169,7 +164,7 @@ def test_a_folder_that_cannot_be_written_keeps_the_older_one(tmp_path, monkeypat
     monkeypatch.setattr(refiner.unet, "save_pretrained", full)
     with pytest.raises(CrowdGaussianError, match="free some space"):
         save_refiner(refiner, tmp_path / "refiner", {"number": "2"})
-    assert json.loads((tmp_path / "refiner" / ABOUT).read_text())["facts"] == {"number": "1"}
+    assert json.loads((tmp_path / "refiner" / TRAINED).read_text())["facts"] == {"number": "1"}
     assert [path.name for path in tmp_path.iterdir()] == ["refiner"]
 
 
@@ -177,7 +172,7 @@ def test_damaged_folders_of_refiners(tmp_path):
     with pytest.raises(CrowdGaussianError, match="holds no refiner"):
         load_refiner(tmp_path)
     save_refiner(small_refiner(), tmp_path / "refiner")
-    extras, about = tmp_path / "refiner" / EXTRAS, tmp_path / "refiner" / ABOUT
+    extras, about = tmp_path / "refiner" / EXTRAS, tmp_path / "refiner" / TRAINED
     said = about.read_text()
     about.write_text(json.dumps(json.loads(said) | {"config": {"rank": 8}}))
     with pytest.raises(CrowdGaussianError, match="damaged or belongs to another"):

@@ -13,6 +13,7 @@ from crowdgaussian.refiner import used_files
 from crowdgaussian.refiner.small import SmallConfig, SmallRefiner
 from crowdgaussian.refiner.small_files import save_small
 from crowdgaussian.stages import files_for
+from crowdgaussian.weights import find
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene_folder import SceneFolder
 from refining_running import files_of, plain, refinements, refining_job, run, write_weights
@@ -98,8 +99,12 @@ def test_licences_of_a_user_s_refiners(tmp_path, weights):
         (file,) = used_files.small_files(
             with_setting(config, "refine.weights", str(path)).refine)
         assert file.provenance().commercial is commercial
-    for licence, commercial in (("a derivative of sd-turbo: S", False), (None, False),
-                                ("a derivative of sd-2.1-base: O", True)):
+    turbo, base = (used_files.derivative(name, find(name).licence) for name in used_files.BASES)
+    for licence, commercial in (
+            (turbo, False), (None, False), (base, True),
+            (f"{base}; trained on scans (THuman2.1), whose terms hold", False),
+            (f"{base}; coarse views made by lorm, whose terms hold", False),
+            (used_files.derivative("sd-2.1-base", "that of the network in the folder"), False)):
         folder = tmp_path / str(commercial) / "refiner"
         for name in ("unet/diffusion_pytorch_model.safetensors", "extras.safetensors",
                      "vae/diffusion_pytorch_model.safetensors"):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..weights import find, local_path, require
+from .used_files import BASES
 
-NAMES = ("sd-turbo", "sd-2.1-base")  # the second has no limit of revenue
 _OWN_FOLDER = ("that of the network in the folder: Stability AI Community License for SD-Turbo, "
                "CreativeML OpenRAIL++-M for SD 2.1-base")
 
@@ -26,10 +26,10 @@ def find_base(text: str) -> Base:
     Raises:
         CrowdGaussianError: the named network is not on this machine, or there is no such folder.
     """
-    if text in NAMES:
+    if text in BASES:
         return Base(require(text), text, find(text).licence)
     folder = Path(text)
-    for name in NAMES:
+    for name in BASES:
         place = local_path(name)
         if place is not None and folder.exists() and place.samefile(folder):
             return Base(folder, name, find(name).licence)

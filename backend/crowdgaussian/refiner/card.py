@@ -11,9 +11,9 @@ from torch import nn
 from .bases import Base
 from .pairs import DAMAGE, FILE, PairDataset
 from .train_config import RefinerTraining
+from .used_files import OWN_LICENCE, derivative
 
 CARD = "refiner_card.md"
-OWN_LICENCE = "Apache-2.0"
 _OWN_COARSE = {DAMAGE, "photo_fit"}  # made by nothing but this program
 
 
@@ -71,7 +71,7 @@ def write_card(out: Path, name: str, network: nn.Module, facts: dict[str, str]) 
 
 def _licence(base: Base | None, people: list[str], coarse: Counter[str]) -> str:
     """Our own where nothing but this program had a hand in it; else whose terms hold too."""
-    terms = [f"a derivative of {base.name}: {base.licence}"] if base is not None else []
+    terms = [derivative(base.name, base.licence)] if base is not None else []
     terms += [f"trained on scans ({name}), whose terms hold" for name in people if name]
     terms += [f"coarse views made by {kind}, whose terms hold"
               for kind in coarse if kind not in _OWN_COARSE]

@@ -20,9 +20,9 @@ from torch import Tensor
 from .adapters import add_decoder_lora, load_lora_state, lora_state
 from .stable_diffusion import read_networks, read_stable_diffusion
 from .turbo import TurboConfig, TurboRefiner
+from .used_files import EXTRAS, TRAINED
 
 KIND = "crowdgaussian turbo refiner"
-ABOUT, EXTRAS = "refiner.json", "extras.safetensors"
 
 
 def from_stable_diffusion(folder: Path, config: TurboConfig) -> TurboRefiner:
@@ -62,7 +62,7 @@ def _write(refiner: TurboRefiner, beside: Path, folder: Path, facts: dict[str, s
     _save_vae(refiner.vae, new / "vae")
     write_bytes(new / EXTRAS, save(_extras(refiner)))
     about = {"kind": KIND, "config": asdict(refiner.config), "facts": facts}
-    (new / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    (new / TRAINED).write_text(json.dumps(about, indent=1), encoding="utf-8")
     if folder.exists():
         folder.rename(beside / "old")
     new.rename(folder)
@@ -74,7 +74,7 @@ def load_refiner(folder: Path) -> TurboRefiner:
     Raises:
         CrowdGaussianError: it is no such folder, damaged, or of another architecture.
     """
-    config = _config(folder / ABOUT)
+    config = _config(folder / TRAINED)
     vae, unet = read_networks(folder)
     add_decoder_lora(vae, config.rank)
     try:

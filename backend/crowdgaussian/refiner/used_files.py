@@ -15,9 +15,11 @@ from .stage_config import RefineConfig
 
 STAGE = "refiner"
 OWN_LICENCE = "Apache-2.0"
-TRAINED = "refiner.json"  # in a folder that `crowdgaussian train refiner` wrote
-_BASES = ("sd-turbo", "sd-2.1-base")
-_TURBO = Need(STAGE, "turbo", "refine.weights", _BASES, "none")
+# In a folder that `crowdgaussian train refiner` wrote: what it is, and what was learned beside the
+# networks.
+TRAINED, EXTRAS = "refiner.json", "extras.safetensors"
+BASES = ("sd-turbo", "sd-2.1-base")  # the second has no limit of revenue
+_TURBO = Need(STAGE, "turbo", "refine.weights", BASES, "none")
 _NETWORKS = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors")
 _UNKNOWN = "not known: the user's own file"
 
@@ -80,13 +82,13 @@ def turbo_files(config: RefineConfig) -> list[UsedFile]:
     path = turbo_path(config)
     names, licence, commercial = _NETWORKS, *_stable_diffusion(path)
     if (path / TRAINED).is_file():
-        names, (licence, commercial) = (*names, "extras.safetensors"), _trained(path)
+        names, (licence, commercial) = (*names, EXTRAS), _trained(path)
     return [_used(f"{path.name}/{name}", path / name, licence, commercial) for name in names]
 
 
 def _stable_diffusion(path: Path) -> tuple[str, bool]:
     """Licence of a plain network and whether it allows commercial use; by the folder's name."""
-    for name in _BASES:
+    for name in BASES:
         entry = TABLE[name]
         if path.name in (name, entry.place.rsplit("/", 1)[-1]):
             return entry.licence, entry.commercial
@@ -94,14 +96,22 @@ def _stable_diffusion(path: Path) -> tuple[str, bool]:
 
 
 def _trained(path: Path) -> tuple[str, bool]:
-    """The same of a trained refiner, whose licence is that of what it was trained from."""
+    """The same of a trained refiner: commercial use is allowed where nothing but a base allows it.
+
+    Scans, LORM or a base of unknown licence in what it was trained from have terms of their own.
+    """
     try:
         facts = json.loads((path / TRAINED).read_text(encoding="utf-8"))["facts"]
         licence = str(facts["licence"])
     except (OSError, ValueError, KeyError, TypeError):
-        return f"a derivative of Stable Diffusion: {TABLE['sd-turbo'].licence}", False
-    bases = [TABLE[name] for name in _BASES if licence.startswith(f"a derivative of {name}:")]
-    return licence, bool(bases) and bases[0].commercial
+        return derivative("Stable Diffusion", TABLE["sd-turbo"].licence), False
+    return licence, licence in {derivative(name, TABLE[name].licence) for name in BASES
+                                if TABLE[name].commercial}
+
+
+def derivative(name: str, licence: str) -> str:
+    """The licence of a network that was trained from another one."""
+    return f"a derivative of {name}: {licence}"
 
 
 def _licence_in(path: Path) -> str:
