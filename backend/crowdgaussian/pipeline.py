@@ -236,18 +236,24 @@ class _Edited:
         folder = resume.find_run(job.out, settings, job.overwrite, (EDIT_KEY,))
         if folder is not None and not folder.info.people:
             folder = None  # stopped while the base was copied
-        fresh = folder is None
-        if fresh and job.base is not None and SceneFolder.exists(job.base):
+        based = job.base is not None and SceneFolder.exists(job.base)
+        if folder is None and based:
             folder = edits.copy_scene(job.base, job.out, job.photo_name, settings)
-        elif fresh or edits.steps_in(folder, job.edits) == 0:
+        elif folder is None or self._plain_is_unfinished(folder, based):
             plain = replace(job, edits=None, base=None)
-            if fresh or edits.unfinished(folder):
-                folder = reconstruct(plain, self.report, self.make_stages)
+            folder = reconstruct(plain, self.report, self.make_stages)
         at = edits.steps_in(folder, job.edits)
         if at is None:
             raise CrowdGaussianError(
                 f"{folder.path} holds other corrections; choose another folder or add --overwrite.")
         return folder, at
+
+    def _plain_is_unfinished(self, folder: SceneFolder, copied: bool) -> bool:
+        """Whether a scene that no step has changed yet was stopped; a copy is as its base was."""
+        if edits.steps_in(folder, self.job.edits) != 0:
+            return False
+        waiting = not copied and refining.waiting(folder, self.job.config)
+        return edits.unfinished(folder) or bool(waiting)
 
     def _run(self) -> _Run:
         if self.stages is None:

@@ -278,6 +278,18 @@ def test_an_edit_that_was_cancelled_while_refining_goes_on(job):
     assert script.diary == ["load"]
 
 
+def test_a_photo_with_corrections_that_was_cancelled_while_refining_goes_on(job):
+    step = SceneEdit(excluded=(2,))
+    edited = replace(job, edits=SceneEdits((step,)))
+    whole = run(replace(edited, out=job.out.parent / "whole"))
+    with pytest.raises(Cancelled):
+        run(edited, report=cancel_in_cluster(2))
+    assert refinements(SceneFolder.open(job.out)) == ["refined", "", ""]
+    folder = run(edited)
+    assert refinements(folder) == refinements(whole) == ["refined", "refined", ""]
+    assert [files_of(folder, i) for i in range(3)] == [files_of(whole, i) for i in range(3)]
+
+
 def test_a_wrong_map_of_a_whole_cluster(job, monkeypatch):
     real = distil.cluster_views
     monkeypatch.setattr(distil, "cluster_views", lambda *given: replace(
