@@ -57,6 +57,7 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "photo.max_side": (64, 16384),
     "people.max_people": (1, 1000),
     "avatar.gaussians": (500, 2_000_000),
+    "refine.reach": (0.01, 1000.0),
     "refine.most_people": (1, 100),
     "refine.photo_px": (32, 4096),
     "refine.distil.views": (2, 200),

@@ -84,7 +84,8 @@ def test_what_settings_and_clients_may_say(weights):
     assert is_local(config, "refine.weights") and not is_local(config, "stages.refiner")
     assert not is_local(config, "refine.distil.steps")
     for name, text in (("refine.distil.size", "8"), ("refine.distil.steps", "100000"),
-                       ("refine.most_people", "0"), ("refine.distil.photo_share", "1.5")):
+                       ("refine.most_people", "0"), ("refine.distil.photo_share", "1.5"),
+                       ("refine.reach", "0"), ("refine.reach", "inf")):
         with pytest.raises(CrowdGaussianError, match="must be from"):
             with_setting(config, name, text)
     with pytest.raises(CrowdGaussianError, match="no refiner stage 'sharp'; use one of: none, sm"):
