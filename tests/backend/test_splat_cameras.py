@@ -71,3 +71,16 @@ def test_cameras_of_different_sizes_do_not_go_together() -> None:
     small, large = (Camera(np.eye(3), np.eye(4), size, 10) for size in (10, 20))
     with pytest.raises(CrowdGaussianError, match="one common image size"):
         Cameras.from_cameras([small, large])
+
+
+def test_framed_cameras_show_the_points_and_little_else():
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    rings = [Cameras.orbit((0, 0, 0), 5.0, count, size=64) for count in (2, 3)]
+    cameras = Cameras.joined(rings)
+    assert len(cameras) == 5 and torch.equal(cameras.viewmats[2:], rings[1].viewmats)
+    framed = cameras.framed(points, 1.25)
+    local = framed.viewmats[:, :3, :3] @ points.T + framed.viewmats[:, :3, 3:]
+    pixels = (framed.Ks @ local)[:, :2] / local[:, 2:]
+    low, high = pixels.amin(-1), pixels.amax(-1)
+    assert torch.allclose((high - low).amax(1), torch.full((5,), 64 / 1.25), atol=1e-3)
+    assert torch.allclose((low + high) / 2, torch.full((5, 2), 32.0), atol=1e-3), "in the middle"

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..splat.cameras import Cameras
 from ..splat.normals import render_normals
-from .crowd_scenes import framed
 from .inputs import normal_input
 
 _FOV = 0.6  # radians, of the cameras before they are framed
@@ -54,6 +53,4 @@ def ring_cameras(points: np.ndarray, views: int, size: int) -> Cameras:
     radius = 0.5 * float(np.linalg.norm(high - low)) / np.sin(_FOV / 2)
     rings = [Cameras.orbit((low + high) / 2, radius, count, level, _FOV, size)
              for count, level in zip((views - views // 2, views // 2), _LEVELS) if count]
-    cameras = Cameras(torch.cat([ring.Ks for ring in rings]),
-                      torch.cat([ring.viewmats for ring in rings]), size, size)
-    return framed(cameras, torch.from_numpy(points[::4]).float(), _MARGIN)
+    return Cameras.joined(rings).framed(torch.from_numpy(points[::4]).float(), _MARGIN)

@@ -2,11 +2,10 @@
 """Scenes of several people who stand close together without going through one another."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..splat.cameras import Cameras
 from .actors import Actor, Placed
@@ -15,7 +14,7 @@ _SLICE = 0.2  # metres of height that are looked at together
 _DIRECTIONS = 16  # along which two outlines may be apart
 _GAP = 0.02  # metres that stay between people
 _FOV = 0.6  # radians, of the cameras before they are framed
-_MARGIN = 1.1  # of a picture's side to what it shows
+MARGIN = 1.1  # of a picture's side to what it shows
 _DIRECT = 0.12, 0.3  # share of the light from one side; light from all around is the rest
 _DRAWS = 8  # of somebody new
 _GROWTH = 1.15  # of the circle in which a place is sought
@@ -115,22 +114,4 @@ def hemisphere_views(scene: CrowdScene, views: int, size: int) -> Cameras:
     low, high = points.min(0), points.max(0)
     reach = 0.5 * float(np.linalg.norm(high - low)) / np.sin(_FOV / 2)
     cameras = Cameras.hemisphere((low + high) / 2, reach, views, fov=_FOV, size=size)
-    return framed(cameras, torch.from_numpy(points[::4]).float())
-
-
-def framed(cameras: Cameras, points: Tensor, margin: float = _MARGIN) -> Cameras:
-    """The same cameras with focal length and centre such that points fill their square pictures.
-
-    Args:
-        cameras: square.
-        points: all before every camera.  # [N, 3]
-        margin: of a picture's side to what it shows.
-    """
-    local = cameras.viewmats[:, :3, :3] @ points.T + cameras.viewmats[:, :3, 3:]  # [C, 3, N]
-    slopes = local[:, :2] / local[:, 2:]
-    low, high = slopes.min(-1).values, slopes.max(-1).values  # [C, 2]
-    focal = cameras.width / ((high - low).amax(1) * margin)
-    Ks = torch.zeros_like(cameras.Ks)
-    Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 2, 2] = focal, focal, 1
-    Ks[:, :2, 2] = cameras.width / 2 - focal[:, None] * (low + high) / 2
-    return replace(cameras, Ks=Ks)
+    return cameras.framed(torch.from_numpy(points[::4]).float(), MARGIN)

@@ -59,7 +59,7 @@ class ScenesConfig:
             raise CrowdGaussianError(
                 "Make at least one scene of one view, of 32 to 2048 pixels.")
         if not 1 <= self.fewest <= self.most <= 30:
-            raise CrowdGaussianError("A scene has 1 to 30 people, and no fewer at most than least.")
+            raise CrowdGaussianError("A scene has 1 to 30 people, and --most is at least --fewest.")
         if not 0 <= self.rings <= self.views or self.rings == 1:
             raise CrowdGaussianError("Of a scene's views none, or at least two, lie on the rings.")
 
@@ -68,7 +68,6 @@ class ScenesConfig:
         before = index // _TEST_EVERY  # test scenes
         turn = before if is_test(index) else index - before
         return self.coarse[turn % len(self.coarse)]
-
 
 
 def is_test(index: int) -> bool:
@@ -136,8 +135,7 @@ def _cameras(config: ScenesConfig, scene: CrowdScene, coarse: CoarseCrowd) -> Ca
         parts.append(hemisphere_views(scene, config.views - config.rings, config.size))
     if config.rings:
         parts.append(ring_cameras(np.concatenate(coarse.bodies), config.rings, config.size))
-    return Cameras(torch.cat([part.Ks for part in parts]),
-                   torch.cat([part.viewmats for part in parts]), config.size, config.size)
+    return Cameras.joined(parts)
 
 
 def _whole(folder: Path, write: Callable[[Path], None]) -> None:

@@ -18,7 +18,7 @@ from ..segment.types import PersonMask
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
 from .actors import Placed, face_light, moved_body
-from .crowd_scenes import CrowdScene, framed
+from .crowd_scenes import MARGIN, CrowdScene
 
 _FOV = 0.7  # radians, of a usual lens, before the camera is framed
 _AWAY = 2.2  # times half the crowd's extent that the lens would need
@@ -74,7 +74,7 @@ def _camera(scene: CrowdScene, rng: np.random.Generator, size: int) -> Camera:
     away = _AWAY * 0.5 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
     ring = Cameras.orbit((low + high) / 2, away, 36, rng.uniform(*_ELEVATIONS), _FOV, size)
     one = ring[int(rng.integers(len(ring)))]
-    return framed(one, torch.from_numpy(points).float()).to_cameras()[0]
+    return one.framed(torch.from_numpy(points).float(), MARGIN).to_cameras()[0]
 
 
 def _behind(camera: Camera, rng: np.random.Generator) -> np.ndarray:

@@ -76,6 +76,28 @@ class Cameras:
         factors = self.Ks.new_tensor([width / self.width, height / self.height, 1.0])
         return replace(self, Ks=self.Ks * factors[:, None], width=width, height=height)
 
+    def framed(self, points: Tensor, margin: float) -> "Cameras":
+        """Square cameras with focal length and centre such that points fill their pictures.
+
+        Args:
+            points: All before every camera, scene frame, metres.  # [N, 3]
+            margin: Of a picture's side to what it shows.
+        """
+        local = self.viewmats[:, :3, :3] @ points.T + self.viewmats[:, :3, 3:]  # [C, 3, N]
+        slopes = local[:, :2] / local[:, 2:]
+        low, high = slopes.min(-1).values, slopes.max(-1).values  # [C, 2]
+        focal = self.width / ((high - low).amax(1) * margin)
+        Ks = torch.zeros_like(self.Ks)
+        Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 2, 2] = focal, focal, 1
+        Ks[:, :2, 2] = self.width / 2 - focal[:, None] * (low + high) / 2
+        return replace(self, Ks=Ks)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Cameras]") -> "Cameras":
+        """All of several cameras of one image size, in their order."""
+        return cls(torch.cat([part.Ks for part in parts]),
+                   torch.cat([part.viewmats for part in parts]), parts[0].width, parts[0].height)
+
     @classmethod
     def orbit(cls, target: Sequence[float] | Tensor, radius: float, n: int,
               elevation: float = 0.0, fov: float = 0.7, size: int | tuple[int, int] = 512,
