@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from crowdgaussian_shared.affine import join_gaussians
 from crowdgaussian_shared.avatar import Avatar
 from crowdgaussian_shared.skinning import pose_avatar, pose_body
 from torch import Tensor
@@ -16,7 +17,7 @@ from ..metrics import masked_psnr
 from ..refiner.crowd_scenes import CrowdScene, hemisphere_views
 from ..refiner.inputs import VIEWS, normal_input
 from ..refiner.scene_photo import ScenePhoto
-from ..refiner.scene_views import join, render_truth
+from ..refiner.scene_views import render_truth
 from ..refiner.types import Refiner
 from ..splat.cameras import Cameras
 from ..splat.normals import render_normals
@@ -106,4 +107,4 @@ def photo_psnr(avatars: Iterable[Avatar], taken: ScenePhoto) -> float:
 
 
 def _splats(avatars: Iterable[Avatar]) -> Splats:
-    return Splats.from_gaussians(join([pose_avatar(each) for each in avatars]))
+    return Splats.from_gaussians(join_gaussians([pose_avatar(each) for each in avatars]))

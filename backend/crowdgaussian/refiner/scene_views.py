@@ -3,6 +3,7 @@
 
 import numpy as np
 import torch
+from crowdgaussian_shared.affine import join_gaussians
 from crowdgaussian_shared.gaussians import Gaussians
 
 from ..made_up.pictures import render_rgba
@@ -27,7 +28,7 @@ def render_truth(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
 
 def render_gaussians(people: list[Gaussians], cameras: Cameras) -> np.ndarray:
     """What a reconstruction shows.  # [C, H, W, 4] uint8, straight alpha"""
-    splats = Splats.from_gaussians(join(people))
+    splats = Splats.from_gaussians(join_gaussians(people))
     views = []
     with torch.no_grad():
         for index in range(len(cameras)):
@@ -46,9 +47,3 @@ def render_bodies(bodies: np.ndarray, faces: np.ndarray, cameras: Cameras) -> np
     maps = render_normals(bodies, faces, cameras)
     both = np.concatenate([maps.normals, maps.mask[..., None]], -1)
     return (255 * both).round().astype(np.uint8)
-
-
-def join(people: list[Gaussians]) -> Gaussians:
-    """Several people's Gaussians as one."""
-    names = ("means", "quats", "scales", "opacities", "sh")
-    return Gaussians(*(np.concatenate([getattr(g, name) for g in people]) for name in names))
