@@ -31,8 +31,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _bundled() -> list[WeightFile]:
-    files = [file for files in CATALOGUE.values() for file in files]
-    return [*files, *(file for file in [OPEN_REFINER] if file.path().is_file())]
+    return [*(file for files in CATALOGUE.values() for file in files), OPEN_REFINER]
 
 
 def _row(entry: WeightFile | RemoteWeights) -> dict:

@@ -21,7 +21,7 @@ _TILE, _OVERLAP = 768, 64  # pixels
 
 @dataclass(frozen=True)
 class SmallConfig:
-    """How large the network is; the default has 0.9 million parameters."""
+    """How large the network is; the default has 1 million parameters."""
 
     widths: tuple[int, ...] = (32, 64, 96, 128)  # channels at 1/2, 1/4, ... of the picture's size
     blocks: int = 1  # residual blocks on each size, down and up
