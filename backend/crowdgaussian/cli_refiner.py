@@ -10,8 +10,6 @@ from .cli_crowds import STAGES, add_mesh_options, made_up_people, scanned_people
 from .cli_settings import read_changes
 
 _CROWD_GAUSSIANS = "8000"  # of a person of evaluated crowds, enough for their views
-
-
 _LOSSES = (("l2", "squared difference (1)"), ("lpips", "LPIPS (1)"), ("ssim", "SSIM (0.2)"),
            ("gram", "Gram matrices (1)"))
 
@@ -66,7 +64,8 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
                         help="of `data crowd-scenes`: refine its test views")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
     parser.add_argument("--refiner", action="append", required=True, dest="refiners",
-                        metavar="NAME=PATH", help="a small refiner's file, or SD-Turbo's folder")
+                        metavar="NAME=PATH", help="a small refiner's file, or the folder of one on "
+                             "SD-Turbo, trained or plain")
     add_mesh_options(parser)
     parser.add_argument("--stage-1", default="photo_fit", choices=(*STAGES, "damage"),
                         help="what makes the avatars of --crowds (default photo_fit); damage: "
@@ -183,7 +182,8 @@ def _refiners(options: list[str]) -> dict:
 
 def _evaluate_crowds(arguments: argparse.Namespace, out: Path, refiners: dict, report) -> str:
     from .config import configured
-    from .evaluate.refined_crowd import DAMAGE, CrowdsJob, evaluate_crowds
+    from .evaluate.refined_crowd import CrowdsJob, evaluate_crowds
+    from .refiner.pairs import DAMAGE
     from .stages import load_stage
 
     draw, body = (scanned_people(arguments.meshes, arguments.body) if arguments.meshes

@@ -145,6 +145,14 @@ def test_the_two_kinds_of_refiner_are_not_mixed_up(published, tmp_path):
         load_any(tmp_path / "nothing")
 
 
+def test_a_plain_network_serves_as_one_that_has_learned_nothing(copied):
+    (copied / "model_index.json").write_text("{}")
+    given, refiner = pictures(), load_any(copied)
+    assert not refiner.training and refiner.config == TurboConfig()
+    expected = from_stable_diffusion(copied, TurboConfig()).eval().refine(*given)
+    assert torch.equal(refiner.refine(*given), expected)
+
+
 @pytest.mark.parametrize("key", ["lora.decoder.conv_in.lora_A.weight", "posenet.out.weight",
                                  "prompt", "skips.0.weight"])
 def test_every_tensor_of_a_refiner_s_own_must_be_there(tmp_path, key):

@@ -40,7 +40,6 @@ from .refined_crowd_views import (
 from .report import Picture, write_picture
 from .scores import Views
 
-DAMAGE = "damage"  # in place of an appearance stage
 UNREFINED = "no refiner"
 _OWN = 1  # last word of the seeds; training data, which has two words, never draws these crowds
 _SHOWN = 5  # views in the pictures

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .stage_config import RefineConfig
-from .used_files import TRAINED, small_path, turbo_files, turbo_path
+from .used_files import small_path, turbo_files, turbo_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,17 +66,10 @@ class _OnDemand:
             CrowdGaussianError: the folder cannot be read.
         """
         if self._refiner is None:
-            self._refiner = _load_turbo(self._path).to(images.device).eval()
+            from .turbo_files import load_turbo
+
+            self._refiner = load_turbo(self._path).to(images.device)
         return self._refiner.refine(images, normals)
-
-
-def _load_turbo(path: Path):
-    from .turbo import TurboConfig
-    from .turbo_files import from_stable_diffusion, load_refiner
-
-    if (path / TRAINED).is_file():
-        return load_refiner(path)
-    return from_stable_diffusion(path, TurboConfig())
 
 
 def _lacking(error: ImportError) -> CrowdGaussianError:

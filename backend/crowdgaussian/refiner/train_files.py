@@ -10,7 +10,6 @@ from .bases import Base
 from .card import write_card
 from .small import SmallConfig, SmallRefiner
 from .small_files import load_small, save_small
-from .types import Refiner
 
 SMALL, TURBO = "refiner.safetensors", "refiner"
 
@@ -46,14 +45,14 @@ def save_trained(network: nn.Module, out: Path, facts: dict[str, str]) -> Path:
     return path
 
 
-def load_any(path: Path) -> Refiner:
-    """A trained refiner of either kind.
+def load_any(path: Path) -> nn.Module:
+    """A refiner of either kind: a small one's file, or a folder as load_turbo takes it.
 
     Raises:
         CrowdGaussianError: it is missing, damaged or of another architecture.
     """
     if not path.is_dir():
         return load_small(path)
-    from .turbo_files import load_refiner
+    from .turbo_files import load_turbo
 
-    return load_refiner(path).eval()
+    return load_turbo(path)

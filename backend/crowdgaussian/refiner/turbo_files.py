@@ -20,7 +20,7 @@ from torch import Tensor
 from .adapters import add_decoder_lora, load_lora_state, lora_state
 from .stable_diffusion import read_networks, read_stable_diffusion
 from .turbo import TurboConfig, TurboRefiner
-from .used_files import EXTRAS, TRAINED
+from .used_files import EXTRAS, PLAIN, TRAINED
 
 KIND = "crowdgaussian turbo refiner"
 
@@ -66,6 +66,17 @@ def _write(refiner: TurboRefiner, beside: Path, folder: Path, facts: dict[str, s
     if folder.exists():
         folder.rename(beside / "old")
     new.rename(folder)
+
+
+def load_turbo(folder: Path) -> TurboRefiner:
+    """A trained refiner, or one on Stable Diffusion that has learned nothing yet, for use.
+
+    Raises:
+        CrowdGaussianError: the folder is neither, damaged, or of another architecture.
+    """
+    if (folder / PLAIN).is_file() and not (folder / TRAINED).is_file():
+        return from_stable_diffusion(folder, TurboConfig()).eval()
+    return load_refiner(folder).eval()
 
 
 def load_refiner(folder: Path) -> TurboRefiner:

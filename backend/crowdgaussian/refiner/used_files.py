@@ -18,6 +18,7 @@ OWN_LICENCE = "Apache-2.0"
 # In a folder that `crowdgaussian train refiner` wrote: what it is, and what was learned beside the
 # networks.
 TRAINED, EXTRAS = "refiner.json", "extras.safetensors"
+PLAIN = "model_index.json"  # in a folder of Stable Diffusion, as diffusers saves it
 BASES = ("sd-turbo", "sd-2.1-base")  # the second has no limit of revenue
 _TURBO = Need(STAGE, "turbo", "refine.weights", BASES, "none")
 _NETWORKS = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors")
@@ -66,7 +67,7 @@ def turbo_path(config: RefineConfig) -> Path:
         CrowdGaussianError: there is none, or it holds something else.
     """
     path = locate(config.weights, _TURBO)
-    if (path / TRAINED).is_file() or (path / "model_index.json").is_file():
+    if (path / TRAINED).is_file() or (path / PLAIN).is_file():
         return path
     raise CrowdGaussianError(
         f"{path} holds no refiner; set refine.weights to the folder that `crowdgaussian train "
