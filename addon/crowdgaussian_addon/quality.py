@@ -27,7 +27,7 @@ REFINEMENTS = (  # name, title, hint
     ("PRESET", "As the Preset", "Whatever the preset does"),
     ("OFF", "Off", "People stay as they are built; the quickest"),
     ("SMALL", "Open", "The small network that comes with the backend: sharper people from all "
-     "sides, at about 10 to 20 more seconds each on a CPU"),
+     "sides, at about 20 more seconds each on a CPU"),
     ("TURBO", "SD-Turbo", "The paper's diffusion network, where the server has its weights and a "
      "GPU; its licence limits commercial use"),
 )
