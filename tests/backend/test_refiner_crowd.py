@@ -202,6 +202,24 @@ def test_a_stopped_refinement_stops():
         run([column([0.0, 0, -4.0], [0.8, 0.3, 0.2])], Same(), report=stop)
 
 
+def test_a_slow_refiner_is_stopped_between_views():
+    seen = []
+
+    class Slow:
+        def refine(self, images, normals):
+            seen.append(len(images))
+            return images
+
+    def stop(step):
+        if seen:
+            raise Cancelled
+
+    config = replace(FAST, distil=replace(FAST.distil, views=12))
+    with pytest.raises(Cancelled):
+        run([column([0.0, 0, -4.0], [0.8, 0.3, 0.2])], Slow(), config, report=stop)
+    assert sum(seen) < 12
+
+
 def test_the_photo_s_crop_shows_the_cluster_where_it_is():
     avatar = column([0.0, 0, -4.0], [0.8, 0.3, 0.2])
     photo, crowd, masks = scene([avatar])

@@ -55,17 +55,23 @@ def distil(avatars: list[Avatar], refiner: Refiner, anchor: Anchor | None, confi
     views = cluster_views(avatars, config.views, config.size, device)
     generator = torch.Generator().manual_seed(seed)
     for number in range(config.rounds):
-        targets = refined_views(moved, views, refiner)
+        targets = refined_views(moved, views, refiner,
+                                lambda now=number / config.rounds: tell(now))
         _fit(moved, views, targets, anchor, config, generator,
              lambda done, first=number: tell((first + done) / config.rounds))
     return refined_avatars(avatars, moved)
 
 
 @torch.no_grad()
-def refined_views(moved: Movable, views: ClusterViews, refiner: Refiner) -> Tensor:
-    """What the refiner makes of the cluster as it is now.  # [V, H, W, 3]"""
+def refined_views(moved: Movable, views: ClusterViews, refiner: Refiner,
+                  tell: Callable[[], None]) -> Tensor:
+    """What the refiner makes of the cluster as it is now.  # [V, H, W, 3]
+
+    `tell` is called before every few views, which take minutes where diffusion runs on a CPU.
+    """
     pictures = []
     for first in range(0, len(views.cameras), _CHUNK):
+        tell()
         some = slice(first, first + _CHUNK)
         coarse = _drawn(moved, views.cameras[some], VIEWS).permute(0, 3, 1, 2).clamp(0, 1)
         fine = refiner.refine(coarse, views.normals[some])
