@@ -24,6 +24,8 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
                         help="sd-turbo, sd-2.1-base, or a folder with one of them as diffusers "
                              "saves it; without it the small network is trained")
     parser.add_argument("--no-normals", action="store_true", help="without normal maps")
+    parser.add_argument("--skips", action="store_true",
+                        help="with --base: from the VAE's encoder to its decoder")
     parser.add_argument("--lr", type=float, metavar="N",
                         help="learning rate (1e-3, with --base 2e-5)")
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="(128, with --base 512)")
@@ -95,7 +97,7 @@ def _train(arguments: argparse.Namespace) -> int:
     data = PairDataset(arguments.data, "train")
     loss = refiner_loss(config.losses, local_path("vgg16"), local_path("lpips-vgg-heads"))
     base = find_base(arguments.base) if arguments.base else None
-    network = new_network(base, not arguments.no_normals, config.seed)
+    network = new_network(base, not arguments.no_normals, config.seed, arguments.skips)
     trainer = Trainer(network, data, arguments.out, config, loss)
     console = Console(soft_wrap=True, quiet=not trainer.accelerator.is_main_process)
     console.print(f"Losses: {config.losses.in_words()}.", highlight=False, markup=False)

@@ -68,8 +68,10 @@ def test_sd_2_1_base_serves_by_its_name_in_the_catalogue(tmp_path, monkeypatch):
     assert find("sd-2.1-base").commercial and not find("sd-turbo").commercial
     assert "Stability" in find("sd-turbo").licence
     assert "Stability" in find_base("somewhere/else").licence
-    refiner = new_network(base, True, 0)
-    assert refiner.refine(*pictures()).shape == (1, 3, 32, 48)
+    refiner = new_network(base, True, 0, skips=True)
+    assert refiner.refine(*pictures()).shape == (1, 3, 32, 48) and len(refiner.skips) > 1
+    with pytest.raises(CrowdGaussianError, match="--skips"):
+        new_network(None, True, 0, skips=True)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])

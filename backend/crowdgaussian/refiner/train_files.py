@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import nn
 
 from .bases import Base
@@ -14,15 +15,28 @@ from .small_files import load_small, save_small
 SMALL, TURBO = "refiner.safetensors", "refiner"
 
 
-def new_network(base: Base | None, normals: bool, seed: int) -> nn.Module:
-    """An untrained refiner: on Stable Diffusion, or the small one where no base is given."""
+def new_network(base: Base | None, normals: bool, seed: int, skips: bool = False) -> nn.Module:
+    """An untrained refiner: on Stable Diffusion, or the small one where no base is given.
+
+    Args:
+        base: of the diffusion refiner.
+        normals: False: the ablation that sees no normals.
+        seed: of what is drawn at random.
+        skips: from the VAE's encoder to its decoder, which needs a base.
+
+    Raises:
+        CrowdGaussianError: skips without a base, or its folder cannot be read.
+    """
     torch.manual_seed(seed)
     if base is None:
+        if skips:
+            raise CrowdGaussianError("Skips run from a VAE's encoder to its decoder; give --base "
+                                     "too, or leave out --skips.")
         return SmallRefiner(SmallConfig(normals=normals))
     from .turbo import TurboConfig  # diffusers takes seconds to load
     from .turbo_files import from_stable_diffusion
 
-    return from_stable_diffusion(base.folder, TurboConfig(normals=normals))
+    return from_stable_diffusion(base.folder, TurboConfig(normals=normals, skips=skips))
 
 
 def save_trained(network: nn.Module, out: Path, facts: dict[str, str]) -> Path:
