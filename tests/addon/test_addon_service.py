@@ -151,7 +151,7 @@ def test_real_pipeline_gives_what_the_command_line_gives(installed, tmp_path):
         pytest.skip(f"{SAMPLE} is not in this checkout")
     python = backend_python()
     told = run_scenario("by_operator", installed, photo=SAMPLE, backend=python, cache=tmp_path,
-                        options={"quality": "DRAFT", "most_people": 2})
+                        options={"quality": "DRAFT", "most_people": 2, "refinement": "OFF"})
     assert told["people"] == THREE[:2]
     settings = [f"--set={name}={value}" for name, value in told["row"]["settings"].items()]
     subprocess.run([python, "-m", "crowdgaussian", "reconstruct", SAMPLE, "-o", tmp_path / "cli",
