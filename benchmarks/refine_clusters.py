@@ -27,6 +27,7 @@ from crowdgaussian.refiner.small_files import load_small
 from crowdgaussian.refiner.stage_config import DistilConfig, RefineConfig
 
 PEOPLE = (1, 2, 4, 6, 12)
+_PHOTO = 128  # pixels: as many of the photo for every cluster, however large its crowd
 MIB = 2**20
 
 
@@ -42,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     refiner = load_small(arguments.refiner) if arguments.refiner else SmallRefiner().eval()
-    config = RefineConfig(most_people=arguments.most, distil=replace(
+    config = RefineConfig(most_people=arguments.most, photo_px=_PHOTO, distil=replace(
         defaults, views=arguments.views, size=arguments.size, steps=arguments.steps,
         rounds=arguments.rounds))
     stage = CrowdRefinement(config, refiner)
