@@ -6,14 +6,13 @@ whoever downloaded the data set, writes param/NAME.npz beside each. Even here no
 arrays and torch tensors is taken from a pickle; whatever else it asks for is refused.
 """
 
-import argparse
 import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.npz import write_npz
-from pickled_arrays import ArraysOnly
+from pickled_arrays import ArraysOnly, convert_all
 
 NUMBERS = 189
 
@@ -48,18 +47,7 @@ def convert(path: Path) -> Path:
 
 def main() -> int:
     """Converts every param/*.npy below a folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    paths = sorted(parser.parse_args().folder.glob("**/param/*.npy"))
-    refused = 0
-    for path in paths:
-        try:
-            convert(path)
-        except ValueError as error:
-            refused += 1
-            print(f"{path} is left out: {error}", file=sys.stderr)
-    print(f"{len(paths) - refused} of {len(paths)} parameter files converted")
-    return 1 if refused or not paths else 0
+    return convert_all(__doc__, "**/param/*.npy", convert)
 
 
 if __name__ == "__main__":

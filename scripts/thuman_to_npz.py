@@ -9,14 +9,13 @@ Scans to 0525 have a translation in units of the scan, later ones transl in metr
 (ytrock/THuman2.0-Dataset, issue 23); in the .npz all have transl.
 """
 
-import argparse
 import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.npz import write_npz
-from pickled_arrays import ArraysOnly
+from pickled_arrays import ArraysOnly, convert_all
 
 SIZES = {"global_orient": (3,), "body_pose": (63,), "jaw_pose": (3,), "leye_pose": (3,),
          "reye_pose": (3,), "left_hand_pose": (12, 45), "right_hand_pose": (12, 45),
@@ -49,18 +48,7 @@ def convert(path: Path) -> Path:
 
 def main() -> int:
     """Converts every smplx_param.pkl below a folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    paths = sorted(parser.parse_args().folder.glob("**/smplx_param.pkl"))
-    refused = 0
-    for path in paths:
-        try:
-            convert(path)
-        except ValueError as error:
-            refused += 1
-            print(f"{path} is left out: {error}", file=sys.stderr)
-    print(f"{len(paths) - refused} of {len(paths)} parameter files converted")
-    return 1 if refused or not paths else 0
+    return convert_all(__doc__, "**/smplx_param.pkl", convert)
 
 
 if __name__ == "__main__":

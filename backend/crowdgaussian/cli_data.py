@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .cli_crowds import STAGES, add_mesh_options, made_up_people, scanned_people
-from .cli_settings import read_changes
+from .cli_settings import add_numbers, read_changes
 
 _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a person on one core
     "avatar.gaussians": "8000", "avatar.max_crop_px": "480", "avatar.pose_steps": "4",
@@ -31,9 +31,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_mesh_options(scenes)
     scenes.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
                         help="change a setting of photo_fit or lorm, see `crowdgaussian settings`")
-    for name, value, text in _NUMBERS:
-        scenes.add_argument(f"--{name}", type=int, default=value, metavar="N",
-                            help=f"{text} (default {value})")
+    add_numbers(scenes, _NUMBERS)
     scenes.set_defaults(run=_scenes)
 
 

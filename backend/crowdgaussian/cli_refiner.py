@@ -7,7 +7,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .cli_crowds import STAGES, add_mesh_options, made_up_people, scanned_people
-from .cli_settings import read_changes
+from .cli_settings import add_numbers, read_changes
 
 _CROWD_GAUSSIANS = "8000"  # of a person of evaluated crowds, enough for their views
 _LOSSES = (("l2", "squared difference (1)"), ("lpips", "LPIPS (1)"), ("ssim", "SSIM (0.2)"),
@@ -31,11 +31,11 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="(128, with --base 512)")
     parser.add_argument("--ema", type=float, default=0.0, metavar="DECAY",
                         help="average the weights over steps and give the average (such as 0.999)")
-    _add_numbers(parser, (("steps", 10_000, "how many"),
-                          ("batch", 2, "crops of a step in each process"),
-                          ("seed", 0, "of everything random"),
-                          ("save-every", 500, "steps between checkpoints"),
-                          ("sample-every", 500, "steps between pictures")))
+    add_numbers(parser, (("steps", 10_000, "how many"),
+                         ("batch", 2, "crops of a step in each process"),
+                         ("seed", 0, "of everything random"),
+                         ("save-every", 500, "steps between checkpoints"),
+                         ("sample-every", 500, "steps between pictures")))
     clean = parser.add_argument_group("Self-Calibrated Learning")
     clean.add_argument("--scl", type=float, metavar="P",
                        help="share of inputs that are clean already (0.3)")
@@ -49,13 +49,6 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     losses.add_argument("--without-vgg", action="store_true",
                         help="leave out LPIPS and Gram, which need VGG16")
     parser.set_defaults(run=_train)
-
-
-def _add_numbers(parser: argparse.ArgumentParser, rows: tuple[tuple[str, int, str], ...]) -> None:
-    """Whole numbers: name, default, what it means."""
-    for name, value, text in rows:
-        parser.add_argument(f"--{name}", type=int, default=value, metavar="N",
-                            help=f"{text} (default {value})")
 
 
 def add_evaluation(kinds: argparse._SubParsersAction) -> None:
@@ -72,10 +65,10 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--stage-1", default="photo_fit", choices=(*STAGES, "damage"),
                         help="what makes the avatars of --crowds (default photo_fit); damage: "
                              "clean ones are harmed as in training data")
-    _add_numbers(parser, (("crowds", 0, "refine that many crowds too"),
-                          ("people", 6, "of a crowd"), ("seed", 0, "of the crowds"),
-                          ("views", 12, "held out, of each crowd"),
-                          ("size", 320, "of a view, pixels")))
+    add_numbers(parser, (("crowds", 0, "refine that many crowds too"),
+                         ("people", 6, "of a crowd"), ("seed", 0, "of the crowds"),
+                         ("views", 12, "held out, of each crowd"),
+                         ("size", 320, "of a view, pixels")))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
                         help="change a setting of the stages, see `crowdgaussian settings`")
     parser.set_defaults(run=_evaluate)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that choose a preset and change its settings, for every command that takes them."""
+"""The options that several commands take: a preset and its changed settings, and numbers."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
     """Adds --preset, --set and the short names of the settings used most."""
-    parser.add_argument("--preset", default="open", help="open (default)")
+    parser.add_argument("--preset", default="open", help="open (default) or paper")
     parser.add_argument("--max-people", metavar="N", help="at most N people, the surest")
     parser.add_argument("--focal", metavar="F",
                         help="focal length: pixels of the file (2100) or 35 mm equivalent (35mm)")
@@ -19,6 +19,13 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
                         help="people that PromptHMR, SAM 3D Body, ... found in the photo earlier")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
                         help="change any setting listed by `crowdgaussian settings`")
+
+
+def add_numbers(parser: argparse.ArgumentParser, rows: tuple[tuple[str, int, str], ...]) -> None:
+    """Adds options of whole numbers: name, default, what it means."""
+    for name, value, text in rows:
+        parser.add_argument(f"--{name}", type=int, default=value, metavar="N",
+                            help=f"{text} (default {value})")
 
 
 def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:

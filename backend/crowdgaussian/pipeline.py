@@ -25,6 +25,7 @@ from .ground_view import GROUND_PREVIEW, ground_view
 from .people.types import Crowd
 from .photo import Photo, load_photo
 from .progress import Progress, Report, silent
+from .refiner.used_files import STAGE as REFINER_STAGE
 from .segment.types import PersonMask
 from .stages import Stages, build_stages, files_for
 
@@ -140,7 +141,7 @@ class _Run:
 
     def _start_folder(self, crowd: Crowd, settings: dict) -> SceneFolder:
         models = tuple(file.provenance() for file in files_for(self.job.config)
-                       if file.stage != refining.STAGE)  # named when somebody is refined
+                       if file.stage != REFINER_STAGE)  # named when somebody is refined
         resume.clear(self.job.out)
         entries = tuple(
             PersonEntry(flags=person.flags, box=tuple(float(v) for v in person.box),

@@ -23,12 +23,12 @@ from crowdgaussian_shared.scene_schema import ModelProvenance
 from .config import Config
 from .people.types import Crowd
 from .progress import Progress, Report
+from .refiner.used_files import STAGE
 from .resume import is_refinement
 from .segment.types import PersonMask
 from .stages import Stages, files_for
 
 log = logging.getLogger(__name__)
-STAGE = "refiner"  # of the models in scene.json
 COARSE = "coarse.npz"
 _SAME_DB = 0.005  # what a masked PSNR may lose and still be called the same
 
