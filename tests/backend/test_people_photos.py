@@ -10,7 +10,6 @@ from crowdgaussian.body import load_body
 from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect import detect_people
 from crowdgaussian.people.keypoint_fit import KeypointFit
-from crowdgaussian.people.refine import refine_to_masks
 from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image
 
@@ -89,18 +88,6 @@ def test_the_heavy_man_is_heavy_and_landmarks_fit(park, body):
     assert int(np.argmax(girth)) == 1 and girth[1] > 1.1 * np.median(girth)
     heights = [np.ptp(p.keypoints.xy[:, 1]) for p in crowd.people]
     assert all(p.reprojection_px < 0.03 * h for p, h in zip(crowd.people, heights))
-
-
-def test_better_masks_improve_bodies_and_keep_the_floor(park, body):
-    _, crowd, _ = park
-    masks = [person.person_mask > 127 for person in crowd.people]
-    refined = refine_to_masks(crowd, masks, body, PeopleConfig(ground_steps=15))
-    assert np.ptp(vertices(refined, body)[..., 1].min(axis=1)) < 0.03
-    moved = [np.linalg.norm(a.transl - b.transl)
-             for a, b in zip(crowd.people, refined.people)]
-    assert max(moved) < 0.2
-    assert all((a.person_mask == b.person_mask).all()
-               for a, b in zip(crowd.people, refined.people))
 
 
 def test_footballers_but_no_spectators():
