@@ -16,18 +16,18 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests/addon")]
+sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests")]
 
 import bpy  # noqa: E402
 import numpy as np  # noqa: E402
-from blender_people import make_camera, write_scene  # noqa: E402
-from crowdgaussian_addon.scene.display import set_level  # noqa: E402
+from _support.blender.blender_people import make_camera, write_scene  # noqa: E402
+from _support.blender.open_body_people import open_body_avatar  # noqa: E402
 from crowdgaussian_addon.scene.importer import import_scene  # noqa: E402
 from crowdgaussian_addon.scene.people import all_people  # noqa: E402
-from crowdgaussian_addon.scene.rig import set_pose  # noqa: E402
-from crowdgaussian_addon.scene.save import start_empty_file  # noqa: E402
-from crowdgaussian_addon.scene.settings import set_engine  # noqa: E402
-from open_body_people import open_body_avatar  # noqa: E402
+from crowdgaussian_addon.scene.render.display import set_level  # noqa: E402
+from crowdgaussian_addon.scene.render.settings import set_engine  # noqa: E402
+from crowdgaussian_addon.scene.rig.armature import set_pose  # noqa: E402
+from crowdgaussian_addon.scripting.blend_file import start_empty_file  # noqa: E402
 
 FRAMES = 20
 FULL_LIMIT = 0.100 if bpy.app.version >= (5, 2) else 0.180  # seconds for 5 people of 40000

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests/addon")]
+sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests")]
 
 import bpy  # noqa: E402
-from blender_people import make_avatar, make_camera, write_scene  # noqa: E402
+from _support.blender.blender_people import make_avatar, make_camera, write_scene  # noqa: E402
 from crowdgaussian_addon.scene.importer import import_scene  # noqa: E402
-from crowdgaussian_addon.scene.rig import set_pose  # noqa: E402
-from crowdgaussian_addon.scene.save import save_blend, start_empty_file  # noqa: E402
+from crowdgaussian_addon.scene.rig.armature import set_pose  # noqa: E402
+from crowdgaussian_addon.scripting.blend_file import save_blend, start_empty_file  # noqa: E402
 
 FRAMES = 12
 

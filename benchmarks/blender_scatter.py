@@ -14,16 +14,19 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests/addon")]
+sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests")]
 
 import bpy  # noqa: E402
 import numpy as np  # noqa: E402
-from blender_people import make_avatar, make_camera, write_scene  # noqa: E402
+from _support.blender.blender_people import make_avatar, make_camera, write_scene  # noqa: E402
 from crowdgaussian_addon.scene.importer import import_scene  # noqa: E402
+from crowdgaussian_addon.scene.layout.scatter import (  # noqa: E402
+    ScatterOptions,
+    places_on_surface,  # noqa: E402
+    scatter,
+)
 from crowdgaussian_addon.scene.people import all_people  # noqa: E402
-from crowdgaussian_addon.scene.rig import set_pose  # noqa: E402
-from crowdgaussian_addon.scene.scatter import ScatterOptions, scatter  # noqa: E402
-from crowdgaussian_addon.scene.scatter_places import places_on_surface  # noqa: E402
+from crowdgaussian_addon.scene.rig.armature import set_pose  # noqa: E402
 
 LIMIT = 1.5
 PEOPLE = 5

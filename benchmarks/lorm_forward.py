@@ -16,10 +16,10 @@ import time
 
 import torch
 from crowdgaussian.body import load_body
-from crowdgaussian.lorm.config import LormConfig
-from crowdgaussian.lorm.model import LormModel, Tokens
-from crowdgaussian.lorm.points import TemplateMesh, sample_points
-from crowdgaussian.lorm.transformer import MultimodalBlock
+from crowdgaussian.lorm.model.config import LormConfig
+from crowdgaussian.lorm.model.lorm import LormModel, Tokens
+from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
+from crowdgaussian.lorm.model.transformer import MultimodalBlock
 
 GIB = 2**30
 

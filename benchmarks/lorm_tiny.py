@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python benchmarks/lorm_tiny.py OUT
 
 The classes are those of the full network (2 layers, width 128, 2,000 points; a small vision
-transformer in place of Sapiens). People are made up (crowdgaussian.evaluate.synthetic); those of
+transformer in place of Sapiens). People are made up (crowdgaussian.evaluate.subjects); those of
 the test are others than those of the training. First the base is trained on images in which nobody
 hides anything, against true views on white: most show the whole person, the others are
 half-body pictures cut by a horizontal line, whose true views end there too (the published -HF
@@ -25,30 +25,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian.body import load_body
-from crowdgaussian.evaluate.scores import Views, score
-from crowdgaussian.evaluate.subjects import Subject, read_subjects
-from crowdgaussian.evaluate.synthetic import write_people
-from crowdgaussian.lorm.adapters import adapters_off
-from crowdgaussian.lorm.body_encoder import PatchEncoder
-from crowdgaussian.lorm.config import LormConfig
-from crowdgaussian.lorm.dataset import PeopleDataset
-from crowdgaussian.lorm.distill import pick
-from crowdgaussian.lorm.losses import LossWeights
-from crowdgaussian.lorm.model import LormModel
-from crowdgaussian.lorm.occlude import hide, occlude
-from crowdgaussian.lorm.orbit import render_white
-from crowdgaussian.lorm.points import TemplateMesh, sample_points
-from crowdgaussian.lorm.sample_grid import SampleRow, sample_grid
-from crowdgaussian.lorm.train_config import TrainConfig
-from crowdgaussian.lorm.training import TrainJob, train
-from crowdgaussian.lorm.training_person import (
+from crowdgaussian.core.metrics import mse
+from crowdgaussian.core.progress import Progress
+from crowdgaussian.evaluate.report import Views, score
+from crowdgaussian.evaluate.subjects import Subject, read_subjects, write_people
+from crowdgaussian.lorm.model.adapters import adapters_off
+from crowdgaussian.lorm.model.config import LormConfig
+from crowdgaussian.lorm.model.encoders import PatchEncoder
+from crowdgaussian.lorm.model.lorm import LormModel
+from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
+from crowdgaussian.lorm.training.config import TrainConfig
+from crowdgaussian.lorm.training.dataset import PeopleDataset
+from crowdgaussian.lorm.training.distill import pick
+from crowdgaussian.lorm.training.losses import LossWeights, render_white
+from crowdgaussian.lorm.training.occlusion import hide, occlude
+from crowdgaussian.lorm.training.sample import (
     InputSizes,
     TrainingPerson,
     complete_inputs,
     occluded_inputs,
 )
-from crowdgaussian.metrics import mse
-from crowdgaussian.progress import Progress
+from crowdgaussian.lorm.training.trainer import SampleRow, TrainJob, sample_grid, train
 from PIL import Image
 from torch import Tensor
 

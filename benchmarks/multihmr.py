@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian.people.multihmr_body import SmplxPeople
-from crowdgaussian.people.multihmr_checkpoint import load_multihmr
-from crowdgaussian.people.multihmr_network import Humans
+from crowdgaussian.people.multihmr.network import Humans, load_multihmr
+from crowdgaussian.people.multihmr.stage import SmplxPeople
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "backend"))
-from multihmr_made_up import PUBLISHED, layout, random_state, write_checkpoint  # noqa: E402
-from smplx_made_up import synthetic  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from _support.multihmr_made_up import PUBLISHED, layout, random_state, write_checkpoint  # noqa: E402
+from _support.smplx_made_up import synthetic  # noqa: E402
 
 
 def main() -> None:

@@ -9,15 +9,15 @@ import resource
 import tempfile
 from pathlib import Path
 
-from crowdgaussian.process import prepare_process
+from crowdgaussian.core.progress import prepare_process
 
 prepare_process()  # before torch and numba are imported
 
-from crowdgaussian.config import preset, with_setting  # noqa: E402
-from crowdgaussian.pipeline import Job, reconstruct  # noqa: E402
-from crowdgaussian.progress import silent  # noqa: E402
+from crowdgaussian.core.progress import silent  # noqa: E402
+from crowdgaussian.pipeline.config import preset, with_setting  # noqa: E402
+from crowdgaussian.pipeline.reconstruct import Job, reconstruct  # noqa: E402
 
-SAMPLE = Path(__file__).parents[1] / "backend/crowdgaussian/sample/sample.jpg"
+SAMPLE = Path(__file__).parents[1] / "backend/crowdgaussian/synthetic/sample_data/sample.jpg"
 STAGES = ("people", "masks", "avatars")
 
 

@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian.body import load_body
-from crowdgaussian.evaluate.cost import Cost, costed
-from crowdgaussian.evaluate.refined_crowd_people import clean_people
-from crowdgaussian.progress import silent
-from crowdgaussian.refiner.actors import made_up_actor
-from crowdgaussian.refiner.crowd import CrowdRefinement
-from crowdgaussian.refiner.crowd_scenes import compose
-from crowdgaussian.refiner.scene_photo import scene_photo
-from crowdgaussian.refiner.small import SmallRefiner
-from crowdgaussian.refiner.small_files import load_small
-from crowdgaussian.refiner.stage_config import DistilConfig, RefineConfig
+from crowdgaussian.core.progress import silent
+from crowdgaussian.evaluate.crowds.people import clean_people
+from crowdgaussian.evaluate.crowds.report import Cost, costed
+from crowdgaussian.refiner.networks.small_unet import SmallRefiner, load_small
+from crowdgaussian.refiner.stage import CrowdRefinement
+from crowdgaussian.refiner.types import DistilConfig, RefineConfig
+from crowdgaussian.synthetic.photo import scene_photo
+from crowdgaussian.synthetic.scenes import compose, made_up_actor
 
 PEOPLE = (1, 2, 4, 6, 12)
 _PHOTO = 128  # pixels: as many of the photo for every cluster, however large its crowd

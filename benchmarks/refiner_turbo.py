@@ -22,10 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from crowdgaussian.refiner.closed_form import identity_eps
-from crowdgaussian.refiner.training import trained_parts
-from crowdgaussian.refiner.turbo import TurboConfig, TurboRefiner
-from crowdgaussian.refiner.turbo_files import from_stable_diffusion, load_refiner, save_refiner
+from crowdgaussian.refiner.networks.sd_checkpoint import (
+    from_stable_diffusion,
+    load_refiner,
+    save_refiner,
+)
+from crowdgaussian.refiner.networks.sd_turbo import TurboConfig, TurboRefiner, identity_eps
+from crowdgaussian.refiner.training.trainer import trained_parts
 
 SIZE, SMALL = 512, 64  # pixels of the timed view, and of those that only have to be equal
 MOST_SECONDS, MOST_GB = 60, 8

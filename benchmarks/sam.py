@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian.body import load_body
+from crowdgaussian.core.progress import silent
 from crowdgaussian.people.types import Crowd, Keypoints, Person
-from crowdgaussian.progress import silent
-from crowdgaussian.sample.ground_truth import load_ground_truth
-from crowdgaussian.segment.config import SegmentConfig
-from crowdgaussian.segment.sam import SamSegmenter
-from crowdgaussian.segment.sam_network import load_network
-from crowdgaussian_shared.camera import Camera
+from crowdgaussian.segment.sam.network import load_network
+from crowdgaussian.segment.sam.stage import SamSegmenter
+from crowdgaussian.segment.types import SegmentConfig
+from crowdgaussian.synthetic.sample import load_ground_truth
+from crowdgaussian_shared.geometry.camera import Camera
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "backend"))
-from sam_made_up import PUBLISHED, layout, random_state  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from _support.sam_made_up import PUBLISHED, layout, random_state  # noqa: E402
 
 
 def crowd_of(people: int, side: int) -> Crowd:

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-from crowdgaussian.service.folders import Folders
 from crowdgaussian.service.keys import KeyFolder
+from crowdgaussian.service.results import Folders
 from crowdgaussian.service.store import JobRow, Store
-from crowdgaussian_shared.pairing import Pairing
+from crowdgaussian_shared.client.server import Pairing
 from crowdgaussian_shared.protocol import decode, encode
 from crowdgaussian_shared.protocol import messages as m
 from zmq.utils import z85

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.skeleton import JOINT_INDEX, mirror_index
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, mirror_index
 from open_body import landmarks, neutral, population, shape, skeleton_map, skin, source, tpose
 
 OUT = Path(__file__).resolve().parents[1] / "backend/crowdgaussian/body/open_body.npz"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.npz import write_npz
+from crowdgaussian_shared.formats.npz import write_npz
 from pickled_arrays import ArraysOnly, convert_all
 
 NUMBERS = 189

@@ -4,9 +4,10 @@
     .venv/blender-5.2/bin/python scripts/make_guide_pictures.py SCENE
     .venv/blender-5.2/bin/python scripts/make_guide_pictures.py SCENE --window FOLDER
 
-SCENE comes from `crowdgaussian reconstruct backend/crowdgaussian/sample/sample.jpg -o SCENE`. The
+SCENE comes from `crowdgaussian reconstruct SAMPLE -o SCENE`, where SAMPLE is
+backend/crowdgaussian/synthetic/sample_data/sample.jpg. The
 first line renders (a few minutes on 2 cores); the second photographs the panels in Debian's
-Blender on a virtual screen, which is installed into FOLDER as for tests/addon/test_addon_window.py
+Blender on a virtual screen, which is installed into FOLDER as for tests/addon/ui/test_window.py
 (root, 1.2 GiB).
 """
 
@@ -19,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests", "tests/addon", "scripts")]
+sys.path[:0] = [str(ROOT / name) for name in ("addon", "shared", "tests", "scripts")]
 IMAGES = ROOT / "docs/images"
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian.body import load_body
-from crowdgaussian.focal import equivalent_focal_px
-from crowdgaussian_shared.axes import scene_viewmat, viewmat_to_blender_camera
-from crowdgaussian_shared.camera import Camera
+from crowdgaussian.pipeline.photo import equivalent_focal_px
+from crowdgaussian_shared.geometry.axes import scene_viewmat, viewmat_to_blender_camera
+from crowdgaussian_shared.geometry.camera import Camera
 from sample import cast, figures, truth
 
 SCRIPTS = Path(__file__).resolve().parent

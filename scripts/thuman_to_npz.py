@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.npz import write_npz
+from crowdgaussian_shared.formats.npz import write_npz
 from pickled_arrays import ArraysOnly, convert_all
 
 SIZES = {"global_orient": (3,), "body_pose": (63,), "jaw_pose": (3,), "leye_pose": (3,),

@@ -23,11 +23,11 @@ if not __package__:  # Blender runs this file as a script: find the two packages
     import crowdgaussian_addon  # noqa: F401  relative imports need the package
 
 from crowdgaussian_shared.errors import CrowdGaussianError  # noqa: E402
-from crowdgaussian_shared.scene_folder import SceneFolder  # noqa: E402
+from crowdgaussian_shared.scene.folder import SceneFolder  # noqa: E402
 
 from .scene.importer import import_scene  # noqa: E402
-from .scene.previews import PreviewOptions, render_previews  # noqa: E402
-from .scene.save import save_blend, start_empty_file  # noqa: E402
+from .scripting.blend_file import save_blend, start_empty_file  # noqa: E402
+from .scripting.previews import PreviewOptions, render_previews  # noqa: E402
 
 STAGE = "blend"
 _IMPORTED, _SAVED = 0.15, 0.2  # fractions of the whole

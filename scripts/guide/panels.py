@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from window import make_debian, read_xwd, run_blender, write_png
+from _support.blender.window import make_debian, read_xwd, run_blender, write_png
 
 from guide.renders import save_jpeg
 

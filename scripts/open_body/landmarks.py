@@ -11,7 +11,7 @@ by the 55 joints. Odd ids from 7 on are the subject's left.
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian_shared.skeleton import JOINT_INDEX, mirror_index
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, mirror_index
 
 SLOTS = 4
 # left landmark -> joint: weight

@@ -2,7 +2,7 @@
 """MakeHuman's 163 bones as the 55 joints of SMPL-X: joint positions and skin weights."""
 
 import numpy as np
-from crowdgaussian_shared.skeleton import FINGERS, JOINT_INDEX, NUM_JOINTS, mirror_index
+from crowdgaussian_shared.geometry.skeleton import FINGERS, JOINT_INDEX, NUM_JOINTS, mirror_index
 
 _FINGER_BONE = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
 _SIDES = {"left": "L", "right": "R"}

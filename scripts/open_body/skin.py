@@ -2,7 +2,7 @@
 """Skin weights made fit for plain linear blend skinning with four joints a vertex."""
 
 import numpy as np
-from crowdgaussian_shared.skeleton import JOINT_INDEX
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 _SMOOTHING = 4
 # The upper arm takes hold of the trunk between these shares of the shoulder's distance.

@@ -6,7 +6,7 @@ arms that hang, the commonest pose in photos, then keep anny's own shoulders.
 """
 
 import numpy as np
-from crowdgaussian_shared.skeleton import FINGERS, JOINT_INDEX, PARENTS
+from crowdgaussian_shared.geometry.skeleton import FINGERS, JOINT_INDEX, PARENTS
 
 _THIGH = np.array([0.04, -1.0, -0.02])  # left side; SMPL-X's legs lean back a little
 _SHANK = np.array([-0.02, -1.0, -0.07])

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian.body import BodyModel
-from crowdgaussian_shared.axes import scene_to_blender
-from crowdgaussian_shared.camera import Camera
-from crowdgaussian_shared.skeleton import JOINT_INDEX
+from crowdgaussian_shared.geometry.axes import scene_to_blender
+from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from PIL import Image
 
 from . import footwear, hair, meshes, tailor

@@ -2,7 +2,7 @@
 """The poses of the picture. Lengths are shares of an arm's or leg's length, so they fit anybody."""
 
 import numpy as np
-from crowdgaussian_shared.skeleton import JOINT_INDEX
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from .posing import Puppet
 

@@ -2,7 +2,7 @@
 """Build a pose joint by joint: turns in degrees, and hands and feet put where they should be."""
 
 import numpy as np
-from crowdgaussian_shared.skeleton import FINGERS, JOINT_INDEX, NUM_JOINTS, PARENTS
+from crowdgaussian_shared.geometry.skeleton import FINGERS, JOINT_INDEX, NUM_JOINTS, PARENTS
 from scipy.spatial.transform import Rotation
 
 LIMBS = {

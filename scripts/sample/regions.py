@@ -7,7 +7,7 @@ A field is positive inside the garment and about a distance to its hem, so hems 
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian_shared.skeleton import JOINT_INDEX
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian.body import BodyModel
-from crowdgaussian_shared.camera import Camera
+from crowdgaussian_shared.geometry.camera import Camera
 from PIL import Image
 
 from .cast import CAST

@@ -12,8 +12,8 @@ if "BLENDER_USER_RESOURCES" not in os.environ:  # or Blender writes to the user'
     os.environ["BLENDER_USER_RESOURCES"] = _resources.name
 bpy = pytest.importorskip("bpy", reason="these tests run in an environment with the bpy module")
 
-from blender_people import make_avatar, make_camera, write_scene  # noqa: E402
-from extension import install_addon  # noqa: E402
+from _support.blender.blender_people import make_avatar, make_camera, write_scene  # noqa: E402
+from _support.blender.extension import install_addon  # noqa: E402
 
 
 @pytest.fixture

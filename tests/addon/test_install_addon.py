@@ -9,7 +9,7 @@ import zipfile
 
 import bpy
 import pytest
-from extension import ROOT, install_addon
+from _support.blender.extension import ROOT, install_addon
 
 MANIFEST = tomllib.loads((ROOT / "addon/crowdgaussian_addon/blender_manifest.toml").read_text())
 

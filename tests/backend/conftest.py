@@ -8,8 +8,8 @@ import os
 import time
 
 import pytest
-from service_running import Client
-from stand_ins import write_photo
+from _support.service_running import Client
+from _support.stand_ins import write_photo
 
 os.environ["CROWDGAUSSIAN_WEIGHTS"] = os.devnull  # services inherit it
 

@@ -2,10 +2,10 @@
 """Fixtures for the tests of shared/."""
 
 import pytest
-from crowdgaussian_shared.avatar import Avatar
-from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import PersonEntry, PhotoInfo, SceneInfo
-from made_up import make_avatar
+from _support.made_up import make_avatar
+from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.scene.folder import SceneFolder
+from crowdgaussian_shared.scene.schema import PersonEntry, PhotoInfo, SceneInfo
 
 
 @pytest.fixture
@@ -28,6 +28,6 @@ def fail_writing(monkeypatch):
         def full(*_args):
             raise OSError(number, "No space left on device")
 
-        monkeypatch.setattr("crowdgaussian_shared.files.os.fsync", full)
+        monkeypatch.setattr("crowdgaussian_shared.formats.atomic.os.fsync", full)
 
     return arm

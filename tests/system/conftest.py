@@ -2,7 +2,7 @@
 """The main job, run once per session through the command line and shared by the system tests."""
 
 import pytest
-from running import QUICK, SAMPLE, photo_or_skip, reconstruct
+from _support.running import QUICK, SAMPLE, photo_or_skip, reconstruct
 
 
 @pytest.fixture(scope="session")

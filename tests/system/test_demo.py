@@ -2,12 +2,12 @@
 """The whole job on the bundled sample, as `make demo` runs it, at reduced quality."""
 
 import pytest
-from crowdgaussian.blend import find_blender
-from crowdgaussian.sample import load_ground_truth
+from _support.running import QUICK, SAMPLE, crowdgaussian
+from crowdgaussian.cli.blend import find_blender
+from crowdgaussian.synthetic.sample import load_ground_truth
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.splat_ply import read_splat_ply
+from crowdgaussian_shared.formats.splat_ply import read_splat_ply
 from PIL import Image
-from running import QUICK, SAMPLE, crowdgaussian
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ Finding people in the other photos: tests/backend/test_people_photos.py.
 import numpy as np
 import pytest
 from crowdgaussian.body.load import load_body
-from crowdgaussian.config import Config
-from crowdgaussian.stages import REGISTRY, load_stage
+from crowdgaussian.pipeline.config import Config
+from crowdgaussian.pipeline.stages import REGISTRY, load_stage
 
 pytestmark = pytest.mark.slow
 

@@ -3,10 +3,10 @@
 
 import numpy as np
 import pytest
-from crowdgaussian.sample import load_ground_truth
-from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.skeleton import BODY_JOINTS
-from crowdgaussian_shared.skinning import joint_transforms
+from crowdgaussian.synthetic.sample import load_ground_truth
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
+from crowdgaussian_shared.geometry.skinning import joint_transforms
+from crowdgaussian_shared.scene.folder import SceneFolder
 from scipy.optimize import linear_sum_assignment
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from crowdgaussian.body import load_body
-from crowdgaussian.sample import load_ground_truth, sample_photo
+from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 

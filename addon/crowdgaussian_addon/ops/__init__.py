@@ -5,50 +5,46 @@ import bpy
 
 from . import (
     add_person,
-    correct_ops,
-    display_ops,
-    export_ops,
-    export_rig_ops,
-    import_scene,
-    import_splats,
-    job_ops,
-    layout_ops,
-    match_ops,
-    motion_ops,
-    people_ops,
-    photo_op,
-    pose_ops,
-    pump,
+    base,
+    corrections,
+    display,
+    export,
+    export_rigs,
+    import_files,
+    jobs,
+    layout,
+    motion,
+    people,
+    poses,
     reconstruct,
-    rig_ops,
-    scatter_ops,
-    server_ops,
-    steps,
+    rig,
+    scatter,
+    timer,
     view_timer,
 )
 
-_CLASSES = (*correct_ops.CLASSES, *add_person.CLASSES,
-            *job_ops.CLASSES, *photo_op.CLASSES, *reconstruct.CLASSES, *server_ops.CLASSES,
-            *export_ops.CLASSES, *export_rig_ops.CLASSES,
-            *import_splats.CLASSES, *import_scene.CLASSES,
-            *motion_ops.CLASSES, *pose_ops.CLASSES, *display_ops.CLASSES,
-            *people_ops.CLASSES, *rig_ops.CLASSES,
-            *layout_ops.CLASSES, *scatter_ops.CLASSES, *match_ops.CLASSES)
+_CLASSES = (*corrections.CLASSES, *add_person.CLASSES,
+            *jobs.CLASSES, *reconstruct.CLASSES, *reconstruct.CLASSES, *reconstruct.CLASSES,
+            *export.CLASSES, *export_rigs.CLASSES,
+            *import_files.CLASSES, *import_files.CLASSES,
+            *motion.CLASSES, *poses.CLASSES, *display.CLASSES,
+            *people.CLASSES, *rig.CLASSES,
+            *layout.CLASSES, *scatter.CLASSES, *layout.CLASSES)
 
 
 def register() -> None:
     """Registers the operators, watches for undo and starts the pump."""
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
-    steps.watch_undo()
-    pump.start()
+    base.watch_undo()
+    timer.start()
     view_timer.start()
 
 
 def unregister() -> None:
     """Stops the pump, the connection and the server, and removes the operators."""
     view_timer.stop()
-    pump.stop()
-    steps.unwatch_undo()
+    timer.stop()
+    base.unwatch_undo()
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -6,11 +6,11 @@ import numpy as np
 from bpy.props import FloatProperty
 from bpy_extras.view3d_utils import region_2d_to_vector_3d
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.scene_edit import SceneEdit
-from crowdgaussian_shared.scene_folder import SceneFolder
+from crowdgaussian_shared.scene.edit import SceneEdit
+from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..scene.corrections import source_of
-from ..scene.photo_pixels import pixel_of_direction
+from ..scene.render.camera import pixel_of_direction
 from .corrections import CorrectingOperator, chosen_crowd, origin_of
 
 _LEAST = 8.0  # pixels of the photo, each way

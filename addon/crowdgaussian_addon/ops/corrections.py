@@ -6,22 +6,22 @@ from functools import cache
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, FloatProperty, StringProperty
-from crowdgaussian_shared.client_settings import may_client_set
-from crowdgaussian_shared.client_ticket import JobRequest, read_ticket
+from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
+from crowdgaussian_shared.client.ticket import JobRequest, read_ticket
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.scene_edit import SceneEdit, SceneEdits, edits_in
-from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import hash_file
+from crowdgaussian_shared.protocol.wire import may_client_set
+from crowdgaussian_shared.scene.edit import SceneEdit, SceneEdits, edits_in
+from crowdgaussian_shared.scene.folder import SceneFolder
+from crowdgaussian_shared.scene.schema import hash_file
 
-from ..jobs import JobRow
-from ..scene.corrections import crowd_of, crowds_in, source_of
-from ..scene.growing import JOB
+from ..jobs.table import JobRow
+from ..scene.corrections import crowd_of, crowds_in, is_changed, left_out, pose_edit, source_of
 from ..scene.importer import SOURCE
-from ..scene.people import Person, selected_people
-from . import pump, state
+from ..scene.incremental import JOB
+from ..scene.people import PHOTO_POSE, Person, require_people, selected_people
+from . import state, timer
+from .base import SimpleOperator
 from .reconstruct import new_folder, wait_for
-from .steps import SimpleOperator
 
 PHOTO_HASH = "photo.blake2b"  # in a scene's settings
 PHOTO = "crowdgaussian_original_photo"  # crowd property: its path, when it was found again
@@ -123,7 +123,7 @@ def submit(crowd: bpy.types.Collection, step: SceneEdit, what: str, photo: str =
                          edit=edits.to_json())
     row = state.session().submit(state.find_target(), request, origin.folder.path)
     row.what, row.source = what, crowd[SOURCE]
-    pump.adopt(row)
+    timer.adopt(row)
     return row
 
 
@@ -172,7 +172,7 @@ def _crowd_is_busy(crowd: bpy.types.Collection) -> str:
     for row in state.session().rows:
         if row.state == "running" and row.job == crowd.get(JOB) and not row.edit:
             return "This crowd is still being reconstructed; wait for it, or cancel it."
-        waits = row.active or pump.is_due(row.job)
+        waits = row.active or timer.is_due(row.job)
         if row.edit and row.source == crowd[SOURCE] and not row.brought_in and waits:
             return "A correction of this crowd is under way; wait for it, or cancel it."
     return ""
@@ -185,3 +185,119 @@ def _no_server() -> str:
     if preferences.place == "HERE" and not preferences.backend:
         return "No backend is named; choose it in the add-on's preferences."
     return ""
+
+
+# Refit people whom an artist moved or posed, leave people out, bring them back
+
+_MOST = 8  # selected people whose poses a grey button looks at
+
+
+class CROWDGAUSSIAN_OT_refit(CorrectingOperator, bpy.types.Operator):
+    """Fit the looks of people to the photo again, from where they stand and how they are posed now.
+    Nobody else is touched"""
+
+    bl_idname = "crowdgaussian.refit"
+    bl_label = "Refit"
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Grey while nobody who is selected was moved or posed."""
+        reason = super().unavailable(context)
+        people, depsgraph = selected_people(context)[:_MOST], context.view_layer.depsgraph
+        if reason or not people or depsgraph is None:
+            return reason
+        try:
+            changed = any(is_changed(person.rig, depsgraph) for person in people)
+        except CrowdGaussianError as error:
+            return str(error)
+        return "" if changed else _unchanged(people)
+
+    def run(self, context: bpy.types.Context) -> str | None:
+        """All chosen people who were changed."""
+        people = require_people(context)
+        older = [person for person in people if PHOTO_POSE not in person.rig]
+        if older and selected_people(context):
+            is_changed(older[0].rig)  # says why not
+        changed = [p for p in people if p.index >= 0 and p not in older and is_changed(p.rig)]
+        if not changed:
+            raise CrowdGaussianError(_unchanged(people))
+        crowd = one_crowd(changed)
+        step = SceneEdit(corrected={person.index: pose_edit(person) for person in changed})
+        return self.send(crowd, step, f"Refit {_names(changed)}")
+
+
+class CROWDGAUSSIAN_OT_leave_out(CorrectingOperator, bpy.types.Operator):
+    """Take the selected people out of the crowd. They can be brought back"""
+
+    bl_idname = "crowdgaussian.leave_out"
+    bl_label = "Leave Out"
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Only for selected people, never for everybody."""
+        if not selected_people(context):
+            return "Select the people to leave out."
+        return super().unavailable(context)
+
+    def run(self, context: bpy.types.Context) -> str | None:
+        """All selected people."""
+        people = selected_people(context)
+        if not people:
+            raise CrowdGaussianError("Select the people to leave out.")
+        crowd = one_crowd(people)
+        step = SceneEdit(excluded=tuple(person.index for person in people))
+        return self.send(crowd, step, f"Leave out {_names(people)}")
+
+
+class CROWDGAUSSIAN_OT_bring_back(CorrectingOperator, bpy.types.Operator):
+    """Build somebody again who was left out of the crowd"""
+
+    bl_idname = "crowdgaussian.bring_back"
+    bl_label = "Bring Back"
+
+    person: IntProperty(name="Person", min=0, max=999, options={"SKIP_SAVE"},
+                        description="Their number in the crowd")
+
+    def run(self, context: bpy.types.Context) -> str | None:
+        """The one person."""
+        crowd = chosen_crowd(context)
+        if crowd is None or self.person not in left_out(crowd):
+            raise CrowdGaussianError(f"Person {self.person:03d} was not left out of this crowd.")
+        step = SceneEdit(included=(self.person,))
+        return self.send(crowd, step, f"Bring back Person {self.person:03d}")
+
+
+class CROWDGAUSSIAN_OT_find_photo(SimpleOperator, bpy.types.Operator):
+    """Say where the original photo of this crowd is now; corrections need it"""
+
+    bl_idname = "crowdgaussian.find_photo"
+    bl_label = "Find Photo"
+
+    filepath: StringProperty(name="Original Photo", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Opens the file browser."""
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def run(self, context: bpy.types.Context) -> None:
+        """Checks that it is the one, and remembers it with the crowd."""
+        crowd = chosen_crowd(context)
+        if crowd is None:
+            raise CrowdGaussianError(ELSEWHERE)
+        crowd[PHOTO] = str(origin_of(crowd, bpy.path.abspath(self.filepath)).photo)
+
+
+def _names(people: list[Person]) -> str:
+    return people[0].name if len(people) == 1 else f"{len(people)} people"
+
+
+def _unchanged(people: list[Person]) -> str:
+    who = f"{people[0].name} stands" if len(people) == 1 else "These people stand"
+    return f"{who} as in the photo; move or pose them first."
+
+
+CLASSES = (CROWDGAUSSIAN_OT_refit, CROWDGAUSSIAN_OT_leave_out, CROWDGAUSSIAN_OT_bring_back,
+           CROWDGAUSSIAN_OT_find_photo,)

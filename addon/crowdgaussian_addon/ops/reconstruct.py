@@ -6,12 +6,11 @@ from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
-from crowdgaussian_shared.client_ticket import JobRequest
+from crowdgaussian_shared.client.ticket import JobRequest
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-from ..jobs import JobRow
-from ..quality import QUALITIES, REFINEMENTS, settings_for
-from . import pump, state
+from ..jobs.table import QUALITIES, REFINEMENTS, JobRow, settings_for
+from . import state, timer
 
 QUALITY_ITEMS = [(q.name, q.title, q.hint) for q in QUALITIES]
 REFINEMENT_ITEMS = list(REFINEMENTS)
@@ -86,7 +85,7 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
             row = session.submit(target, request)
         elif row.state == "paused" or row.server != target.label:
             session.go_on(row, target)
-        pump.adopt(row)
+        timer.adopt(row)
         return row
 
 
@@ -100,7 +99,7 @@ def wait_for(row: JobRow, patience: float) -> str:
     session = state.session()
     reached = time.monotonic()
     while True:
-        more = pump.pump()
+        more = timer.pump()
         server = session.server
         if not row.active and not more:
             return row.error if row.state == "failed" else ""
@@ -124,4 +123,63 @@ def new_folder(photo: Path) -> Path:
     return folder
 
 
-CLASSES = (CROWDGAUSSIAN_OT_reconstruct,)
+# Choosing the photo in the file browser
+
+class CROWDGAUSSIAN_OT_choose_photo(bpy.types.Operator):
+    """Choose a photo of people"""
+
+    bl_idname = "crowdgaussian.choose_photo"
+    bl_label = "Choose Photo"
+    bl_options = {"INTERNAL"}
+
+    filepath: StringProperty(subtype="FILE_PATH")
+    filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+    display_type: StringProperty(default="THUMBNAIL", options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Opens the file browser where the last photo was."""
+        self.filepath = context.scene.crowdgaussian.photo
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        """Takes the photo over into the panel."""
+        context.scene.crowdgaussian.photo = self.filepath
+        return {"FINISHED"}
+
+
+# Starting, stopping and testing the server
+
+class CROWDGAUSSIAN_OT_connect(bpy.types.Operator):
+    """Start the server on this computer, or connect to the one in the preferences"""
+
+    bl_idname = "crowdgaussian.connect"
+    bl_label = "Connect"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Begins; the panel and the preferences show what comes of it."""
+        state.complain("")
+        try:
+            state.session().open(state.find_target())
+        except CrowdGaussianError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class CROWDGAUSSIAN_OT_disconnect(bpy.types.Operator):
+    """Stop the server on this computer, or let go of the other one; unfinished jobs are paused"""
+
+    bl_idname = "crowdgaussian.disconnect"
+    bl_label = "Disconnect"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        """Ends the connection, and our own server with it."""
+        state.session().close()
+        return {"FINISHED"}
+
+
+CLASSES = (CROWDGAUSSIAN_OT_reconstruct, CROWDGAUSSIAN_OT_choose_photo, CROWDGAUSSIAN_OT_connect, CROWDGAUSSIAN_OT_disconnect,)

@@ -7,7 +7,7 @@ import bpy
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from .. import __version__
-from ..session import Session, Target
+from ..jobs.session import Session, Target
 
 ADDON = __package__.rpartition(".")[0]  # bl_ext.user_default.crowdgaussian when it is installed
 
@@ -79,7 +79,7 @@ def _target() -> Target:
         raise CrowdGaussianError("Enable the CrowdGaussian extension in Blender's preferences.")
     if prefs.place == "HERE":
         return Target(backend=bpy.path.abspath(prefs.backend))
-    from crowdgaussian_shared.client_server import Server
+    from crowdgaussian_shared.client.server import Server
 
     if not prefs.address.strip() and not prefs.pairing.strip():
         raise CrowdGaussianError(

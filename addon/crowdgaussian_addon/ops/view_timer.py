@@ -6,8 +6,8 @@ import atexit
 import bpy
 from bpy.app.handlers import persistent
 
-from ..scene.upgrade import outdated_splats, upgrade_splats
-from ..scene.viewport import IDLE, NOBODY, Follower, show, views_of
+from ..scene.render.viewport import IDLE, NOBODY, Follower, show, views_of
+from ..scene.splats.upgrade import outdated_splats, upgrade_splats
 
 _follower = Follower()
 

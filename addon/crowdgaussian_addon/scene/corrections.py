@@ -10,20 +10,22 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.avatar import Avatar
-from crowdgaussian_shared.axes import convert_points
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.rotations import axis_angle_to_matrix
-from crowdgaussian_shared.scene_edit import PoseEdit, SceneEdit
-from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.skeleton import JOINT_NAMES
+from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.axes import convert_points
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
+from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
+from crowdgaussian_shared.scene.edit import PoseEdit, SceneEdit
+from crowdgaussian_shared.scene.folder import SceneFolder
 
-from .body import build_body
-from .bones import bone_directions
-from .display import renew_reduced, splat_objects
 from .importer import GONE, SOURCE, add_people, note_result, photo_footprint
 from .people import REFINED, Person, all_people
-from .posing import (
+from .render.display import renew_reduced, splat_objects
+from .render.relight import is_lit, set_lit
+from .rig.armature import rest_offset, set_pose
+from .rig.body import build_body
+from .rig.bones import bone_directions
+from .rig.read_pose import (
     PHOTO_FRAME,
     PHOTO_POSE,
     photo_pose,
@@ -32,10 +34,8 @@ from .posing import (
     store_photo_pose,
     world_scale,
 )
-from .relight import is_lit, set_lit
-from .rig import rest_offset, set_pose
-from .splat_nodes import splat_node_group
-from .splats import build_splats, set_footprint, splat_modifier
+from .splats.build import build_splats, set_footprint, splat_modifier
+from .splats.nodes.project import splat_node_group
 
 _TURN = 0.01  # radians, from which on a joint counts as posed
 _MOVE = 0.004  # metres, from which on somebody counts as moved

@@ -7,23 +7,22 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.avatar import Avatar
-from crowdgaussian_shared.camera import Camera
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.scene_schema import LEFT_OUT, SceneInfo
-from crowdgaussian_shared.skinning import joint_transforms
+from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.skinning import joint_transforms
+from crowdgaussian_shared.scene.folder import SceneFolder
+from crowdgaussian_shared.scene.schema import LEFT_OUT, SceneInfo
 
-from .body import build_body
-from .camera import build_camera, set_resolution, show_photo
-from .ground import GROUND, build_ground, cover_people
-from .match import SOURCE
 from .people import PERSON, REFINED, set_role
-from .posing import PHOTO_FRAME, store_photo_pose
-from .rig import build_rigs, place_rig, rest_pose, set_pose
-from .settings import prepare_render, set_render_mode
-from .splat_nodes import DILATION
-from .splats import build_splats, set_footprint
+from .render.camera import build_camera, set_resolution, show_photo
+from .render.photo_match import SOURCE
+from .render.settings import GROUND, build_ground, cover_people, prepare_render, set_render_mode
+from .rig.armature import build_rigs, place_rig, rest_pose, set_pose
+from .rig.body import build_body
+from .rig.read_pose import PHOTO_FRAME, store_photo_pose
+from .splats.build import build_splats, set_footprint
+from .splats.nodes.project import DILATION
 
 PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
 COMMERCIAL_USE = "crowdgaussian_commercial_use"

@@ -11,18 +11,18 @@ from typing import Literal
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.avatar import Avatar, BodyMesh
-from crowdgaussian_shared.axes import convert_points
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.skeleton import JOINT_INDEX
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.axes import convert_points
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from .attributes import read_positions
-from .posing import PHOTO_POSE, read_rest_joints, read_shape
-from .posing import photo_pose as photo_pose
-from .posing import read_pose as read_pose
-from .posing import read_transforms as read_transforms
-from .posing import world_scale as world_scale
-from .rig import REST_OFFSET, rest_offset
+from .rig.armature import REST_OFFSET, rest_offset
+from .rig.read_pose import PHOTO_POSE, read_rest_joints, read_shape
+from .rig.read_pose import photo_pose as photo_pose
+from .rig.read_pose import read_pose as read_pose
+from .rig.read_pose import read_transforms as read_transforms
+from .rig.read_pose import world_scale as world_scale
 
 PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
 REFINED = "crowdgaussian_refined"  # property of a person's collection: their avatar is refined
@@ -143,7 +143,7 @@ def read_avatar(person: Person) -> Avatar:
     Raises:
         CrowdGaussianError: splats or body were deleted, or have lost what makes them such.
     """
-    from .splats import read_gaussians
+    from .splats.build import read_gaussians
 
     for obj, what in ((person.splats, "splats"), (person.body, "body mesh")):
         if obj is None:

@@ -2,14 +2,19 @@
 """Splats without a rig: what other programs made, as one object that stands where it is put."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.geometry.axes import convert_gaussians
+from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.skinning import skin_gaussians
 
-from .rig import REST_OFFSET
-from .splat_format import CORNER
-from .splats import build_mesh, dress
+from .attributes import write_attribute
+from .people import Person, read_avatar, read_transforms
+from .rig.armature import REST_OFFSET
+from .splats.build import build_mesh, dress
+from .splats.format import CORNER
 
 
 def build_static_splats(gaussians: Gaussians, name: str) -> bpy.types.Object:
@@ -24,3 +29,80 @@ def static_splats(objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]
     """Those of the objects that are splats without a rig."""
     meshes = (obj for obj in objects if obj.type == "MESH" and REST_OFFSET in obj)
     return [obj for obj in meshes if CORNER in obj.data.attributes]
+
+
+# Blender's own splats: point clouds of type "3D Gaussian Splats" (Blender 5.3)
+
+@dataclass(frozen=True)
+class NativeFormat:
+    """Attribute names of Blender's splats. An alpha of 5.3 had others: keep them here only."""
+
+    position: str = "position"  # FLOAT_VECTOR, metres
+    scale: str = "scale"  # FLOAT_VECTOR, linear standard deviations
+    rotation: str = "rotation"  # QUATERNION, wxyz
+    base: str = "radiance:base"  # FLOAT4: degree 0 and opacity
+    band: str = "radiance:sh_"  # FLOAT_VECTOR, radiance:sh_1..15
+    kind: str = "GAUSSIAN"  # part of the point cloud's type
+
+
+FORMAT = NativeFormat()
+_TYPE_PROPERTIES = ("type", "pointcloud_type", "draw_type")
+
+
+def why_not() -> str:
+    """Why people cannot be converted in this Blender; empty where they can."""
+    if _native_type() is not None:
+        return ""
+    version = ".".join(map(str, bpy.app.version[:2]))
+    return f"Blender {version} has no native Gaussian splats; 5.3 or later has."
+
+
+def can_store() -> bool:
+    """Whether this Blender's point clouds take the attributes, drawn or not."""
+    kinds = bpy.types.Attribute.bl_rna.properties["data_type"].enum_items
+    return "resize" in bpy.types.PointCloud.bl_rna.functions and "FLOAT4" in kinds
+
+
+def posed_in_world(person: Person) -> Gaussians:
+    """The person's Gaussians where and how they are now, in Blender's world.
+
+    Raises:
+        CrowdGaussianError: splats, body or bones were deleted.
+    """
+    avatar = read_avatar(person)
+    transforms = read_transforms(person.rig)
+    posed = skin_gaussians(avatar.gaussians, avatar.skin_joints, avatar.skin_weights, transforms)
+    return convert_gaussians(posed, "scene", "blender")
+
+
+def make_native(gaussians: Gaussians, name: str) -> bpy.types.Object:
+    """A point cloud of splats; the caller links it to a collection.
+
+    Args:
+        gaussians: N Gaussians in Blender's world; the object's own transform is the identity.
+        name: wanted object name.
+    """
+    cloud = bpy.data.pointclouds.new(name)
+    cloud.resize(len(gaussians))
+    write_attribute(cloud, FORMAT.position, "FLOAT_VECTOR", "POINT", gaussians.means)
+    write_attribute(cloud, FORMAT.scale, "FLOAT_VECTOR", "POINT", gaussians.scales)
+    write_attribute(cloud, FORMAT.rotation, "QUATERNION", "POINT", gaussians.quats)
+    base = np.c_[gaussians.sh[:, 0], gaussians.opacities]
+    write_attribute(cloud, FORMAT.base, "FLOAT4", "POINT", base)
+    for k in range(1, gaussians.sh.shape[1]):
+        write_attribute(cloud, f"{FORMAT.band}{k}", "FLOAT_VECTOR", "POINT", gaussians.sh[:, k])
+    native = _native_type()
+    if native is not None:
+        setattr(cloud, *native)
+    return bpy.data.objects.new(name, cloud)
+
+
+def _native_type() -> tuple[str, str] | None:
+    """The property and value that make splats of a point cloud, where Blender has them."""
+    properties = bpy.types.PointCloud.bl_rna.properties
+    for name in _TYPE_PROPERTIES:
+        items = getattr(properties.get(name), "enum_items", ())
+        for item in items:
+            if FORMAT.kind in item.identifier.upper() or FORMAT.kind in item.name.upper():
+                return name, item.identifier
+    return None

@@ -3,26 +3,15 @@
 
 import bpy
 
-from . import (
-    corrections,
-    display,
-    export,
-    layout,
-    motion,
-    panel,
-    people,
-    preferences,
-    properties,
-    thumbnail,
-)
+from . import display, export, layout, motion, panel, people, preferences
 
 _CLASSES = (
     preferences.CrowdGaussianPreferences,
-    properties.CrowdGaussianChoice,
+    preferences.CrowdGaussianChoice,
     panel.CROWDGAUSSIAN_PT_reconstruct,
     layout.CrowdGaussianLayout,
     *people.CLASSES,  # bl_order 1
-    *corrections.CLASSES,
+    *people.CLASSES,
     *layout.CLASSES,  # bl_order 2
     *motion.CLASSES,  # bl_order 3
     *display.CLASSES,  # bl_order 4
@@ -36,14 +25,14 @@ def register() -> None:
         bpy.utils.register_class(cls)
     bpy.types.Scene.crowdgaussian_layout = bpy.props.PointerProperty(
         type=layout.CrowdGaussianLayout)
-    bpy.types.Scene.crowdgaussian = bpy.props.PointerProperty(type=properties.CrowdGaussianChoice)
+    bpy.types.Scene.crowdgaussian = bpy.props.PointerProperty(type=preferences.CrowdGaussianChoice)
     pointer = bpy.props.PointerProperty
     bpy.types.Scene.crowdgaussian_motion = pointer(type=motion.CrowdGaussianMotion)
 
 
 def unregister() -> None:
     """Undoes register()."""
-    thumbnail.clear()
+    panel.clear()
     del bpy.types.Scene.crowdgaussian_layout
     del bpy.types.Scene.crowdgaussian_motion, bpy.types.Scene.crowdgaussian
     for cls in reversed(_CLASSES):

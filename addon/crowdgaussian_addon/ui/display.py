@@ -3,14 +3,13 @@
 
 import bpy
 
-from ..ops.display_ops import LEVELS
-from ..scene.display import Where, level_of
+from ..ops.display import LEVELS
 from ..scene.people import Person
-from ..scene.relight import is_lit
-from ..scene.settings import engine_of, render_mode
-from ..scene.upgrade import outdated_splats
-from .base import CrowdPanel, draw_choice_of_people, titled_row
-from .text import draw_text
+from ..scene.render.display import Where, level_of
+from ..scene.render.relight import is_lit
+from ..scene.render.settings import engine_of, render_mode
+from ..scene.splats.upgrade import outdated_splats
+from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
 
 _COLOURS = {
     "photo": "Splats have the photo's colours to the bit. Lights you add look harsher than usual.",

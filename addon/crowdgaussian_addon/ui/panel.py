@@ -4,13 +4,132 @@
 from pathlib import Path
 
 import bpy
+import bpy.utils.previews
+from crowdgaussian_shared.protocol.messages import Device
 
-from ..jobs import JobRow
+from ..jobs.session import ServerView
+from ..jobs.table import JobRow
 from ..ops import state
-from .rows import draw_row
-from .server import draw_state
-from .text import draw_text
-from .thumbnail import icon_of
+from .base import draw_text
+
+# One job in the panel: how far it is, what can be done, what went wrong
+
+_ICONS = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "paused": "PAUSE"}
+
+
+def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context) -> None:
+    """The box of a job."""
+    box = layout.box().column()
+    _draw_title(box, row)
+    if row.active:
+        _draw_progress(box, row)
+    words = people_words(row)
+    if row.finished or row.state == "paused":
+        words = f"{row.headline}: {words}" if words else row.headline
+    if words:
+        box.label(text=words, icon="OUTLINER_OB_ARMATURE")
+    for sentence, icon in ((row.error, "ERROR"), (row.trouble, "ERROR"),
+                           (row.obstacle, "PAUSE"), (row.note, "INFO"), (row.unrefined, "INFO")):
+        if sentence:
+            draw_text(box, sentence, context, icon)
+    _draw_buttons(box, row)
+
+
+def people_words(row: JobRow) -> str:
+    """How many people there are, and how many are missing; empty while nobody knows."""
+    if not row.people_found:
+        return ""
+    if row.state == "done" and not row.people_failed:
+        return f"{row.people_done} people" if row.people_done != 1 else "1 person"
+    words = f"{row.people_done} of {row.people_found} people"
+    return f"{words}, {row.people_failed} failed" if row.people_failed else words
+
+
+def _draw_title(layout: bpy.types.UILayout, row: JobRow) -> None:
+    line = layout.row(align=True)
+    line.label(text=row.title, icon=_ICONS.get(row.state, "IMAGE_DATA"))
+    if row.active and row.state != "paused":
+        button = line.row()
+        button.enabled = not row.cancelling
+        button.operator("crowdgaussian.cancel", text="", icon="CANCEL").job = row.job
+    else:
+        line.operator("crowdgaussian.remove_job", text="", icon="X").job = row.job
+
+
+def _draw_progress(layout: bpy.types.UILayout, row: JobRow) -> None:
+    if row.state == "paused":
+        return
+    layout.progress(factor=row.progress, type="BAR",
+                    text=f"{row.headline}  {100 * row.progress:.0f} %" if row.state == "running"
+                    else row.headline)
+
+
+def _draw_buttons(layout: bpy.types.UILayout, row: JobRow) -> None:
+    if row.active and row.state != "paused":
+        return
+    if row.state != "done":
+        text = "Continue" if row.state == "paused" else "Try Again"
+        layout.operator("crowdgaussian.go_on", text=text, icon="FILE_REFRESH").job = row.job
+    line = layout.row(align=True)
+    if row.people_done:
+        line.operator("crowdgaussian.import_again", icon="IMPORT").job = row.job
+    line.operator("crowdgaussian.open_folder", icon="FILE_FOLDER").job = row.job
+
+
+# How the server stands, in a few words
+
+_STATES = {  # words and icon
+    "stopped": ("not running", "RADIOBUT_OFF"),
+    "starting": ("starting", "SORTTIME"),
+    "connecting": ("connecting", "SORTTIME"),
+    "connected": ("ready", "CHECKMARK"),
+    "lost": ("out of reach", "UNLINKED"),
+}
+
+
+def draw_state(layout: bpy.types.UILayout, server: ServerView) -> None:
+    """One line, and a second one about the machine when it is known."""
+    words, icon = _STATES[server.state]
+    where = (server.label or "server").removeprefix("tcp://")
+    layout.label(text=f"{where[:1].upper()}{where[1:]}: {words}", icon=icon)
+    if server.state == "connected" and server.welcome:
+        layout.label(text=device_words(server.welcome.device), icon="BLANK1")
+
+
+def device_words(device: Device) -> str:
+    """What the server computes on."""
+    free = f", {device.memory_free / 2**30:.0f} GiB free" if device.memory_free else ""
+    return (device.name or device.kind.upper()) + free
+
+
+# A small picture of the chosen photo, made by Blender in the background
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+_previews: bpy.utils.previews.ImagePreviewCollection | None = None
+
+
+def icon_of(photo: str) -> int:
+    """The icon of a photo; 0 without one."""
+    global _previews
+    path = Path(bpy.path.abspath(photo)) if photo else None
+    if path is None or path.suffix.lower() not in _SUFFIXES or not path.is_file():
+        return 0
+    key = f"{path}:{path.stat().st_mtime_ns}"
+    if _previews is None:
+        _previews = bpy.utils.previews.new()
+    if key not in _previews:
+        _previews.clear()
+        _previews.load(key, str(path), "IMAGE")
+    return _previews[key].icon_id
+
+
+def clear() -> None:
+    """Frees the picture."""
+    global _previews
+    if _previews is not None:
+        bpy.utils.previews.remove(_previews)
+        _previews = None
+
 
 _THUMBNAIL = 7.0  # units of the interface's height
 

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..body.posed import PosedBody, apply, blend
+from ..core.mesh import to_camera, unit
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
-from .cloud import Cloud
-from .config import PhotoFitConfig
-from .geometry import to_camera, unit
-from .posed_body import PosedBody, apply, blend
-from .seen import facing_camera
-from .view import PhotoView
+from .gaussians import Cloud
+from .types import PhotoFitConfig
+from .visibility import PhotoView, facing_camera
 
 SH_C0 = 0.28209479177387814
 _START_OPACITY, _HIGHEST_OPACITY = 0.96, 0.995

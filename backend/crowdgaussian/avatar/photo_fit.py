@@ -4,32 +4,29 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from crowdgaussian_shared.avatar import Avatar, BodyMesh
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.gaussians import Gaussians
-from crowdgaussian_shared.rotations import matrix_to_quat
-from crowdgaussian_shared.scene_schema import CORRECTED
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.rotations import matrix_to_quat
+from crowdgaussian_shared.scene.schema import CORRECTED
 
+from ..body.parts import Regions, find_regions, sample_surface
+from ..body.posed import BodyParameters, PosedBody, apply, blend, pose_body
+from ..core.mesh import unit
+from ..core.progress import Progress, Report
 from ..people.types import Crowd, Person
-from ..progress import Progress, Report
 from ..segment.types import PersonMask
 from ..splat.normals import render_mesh_depth
-from .cloud import Cloud, bind, face_density
-from .config import PhotoFitConfig
-from .fidelity import tidy_share
-from .fill import Sight, fill_colours
-from .geometry import unit
+from .color_completion import Sight, fill_colours
+from .color_statistics import misplaced, printed, usual_colours
+from .gaussians import Cloud, bind, face_density
+from .limb_coordinates import limb_places
 from .optimise import SH_C0, Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
-from .posed_body import BodyParameters, PosedBody, apply, blend, pose_body
-from .regions import Regions, find_regions
-from .sampling import sample_surface
-from .seen import colours_at, seen_points, seen_vertices
-from .skin_tone import misplaced, printed
+from .quality import tidy_share
 from .surface import ClothedSurface, fit_surface
-from .usual import usual_colours
-from .view import COMPARED_PX, PhotoView, make_view
-from .wrap import limb_places
+from .types import PhotoFitConfig
+from .visibility import COMPARED_PX, PhotoView, colours_at, make_view, seen_points, seen_vertices
 
 _PAINTS = 0.3  # pixels: a Gaussian that paints less is not missed in the photo's view
 

@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
 from scipy.spatial.transform import Rotation
 
-from .config import PhotoFitConfig
-from .contour import Outline, compare
-from .geometry import project, projection_jacobian
-from .posed_body import BodyParameters, PosedBody, pose_body
-from .regions import find_regions
-from .surface import pixels_per_metre
-from .view import PhotoView
+from ..body.parts import find_regions
+from ..body.posed import BodyParameters, PosedBody, pose_body
+from ..core.mesh import project, projection_jacobian
+from .surface import Outline, compare, pixels_per_metre
+from .types import PhotoFitConfig
+from .visibility import PhotoView
 
 _TURN = {"pelvis": 0.04, "spine1": 0.04, "spine2": 0.04, "spine3": 0.04, "neck": 0.08,
          "head": 0.10, "collar": 0.05, "shoulder": 0.2, "elbow": 0.25, "wrist": 0.12,

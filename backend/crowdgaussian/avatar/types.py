@@ -2,13 +2,14 @@
 """The seam of the appearance stage: photo_fit and LORM."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from crowdgaussian_shared.avatar import Avatar
+from crowdgaussian_shared.geometry.avatar import Avatar
 
+from ..core.progress import Report
 from ..people.types import Crowd
-from ..progress import Report
 from ..segment.types import PersonMask
 
 
@@ -32,3 +33,41 @@ class CrowdBuilder(AvatarBuilder, Protocol):
     def expect(self, indices: Sequence[int]) -> None:
         """Told once, before the first person: who will be asked for, in order."""
         ...
+
+
+# Settings of the weight-free avatar. Lengths are metres unless a name says pixels
+
+@dataclass(frozen=True)
+class OffsetLimits:
+    """How far the clothed surface may leave the body, so that it still animates."""
+
+    clothes: float = 0.07
+    hair: float = 0.18
+    neck: float = 0.035
+    feet: float = 0.025
+    hands: float = 0.008
+    face: float = 0.012
+    inwards: float = 0.03
+
+
+@dataclass(frozen=True)
+class PhotoFitConfig:
+    """How a person's Gaussians are made and fitted to the photo."""
+
+    gaussians: int = 40_000
+    max_crop_px: int = 800  # longest side of the crop that the fit looks at
+    crop_margin: float = 0.08  # of the person's height in the photo
+    pose_steps: int = 6  # contour steps that move limbs and shape
+    contour_steps: int = 5  # contour steps that move the surface
+    smooth_length: float = 0.12  # over which an offset spreads on the surface
+    limits: OffsetLimits = OffsetLimits()
+    colour_steps: int = 70
+    colour_rate: float = 0.02
+    move_rate: float = 0.03  # of the largest move
+    shape_rate: float = 0.04  # of the logarithm of size and of opacity's logit
+    least_psnr: float = 24.3  # decibels inside the mask that tidying colours must leave
+    max_move: float = 0.012  # of a Gaussian from its place on the surface
+    face_density: float = 9.0  # Gaussians per area, against the unseen body
+    hand_density: float = 3.0
+    seen_density: float = 2.2
+    seed: int = 1

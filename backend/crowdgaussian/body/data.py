@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arrays that make a body, whatever file they come from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+from crowdgaussian_shared.errors import CrowdGaussianError
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,49 @@ class BodyData:
     landmark_weights: np.ndarray  # [33, K] rows sum to 1
     pose_directions: np.ndarray | None = None  # [486, V, 3] SMPL-X pose correctives
     table: BetasTable | None = field(default=None)
+
+
+# Betas of a described person: multilinear interpolation between tabulated bodies
+
+def _hat(value: float, nodes: np.ndarray) -> np.ndarray:
+    """Linear interpolation weights of a value between nodes, clamped to their range.  # [N]"""
+    return np.array([np.interp(value, nodes, row) for row in np.eye(len(nodes))])
+
+
+def interpolate_betas(
+    table: BetasTable, sex: float, age: float, weight: float, height: float, muscle: float
+) -> np.ndarray:
+    """Betas of a person: age in years, the others 0..1 (sex 0 male, 1 female).  # [B]"""
+    slider = np.interp(age, table.age_years, table.age_slider)
+    betas = table.betas
+    for value, nodes in zip((sex, slider, muscle, weight, height), table.axes, strict=True):
+        betas = np.tensordot(_hat(value, nodes), betas, axes=1)
+    return betas
+
+
+# Read named arrays from a .npz, never running code that the file may carry
+
+def read_arrays(path: Path, keys: Sequence[str], what: str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz.
+
+    Args:
+        path: the file.
+        keys: the arrays that must be there.
+        what: what the file should be, for the message.
+
+    Raises:
+        CrowdGaussianError: the file is missing, unreadable or lacks a key.
+    """
+    if not path.is_file():
+        raise CrowdGaussianError(f"The file of {what} is missing: {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in keys if key not in archive]
+            arrays = {key: archive[key] for key in keys if key in archive}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise CrowdGaussianError(f"{path} cannot be read as {what}: {error}.") from error
+    if missing:
+        raise CrowdGaussianError(
+            f"{path} is not {what}: it lacks {', '.join(missing)}; use the original .npz file."
+        )
+    return arrays

@@ -5,7 +5,7 @@ Formulae: SMPL (Loper et al. 2015), section 3.
 """
 
 import torch
-from crowdgaussian_shared.skeleton import PARENTS
+from crowdgaussian_shared.geometry.skeleton import PARENTS
 from torch import Tensor
 
 

@@ -7,8 +7,7 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor
 
-from .data import BodyData
-from .describe import interpolate_betas
+from .data import BodyData, interpolate_betas
 from .kinematics import axis_angle_to_matrix, joint_transforms, skin
 
 _TALL, _TALL_SPREAD = 1.95, 0.05  # metres

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS, mirror_index
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS, mirror_index
 from scipy.spatial import cKDTree
 
-from .data import BodyData
-from .files import read_arrays
+from .data import BodyData, read_arrays
 
 NUM_BETAS = 10
 LICENCE = "SMPL-X model licence (non-commercial research)"

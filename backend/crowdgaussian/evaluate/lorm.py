@@ -15,15 +15,14 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image
 
 from ..body import BodyModel, load_body
-from ..config import Config
-from ..lorm.occlude import Occluded, hide, occlude
-from ..lpips import Lpips, load_lpips
-from ..progress import Progress
-from ..progress import Report as Tell
+from ..core.metrics import Lpips, load_lpips
+from ..core.progress import Progress
+from ..core.progress import Report as Tell
+from ..lorm.training.occlusion import Occluded, hide, occlude
+from ..pipeline.config import Config
 from ..weights import local_path
 from .imported import Axes, find_result
-from .report import SHOWN, Picture, Report, Row, write_picture
-from .scores import Views, render_views, score
+from .report import SHOWN, Picture, Report, Row, Views, render_views, score, write_picture
 from .subjects import Subject, joints_in_image, read_subjects
 from .systems import ImportedSystem, System, occlusion_seed, own_systems
 

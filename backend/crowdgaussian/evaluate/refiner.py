@@ -11,19 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.files import write_bytes
+from crowdgaussian_shared.formats.atomic import write_bytes
 from PIL import Image
 from torch import Tensor
 
-from ..lpips import Lpips, load_lpips
-from ..metrics import psnr
-from ..progress import Progress, Report, silent
-from ..refiner.pairs import PairDataset
+from ..core.metrics import Lpips, load_lpips, psnr
+from ..core.progress import Progress, Report, silent
+from ..refiner.training.dataset import PairDataset
 from ..refiner.types import Refiner
 from ..weights import local_path
-from .refined_crowd_report import COARSE, COLUMNS, cell
-from .refined_crowd_views import AROUND, INSIDE, SCORES, near, refine_on_device, score_views
-from .scores import Views
+from .crowds.people import AROUND, INSIDE, SCORES, near, refine_on_device, score_views
+from .crowds.report import COARSE, COLUMNS, cell
+from .report import Views
 
 CLEAN = "clean_in_psnr"
 _TITLES = {name: COLUMNS[name] for name in SCORES} | {CLEAN: "clean in: PSNR dB ↑"}

@@ -9,15 +9,15 @@ from typing import Protocol
 
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.skinning import pose_avatar
+from crowdgaussian_shared.geometry.skinning import pose_avatar
 
 from ..avatar.types import AvatarBuilder
 from ..body import BodyModel
-from ..config import Config
-from ..lorm.batches import choose_device
-from ..lorm.heads import posed_vertices
-from ..lorm.occlude import Occluded
-from ..progress import silent
+from ..core.progress import silent
+from ..lorm.inputs import posed_vertices
+from ..lorm.stage import choose_device
+from ..lorm.training.occlusion import Occluded
+from ..pipeline.config import Config
 from ..segment.types import PersonMask
 from ..splat.splats import Splats
 from .imported import DEFAULT_AXES, Axes, find_result, onto_person, read_result
@@ -88,7 +88,7 @@ class _AdaptersOff:
         self.model = model
 
     def __enter__(self) -> None:
-        from ..lorm.adapters import adapters_off
+        from ..lorm.model.adapters import adapters_off
 
         self.context = adapters_off(self.model)
         self.context.__enter__()
@@ -113,7 +113,7 @@ def own_systems(names: tuple[str, ...], config: Config, body: BodyModel) -> list
             "out.")
     systems: list[System] = []
     if "lhm" in names or "lorm" in names:
-        from ..lorm.reconstructor import LormReconstructor
+        from ..lorm.stage import LormReconstructor
 
         network = LormReconstructor(config.lorm, body)
         if "lhm" in names:

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.affine import join_gaussians
-from crowdgaussian_shared.axes import Frame, convert_gaussians
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.gaussians import Gaussians
-from crowdgaussian_shared.scene_folder import SceneFolder
-from crowdgaussian_shared.skinning import pose_avatar
-from crowdgaussian_shared.splat_ply import read_splat_ply, write_splat_ply
+from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
+from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
+from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
+from crowdgaussian_shared.scene.folder import SceneFolder
 
 from .gltf import write_gltf
 from .spz import write_spz

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.files import write_bytes
-from crowdgaussian_shared.gaussians import Gaussians
-from crowdgaussian_shared.sh import sh_to_colour
+from crowdgaussian_shared.formats.atomic import write_bytes
+from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.sh import sh_to_colour
 
 EXTENSION = "KHR_gaussian_splatting"
 _FLOAT, _UNSIGNED_BYTE, _ARRAY_BUFFER, _POINTS = 5126, 5121, 34962, 0

@@ -5,14 +5,33 @@ SPZ rounds: centres to a fixed step, colours and opacity to 8 bits, scales to a 
 logarithm, rotations to 10 bits. Its axes are x right, y up, z to the viewer: our scene frame.
 """
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.files import write_bytes
-from crowdgaussian_shared.gaussians import Gaussians
+from crowdgaussian_shared.formats.atomic import write_bytes, write_sentence
+from crowdgaussian_shared.geometry.gaussians import Gaussians
 
-from .scratch import scratch_file
+# A file for libraries that only write to a path; what they wrote is then put in place whole
+
+@contextmanager
+def scratch_file(suffix: str) -> Iterator[Path]:
+    """A path in a folder that is gone afterwards.
+
+    Raises:
+        CrowdGaussianError: the disk is full, or there is no folder for temporary files.
+    """
+    folder = Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryDirectory(prefix="crowdgaussian-") as name:
+            folder = Path(name)
+            yield folder / f"export{suffix}"
+    except OSError as error:
+        raise CrowdGaussianError(write_sentence(folder, error)) from error
+
 
 _LIMIT = (1 << 23) - 1  # a centre's coordinate is a signed number of 24 bits
 _FINEST = 16  # fractional bits: 0.015 mm

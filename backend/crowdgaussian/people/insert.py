@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 from ..body.model import BodyModel, BodyOutput
 from .types import Crowd, Person

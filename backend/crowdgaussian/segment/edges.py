@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .cleanup import disc
-from .config import SegmentConfig
+from .postprocess import disc
+from .types import SegmentConfig
 
 _WAVERING = 0.2  # a soft mask above this does not say no
 _COLOUR_VOICE = 0.45  # of GrabCut's answer: below half, so that a sure detector wins

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..core.progress import Report
 from ..people.types import Crowd
-from ..progress import Report
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,26 @@ class Segmenter(Protocol):
     """Photo and people -> one mask each, in the order of crowd.people."""
 
     def segment(self, photo: np.ndarray, crowd: Crowd, report: Report) -> list[PersonMask]: ...
+
+
+# Settings of the masks stages. Lengths are fractions of the person's height in the photo
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """How soft masks become sharp masks that share no pixel with a neighbour."""
+
+    crop_margin: float = 0.12  # around what body, box and soft mask cover
+    max_crop_px: int = 720  # longest side of the crop that edges are refined on
+    grabcut_iterations: int = 3  # 0 leaves the edges to the guided filter alone
+    band: float = 0.018  # half width of the zone around the soft edge that the photo decides
+    hair_band: float = 0.045  # the same around the head, where hair leaves the body
+    reach: float = 0.09  # a mask further than this from the body is somebody else's
+    hair_reach: float = 0.22  # the same around the head
+    guided_radius: float = 0.006
+    guided_epsilon: float = 4e-4  # of a guide in 0..1: smaller keeps finer edges
+    depth_margin: float = 0.45  # soft masks that differ by less are settled by depth
+    min_component: float = 0.03  # of the mask's area, for a part without a keypoint
+    max_hole: float = 0.004  # of the mask's area
+    smooth: float = 0.004  # opening and closing radius
+    min_confidence: float = 0.5  # of a keypoint that keeps its part of the mask
+    sam: str = ""  # .pth of segment-anything or folder of SAM 2.1 or 3; empty: the installed one

@@ -10,18 +10,16 @@ import time
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-from .control import Control
+from .control import Control, Greeting, offered_presets
 from .data import NEWS, SEND_LIMIT, STOP, DataServer
-from .folders import Folders
 from .jobs import Jobs
 from .keys import KeyFolder
+from .results import Folders
 from .sessions import Sessions
 from .settings import Address, ServiceSettings
-from .sockets import open_router, receive
+from .sockets import DoorKeeper, open_router, receive
 from .store import Store
-from .welcome import Greeting, offered_presets
 from .workers import WorkerPool
-from .zap import DoorKeeper
 
 log = logging.getLogger(__name__)
 TICK = 0.2  # seconds, between two looks at the workers

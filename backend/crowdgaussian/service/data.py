@@ -17,13 +17,11 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol import ProtocolError, decode, encode
 from crowdgaussian_shared.protocol import messages as m
 
-from .folders import Folders
 from .keys import KeyFolder
-from .open_files import OpenFiles
+from .results import Folders, OpenFiles, PhotoRefusedError, Uploads
 from .settings import ServiceSettings
 from .sockets import Letter, receive, request_of
 from .store import JobRow, Store
-from .uploads import PhotoRefusedError, Uploads
 
 log = logging.getLogger(__name__)
 NEWS = "inproc://photos"  # to the broker: what has arrived

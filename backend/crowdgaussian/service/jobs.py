@@ -12,13 +12,13 @@ from typing import Any
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Artifact, Job, Progress
-from crowdgaussian_shared.scene_folder import SCENE_FILE
+from crowdgaussian_shared.scene.folder import SCENE_FILE
 
-from .folders import Folders
-from .orders import Task
+from .results import Folders
 from .settings import ServiceSettings
 from .store import ACTIVE, JobRow, Store
 from .submit import current_key, keys_of
+from .workers import Task
 
 log = logging.getLogger(__name__)
 EVENT_ARTIFACTS = 100  # in one event; more follow in the next

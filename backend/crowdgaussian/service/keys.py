@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import zmq
+from crowdgaussian_shared.client.server import NAME, Pairing
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.fields import parse_json
-from crowdgaussian_shared.files import read_bytes, write_bytes
-from crowdgaussian_shared.pairing import NAME, Pairing
+from crowdgaussian_shared.formats.atomic import read_bytes, write_bytes
+from crowdgaussian_shared.formats.json_fields import parse_json
 from zmq.utils import z85
 
 _LIMIT = 1 << 20  # bytes

@@ -8,17 +8,25 @@ A file of the scene is replaced by renaming, so a link keeps the bytes it was ma
 """
 
 import contextlib
+import mmap
 import os
 import secrets
 import shutil
+import time
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from crowdgaussian_shared.files import read_bytes, write_bytes
-from crowdgaussian_shared.protocol.messages import Artifact
-from crowdgaussian_shared.scene_folder import SCENE_FILE
-from crowdgaussian_shared.scene_json import scene_from_json, scene_to_json
-from crowdgaussian_shared.scene_schema import hash_bytes
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.formats.atomic import read_bytes, write_bytes
+from crowdgaussian_shared.protocol.messages import Artifact, Fetch, Limits, Upload
+from crowdgaussian_shared.scene.folder import SCENE_FILE
+from crowdgaussian_shared.scene.json import scene_from_json, scene_to_json
+from crowdgaussian_shared.scene.schema import hash_bytes, hash_file
+
+from .store import JobRow, Store
+from .submit import photo_size
 
 _SCENE_LIMIT = 64 << 20  # bytes
 FOLDER_MODE = 0o700
@@ -87,3 +95,205 @@ class Results:
         new = Artifact(SCENE_FILE, len(data), hash_bytes(data))
         write_bytes(self.path(key, new), data)
         return tuple(new if a is old else a for a in artifacts)
+
+
+# The service's data folder; nobody but its user can look inside
+
+@dataclass(frozen=True)
+class Folders:
+    """Where everything lies."""
+
+    data: Path
+
+    @property
+    def database(self) -> Path:
+        return self.data / "jobs.sqlite"
+
+    @property
+    def results(self) -> Results:
+        return Results(self.data / "results", self.data / "trash")
+
+    def upload(self, job: str) -> Path:
+        """The photo of a job, whole or in part."""
+        return self.data / "uploads" / job
+
+    def received(self, job: str) -> int:
+        """Bytes of the photo that are here."""
+        try:
+            return self.upload(job).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def make(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            CrowdGaussianError: they cannot be made.
+        """
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            self.data.chmod(FOLDER_MODE)
+            for name in ("uploads", "results", "trash"):
+                (self.data / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
+        except OSError as error:
+            raise CrowdGaussianError(
+                f"{self.data} cannot be used ({error.strerror}); choose another with --data."
+            ) from error
+
+    def lock(self) -> BinaryIO:
+        """Holds the folder for this process until the returned file is closed.
+
+        Raises:
+            CrowdGaussianError: another service runs on it.
+        """
+        stream = (self.data / "lock").open("ab")
+        try:
+            _lock(stream)
+        except OSError as error:
+            stream.close()
+            raise CrowdGaussianError(
+                f"Another `crowdgaussian serve` runs on {self.data}; stop it, or choose another "
+                "folder with --data."
+            ) from error
+        return stream
+
+
+def default_data() -> Path:
+    """Where a service keeps its data unless it is told otherwise."""
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA", "") or Path.home() / "AppData/Local"
+    else:
+        base = os.environ.get("XDG_DATA_HOME", "") or Path.home() / ".local/share"
+    return Path(base) / "crowdgaussian"
+
+
+def _lock(stream: BinaryIO) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        stream.seek(0)
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# The artefacts that are being fetched just now, mapped into memory and sent from there
+
+BELIEVED = 1.0  # seconds
+OPEN = 64  # files
+
+
+@dataclass
+class OpenFile:
+    """One announced file."""
+
+    owner: str  # of the job
+    size: int
+    data: mmap.mmap | bytes
+    checked: float  # when the store was asked
+
+    def chunk(self, offset: int, length: int) -> memoryview:
+        """A piece of it; shorter at its end.  # [<= length] bytes"""
+        return memoryview(self.data)[offset : offset + length]
+
+
+class OpenFiles:
+    """The files of one data thread; the longest unused is closed first."""
+
+    def __init__(self, store: Store, results: Results) -> None:
+        self._store = store
+        self._results = results
+        self._files: OrderedDict[tuple[str, str, str], OpenFile] = OrderedDict()
+
+    def find(self, fetch: Fetch) -> OpenFile | None:
+        """The file a FETCH asks for; None when the job has announced no such file.
+
+        Raises:
+            OSError: it is gone.
+        """
+        name = fetch.job, fetch.artifact, fetch.blake2b
+        found = self._files.get(name)
+        if found is None or time.monotonic() - found.checked > BELIEVED:
+            found = self._open(fetch)
+            self._files.pop(name, None)
+            if found is None:
+                return None
+            self._files[name] = found
+        self._files.move_to_end(name)
+        while len(self._files) > OPEN:
+            self._files.popitem(last=False)
+        return found
+
+    def forget_old(self) -> None:
+        """Closes what nobody has asked for lately."""
+        oldest = time.monotonic() - BELIEVED
+        for name in [n for n, file in self._files.items() if file.checked < oldest]:
+            del self._files[name]
+
+    def _open(self, fetch: Fetch) -> OpenFile | None:
+        row = self._store.get(fetch.job)
+        artifact = row and self._store.artifact(fetch.job, fetch.artifact, fetch.blake2b)
+        if artifact is None:
+            return None
+        with self._results.path(row.key, artifact).open("rb") as stream:
+            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if artifact.size else b""
+        return OpenFile(row.owner, len(data), data, time.monotonic())
+
+
+# Photos on their way in: appended piece by piece, checked when whole
+
+PHOTO_MODE = 0o600
+
+
+class PhotoRefusedError(CrowdGaussianError):
+    """The photo is whole and cannot be used; sending it again would not help."""
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """Receives the photos of a service."""
+
+    folders: Folders
+    limits: Limits
+
+    def add(self, row: JobRow, piece: Upload, data: bytes) -> int:
+        """Appends a piece -> bytes that are here now.
+
+        A piece that does not start where the photo ends so far is left out; the number returned
+        says where to go on.
+
+        Raises:
+            CrowdGaussianError: the piece is too large.
+        """
+        received = self.folders.received(row.job)
+        if len(data) > self.limits.chunk_bytes or piece.offset + len(data) > row.photo_bytes:
+            raise CrowdGaussianError(
+                f"A piece of a photo is at most {self.limits.chunk_bytes} bytes and inside the "
+                "announced size; send the photo again."
+            )
+        if piece.offset != received or not data:
+            return received
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        with open(os.open(self.folders.upload(row.job), flags, PHOTO_MODE), "ab") as stream:
+            stream.write(data)
+        return received + len(data)
+
+    def check(self, row: JobRow) -> None:
+        """Whether the whole photo is the announced one and of a size that may be decoded.
+
+        Raises:
+            PhotoRefusedError: it has too many pixels.
+            CrowdGaussianError: it is not what was announced; it has been removed.
+        """
+        path = self.folders.upload(row.job)
+        if hash_file(path) != row.photo_blake2b:
+            path.unlink(missing_ok=True)
+            raise CrowdGaussianError("The photo did not arrive as announced; send it again.")
+        size = photo_size(path)
+        if size is not None and size[0] * size[1] > self.limits.photo_pixels:
+            raise PhotoRefusedError(
+                f"The photo is {size[0]} x {size[1]} pixels, more than "
+                f"{self.limits.photo_pixels // 1_000_000} million in all; make it smaller."
+            )

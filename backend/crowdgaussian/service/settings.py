@@ -9,7 +9,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Limits
 
-PIPELINE = "crowdgaussian.pipeline:reconstruct"
+PIPELINE = "crowdgaussian.pipeline.reconstruct:reconstruct"
 _ADDRESS = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(?P<port>\d{1,5}|\*)")
 
 

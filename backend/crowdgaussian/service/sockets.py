@@ -2,12 +2,15 @@
 """The service's sockets: one set of limits for both, and who is at the other end."""
 
 import json
+import logging
+import threading
 from dataclasses import dataclass
 
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol import Message, encode
 from crowdgaussian_shared.protocol.wire import HEADER_LIMIT, MESSAGE_LIMIT
+from zmq.utils import z85
 
 from .keys import KeyFolder
 from .settings import Address
@@ -98,3 +101,46 @@ def request_of(frames: list[bytes]) -> int:
     except (ValueError, RecursionError, TypeError, KeyError):
         return 0
     return number if type(number) is int and 0 <= number <= 2**53 else 0
+
+
+# Who may connect: ZeroMQ's authentication protocol (RFC 27), answered from the list of keys
+
+log = logging.getLogger(__name__)
+ENDPOINT = "inproc://zeromq.zap.01"
+_VERSION = b"1.0"
+
+
+class DoorKeeper(threading.Thread):
+    """Answers libzmq's questions until its context is terminated; bind before other sockets."""
+
+    def __init__(self, context: zmq.Context, keys: KeyFolder) -> None:
+        super().__init__(daemon=True)
+        self._keys = keys
+        self._socket = context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(ENDPOINT)
+
+    def run(self) -> None:
+        while True:
+            try:
+                frames = self._socket.recv_multipart()
+                self._socket.send_multipart(self._answer(frames))
+            except zmq.ContextTerminated:
+                self._socket.close()
+                return
+
+    def _answer(self, frames: list[bytes]) -> list[bytes]:
+        at = frames.index(b"")  # the envelope ends here
+        version, request, domain, _address, _identity, mechanism, *secret = frames[at + 1 :]
+        head = [*frames[: at + 1], _VERSION, request]
+        right = version == _VERSION and domain == ZAP_DOMAIN and mechanism == b"CURVE"
+        public = z85.encode(secret[0]).decode() if right and len(secret) == 1 else ""
+        try:
+            name = self._keys.name_of(public)
+        except CrowdGaussianError as error:
+            log.error("%s", error)
+            return [*head, b"500", b"The list of keys cannot be read.", b"", b""]
+        if name is None:
+            log.warning("a client with an unknown key was refused")
+            return [*head, b"400", b"This key is not on the list.", b"", b""]
+        return [*head, b"200", b"OK", public.encode(), b""]

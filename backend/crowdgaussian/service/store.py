@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.fields import Field
+from crowdgaussian_shared.formats.json_fields import Field
 from crowdgaussian_shared.protocol.codec import from_field
 from crowdgaussian_shared.protocol.messages import ENDED, Artifact, Event, Progress
 

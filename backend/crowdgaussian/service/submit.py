@@ -1,19 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
 """A SUBMIT checked field by field, before anything is stored."""
 
+import hashlib
+import json
 import re
+import struct
 import time
 import uuid
 from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Submit
-from crowdgaussian_shared.scene_edit import SceneEdits
+from crowdgaussian_shared.scene.edit import SceneEdits
+from crowdgaussian_shared.scene.schema import hash_bytes, hash_file
 
-from ..config import Config, configured, is_local
-from .result_key import result_key
+from .. import __version__
+from ..pipeline.config import Config, configured, is_local
+from ..pipeline.stages import files_for
+from ..weights import WeightFile
 from .settings import ServiceSettings
 from .store import JobRow
+
+# The key under which a result is kept: all that decides what comes out, and nothing else
+
+PACKAGES = ("crowdgaussian", "crowdgaussian_shared")
+
+
+def result_key(photo_blake2b: str, config: Config, pipeline: str, edit: str = "") -> str:
+    """BLAKE2b-256 of photo, settings, model files, code and corrections, as hex.
+
+    Args:
+        photo_blake2b: of the photo's file.
+        config: all settings.
+        pipeline: module:function that computes the result.
+        edit: text of the corrections, as SceneEdits writes them; empty for none.
+
+    Raises:
+        CrowdGaussianError: a model file is missing.
+    """
+    models = [_model_hash(file) for file in files_for(config)]
+    settings = sorted(config.flat().items())
+    parts = [photo_blake2b, settings, models, pipeline, code_version()]
+    key = hash_bytes(json.dumps(parts).encode())
+    return hash_bytes(f"{key} {edit}".encode()) if edit else key
+
+
+@cache
+def code_version() -> str:
+    """The version and a hash of the source files: a changed program never finds old work."""
+    digest = hashlib.blake2b(digest_size=32)
+    for package in PACKAGES:
+        for folder in find_spec(package).submodule_search_locations:
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(f"{path.relative_to(folder)} {hash_file(path)}\n".encode())
+    return f"{__version__} {digest.hexdigest()}"
+
+
+@cache
+def _model_hash(file: WeightFile) -> str:
+    return file.digest or hash_file(file.path())
+
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f]")
@@ -130,3 +180,84 @@ def _is_uuid(text: str) -> bool:
 def plain_name(name: str) -> str:
     """The last part of a path, without control characters."""
     return _NO_NAME.sub("", re.split(r"[/\\]", name)[-1]).strip() or "photo"
+
+
+# The size of a photo from its first bytes, without a decoder and with a bounded effort
+
+_JPEG_SEGMENTS = 500  # before the frame header; Exif, colour profiles and previews come first
+_TIFF_ENTRIES = 200
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def photo_size(path: Path) -> tuple[int, int] | None:
+    """Width and height that the header of a JPEG, PNG, WebP, GIF, BMP or TIFF claims.
+
+    Returns:
+        (width, height), or None when the format is another one or the header is damaged.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(32)
+        try:
+            return _size(head, stream)
+        except (struct.error, IndexError):
+            return None
+
+
+def _size(head: bytes, stream: BinaryIO) -> tuple[int, int] | None:
+    if head.startswith(b"\xff\xd8\xff"):
+        return _jpeg(stream)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return struct.unpack(">II", head[16:24])
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return _webp(head)
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return struct.unpack("<HH", head[6:10])
+    if head.startswith(b"BM"):
+        width, height = struct.unpack("<ii", head[18:26])
+        return abs(width), abs(height)
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return _tiff(head, stream)
+    return None
+
+
+def _jpeg(stream: BinaryIO) -> tuple[int, int] | None:
+    stream.seek(2)
+    for _ in range(_JPEG_SEGMENTS):
+        marker = stream.read(2)
+        while marker[1] == 0xFF:  # fill bytes
+            marker = b"\xff" + stream.read(1)
+        if marker[0] != 0xFF:
+            return None
+        if marker[1] in _JPEG_FRAMES:
+            height, width = struct.unpack(">3xHH", stream.read(7))
+            return width, height
+        (length,) = struct.unpack(">H", stream.read(2))
+        stream.seek(max(0, length - 2), 1)
+    return None
+
+
+def _webp(head: bytes) -> tuple[int, int] | None:
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", head[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        (bits,) = struct.unpack("<I", head[21:25])
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return None
+
+
+def _tiff(head: bytes, stream: BinaryIO) -> tuple[int, int] | None:
+    order = "<" if head.startswith(b"II") else ">"
+    (offset,) = struct.unpack(order + "I", head[4:8])
+    stream.seek(offset)
+    (count,) = struct.unpack(order + "H", stream.read(2))
+    found = {}
+    for _ in range(min(count, _TIFF_ENTRIES)):
+        entry = stream.read(12)
+        tag, kind = struct.unpack(order + "HH", entry[:4])
+        if tag in (256, 257):  # ImageWidth, ImageLength
+            (found[tag],) = struct.unpack(order + ("H2x" if kind == 3 else "I"), entry[8:])
+    return (found[256], found[257]) if len(found) == 2 else None

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.camera import Camera
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.camera import Camera
 from torch import Tensor
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import kernels_blend as blending
-from . import kernels_project as projecting
-from . import kernels_sh as shading
-from . import kernels_tiles as tiling
 from .cameras import Cameras
+from .kernels import blend as blending
+from .kernels import project as projecting
+from .kernels import sh as shading
+from .kernels import tiles as tiling
+from .kernels.threads import balanced_bounds, even_bounds, run_chunks
 from .splats import RasterConfig, Splats
-from .threads import balanced_bounds, even_bounds, run_chunks
 
 FIXED_CHANNELS = 4  # red, green, blue, depth; features follow
 

@@ -4,12 +4,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian_shared.camera import Camera
+from crowdgaussian_shared.geometry.camera import Camera
 from torch import Tensor
 
 from .cameras import Cameras
-from .kernels_mesh import draw_mesh
-from .threads import even_bounds, run_chunks
+from .kernels.mesh import draw_mesh
+from .kernels.threads import even_bounds, run_chunks
 
 NEAR = 0.01  # metres; a face that reaches nearer is left out whole
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Posing Gaussians in torch: the differentiable twin of crowdgaussian_shared.skinning.
+"""Posing Gaussians in torch: the differentiable twin of crowdgaussian_shared.geometry.skinning.
 
 A Gaussian with centre c and covariance V under the blended affine x -> M x + t becomes the one
 with centre M c + t and covariance M V M^T. Its colours turn with the rotation of M's polar

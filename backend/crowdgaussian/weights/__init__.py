@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one catalogue of every model file: its source, its hash, and what its licence allows."""
 
-from .bundled import CATALOGUE, OPEN_BODY, OPEN_REFINER, POSE_DETECTOR, POSE_LANDMARKS
+from .catalogue import (
+    CATALOGUE,
+    OPEN_BODY,
+    OPEN_REFINER,
+    POSE_DETECTOR,
+    POSE_LANDMARKS,
+    RemoteWeights,
+    WeightFile,
+)
 from .local import local_path, require, weights_folder
-from .packaged import WeightFile
-from .remote import RemoteWeights
 from .table import TABLE, find
 
 __all__ = [

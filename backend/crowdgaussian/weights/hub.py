@@ -11,8 +11,8 @@ from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 
+from .catalogue import RemoteFile, RemoteWeights, Source
 from .local import files_of, folder_of, how, local_path
-from .remote import RemoteFile, RemoteWeights, Source
 from .table import TABLE
 
 RECORD = "fetched.json"

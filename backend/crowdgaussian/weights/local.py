@@ -3,11 +3,13 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.scene.schema import ModelProvenance, hash_file
 
-from .remote import RemoteWeights, Source
+from .catalogue import RemoteWeights, Source
 from .table import find
 
 VARIABLE = "CROWDGAUSSIAN_WEIGHTS"
@@ -71,3 +73,110 @@ def how(entry: RemoteWeights) -> str:
         return entry.instructions.format(folder=folder_of(entry))
     gate = f" (first, at {entry.page}: {entry.gated})" if entry.gated else ""
     return f"run `crowdgaussian weights fetch {entry.name}`{gate}"
+
+
+# The network files a stage really reads: the user's own, or those of the catalogue
+
+_TENSORS = "model.safetensors"
+_UNKNOWN = "not known: the user's own file"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a setting asks for."""
+
+    stage: str  # "people" or "segment"
+    user: str  # name of the stage as settings give it, such as "multihmr"
+    setting: str  # full name of the setting, such as "people.multihmr"; empty: none
+    names: tuple[str, ...]  # entries of the catalogue that serve, the best first
+    default: str  # the bundled stage that needs no such file
+    together: str = ""  # names of all that the stage needs, where that is more than this
+
+
+@dataclass(frozen=True)
+class UsedFile:
+    """One model file that has a hand in the result."""
+
+    name: str
+    location: Path
+    licence: str
+    commercial: bool
+    stage: str
+    stamp: tuple[int, int]  # bytes and time of change: another content is another UsedFile
+    digest: str = ""  # not known before it is read
+
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.location
+
+    def provenance(self) -> ModelProvenance:
+        """The entry for scene.json.
+
+        Raises:
+            CrowdGaussianError: the file cannot be read.
+        """
+        return ModelProvenance(name=self.name, version="", file=self.location.name,
+                               blake2b=hash_file(self.location), licence=self.licence,
+                               commercial=self.commercial, stage=self.stage)
+
+
+def locate(given: str, need: Need) -> Path:
+    """The file or folder that a setting names, or else the first one that is on this machine.
+
+    Raises:
+        CrowdGaussianError: there is none; one sentence says which file, from where, under which
+            licence, and which bundled stage does without.
+    """
+    if given:
+        path = Path(given).expanduser()
+        if path.exists():
+            return path
+        raise CrowdGaussianError(
+            f"{need.setting} names {given}, which does not exist; correct it, or leave it empty "
+            "to use what `crowdgaussian weights fetch` has fetched."
+        )
+    for name in need.names:
+        if path := local_path(name):
+            return path
+    entry = find(need.names[0])
+    way = f"run `crowdgaussian weights fetch {need.together}`" if need.together else how(entry)
+    setting = f"or set {need.setting} to its place, " if need.setting else ""
+    allowed = "" if entry.commercial else ", not for commercial use"
+    raise CrowdGaussianError(
+        f"The {need.stage} stage '{need.user}' needs {_file(entry)} from {entry.page} "
+        f"({entry.licence}{allowed}): {way}, {setting}or use the bundled default, "
+        f"stages.{need.stage}={need.default}."
+    )
+
+
+def used_file(given: str, need: Need) -> UsedFile:
+    """The same as an entry of the result's provenance.
+
+    A file of the user that is called like one of the catalogue has its licence; of any other
+    nothing is known, so its results are not for commercial use.
+    """
+    path = locate(given, need)
+    file = path / _TENSORS if path.is_dir() else path
+    try:
+        about = file.stat()
+    except OSError as error:
+        raise CrowdGaussianError(
+            f"{path} holds no {_TENSORS}; download the model again.") from error
+    stamp = (about.st_size, about.st_mtime_ns)
+    for entry in map(find, need.names):
+        if local_path(entry.name) == path or _is_called_like(entry, path):
+            return UsedFile(entry.name, file, entry.licence, entry.commercial, need.stage, stamp)
+    return UsedFile(need.user, file, _UNKNOWN, False, need.stage, stamp)
+
+
+def _file(entry: RemoteWeights) -> str:
+    return next((file.name for file in entry.files if file.name.endswith(_TENSORS)),
+                entry.files[0].name)
+
+
+def _is_called_like(entry: RemoteWeights, path: Path) -> bool:
+    """Whether a path is called like an entry, its only file, or its repository."""
+    if path.is_file():
+        own = len(entry.files) == 1 and path.name == entry.files[0].name
+        return own or path.name.startswith(entry.name.replace("-", "_") + "_")
+    return path.name in (entry.name, entry.place.rsplit("/", 1)[-1])

@@ -3,7 +3,7 @@
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-from .remote import RemoteFile, RemoteWeights, Source
+from .catalogue import RemoteFile, RemoteWeights, Source
 
 _CC_BY_NC = "CC-BY-NC-4.0"
 _LHM_LICENCE = "CC-BY-NC-4.0 (weights; SMPL-X model licence for the body inside)"

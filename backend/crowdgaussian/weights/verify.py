@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 
+from .catalogue import RemoteFile, RemoteWeights, WeightFile
 from .hub import read_record, sha256_of
 from .local import files_of
-from .packaged import WeightFile
-from .remote import RemoteFile, RemoteWeights
 
 _V = 10475  # vertices of SMPL-X
 _SMPLX = {

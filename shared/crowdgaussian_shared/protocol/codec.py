@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..fields import Field
+from ..formats.json_fields import Field
 
 _TEXT = 4096  # characters, unless a Span says otherwise
 _ITEMS = 4096  # list entries, unless a Span says otherwise

@@ -8,7 +8,7 @@ of its own accord (EVENT) carry 0.
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from ..scene_edit import EDIT_LIMIT
+from ..scene.edit import EDIT_LIMIT
 from .codec import Span
 
 CHUNK_BYTES = 1 << 20  # of an artefact or a photo in one message

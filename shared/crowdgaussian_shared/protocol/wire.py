@@ -5,9 +5,10 @@ Nothing is unpickled and nothing is executed; sizes are checked before anything 
 """
 
 import json
+from typing import Any
 
 from ..errors import CrowdGaussianError
-from ..fields import parse_json
+from ..formats.json_fields import parse_json
 from .codec import from_field, to_plain
 from .messages import MESSAGES, PAYLOADS, Message
 
@@ -87,3 +88,13 @@ def _version_sentence(major: int, minor: int) -> str:
         f"The other side speaks version {major}.{minor} of the protocol and this one "
         f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}; update CrowdGaussian on {older}."
     )
+
+
+# Which settings a client may send: none that names files or programs of the server's machine
+
+_TEXTS = ("photo.focal", "people.boxes")  # texts that say nothing about the machine
+
+
+def may_client_set(name: str, value: Any) -> bool:
+    """Whether a setting with that value, or of that value's type, may go over the wire."""
+    return not isinstance(value, str) or name.startswith("stages.") or name in _TEXTS

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Importing a scene folder: what the backend, or an export of ours, wrote to this disk."""
+
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.props import BoolProperty, EnumProperty, StringProperty
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.formats.splat_ply import read_splat_ply
+from crowdgaussian_shared.geometry.axes import convert_gaussians
+from crowdgaussian_shared.scene.folder import SceneFolder
+
+from ..scene.importer import add_people, start_crowd
+from ..scene.render.settings import prepare_render
+from ..scene.static_splats import build_static_splats
+from .base import SimpleOperator, SteppedOperator, Steps, count_people
+from .export import AXES
+
+
+class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
+    """Add everybody of a scene folder, with rigs, the photo's camera and the floor"""
+
+    bl_idname = "crowdgaussian.import_scene"
+    bl_label = "Import Scene Folder"
+    modes = {"OBJECT"}
+
+    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+
+    @classmethod
+    def unavailable(cls, _context: bpy.types.Context) -> str:
+        """An empty scene will do."""
+        return ""
+
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+        """Opens the file browser, unless the folder is given."""
+        if self.directory:
+            return super().invoke(context, event)
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def steps(self, _context: bpy.types.Context) -> Steps:
+        """Reads everybody first, and builds last: a stop before that leaves no trace."""
+        folder = SceneFolder.open(Path(bpy.path.abspath(self.directory)))
+        avatars, skipped = {}, []
+        people = folder.info.people
+        for index, person in enumerate(people):
+            yield 0.5 * index / len(people), f"Reading person {index}"
+            try:
+                avatars[index] = folder.read_avatar(index)
+            except CrowdGaussianError as error:
+                skipped.append(person.error or str(error))
+        if not avatars:
+            why = f" ({skipped[0].rstrip('.')})" if skipped else ""
+            raise CrowdGaussianError(
+                f"{folder.path} has nobody to import{why}; reconstruct the photo to the end."
+            )
+        yield 0.5, f"Building {count_people(len(avatars))}"
+        add_people(start_crowd(folder), folder, avatars)
+        left_out = f", {len(skipped)} left out: {skipped[0]}" if skipped else ""
+        return f"{count_people(len(avatars))} imported from {folder.path}{left_out}"
+
+
+# Importing splats that any program wrote as PLY, as an object without a rig
+
+_MOST = 2_000_000  # splats: each is a face of four vertices
+
+
+class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
+    """Add the splats of a 3D Gaussian Splatting PLY file, from any program, as one object"""
+
+    bl_idname = "crowdgaussian.import_splats"
+    bl_label = "Import Splats"
+    modes = {"OBJECT"}
+
+    filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_glob: StringProperty(default="*.ply", options={"HIDDEN"})
+    axes: EnumProperty(name="Axes", items=AXES, default="opencv",
+                       description="Which way is up in the file")
+    render: BoolProperty(name="Set Up Rendering", default=True,
+                         description="Let Cycles see through as many splats as they need")
+
+    @classmethod
+    def unavailable(cls, _context: bpy.types.Context) -> str:
+        """An empty scene will do."""
+        return ""
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        """Opens the file browser, unless the file is given."""
+        if self.filepath:
+            return self.execute(context)
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def run(self, context: bpy.types.Context) -> str:
+        """Reads and checks the whole file before anything is made."""
+        path = Path(bpy.path.abspath(self.filepath))
+        cloud = read_splat_ply(path)
+        if not 0 < len(cloud) <= _MOST:
+            raise CrowdGaussianError(
+                f"{path} holds {len(cloud)} splats; choose a file of 1 to {_MOST}."
+            )
+        obj = build_static_splats(convert_gaussians(cloud, self.axes, "scene"), path.stem)
+        context.collection.objects.link(obj)
+        if self.render:
+            prepare_render(context.scene)
+        for other in context.selected_objects:
+            other.select_set(False)
+        obj.select_set(True)
+        context.view_layer.objects.active = obj
+        size = np.ptp(cloud.means, axis=0).max()
+        return f"{len(cloud)} splats imported from {path.name}, {size:.1f} metres wide"
+
+
+CLASSES = (CROWDGAUSSIAN_OT_import_scene, CROWDGAUSSIAN_OT_import_splats,)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of older versions: their splats get this version's nodes, materials and attributes."""
+
+import bpy
+import numpy as np
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.axes import convert_quats
+
+from ..attributes import write_attribute
+from .build import get_inputs, set_input, splat_modifier
+from .format import ROTATION, SCALE, VERSION, VERSION_KEY
+from .material import is_scene_linear, set_blended, set_scene_linear, splat_material
+from .nodes.project import group_version, is_splat_group, splat_node_group
+from .read import read_gaussians
+
+_MATERIAL = "CrowdGaussian Splats v1"  # the only older material; it carries no version
+
+
+def outdated_splats() -> list[bpy.types.Object]:
+    """Splat objects of this file with nodes of an older version, as far as they can be changed."""
+    found = []
+    for obj in bpy.data.objects:
+        modifier = splat_modifier(obj) if obj.type == "MESH" and obj.library is None else None
+        if modifier is not None and group_version(modifier.node_group) < VERSION:
+            found.append(obj)
+    return found
+
+
+def upgrade_splats() -> int:
+    """Bring all splats of the file up to date; those of newer add-ons and libraries stay.
+
+    Returns:
+        How many objects were changed.
+    """
+    objects = outdated_splats()
+    for obj in objects:
+        _upgrade_nodes(obj, _upgrade_mesh(obj))
+    _replace_materials()
+    for tree in [t for t in bpy.data.node_groups if is_splat_group(t) and not t.users]:
+        bpy.data.node_groups.remove(tree)
+    return len(objects)
+
+
+def _upgrade_mesh(obj: bpy.types.Object) -> int:
+    """Write the attributes that are new -> the degree of the splats' harmonics."""
+    mesh = obj.data
+    try:
+        gaussians = read_gaussians(obj)
+    except CrowdGaussianError:  # edited beyond recognition: it keeps working without harmonics
+        return 0
+    if mesh.library is None and ROTATION not in mesh.attributes:
+        quats = convert_quats(gaussians.quats.astype(np.float64), "scene", "blender")
+        write_attribute(mesh, ROTATION, "QUATERNION", "FACE", quats)
+        write_attribute(mesh, SCALE, "FLOAT_VECTOR", "FACE", gaussians.scales)
+    return gaussians.sh_degree
+
+
+def _upgrade_nodes(obj: bpy.types.Object, degree: int) -> None:
+    modifier = splat_modifier(obj)
+    inputs = get_inputs(modifier)
+    modifier.node_group = splat_node_group(degree)
+    # All of them: a value of the old group stays behind under the number of a new input.
+    for item in modifier.node_group.interface.items_tree:
+        if item.in_out == "INPUT" and hasattr(item, "default_value"):
+            set_input(obj, item.name, inputs.get(item.name, item.default_value))
+
+
+def _replace_materials() -> None:
+    for old in list(bpy.data.materials):
+        if not _is_outdated(old):
+            continue
+        linear, blended = is_scene_linear(old), old.surface_render_method == "BLENDED"
+        old.user_remap(splat_material())
+        set_scene_linear(linear)
+        set_blended(blended)
+        bpy.data.materials.remove(old)
+
+
+def _is_outdated(material: bpy.types.Material) -> bool:
+    if material.library is not None or material.node_tree is None or VERSION_KEY in material:
+        return False
+    return material.name.startswith(_MATERIAL)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the photo shows of a surface, and in which colour."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from crowdgaussian_shared.geometry.camera import Camera
+from scipy import ndimage
+
+from ..core.crop import Crop, box_of
+from ..core.mesh import project, sample_image, unit, vertex_normals
+from ..people.types import Crowd
+from ..segment.postprocess import disc
+from ..segment.types import PersonMask
+from ..splat.normals import render_mesh_depth
+
+# What one person's fit sees of the photo: a crop, and which of its pixels say what
+
+COMPARED_PX = 1024  # longest side in pixels at which an avatar is judged against the photo
+NEARER_M = 0.3  # people closer in depth than this may hide each other either way
+
+
+@dataclass(frozen=True)
+class PhotoView:
+    """A crop of the photo around one person."""
+
+    crop: Crop
+    camera: Camera  # of the crop
+    photo: np.ndarray  # [h, w, 3] float32 sRGB 0..1
+    visible: np.ndarray  # [h, w] bool: shows this person
+    hidden: np.ndarray  # [h, w] bool: somebody or something in front; says nothing
+    pure: np.ndarray  # [h, w] bool: visible and away from every edge, fit for colours
+
+    @property
+    def eye(self) -> np.ndarray:
+        """Where the camera stands, scene frame.  # [3]"""
+        rotation, shift = self.camera.viewmat[:3, :3], self.camera.viewmat[:3, 3]
+        return -rotation.T @ shift
+
+    @property
+    def empty(self) -> np.ndarray:
+        """Pixels where this person certainly is not.  # [h, w] bool"""
+        return ~(self.visible | self.hidden)
+
+
+def make_view(photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int,
+              margin: float, max_side: int) -> PhotoView | None:
+    """The view of person index; None when no pixel of the photo shows or hides the person."""
+    mask = masks[index]
+    box = box_of(mask.amodal)
+    if box is None:
+        return None
+    height_px = float(max(box[2] - box[0], box[3] - box[1]))
+    size = (photo.shape[1], photo.shape[0])
+    crop = Crop.around(box, margin * height_px, size, max_side)
+    visible = crop.take(mask.visible)
+    hidden = crop.take(_others_in_front(crowd, masks, index)) & ~visible
+    hidden |= _hidden_by_things(crop.take(mask.amodal), visible, crop, masks, index)
+    thickness = max(1.5, 0.005 * height_px * crop.scale[1])
+    pure = cv2.erode(visible.astype(np.uint8), disc(thickness), borderValue=1) > 0
+    return PhotoView(crop, crop.camera(crowd.camera), crop.take(photo).astype(np.float32) / 255,
+                     visible, hidden, pure)
+
+
+def _others_in_front(crowd: Crowd, masks: list[PersonMask], index: int) -> np.ndarray:
+    """Visible pixels of everybody who is not clearly behind this person.  # [H, W] bool"""
+    depths = [_depth(crowd.camera, person.transl) for person in crowd.people]
+    covered = np.zeros(masks[index].visible.shape, bool)
+    for other, mask in enumerate(masks):
+        if other != index and depths[other] < depths[index] + NEARER_M:
+            covered |= mask.visible
+    return covered
+
+
+def _depth(camera: Camera, point: np.ndarray) -> float:
+    return float(camera.viewmat[2, :3] @ point + camera.viewmat[2, 3])
+
+
+def _hidden_by_things(amodal: np.ndarray, visible: np.ndarray, crop: Crop,
+                      masks: list[PersonMask], index: int) -> np.ndarray:
+    """Body pixels far from the visible mask that nobody else shows: a thing is in front."""
+    taken = np.zeros_like(visible)
+    for other, mask in enumerate(masks):
+        if other != index:
+            taken |= crop.take(mask.visible)
+    unseen = amodal & ~visible & ~taken
+    box = box_of(amodal)
+    if box is None or not unseen.any():
+        return unseen & False
+    thick = disc(0.015 * max(box[2] - box[0], box[3] - box[1]))
+    return cv2.morphologyEx(unseen.astype(np.uint8), cv2.MORPH_OPEN, thick) > 0
+
+
+def seen_points(points: np.ndarray, normals: np.ndarray, depth: np.ndarray,
+                view: PhotoView) -> np.ndarray:
+    """How well the photo shows each point: 0 not at all, 1 frontally.  # [N]
+
+    Args:
+        points: [N, 3] scene frame.
+        normals: [N, 3] unit, outward.
+        depth: [h, w] z-buffer of the surface the points lie on.
+        view: a point counts where its pixel is pure.
+    """
+    pixels, own_depth = project(points, view.camera)
+    column, row = np.floor(pixels).astype(int).T
+    height, width = depth.shape
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    nearest = ndimage.grey_dilation(np.where(np.isfinite(depth), depth, -np.inf), size=3)
+    front = own_depth < nearest[row, column] + 0.012
+    facing = facing_camera(points, normals, view)
+    return inside * front * view.pure[row, column] * np.clip((facing - 0.12) / 0.3, 0, 1)
+
+
+def facing_camera(points: np.ndarray, normals: np.ndarray, view: PhotoView) -> np.ndarray:
+    """Cosine between the normal and the direction to the camera.  # [N]"""
+    return (normals * unit(view.eye - points)).sum(1)
+
+
+def seen_vertices(vertices: np.ndarray, faces: np.ndarray, view: PhotoView) -> np.ndarray:
+    """The same for the vertices of a posed mesh, spread to their neighbours.  # [V]"""
+    depth, _ = render_mesh_depth(vertices.astype(np.float32), faces, view.camera)
+    seen = seen_points(vertices, vertex_normals(vertices, faces), np.asarray(depth), view)
+    spread = seen.copy()
+    np.maximum.at(spread, faces.ravel(), np.repeat(seen[faces].max(1), 3))
+    return np.minimum(spread, 1)
+
+
+def pure_photo(view: PhotoView) -> np.ndarray:
+    """The crop with every impure pixel replaced by the nearest pure one.  # [h, w, 3]"""
+    if not view.pure.any():
+        return np.full_like(view.photo, 0.5)
+    nearest = ndimage.distance_transform_edt(~view.pure, return_distances=False,
+                                             return_indices=True)
+    return view.photo[nearest[0], nearest[1]]
+
+
+def colours_at(points: np.ndarray, view: PhotoView) -> np.ndarray:
+    """Photo colours under scene points, edges left out.  # [N, 3] sRGB"""
+    pixels, _ = project(points, view.camera)
+    smooth = cv2.GaussianBlur(pure_photo(view), (0, 0), 0.7)
+    return sample_image(smooth, pixels)

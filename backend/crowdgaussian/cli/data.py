@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""crowdgaussian data crowd-scenes: true and coarse pictures of crowds to teach a refiner with."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from .options import (
+    STAGES,
+    add_mesh_options,
+    add_numbers,
+    made_up_people,
+    read_changes,
+    scanned_people,
+)
+
+_SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a person on one core
+    "avatar.gaussians": "8000", "avatar.max_crop_px": "480", "avatar.pose_steps": "4",
+    "avatar.contour_steps": "4", "avatar.colour_steps": "40"}
+_NUMBERS = (("scenes", 114, "how many"), ("views", 126, "of each"),
+            ("rings", 0, "of the views, from where refinement looks; the others from a hemisphere"),
+            ("size", 512, "of a view, pixels"), ("fewest", 2, "people"), ("most", 5, "people"),
+            ("seed", 0, "of everything random"))
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds `data`."""
+    parser = commands.add_parser("data", help="make data to train on")
+    kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
+    scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
+    scenes.add_argument("out", type=Path, metavar="OUT",
+                        help="folder; an interrupted run goes on there")
+    scenes.add_argument("--coarse", action="append", choices=("damage", *STAGES), metavar="KIND",
+                        help="what the coarse pictures show: true people damaged (damage, the "
+                             "default), or rebuilt from a photo of them (photo_fit, lorm); given "
+                             "several times, scenes take turns")
+    add_mesh_options(scenes)
+    scenes.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+                        help="change a setting of photo_fit or lorm, see `crowdgaussian settings`")
+    add_numbers(scenes, _NUMBERS)
+    scenes.set_defaults(run=_scenes)
+
+
+def _scenes(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..refiner.training.dataset import ScenesConfig, write_scenes
+    from .console import ConsoleReport
+
+    numbers = {name: getattr(arguments, name) for name, _, _ in _NUMBERS}
+    coarse = tuple(arguments.coarse or ("damage",))
+    config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))
+    if arguments.meshes:
+        people, body = scanned_people(arguments.meshes, arguments.body)
+        draw, draw_test = people.split()
+        config = replace(config, people=f"{len(people.names)} of {arguments.meshes.resolve().name}")
+    else:
+        (draw, body), draw_test = made_up_people(), None
+    builders = {name: _builder(name, arguments.changes, body) for name in STAGES if name in coarse}
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        write_scenes(arguments.out, config, draw, report, builders, draw_test)
+    print(arguments.out)
+    return 0
+
+
+def _builder(name: str, changes: list[str], body):
+    """An appearance stage as the pipeline makes it."""
+    from ..pipeline.config import configured
+    from ..pipeline.stages import load_stage
+
+    settings = {"stages.avatar": name, **_SMALLER, **read_changes(changes)}
+    return load_stage("avatar", configured("open", settings), body)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""crowdgaussian evaluate lorm | inputs | people: numbers against the truth."""
+
+import argparse
+from pathlib import Path
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+from .options import add_setting_options, setting_changes
+
+
+def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
+    """Adds `evaluate`; returns where other things to evaluate are added."""
+    parser = commands.add_parser("evaluate", help="measure results against the truth")
+    kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
+    _add_lorm(kinds)
+    inputs = kinds.add_parser("inputs", help="write the hidden images, to run other systems on")
+    _add_data(inputs)
+    inputs.set_defaults(run=_inputs)
+    people = kinds.add_parser("people", help="make a data set of made-up people")
+    people.add_argument("out", type=Path, metavar="OUT")
+    people.add_argument("--count", type=int, default=4, metavar="N")
+    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
+    people.add_argument("--seed", type=int, default=0)
+    people.set_defaults(run=_people)
+    return kinds
+
+
+def _add_lorm(kinds: argparse._SubParsersAction) -> None:
+    parser = kinds.add_parser(
+        "lorm", help="PSNR, SSIM and LPIPS of completed people (the paper's Tables 1 and 2)")
+    _add_data(parser)
+    parser.add_argument("--systems", default="lhm,lorm,photo_fit", metavar="LIST",
+                        help="of lhm, lorm, photo_fit, or none (default: all three)")
+    parser.add_argument("--import", action="append", default=[], dest="imported",
+                        metavar="NAME=FOLDER[:UP,FRONT]",
+                        help="results of another system: FOLDER/PERSON_PERCENT.ply, .obj or .glb")
+    parser.add_argument("--pictures", type=int, default=4, metavar="N",
+                        help="people with comparison pictures (default 4)")
+    add_setting_options(parser)
+    parser.set_defaults(run=_lorm)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", type=Path, metavar="DATASET")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    parser.add_argument("--occlusion", type=int, nargs="+", default=[20, 40, 60],
+                        metavar="PERCENT", help="hidden shares of the person (default 20 40 60)")
+    parser.add_argument("--people", nargs="+", default=[], metavar="NAME", help="only these")
+    parser.add_argument("--smplx", type=Path, metavar="PATH",
+                        help="SMPLX_NEUTRAL.npz, for data sets with that body")
+
+
+def _job(arguments: argparse.Namespace, **more: object):
+    from ..evaluate.lorm import Evaluation
+
+    return Evaluation(arguments.dataset, arguments.out, percents=tuple(arguments.occlusion),
+                      people=tuple(arguments.people), smplx=arguments.smplx, **more)
+
+
+def _lorm(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..evaluate.lorm import evaluate_lorm
+    from ..pipeline.config import configured
+    from .console import ConsoleReport
+
+    names = tuple(name for name in arguments.systems.split(",") if name and name != "none")
+    job = _job(arguments, config=configured(arguments.preset, setting_changes(arguments)),
+               systems=names, imported=tuple(_imported(text) for text in arguments.imported),
+               pictures=arguments.pictures)
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        result = evaluate_lorm(job, report)
+    print(result.markdown())
+    print(job.out / "report.md")
+    return 0
+
+
+def _imported(text: str):
+    from ..evaluate.imported import Axes
+    from ..evaluate.lorm import Imported
+
+    name, equals, place = text.partition("=")
+    folder, colon, axes = place.partition(":")
+    up, comma, front = axes.partition(",")
+    if not (name and equals and folder) or (colon and not comma):
+        raise CrowdGaussianError(
+            f"'--import {text}' is not understood; write NAME=FOLDER or NAME=FOLDER:UP,FRONT.")
+    chosen = Axes(up, front) if colon else None
+    if chosen is not None:
+        chosen.vectors()
+    return Imported(name, Path(folder), chosen)
+
+
+def _inputs(arguments: argparse.Namespace) -> int:
+    from ..evaluate.lorm import write_inputs
+
+    for path in write_inputs(_job(arguments)):
+        print(path)
+    return 0
+
+
+def _people(arguments: argparse.Namespace) -> int:
+    from ..body import load_body
+    from ..evaluate.subjects import write_people
+
+    if arguments.count < 1 or not 32 <= arguments.size <= 2048:
+        raise CrowdGaussianError("Make at least one person, in views of 32 to 2048 pixels.")
+    for path in write_people(arguments.out, load_body("open"), arguments.count, arguments.size,
+                             arguments.seed):
+        print(path)
+    return 0

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""crowdgaussian export: splats for other programs, without Blender."""
+
+import argparse
+from pathlib import Path
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+_FORMATS = ("ply", "spz", "glb", "gltf")
+_AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy for --help
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds `export`."""
+    parser = commands.add_parser("export", help="scene folder or splat PLY -> PLY, SPZ or glTF")
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SCENE_OR_PLY",
+                        help="a scene folder, or PLYs, which are joined")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE",
+                        help="what to write (default: crowd.FORMAT in the scene folder)")
+    parser.add_argument("--format", choices=_FORMATS, help="default: FILE's ending")
+    parser.add_argument("--person", default="all", metavar="N",
+                        help="index of one person, or all (default)")
+    parser.add_argument("--separate", action="store_true",
+                        help="one file for each person, FILE-NNN")
+    parser.add_argument("--axes", choices=_AXES, default="opencv",
+                        help="of a PLY that is written (default: opencv); SPZ and glTF are y up")
+    parser.add_argument("--source-axes", choices=_AXES, default="opencv",
+                        help="of a PLY that is read (default: opencv)")
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from ..export import ExportJob, export_files
+
+    job = ExportJob(
+        tuple(arguments.sources), _target(arguments), arguments.format, _person(arguments.person),
+        arguments.separate, arguments.axes, arguments.source_axes,
+    )  # fmt: skip
+    export_files(job, lambda path: print(path, flush=True))
+    return 0
+
+
+def _target(arguments: argparse.Namespace) -> Path:
+    if arguments.out is not None:
+        return arguments.out
+    source = arguments.sources[0]
+    if not source.is_dir() or arguments.format is None:
+        raise CrowdGaussianError(
+            "Say what to write with -o FILE; see `crowdgaussian export --help`."
+        )
+    return source / f"crowd.{arguments.format}"
+
+
+def _person(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise CrowdGaussianError(f"--person {text} is neither a number nor all.")
+    return int(text)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: crowdgaussian reconstruct | inspect | blend | export | settings | serve | keys.
+
+Exit codes: 0 done; 2 bad input or a limit of the machine, with one sentence on standard error;
+130 stopped by Ctrl-C. Heavy modules are imported by the command that needs them.
+"""
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NoReturn
+
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+
+from ..core.progress import prepare_process, quiet_native_stderr
+from . import data, train
+from .edit import add_commands as add_edit_commands
+from .evaluate import add_commands as add_evaluate_commands
+from .export import add_commands as add_export_commands
+from .options import add_setting_options, setting_changes
+from .serve import add_commands as add_service_commands
+from .submit import add_commands as add_client_commands
+from .train import add_commands as add_train_commands
+from .weights import add_commands as add_weights_commands
+
+USER_ERROR, STOPPED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one sentence for an error."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = message[:1].upper() + message[1:].rstrip(".")
+        raise CrowdGaussianError(f"{sentence}; see `{self.prog} --help`.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    prepare_process()
+    try:
+        given = sys.argv[1:] if argv is None else argv
+        arguments = _parser().parse_args(given)
+        arguments.command_line = shlex.join(["crowdgaussian", *given])
+        level = logging.INFO if getattr(arguments, "verbose", False) else logging.CRITICAL
+        logging.basicConfig(level=level)
+        return arguments.run(arguments)
+    except CrowdGaussianError as error:
+        print(f"crowdgaussian: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (Cancelled, KeyboardInterrupt):
+        print("crowdgaussian: Stopped; run the same command again to go on.", file=sys.stderr)
+        return STOPPED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="crowdgaussian", description="One photo of a group of people becomes a "
+                     "Blender crowd of rigged 3D Gaussians.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_reconstruct(commands)
+    _add_inspect(commands)
+    _add_blend(commands)
+    settings = commands.add_parser("settings", help="list every setting of a preset")
+    settings.add_argument("--preset", default="open")
+    settings.set_defaults(run=_settings)
+    add_service_commands(commands)
+    add_client_commands(commands)
+    add_weights_commands(commands)
+    add_export_commands(commands)
+    add_edit_commands(commands)
+    train.add_evaluation(add_evaluate_commands(commands))
+    train.add_training(add_train_commands(commands))
+    data.add_commands(commands)
+    return parser
+
+
+def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("reconstruct", help="photo -> scene folder")
+    parser.add_argument("photo", type=Path, metavar="PHOTO")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
+                        help="scene folder; an interrupted run of the same photo goes on there")
+    add_setting_options(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
+    parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
+    parser.set_defaults(run=_reconstruct)
+
+
+def _add_inspect(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("inspect", help="what a scene folder holds and how good it is")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_blend(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("blend", help="scene folder -> .blend and previews")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--blender", type=Path, metavar="PATH",
+                        help="a Blender, or a Python that has bpy (default: found by itself)")
+    parser.add_argument("--no-previews", action="store_true", help="only the .blend file")
+    parser.set_defaults(run=_blend)
+
+
+def _reconstruct(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..pipeline.reconstruct import Job, reconstruct
+    from .console import ConsoleReport, print_people
+
+    job = Job(arguments.photo, arguments.out, _config(arguments), arguments.overwrite)
+    started = time.perf_counter()
+    quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
+    with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
+        folder = reconstruct(job, report)
+    people = folder.info.people
+    done = sum(person.state == "done" for person in people)
+    print(f"{done} of {len(people)} people done in {time.perf_counter() - started:.0f} s")
+    print_people(people)
+    print(folder.path / "scene.json")
+    return 0
+
+
+def _config(arguments: argparse.Namespace):
+    from ..pipeline.config import preset, with_setting
+
+    config = preset(arguments.preset)
+    for name, value in setting_changes(arguments).items():
+        config = with_setting(config, name, value)
+    return config
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .inspect import inspect_scene, render_report
+
+    report = inspect_scene(arguments.out)
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        console = Console()
+        render_report(report, console if console.is_terminal else Console(width=160))
+    return 0
+
+
+def _blend(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .blend import BlendJob, blend_scene
+    from .console import ConsoleReport
+
+    job = BlendJob(arguments.out, previews=not arguments.no_previews, blender=arguments.blender)
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        files = blend_scene(job, report)
+    for path in files:
+        print(path)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> int:
+    from ..pipeline.config import preset
+
+    for name, value in preset(arguments.preset).flat().items():
+        print(f"{name}={value}")
+    return 0

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service's commands: crowdgaussian serve | keys new | keys list | keys revoke."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+
+KEEP_HOURS, KEEP_GIB = 24.0, 50.0
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds the service's commands to the command line."""
+    _add_serve(commands)
+    _add_keys(commands)
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("serve", help="reconstruct for Blender, here or over the network")
+    parser.add_argument("--bind", default="tcp://127.0.0.1:5555", metavar="ADDRESS",
+                        help="address of the control socket (default: %(default)s); any other "
+                        "than this computer's own needs keys")
+    parser.add_argument("--data-port", type=int, default=0, metavar="PORT",
+                        help="port of the data socket (default: the next one)")
+    _add_data(parser)
+    parser.add_argument("--workers", type=int, default=0, metavar="N",
+                        help="worker processes (default: one per GPU, or one)")
+    parser.add_argument("--keep-hours", type=float, default=KEEP_HOURS, metavar="H",
+                        help="photos and results are removed so long after a job's end "
+                        "(default: %(default)s)")
+    parser.add_argument("--keep-gib", type=float, default=KEEP_GIB, metavar="G",
+                        help="size of all results together (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+                        help="change a limit, such as jobs_total=128 or photo_pixels=50000000")
+    parser.add_argument("--stop-with-parent", action="store_true",
+                        help="stop when standard input ends")
+    parser.add_argument("--pipeline", help=argparse.SUPPRESS)
+    parser.set_defaults(run=_serve)
+
+
+def _add_keys(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("keys", help="who may connect over the network")
+    actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    new = actions.add_parser("new", help="let a computer in; prints the line to paste there")
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--address", default="", metavar="ADDRESS",
+                     help="of this server, such as tcp://gpu.example.org:5555; goes into the line")
+    new.set_defaults(run=_new_key)
+    listing = actions.add_parser("list", help="who is let in")
+    listing.set_defaults(run=_list_keys)
+    revoke = actions.add_parser("revoke", help="shut a computer out, at once")
+    revoke.add_argument("name", metavar="NAME")
+    revoke.set_defaults(run=_revoke_key)
+    for action in (new, listing, revoke):
+        _add_data(action)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="FOLDER",
+                        help="where the service keeps its jobs and keys")
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from ..service.broker import Broker
+
+    logging.getLogger().handlers.clear()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = _settings(arguments)
+    broker = Broker(settings)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: broker.stop())
+    if arguments.stop_with_parent:
+        threading.Thread(target=_wait_for_parent, args=(broker.stop,), daemon=True).start()
+    host = settings.bind.endpoint().rsplit(":", 1)[0]
+    print(f"ready on {host}:{broker.port}, data port {broker.data_port}", flush=True)
+    try:
+        broker.run()
+    finally:
+        broker.close()
+    return 0
+
+
+def _settings(arguments: argparse.Namespace):
+    from ..service.results import default_data
+    from ..service.settings import PIPELINE, ServiceSettings, parse_address, with_number
+
+    settings = ServiceSettings(
+        data=arguments.data or default_data(), bind=parse_address(arguments.bind),
+        data_port=arguments.data_port, workers=arguments.workers,
+        keep_hours=arguments.keep_hours, keep_bytes=int(arguments.keep_gib * (1 << 30)),
+        pipeline=arguments.pipeline or PIPELINE,
+    )
+    for text in arguments.changes:
+        settings = with_number(settings, *text.partition("=")[::2])
+    return settings
+
+
+def _wait_for_parent(stop) -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    stop()
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    from ..service.settings import parse_address
+
+    if arguments.address:
+        parse_address(arguments.address)
+    pairing = _keys(arguments).new(arguments.name, arguments.address)
+    print("Paste this line in Blender; it is a secret and is shown only once:", file=sys.stderr)
+    print(pairing.line())
+    return 0
+
+
+def _list_keys(arguments: argparse.Namespace) -> int:
+    for client in _keys(arguments).clients():
+        day = datetime.fromtimestamp(client.created).strftime("%Y-%m-%d %H:%M")
+        print(f"{client.name:<32} {day}  {client.public}")
+    return 0
+
+
+def _revoke_key(arguments: argparse.Namespace) -> int:
+    _keys(arguments).revoke(arguments.name)
+    print(f"{arguments.name} is shut out.")
+    return 0
+
+
+def _keys(arguments: argparse.Namespace):
+    from ..service.keys import KeyFolder
+    from ..service.results import Folders, default_data
+    from ..service.settings import ServiceSettings
+
+    data = arguments.data or default_data()
+    Folders(data).make()
+    return KeyFolder(ServiceSettings(data).keys)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""crowdgaussian weights list | fetch | verify | path: the model files of every stage."""
+
+import argparse
+import json
+import sys
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+from ..weights import CATALOGUE, OPEN_REFINER, TABLE, WeightFile, find, require, weights_folder
+from ..weights.catalogue import RemoteWeights
+from ..weights.local import files_of, local_path
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Adds `weights` to the command line."""
+    parser = commands.add_parser("weights", help="list, fetch and check model files")
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="every model file: purpose, size, licence, state")
+    listing.add_argument("--json", action="store_true", help="machine-readable")
+    listing.set_defaults(run=_list)
+    getting = actions.add_parser("fetch", help="download models into the weights folder")
+    getting.add_argument("names", nargs="+", metavar="NAME")
+    getting.set_defaults(run=_fetch)
+    checking = actions.add_parser("verify", help="compare sizes and hashes")
+    checking.add_argument("names", nargs="*", metavar="NAME", help="default: all that are there")
+    checking.set_defaults(run=_verify)
+    where = actions.add_parser("path", help="where a model lies")
+    where.add_argument("name", metavar="NAME")
+    where.set_defaults(run=_path)
+
+
+def _bundled() -> list[WeightFile]:
+    return [*(file for files in CATALOGUE.values() for file in files), OPEN_REFINER]
+
+
+def _row(entry: WeightFile | RemoteWeights) -> dict:
+    row = {"name": entry.name, "stage": entry.stage, "purpose": entry.purpose,
+           "licence": entry.licence, "commercial": entry.commercial}
+    if isinstance(entry, WeightFile):
+        return row | {"source": entry.source, "revision": entry.version, "bytes": 0,
+                      "megabytes": 0, "blake2b": entry.digest, "sha256": "", "gated": "",
+                      "how": "bundled", "here": True}
+    path = local_path(entry.name)
+    return row | {
+        "source": entry.page, "revision": entry.revision, "bytes": entry.size,
+        "megabytes": entry.megabytes, "blake2b": "",
+        "sha256": " ".join(file.sha256 for file in entry.files if file.sha256),
+        "gated": entry.gated, "how": str(entry.source), "here": path is not None,
+        "files": [file.name for file in entry.files], "instructions": entry.instructions,
+    }
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    rows = [_row(entry) for entry in (*_bundled(), *TABLE.values())]
+    if arguments.json:
+        print(json.dumps({"folder": str(weights_folder()), "weights": rows}, indent=1))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "used by", "purpose", "size", "licence", "commercial", "state"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], row["stage"], row["purpose"], _size(row), row["licence"],
+                      "yes" if row["commercial"] else "no", _state(row))
+    console = Console()
+    (console if console.is_terminal else Console(width=180)).print(table)
+    print(f"fetched files go to {weights_folder()}; a hash is known only where --json shows one")
+    return 0
+
+
+def _size(row: dict) -> str:
+    if row["how"] == "bundled":
+        return "bundled"
+    return f"{row['megabytes']:,} MB" if row["megabytes"] else "unknown"
+
+
+def _state(row: dict) -> str:
+    if row["here"]:
+        return "here"
+    if row["how"] == "manual":
+        return "by hand"
+    return "gated" if row["gated"] else "not fetched"
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    entries = [find(name) for name in arguments.names]
+    from ..weights.hub import fetch
+
+    for entry in entries:
+        if not entry.commercial:
+            print(f"{entry.name}: {entry.licence}; results are not for commercial use",
+                  file=sys.stderr)
+        print(fetch(entry))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from ..weights.verify import verify, verify_packaged
+
+    if arguments.names:
+        verdicts = [verify(find(name)) for name in arguments.names]
+    else:
+        present = [e for e in TABLE.values() if any(path.is_file() for path in files_of(e))]
+        verdicts = [verify_packaged(file) for file in _bundled()] + [verify(e) for e in present]
+    for verdict in verdicts:
+        print(f"{verdict.name}: {verdict.state}{f' ({verdict.detail})' if verdict.detail else ''}")
+    bad = [v.name for v in verdicts if v.state in ("wrong", "missing")]
+    if bad:
+        raise CrowdGaussianError(
+            f"{', '.join(bad)} cannot be used; delete what is wrong and fetch it again."
+        )
+    return 0
+
+
+def _path(arguments: argparse.Namespace) -> int:
+    print(require(arguments.name))
+    return 0

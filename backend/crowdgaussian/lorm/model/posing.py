@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the network's canonical pose to any pose: un-pose, shape, linear blend skinning.
+
+The network's canonical pose is the T-pose with both legs turned outwards by 20 degrees. Query
+points and offsets live there; the steps are those of the published LHM (facts verified against its
+outputs): no pose correctives, no expression, no scaling by the blended matrices.
+"""
+
+import math
+
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.sh import SH_C0
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS
+from torch import Tensor, nn
+
+from ...body.kinematics import axis_angle_to_matrix, joint_transforms
+from ...splat.splats import Splats
+from .decoder import Attributes
+from .query_points import QueryPoints
+
+_SPREAD = math.pi / 9  # of each leg, radians
+
+
+class Posing(nn.Module):
+    """Moves Gaussians with the body.
+
+    Attributes:
+        query: [N, 3] the query points in the network's canonical pose, the same for everybody.
+        unpose: [N, 3, 4] what carries each point from there back to the T-pose.
+    """
+
+    def __init__(self, points: QueryPoints):
+        super().__init__()
+        mesh = points.mesh
+        canonical = torch.zeros(1, NUM_JOINTS, 3)
+        canonical[0, JOINT_INDEX["left_hip"], 2] = _SPREAD
+        canonical[0, JOINT_INDEX["right_hip"], 2] = -_SPREAD
+        turns, nowhere = axis_angle_to_matrix(canonical), torch.zeros(1, 3)
+        there, joints = joint_transforms(mesh.joints[None], turns, nowhere)
+        back, _ = joint_transforms(joints, turns.transpose(-1, -2), nowhere)
+        buffers = {
+            "query": move(blend(points.skin_weights, there[0]), points.template),
+            "unpose": blend(points.skin_weights, back[0]),
+            "skin_weights": points.skin_weights, "shape_dirs": points.shape_dirs,
+            "joints": mesh.joints, "joint_dirs": mesh.joint_dirs,
+            "upper_body": points.upper_body, "constrained": points.constrained,
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, value.clone(), persistent=False)
+
+    def rest_joints(self, betas: Tensor) -> Tensor:
+        """Joints of the shaped T-pose body.  # [B, S] -> [B, 55, 3]"""
+        return self.joints + torch.einsum("jcs,bs->bjc", self.joint_dirs, betas)
+
+    def t_pose(self, offsets: Tensor, betas: Tensor) -> Tensor:
+        """Centres on the shaped T-pose body.  # [B, N, 3], [B, S] -> [B, N, 3]"""
+        moved = move(self.unpose, self.query + offsets)
+        return moved + torch.einsum("ncs,bs->bnc", self.shape_dirs, betas)
+
+    def forward(
+        self, attributes: Attributes, betas: Tensor, pose: Tensor, transl: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Posed centres and orientations, differentiable in everything.
+
+        Args:
+            attributes: of B people.
+            betas: [B, S].
+            pose: [B, 55, 3] axis-angle, radians; the first turns the body about its rest pelvis.
+            transl: [B, 3] metres, added last.
+
+        Returns:
+            [B, N, 3] metres and [B, N, 4] wxyz, in the frame of pose and transl.
+
+        Raises:
+            CrowdGaussianError: betas, pose or transl hold a number that is not finite.
+        """
+        for name, value in (("betas", betas), ("pose", pose), ("transl", transl)):
+            if not value.isfinite().all():
+                raise CrowdGaussianError(
+                    f"The {name} of a person holds values that are not numbers; "
+                    "estimate that person again or leave them out."
+                )
+        with torch.autocast(betas.device.type, enabled=False):
+            transforms, _ = joint_transforms(
+                self.rest_joints(betas), axis_angle_to_matrix(pose), transl
+            )
+            affines = blend(self.skin_weights, transforms)  # [B, N, 3, 4]
+            centres = move(affines, self.t_pose(attributes.offsets, betas))
+            turns = matrices_to_quats(affines[..., :3] @ self.unpose[..., :3])
+            still = turns.new_tensor([1.0, 0.0, 0.0, 0.0])
+            turns = torch.where(self.constrained[:, None], still, turns)
+            return centres, multiply_quats(turns, attributes.quats)
+
+    def splats(
+        self, attributes: Attributes, betas: Tensor, pose: Tensor, transl: Tensor
+    ) -> list[Splats]:
+        """The posed Gaussians of each person; arguments and errors as in forward."""
+        centres, quats = self(attributes, betas, pose, transl)
+        sh = ((attributes.rgb - 0.5) / SH_C0)[:, :, None]  # [B, N, 1, 3]
+        return [
+            Splats(means=centres[i], opacities=attributes.opacities[i], sh=sh[i], quats=quats[i],
+                   scales=attributes.scales[i])
+            for i in range(len(centres))
+        ]
+
+
+def blend(skin_weights: Tensor, transforms: Tensor) -> Tensor:
+    """Affine of each point.  # [N, 55], [..., 55, 4, 4] -> [..., N, 3, 4]"""
+    return (skin_weights @ transforms[..., :3, :].flatten(-2)).unflatten(-1, (3, 4))
+
+
+def move(affines: Tensor, points: Tensor) -> Tensor:
+    """# [..., N, 3, 4], [..., N, 3] -> [..., N, 3]"""
+    return (affines[..., :3] @ points[..., None])[..., 0] + affines[..., 3]
+
+
+def matrices_to_quats(matrices: Tensor) -> Tensor:
+    """Unit quaternions of matrices that are only nearly rotations.  # [..., 3, 3] -> [..., 4] wxyz
+
+    The four ways to read a quaternion off a matrix disagree when it is no rotation; the one with
+    the largest pivot is taken, as in PyTorch3D, on which LHM relies.
+    """
+    m = matrices
+    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    squares = torch.stack(
+        [1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], dim=-1
+    )
+    x, y, z = (m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0],
+               m[..., 1, 0] - m[..., 0, 1])
+    xy, xz, yz = (m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0],
+                  m[..., 2, 1] + m[..., 1, 2])
+    w2, x2, y2, z2 = squares.unbind(-1)
+    rows = (w2, x, y, z, x, x2, xy, xz, y, xy, y2, yz, z, xz, yz, z2)
+    candidates = torch.stack(rows, dim=-1).unflatten(-1, (4, 4))
+    pivot = squares.argmax(dim=-1)[..., None]
+    chosen = candidates.gather(-2, pivot[..., None].expand(*pivot.shape, 4))[..., 0, :]
+    return nn.functional.normalize(chosen, dim=-1)
+
+
+def multiply_quats(a: Tensor, b: Tensor) -> Tensor:
+    """First b, then a; the real part is never negative.  # [..., 4] wxyz"""
+    aw, av = a[..., :1], a[..., 1:]
+    bw, bv = b[..., :1], b[..., 1:]
+    cross = torch.linalg.cross(av.expand_as(bv), bv.expand_as(av))
+    scalar = aw * bw - (av * bv).sum(-1, keepdim=True)
+    product = torch.cat([scalar, aw * bv + bw * av + cross], dim=-1)
+    return torch.where(scalar < 0, -product, product)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The appearance stage "lorm": the people of a photo through the network, several at once."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.skinning import pose_body
+from torch import Tensor
+
+from ..body import BodyModel
+from ..core.progress import Progress, Report
+from ..people.types import Crowd
+from ..segment.types import PersonMask
+from .inputs import (
+    FaceEnlarger,
+    HeadDetector,
+    body_crop,
+    body_size,
+    check_person,
+    head_crop,
+    head_points,
+    posed_vertices,
+)
+from .model.config import LormConfig
+from .model.decoder import Attributes
+from .model.encoders import PatchEncoder
+from .model.lorm import LormModel
+from .to_avatar import same_body, shape_of
+from .weights import LormStageConfig
+
+# How many people go through the network at once, on which device, and in which precision
+
+_COPIES = 24  # float32 rows of the width alive in a block, estimated; too few only halve a batch
+_SPARE = 0.7  # of the free memory
+_MOST = 16  # people; more gain nothing
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name, or a GPU where there is one for an empty name.
+
+    Raises:
+        CrowdGaussianError: there is no such device here.
+    """
+    if not name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise CrowdGaussianError(
+            f"There is no device '{name}' on this machine; leave lorm.device empty or use cpu."
+        ) from error
+    return device
+
+
+def people_at_once(config: LormConfig, device: torch.device) -> int:
+    """As many as the free memory of a GPU surely holds; one on a CPU, where more gain nothing."""
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    rows = config.num_points + config.body_tokens + config.head_encoder.tokens
+    each = rows * config.width * 4 * _COPIES
+    return int(min(max(1, _SPARE * free / each), _MOST))
+
+
+@torch.no_grad()
+def forward(model: LormModel, bodies: Tensor, heads: Tensor, bfloat16: bool = True) -> Attributes:
+    """The network on people, in halves where the memory is too small for all of them.
+
+    Args:
+        model: on its device.
+        bodies: [B, 3, h, w] 0..1.
+        heads: [B, 3, s, s] 0..1.
+        bfloat16: networks on CUDA under bfloat16 autocast; the decoder and all geometry are
+            float32 in any case.
+
+    Raises:
+        CrowdGaussianError: not even one person fits.
+    """
+    device = next(model.parameters()).device
+    short = bfloat16 and device.type == "cuda"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=short):
+            return model(bodies.to(device), heads.to(device))
+    except torch.OutOfMemoryError as error:
+        if len(bodies) == 1:
+            raise CrowdGaussianError(
+                "One person does not fit into the memory of the GPU; set lorm.device=cpu or use "
+                "a GPU with more memory.") from error
+    torch.cuda.empty_cache()
+    half = len(bodies) // 2
+    parts = [forward(model, bodies[some], heads[some], bfloat16)
+             for some in (slice(half), slice(half, None))]
+    return Attributes(*(torch.cat(values) for values in
+                        zip(*(vars(part).values() for part in parts), strict=True)))
+
+
+log = logging.getLogger(__name__)
+FRAMES = ("amodal", "visible")
+Images = tuple[np.ndarray, np.ndarray]  # body [h, w, 3] and head [s, s, 3], float32 0..1
+
+
+class LormReconstructor:
+    """Builds avatars with LORM, or with plain LHM where no adapters are given.
+
+    Several people go through the network together; whoever was not asked for yet is kept until they
+    are. A person whose input is bad fails alone.
+
+    Args:
+        config: files and how to run.
+        body: the model that the people stage fits.
+        model: the network; loaded from the files when None.
+        detector: finds heads in place of the body model; none is part of the program.
+        enlarger: face super-resolution; none is part of the program.
+
+    Raises:
+        CrowdGaussianError: a file is missing, or a setting has no meaning.
+    """
+
+    def __init__(self, config: LormStageConfig, body: BodyModel, model: LormModel | None = None,
+                 detector: HeadDetector | None = None,
+                 enlarger: FaceEnlarger | None = None) -> None:
+        if config.frame not in FRAMES:
+            raise CrowdGaussianError(
+                f"'{config.frame}' is no value for lorm.frame; use one of: {', '.join(FRAMES)}.")
+        self.config, self.body = config, body
+        self.device = choose_device(config.device)
+        if model is None:
+            from .weights import load_configured
+
+            model = load_configured(config, self.device)
+        self.model = model.to(self.device).eval()
+        self.detector, self.enlarger = detector, enlarger
+        self._expected: list[int] = []
+        self._ready: dict[int, Avatar | Exception] = {}
+        self._photo: np.ndarray | None = None
+
+    @property
+    def body_name(self) -> str:
+        """Whose shape coefficients the avatars carry."""
+        return self.body.name if same_body(self.model.mesh, self.body) else "smplx"
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Who will be asked for, in order: as many as fit go through the network together."""
+        self._expected, self._ready = list(indices), {}
+
+    def reconstruct(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int,
+                    report: Report) -> Avatar:
+        """The avatar of one person; see AvatarBuilder.
+
+        Raises:
+            CrowdGaussianError: this person's mask or pose gives no image.
+        """
+        if self._photo is not photo:
+            self._photo, self._ready = photo, {}
+        if index not in self._ready:
+            self._run(photo, crowd, masks, self._batch(index), report)
+        result = self._ready.pop(index)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _batch(self, index: int) -> list[int]:
+        """This person and those who come next."""
+        later = self._expected[self._expected.index(index):] if index in self._expected else []
+        many = self.config.batch or people_at_once(self.model.config, self.device)
+        return [index, *(i for i in later[1:] if i not in self._ready)][:many]
+
+    def _run(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], people: list[int],
+             report: Report) -> None:
+        def tell(fraction: float, message: str) -> None:
+            report(Progress("avatars", fraction, people[0], len(crowd.people), message))
+
+        tell(0.0, "crops")
+        images: dict[int, Images] = {}
+        for index in people:
+            with self._fails_alone(index):
+                images[index] = self.images(photo, crowd, masks, index)
+        if not images:
+            return
+        names = "LORM" if self.config.adapters else "LHM"
+        faces = "with" if self.enlarger else "without"
+        tell(0.1, f"{names} on {len(images)}, {faces} face super-resolution")
+        attributes = self._attributes(list(images.values()))
+        tell(0.9, "avatars")
+        for place, index in enumerate(images):
+            with self._fails_alone(index):
+                self._ready[index] = self._avatar(attributes, place, crowd, index)
+
+    @contextmanager
+    def _fails_alone(self, index: int) -> Iterator[None]:
+        """Keeps an error inside until this person is asked for."""
+        try:
+            yield
+        except CrowdGaussianError as error:
+            self._ready[index] = error
+        except Exception as error:
+            log.exception("person %d failed", index)
+            self._ready[index] = error
+
+    def images(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
+               index: int) -> Images:
+        """What the network sees of one person; see crops.
+
+        Raises:
+            CrowdGaussianError: this person's mask or pose gives no image.
+        """
+        mask, person = masks[index], crowd.people[index]
+        check_person(person, index)
+        frame = mask.amodal if self.config.frame == "amodal" else None
+        body = body_crop(photo, mask.visible, frame, self._body_size())
+        points = head_points(posed_vertices(self.body, person), self.body.parts, crowd.camera)
+        if self.detector is not None:
+            found = self.detector.head(photo, points)
+            points = points if found is None else found
+        shown = mask.visible
+        if self.config.photo_behind_head:
+            shown = ~np.any([m.visible for i, m in enumerate(masks) if i != index], axis=0)
+        return body.image, head_crop(photo, np.broadcast_to(shown, mask.visible.shape),
+                                     points).image
+
+    def _body_size(self) -> tuple[int, int]:
+        """That of the published models, or what a small encoder was made for."""
+        encoder = self.model.body_encoder
+        return encoder.size if isinstance(encoder, PatchEncoder) else body_size()
+
+    def _attributes(self, images: list[Images]) -> Attributes:
+        bodies, heads = (np.stack(part) for part in zip(*images, strict=True))
+        if self.enlarger is not None:
+            heads = self.enlarger.enlarge(heads)
+        body, head = (torch.from_numpy(part).movedim(-1, 1) for part in (bodies, heads))
+        return forward(self.model, body, head, self.config.bfloat16)
+
+    def _avatar(self, attributes: Attributes, place: int, crowd: Crowd, index: int) -> Avatar:
+        """Canonical Gaussians in the network's own body, posed as the person stands."""
+        person = crowd.people[index]
+        shape = shape_of(self.model.mesh, self.body, person)
+        pose = torch.as_tensor(np.asarray(person.pose, np.float32), device=self.device)
+        betas = torch.as_tensor(shape.betas, device=self.device)
+        parts = self.model.canonical(attributes, place, betas, pose, shape.scale)
+        avatar = Avatar(parts.gaussians, parts.skin_joints, parts.skin_weights, parts.rest_joints,
+                        parts.body, np.asarray(person.pose, np.float32), shape.transl,
+                        shape.betas, shape.scale)
+        if crowd.on_ground[index]:
+            lowest = posed_vertices(self.body, person)[:, 1].min()
+            lift = np.array([0, lowest - _lowest(avatar), 0], np.float32)
+            avatar = replace(avatar, transl=avatar.transl + lift)
+        log.info("person %d: rest joints %.1f mm apart", index, 1000 * shape.error)
+        return avatar
+
+
+def _lowest(avatar: Avatar) -> float:
+    return float(pose_body(avatar)[:, 1].min())

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which files the stage "lorm" reads, what their licences allow, and loading the network.
+
+Nothing is fetched here: `crowdgaussian weights fetch` does that when it is asked to. Asking does
+not import torch: the service's broker asks too.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+from safetensors import SafetensorError, safe_open
+
+from ..weights import TABLE, local_path, require
+from ..weights.local import UsedFile
+
+# Settings of the stage that reconstructs a crowd with LORM
+
+@dataclass(frozen=True)
+class LormStageConfig:
+    """Which files, and how the people of a photo go through the network."""
+
+    weights: str = "3DAIGC/LHM-500M-HF"  # folder of model.safetensors, or a name on the hub
+    adapters: str = ""  # file of LORM's adapters (.safetensors); empty: the plain LHM
+    sapiens: str = ""  # TorchScript file of Sapiens-1B; empty: the one of `crowdgaussian weights`
+    points: str = ""  # 1_40000.ply; empty: the one of `crowdgaussian weights`, else own points
+    batch: int = 0  # people at once; 0: as many as the device's memory allows
+    device: str = ""  # "cuda", "cuda:1", "cpu"; empty: a GPU where there is one
+    bfloat16: bool = True  # networks on a GPU; geometry is float32 in any case
+    frame: str = "amodal"  # what the body image is framed by: "amodal" or "visible" silhouette
+    photo_behind_head: bool = True  # as published: the photo stays around the head, but for people
+
+
+if TYPE_CHECKING:
+    import torch
+
+    from .model.lorm import LormModel
+
+WEIGHTS_FILE = "model.safetensors"
+ADAPTERS_LICENCE = "as LHM: CC-BY-NC-4.0"
+_OF_POINTS = "renderer.smplx_model.skinning_weight"
+
+
+def network_file(config: LormStageConfig) -> Path:
+    """model.safetensors: of the folder named, or this machine's copy of the repository named.
+
+    Raises:
+        CrowdGaussianError: it is not here.
+    """
+    path = Path(config.weights)
+    if path.is_file() or (path / WEIGHTS_FILE).is_file():
+        return path if path.is_file() else path / WEIGHTS_FILE
+    known = [entry for entry in TABLE.values()
+             if config.weights in (entry.place, entry.name) and entry.stage == "lorm"]
+    for entry in known:
+        if (found := local_path(entry.name)) is not None:
+            return found
+    if config.weights.count("/") == 1 and not path.exists():
+        from huggingface_hub import try_to_load_from_cache
+
+        if isinstance(cached := try_to_load_from_cache(config.weights, WEIGHTS_FILE), str):
+            return Path(cached)
+    entry = known[0] if known else TABLE["lhm-500m-hf"]
+    raise CrowdGaussianError(
+        f"The stage 'lorm' needs {WEIGHTS_FILE} of {config.weights}, which is not on this machine: "
+        f"run `crowdgaussian weights fetch {entry.name}` ({entry.page}, {entry.licence}, not for "
+        "commercial use) or set lorm.weights to its folder, or use the preset 'open', the bundled "
+        "default that needs no such file."
+    )
+
+
+def used_files(config: LormStageConfig) -> list[UsedFile]:
+    """Every file that these settings lead to.
+
+    Raises:
+        CrowdGaussianError: one is missing.
+    """
+    network, sapiens, points = _files(config)
+    licence = TABLE["lhm-500m-hf"].licence
+    named = [("LHM", network, licence), ("Sapiens-1B", sapiens, TABLE["sapiens-1b"].licence),
+             ("LHM query points", points, licence)]
+    if config.adapters:
+        named.append(("LORM adapters", Path(config.adapters), ADAPTERS_LICENCE))
+    return [_used(name, path, licence) for name, path, licence in named if path is not None]
+
+
+def _files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
+    """The network, Sapiens, and the published points where they are here.
+
+    Raises:
+        CrowdGaussianError: the network or Sapiens is missing.
+    """
+    network = network_file(config)
+    sapiens = Path(config.sapiens) if config.sapiens else require("sapiens-1b")
+    if config.points:
+        return network, sapiens, Path(config.points)
+    try:
+        with safe_open(network, "np") as tensors:
+            count = tensors.get_slice(_OF_POINTS).get_shape()[0]
+    except (SafetensorError, OSError):
+        return network, sapiens, None  # loading it will say what is wrong
+    return network, sapiens, points_file(network, count)
+
+
+def points_file(checkpoint: Path, count: int) -> Path | None:
+    """The published points that go with a checkpoint, where they are here.
+
+    Args:
+        checkpoint: model.safetensors; looked for beside it first, then among the fetched weights.
+        count: how many points the checkpoint has.
+    """
+    name, entry = f"1_{count}.ply", f"lhm-points-{count}"
+    places = (checkpoint.with_name(name), checkpoint.parent / "dense_sample_points" / name)
+    beside = next((place for place in places if place.is_file()), None)
+    return beside or (local_path(entry) if entry in TABLE else None)
+
+
+def _used(name: str, path: Path, licence: str) -> UsedFile:
+    if not path.is_file():
+        raise CrowdGaussianError(f"The file of {name} is missing: {path}.")
+    about = path.stat()
+    return UsedFile(name, path, licence, False, "avatar", (about.st_size, about.st_mtime_ns))
+
+
+def load_configured(config: LormStageConfig, device: "torch.device") -> "LormModel":
+    """The network of these settings; the same files give the same object, as for a worker's jobs.
+
+    Raises:
+        CrowdGaussianError: a file is missing or damaged.
+    """
+    return _loaded(tuple(used_files(config)), *_files(config), config.adapters or None, str(device))
+
+
+@lru_cache(maxsize=1)
+def _loaded(files: tuple[UsedFile, ...], network: Path, sapiens: Path, points: Path | None,
+            adapters: str | None, device: str) -> "LormModel":
+    """files: with their times of change, so that a changed file is read again."""
+    from .checkpoint import load_lorm
+
+    return load_lorm(network, sapiens=sapiens, points=points, adapters=adapters, device=device)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where in the photo people might be: detector windows first, then a grid of direct looks."""
+
+import cv2
+import numpy as np
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+from ..config import PeopleConfig
+from .landmark_net import PoseNetwork
+from .roi import Look, PhotoPyramid, Roi, look_at, roi_from_points
+from .tta import TORSO, Body, agree, body_score, settle
+
+DETECTOR_SIDE = 224  # pixels, what the detector takes in
+SEARCH_SIDE = 1280  # pixels, longer side of the copy in which the detector searches
+# Window side as a part of the photo's shorter side, and how many steps a window moves within it.
+_WINDOWS = ((1.0, 3), (0.7, 3), (0.5, 3), (0.35, 2))
+SURE = 0.45  # body score from which on a body counts as surely there
+
+
+def detector_seeds(network: PoseNetwork, photo: np.ndarray) -> list[tuple[float, Roi]]:
+    """Regions in which the detector saw somebody, best first, doubles merged.
+
+    Every window is seen twice, the second time mirrored, which finds people the first look misses.
+    """
+    factor = min(1.0, SEARCH_SIDE / max(photo.shape[:2]))
+    small = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    height, width = small.shape[:2]
+    found = []
+    for x, y, side in _windows(width, height):
+        window = cv2.resize(small[y:y + side, x:x + side], (DETECTOR_SIDE, DETECTOR_SIDE),
+                            interpolation=cv2.INTER_AREA)
+        to_photo = side / DETECTOR_SIDE / factor
+        corner = np.array([x, y]) / factor
+        for mirrored in (False, True):
+            for seen in network.detect(window[:, ::-1] if mirrored else window):
+                points = np.stack([seen.hip, seen.crown])
+                if mirrored:
+                    points[:, 0] = DETECTOR_SIDE - points[:, 0]
+                found.append((seen.score, roi_from_points(*(points * to_photo + corner))))
+    return _merge(found)
+
+
+def find_bodies(network: PoseNetwork, photo: np.ndarray) -> list[Body]:
+    """Every body candidate in a photo [H, W, 3] uint8, doubles and false ones still among them."""
+    pyramid = PhotoPyramid(photo)
+    bodies: list[Body] = []
+    for sighting, roi in detector_seeds(network, photo):
+        _try(network, pyramid, settle(network, pyramid, roi), bodies, sighting)
+    for look in _explore(network, pyramid, bodies):
+        if not _known(look, bodies):
+            _try(network, pyramid, settle(network, pyramid, look.next_roi), bodies, 0.0)
+    return bodies
+
+
+def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) -> list[Body]:
+    """The person in each box that a user drew around somebody.
+
+    Args:
+        network: both networks.
+        photo: [H, W, 3] uint8 sRGB.
+        boxes: [P, 4] x0 y0 x1 y1, pixels.
+
+    Raises:
+        CrowdGaussianError: nobody is recognised in a box.
+    """
+    pyramid, bodies = PhotoPyramid(photo), []
+    for number, box in enumerate(boxes, start=1):
+        roi = Roi((box[:2] + box[2:]) / 2, 1.25 * float((box[2:] - box[:2]).max()))
+        look = settle(network, pyramid, roi)
+        seen = [agree(network, pyramid, start, 1.0)
+                for start in ((roi,) if look is None else (look.next_roi, roi))]
+        inside = [body for body in seen if body is not None and _within(body, box)]
+        if not inside:
+            raise CrowdGaussianError(
+                f"Nobody was recognised in box {number} of people.boxes; draw it around the whole "
+                "person, or leave it out.")
+        bodies.append(max(inside, key=body_score))
+    return bodies
+
+
+def _within(body: Body, box: np.ndarray) -> bool:
+    middle = body.xy[TORSO].mean(axis=0)
+    return bool((middle > box[:2]).all() and (middle < box[2:]).all())
+
+
+def _try(network: PoseNetwork, photo: PhotoPyramid, look: Look | None, bodies: list[Body],
+         sighting: float) -> None:
+    if look is None or _known(look, bodies):
+        return
+    body = agree(network, photo, look.next_roi, sighting)
+    if body is not None:
+        bodies.append(body)
+
+
+def _known(look: Look, bodies: list[Body]) -> bool:
+    """Whether a look shows a torso that is among the bodies already."""
+    return any(np.linalg.norm(look.xy[TORSO] - body.xy[TORSO], axis=1).mean() < 0.06 * body.size
+               and body_score(body) > 0.3 for body in bodies)
+
+
+def _explore(network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]) -> list[Look]:
+    """Direct looks on a grid, at the size of the people found: backs and hidden faces.
+
+    The detector goes by faces; the landmark network also knows people from behind.
+    """
+    sure = [body.size for body in bodies if body_score(body) > SURE]
+    size = float(np.median(sure)) if sure else 0.6 * float(photo.size.min())
+    looks = []
+    for grow in (1.0, 1.5):
+        step = size * (0.3 if grow == 1.0 else 0.4)
+        for y in np.arange(0.3 * step, photo.size[1], step):
+            for x in np.arange(0.3 * step, photo.size[0], step):
+                center = np.array([x, y])
+                if any(body_score(body) > SURE and
+                       np.linalg.norm(body.roi.center - center) < 0.1 * size for body in bodies):
+                    continue
+                mirrored = int(x / step) % 2 == int(y / step) % 2
+                looks.append(look_at(network, photo, Roi(center, 1.25 * grow * size), mirrored))
+    kept = [look for look in looks
+            if look is not None and 0.5 < look.next_roi.size / (1.25 * size) < 2.0]
+    return sorted(kept, key=lambda look: -float(look.confidence.mean()))
+
+
+def _windows(width: int, height: int):
+    for part, steps in _WINDOWS:
+        side = int(min(width, height) * part)
+        for y in _starts(height, side, steps):
+            for x in _starts(width, side, steps):
+                yield x, y, side
+
+
+def _starts(length: int, side: int, steps: int) -> np.ndarray:
+    count = int(np.ceil((length - side) / (side / steps))) + 1
+    return np.linspace(0, length - side, count).astype(int)
+
+
+def _merge(found: list[tuple[float, Roi]]) -> list[tuple[float, Roi]]:
+    kept: list[tuple[float, Roi]] = []
+    for score, roi in sorted(found, key=lambda item: -item[0]):
+        if not any(np.linalg.norm(roi.center - other.center) < 0.15 * min(roi.size, other.size)
+                   and 0.6 < roi.size / other.size < 1.6 for _, other in kept):
+            kept.append((score, roi))
+    return kept
+
+
+# Boxes around people: those that a user gives, and which of a detector's stay
+
+_SAME = 0.8  # intersection over union from which two boxes are one person
+_SURE = 0.6  # score from which a box tells how large the photo's people are
+_LEAST = 8  # pixels a side
+
+
+def read_boxes(text: str, shape: tuple[int, int]) -> np.ndarray:
+    """The setting people.boxes.  # [P, 4] float64, cut to the photo
+
+    Args:
+        text: "x0,y0,x1,y1;x0,y0,x1,y1" in pixels of the working photo.
+        shape: height and width of the photo.
+
+    Raises:
+        CrowdGaussianError: it is not a list of boxes, or a box lies outside the photo.
+    """
+    try:
+        rows = [[float(value) for value in part.split(",")]
+                for part in text.split(";") if part.strip()]
+        boxes = np.array(rows).reshape(len(rows), 4)
+    except ValueError as error:
+        raise CrowdGaussianError(
+            f"people.boxes is '{text}', which is no list of boxes; write x0,y0,x1,y1 for each "
+            "and a semicolon between two.") from error
+    size = np.array([shape[1], shape[0]], float)
+    cut = np.clip(boxes, 0, np.tile(size, 2))
+    small = ~((cut[:, 2:] - cut[:, :2]) >= _LEAST).all(axis=1)
+    if small.any():
+        raise CrowdGaussianError(
+            f"Box {int(np.argmax(small)) + 1} of people.boxes has less than {_LEAST} pixels inside "
+            f"the photo, which is {shape[1]} x {shape[0]}; give x0,y0,x1,y1 with x0 < x1, y0 < y1.")
+    return cut
+
+
+def choose_boxes(boxes: np.ndarray, scores: np.ndarray, config: PeopleConfig) -> np.ndarray:
+    """Indices of the boxes [N, 4] that are people of the photo, the surest first.
+
+    Doubles and people much smaller than the usual ones of this photo are left out.
+    """
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] >= config.detector_score]
+    if not len(order):
+        return order
+    heights = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    sure = order[scores[order] >= _SURE]
+    usual = float(np.quantile(heights[sure if len(sure) else order], 0.7))
+    kept: list[int] = []
+    for index in order:
+        large = heights[index] >= config.min_relative_size * usual
+        if large and all(overlap(boxes[index], boxes[other]) < _SAME for other in kept):
+            kept.append(int(index))
+    return np.array(kept[:config.max_people], int)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes [4]."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(np.prod(np.clip(sides, 0, None)))
+    both = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
+    return shared / max(both, 1e-9)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many looks at one person, agreed into one: jittered crops, mirrored crops, robust medians."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .landmark_net import PoseNetwork
+from .roi import Look, PhotoPyramid, Roi, apply, compose, invert, look_at, patch_to_photo, warp_mask
+
+MASK_SIDE = 384  # pixels of the square in which a body's mask is kept
+TORSO = [11, 12, 23, 24]
+
+# grow, turn (radians), shift (parts of the size), mirrored. Tighter squares follow arms better,
+# wider ones keep the feet.
+_JITTER = (
+    (1.0, 0.0, (0.0, 0.0), False), (1.0, 0.0, (0.0, 0.0), True),
+    (0.8, 0.0, (0.0, 0.01), False), (0.8, 0.0, (0.0, 0.01), True),
+    (0.88, 0.05, (0.015, 0.0), False), (0.88, -0.05, (-0.015, 0.0), True),
+    (0.94, -0.05, (0.0, 0.02), False), (0.94, 0.05, (0.0, -0.02), True),
+    (1.12, -0.03, (0.0, 0.0), False), (1.12, 0.03, (0.0, 0.0), True),
+)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What several looks agree on about one person."""
+
+    xy: np.ndarray  # [33, 2] float64, photo pixels
+    confidence: np.ndarray  # [33] float64, 0..1
+    world: np.ndarray  # [33, 3] float64, metres, OpenCV axes, origin mid-hip
+    spread: np.ndarray  # [33] float64, disagreement between looks / body size
+    mask: np.ndarray  # [MASK_SIDE, MASK_SIDE] float32, 0..1
+    mask_to_photo: np.ndarray  # [2, 3] float64
+    roi: Roi
+    agreeing: float  # part of the looks that saw the same body, 0..1
+    sighting: float = 0.0  # score of the detector that led here, 0..1
+
+    @property
+    def size(self) -> float:
+        """Rough height of the whole body in pixels (the region is 1.25 times the circle)."""
+        return self.roi.size / 1.25
+
+
+def settle(network: PoseNetwork, photo: PhotoPyramid, roi: Roi, steps: int = 4) -> Look | None:
+    """Lets the network centre itself on the person that it sees from a first region."""
+    best = None
+    for grow, mirrored in ((1.0, False), (1.3, True), (0.8, False), (1.3, False), (1.0, True)):
+        look = look_at(network, photo, roi.changed(grow), mirrored)
+        if look is not None and (best is None or _trust(look) > _trust(best)):
+            best = look
+        if best is not None and _trust(best) > 0.8:
+            break
+    for step in range(steps if best is not None else 0):
+        look = look_at(network, photo, best.next_roi, mirrored=step % 2 == 1)
+        if look is None:
+            break
+        moved = np.linalg.norm(look.xy[TORSO] - best.xy[TORSO], axis=1).mean()
+        best = look
+        if moved < 0.02 * look.next_roi.size:
+            break
+    return best
+
+
+def agree(network: PoseNetwork, photo: PhotoPyramid, roi: Roi, sighting: float) -> Body | None:
+    """Looks several times around one region and keeps what most looks have in common."""
+    looks = [look_at(network, photo, roi.changed(grow, turn, shift), mirrored)
+             for grow, turn, shift, mirrored in _JITTER]
+    looks = [look for look in looks if look is not None]
+    if len(looks) < 3:
+        return None
+    close = _largest_agreement(looks, roi.size)
+    kept = [look for look, ok in zip(looks, close, strict=True) if ok]
+    weights = _densest(kept, roi.size)  # [looks, 33]
+    faced = weights * _same_facing(kept)[:, None]
+    xy = _weighted(weights, [look.xy for look in kept])
+    middle = np.median([look.xy for look in kept], axis=0)
+    spread = np.median([np.linalg.norm(look.xy - middle, axis=1) for look in kept], axis=0)
+    center = np.median([look.next_roi.center for look in kept], axis=0)
+    size = float(np.median([look.next_roi.size for look in kept]))
+    frame = patch_to_photo(Roi(center, 1.25 * size), side=MASK_SIDE)
+    masks = [warp_mask(look.mask, compose(invert(frame), look.to_photo), (MASK_SIDE, MASK_SIDE))
+             for look in kept]
+    turn = float(np.median([look.next_roi.rotation for look in kept]))
+    return Body(
+        xy=xy, confidence=_weighted(weights, [look.confidence for look in kept]),
+        world=_weighted(faced, [look.world for look in kept]),
+        spread=1.25 * spread / size, mask=np.mean(masks, axis=0), mask_to_photo=frame,
+        roi=Roi(center, size, turn), agreeing=len(kept) / len(_JITTER), sighting=sighting)
+
+
+def _trust(look: Look) -> float:
+    return float(look.confidence[TORSO].mean() * (0.5 + 0.5 * look.confidence.mean()))
+
+
+def _largest_agreement(looks: list[Look], size: float) -> np.ndarray:
+    """Which looks lie near the look that most others lie near.  # [n] bool"""
+    xy = np.stack([look.xy for look in looks])
+    weight = np.stack([look.confidence for look in looks]).mean(axis=0) + 0.05
+    apart = np.linalg.norm(xy[:, None] - xy[None], axis=3) @ weight / weight.sum() / size
+    near = apart < 0.06
+    return near[np.argmax(near.sum(axis=1) - apart.mean(axis=1))]
+
+
+def _densest(looks: list[Look], size: float) -> np.ndarray:
+    """How much each look counts for each landmark: only those near the densest place.
+
+    A hidden wrist may be guessed in two places; the mean of two guesses would be in neither.
+    """
+    xy = np.stack([look.xy for look in looks])
+    sure = np.stack([look.confidence for look in looks]) ** 2 + 1e-3
+    apart = np.linalg.norm(xy[:, None] - xy[None], axis=3)  # [looks, looks, 33]
+    near = np.exp(-0.5 * (apart / (0.025 * size)) ** 2)
+    densest = (near * sure[None]).sum(axis=1).argmax(axis=0)  # [33]
+    return sure * near[densest, :, np.arange(33)].T + 1e-9
+
+
+def _weighted(weights: np.ndarray, values: list[np.ndarray]) -> np.ndarray:
+    stacked = np.stack(values)
+    weights = weights.reshape(weights.shape + (1,) * (stacked.ndim - 2))
+    return (weights * stacked).sum(axis=0) / weights.sum(axis=0)
+
+
+def _same_facing(looks: list[Look]) -> np.ndarray:
+    """Which looks agree with most about which side of the body is in front.  # [n] bool"""
+    world = np.stack([look.world for look in looks])
+    across = (world[:, 11] - world[:, 12]) + (world[:, 23] - world[:, 24])
+    direction = across[:, [0, 2]] / np.linalg.norm(across[:, [0, 2]], axis=1, keepdims=True)
+    near = direction @ direction.T > 0.6
+    return near[near.sum(axis=1).argmax()]
+
+
+# How much speaks for a body: limbs on its mask, looks that agree, landmarks that are visible
+
+# Limbs as pairs of landmarks; the torso is filled by its four sides and two diagonals.
+LIMBS = np.array([
+    (11, 12), (23, 24), (11, 23), (12, 24), (11, 24), (12, 23), (11, 13), (13, 15), (12, 14),
+    (14, 16), (23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32), (7, 11), (8, 12),
+])
+
+
+def limb_points(xy: np.ndarray, confidence: np.ndarray, step: int = 8) -> tuple:
+    """Points along the limbs and how sure they are.  # [P, 2], [P]"""
+    part = np.linspace(0, 1, step)[:, None, None]
+    points = xy[LIMBS[:, 0]] * (1 - part) + xy[LIMBS[:, 1]] * part
+    sure = np.minimum(confidence[LIMBS[:, 0]], confidence[LIMBS[:, 1]])
+    return points.reshape(-1, 2), np.tile(sure, step)
+
+
+def limbs_on_mask(points: np.ndarray, weight: np.ndarray, body: Body) -> float:
+    """The weighted part of points [P, 2] (photo pixels) that lie on a body's mask."""
+    place = np.floor(apply(invert(body.mask_to_photo), points)).astype(int)
+    side = body.mask.shape[0]
+    inside = ((place >= 0) & (place < side)).all(axis=1)
+    place = np.clip(place, 0, side - 1)
+    on = inside & (body.mask[place[:, 1], place[:, 0]] > 0.5)
+    return float((weight * on).sum() / max(weight.sum(), 1e-9))
+
+
+def body_score(body: Body) -> float:
+    """How surely this is one real body, 0..1: a product, since each sign alone can fool.
+
+    Hallucinated skeletons (patterns, legs taken for a person, faces in a crowd) move between
+    crops, leave the mask, or have hardly any visible landmark.
+    """
+    points, weight = limb_points(body.xy, body.confidence)
+    on_mask = limbs_on_mask(points, weight + 0.02, body)
+    steady = float(np.exp(-np.average(body.spread, weights=body.confidence + 0.02) / 0.04))
+    return float(on_mask * steady * body.agreeing**0.5 * body.confidence[TORSO].mean()
+                 * body.confidence.mean()**0.5)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fitting everybody at once: place and orientation first, then pose, then shape."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
+from ...body.model import BodyModel
+from .body_points import BodyPoints, PosedPoints, pose_matrices
+from .init import Guess
+from .objective import Weights, body_energy, relaxed_hands
+from .targets import Targets
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """P bodies in the frame of their camera; what the optimiser moves."""
+
+    orientation: Tensor  # [P, 3, 3] of the pelvis
+    body_pose: Tensor  # [P, 21, 3] axis-angle
+    pelvis: Tensor  # [P, 3] metres
+    betas: Tensor  # [P, num_betas]
+    scale: Tensor  # [P]
+
+    def select(self, index: Tensor) -> "Bodies":
+        """Some of the bodies, in that order."""
+        return Bodies(**{name: value[index] for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One stage of the optimisation."""
+
+    steps: int
+    weights: Weights
+    rates: dict[str, float]  # learning rate per parameter; absent ones stay
+    patience: float = 1e-4  # relative gain in ten steps below which the stage ends
+
+
+class Fitter:
+    """Moves bodies until they agree with the photo; one camera, any number of people."""
+
+    def __init__(self, body: BodyModel, points: BodyPoints, K: np.ndarray,
+                 viewmat: np.ndarray) -> None:
+        self.body, self.points = body, points
+        self.camera = (torch.as_tensor(K, dtype=torch.float32),
+                       torch.as_tensor(viewmat, dtype=torch.float32))
+        self.hands = axis_angle_to_matrix(relaxed_hands())
+
+    def start(self, first: Guess) -> Bodies:
+        """Bodies of average shape at a first guess."""
+        people = len(first.pelvis)
+        return Bodies(first.orientation, first.body_pose, first.pelvis,
+                      torch.zeros(people, self.body.num_betas), torch.ones(people))
+
+    def pose(self, bodies: Bodies) -> PosedPoints:
+        """The points of bodies in the frame of the camera's viewmat."""
+        rotations = pose_matrices(bodies.orientation, bodies.body_pose, self.hands)
+        return self.points(bodies.betas, rotations, bodies.pelvis, bodies.scale)
+
+    def vertices(self, bodies: Bodies) -> Tensor:
+        """The whole skin.  # [P, V, 3]"""
+        rest, joints = self.body.rest(bodies.betas, bodies.scale)
+        rotations = pose_matrices(bodies.orientation, bodies.body_pose, self.hands)
+        transforms, _ = joint_transforms(joints, rotations, bodies.pelvis - joints[:, 0])
+        return skin(rest, self.body.skin_weights, transforms)
+
+    def energy(self, bodies: Bodies, targets: Targets, weights: Weights) -> Tensor:
+        """How badly each body fits.  # [P]"""
+        return self._energy(bodies, self.pose(bodies), targets, weights)
+
+    def _energy(self, bodies: Bodies, posed: PosedPoints, targets: Targets,
+                weights: Weights) -> Tensor:
+        parts = {"body_pose": bodies.body_pose, "betas": bodies.betas,
+                 "stature": self.body.stature(bodies.betas, bodies.scale)}
+        return body_energy(posed, parts, targets, self.camera, weights)
+
+    def run(self, bodies: Bodies, targets: Targets, schedule: Schedule,
+            extra: Callable[[PosedPoints], Tensor] | None = None) -> Bodies:
+        """Lowers the energy with Adam, everybody at once; ends early when little is gained.
+
+        Args:
+            bodies: where to start.
+            targets: what the photo says about them.
+            schedule: which parameters move, how fast, for how long.
+            extra: another term of the posed points, such as contact with the floor.
+        """
+        moving = _Moving(bodies, schedule.rates)
+        optimiser = torch.optim.Adam(moving.groups(schedule.rates), betas=(0.9, 0.98))
+        cooling = torch.optim.lr_scheduler.CosineAnnealingLR(
+            optimiser, schedule.steps, eta_min=0.0)
+        history: list[float] = []
+        for _ in range(schedule.steps):
+            optimiser.zero_grad()
+            now = moving.bodies()
+            posed = self.pose(now)
+            loss = self._energy(now, posed, targets, schedule.weights).sum()
+            if extra is not None:
+                loss = loss + extra(posed)
+            loss.backward()
+            optimiser.step()
+            cooling.step()
+            history.append(float(loss.detach()))
+            if _stalled(history, schedule.patience):
+                break
+        return moving.bodies(detached=True)
+
+
+class _Moving:
+    """The free parameters of bodies, in coordinates in which steps of like size mean alike."""
+
+    def __init__(self, bodies: Bodies, rates: dict[str, float]) -> None:
+        people = len(bodies.pelvis)
+        self.first = bodies
+        self.free = {
+            "orientation": torch.zeros(people, 3), "body_pose": bodies.body_pose.clone(),
+            # Sideways in parts of the depth, and the logarithm of the depth.
+            "pelvis": torch.zeros(people, 3), "betas": bodies.betas.clone(),
+            "scale": bodies.scale.log().clone(),
+        }
+        for name, tensor in self.free.items():
+            tensor.requires_grad_(name in rates)
+
+    def groups(self, rates: dict[str, float]) -> list[dict]:
+        return [{"params": [self.free[name]], "lr": rate} for name, rate in rates.items()]
+
+    def bodies(self, detached: bool = False) -> Bodies:
+        free = {name: t.detach() if detached else t for name, t in self.free.items()}
+        turn = axis_angle_to_matrix(free["orientation"]) @ self.first.orientation
+        distance = self.first.pelvis.norm(dim=1, keepdim=True)
+        along = self.first.pelvis * free["pelvis"][:, 2:].exp()
+        shift = torch.cat([free["pelvis"][:, :2], torch.zeros_like(distance)], dim=1) * distance
+        return replace(self.first, orientation=turn, body_pose=free["body_pose"],
+                       pelvis=along + shift, betas=free["betas"], scale=free["scale"].exp())
+
+
+def _stalled(history: list[float], patience: float) -> bool:
+    if len(history) < 30 or len(history) % 10:
+        return False
+    before, now = min(history[-20:-10]), min(history[-10:])
+    return before - now < patience * abs(before)

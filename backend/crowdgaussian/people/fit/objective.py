@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a fit minimises: how far posed bodies are from the photo and from living people."""
+
+from dataclasses import dataclass
+
+import torch
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES
+from torch import Tensor
+
+from ..camera import project
+from .body_points import PosedPoints
+from .targets import LANDMARK_WEIGHT, SEGMENT_WEIGHT, SEGMENTS, Targets
+
+# What joints of living people do: usual angles, limits, relaxed hands
+
+# joint: (usual, spread, lowest, highest) per axis x, y, z, radians; left side, mirrored for right.
+_LEFT = {
+    "hip": ((-0.15, 0.05, 0.05), (0.55, 0.3, 0.25), (-2.1, -0.8, -0.5), (0.5, 0.8, 0.9)),
+    "knee": ((0.15, 0.0, 0.0), (0.7, 0.12, 0.06), (0.0, -0.25, -0.1), (2.5, 0.25, 0.1)),
+    "ankle": ((0.0, 0.0, 0.0), (0.25, 0.12, 0.1), (-0.6, -0.35, -0.3), (0.8, 0.35, 0.3)),
+    "foot": ((0.0, 0.0, 0.0), (0.1, 0.04, 0.04), (-0.6, -0.1, -0.1), (0.3, 0.1, 0.1)),
+    "collar": ((0.0, -0.05, -0.05), (0.1, 0.12, 0.14), (-0.3, -0.4, -0.35), (0.3, 0.4, 0.5)),
+    "shoulder": ((0.1, -0.3, -0.9), (0.5, 0.6, 0.6), (-1.4, -2.2, -1.7), (1.4, 1.0, 1.5)),
+    "elbow": ((0.0, -0.6, 0.0), (0.5, 0.7, 0.12), (-1.3, -2.5, -0.25), (1.3, 0.0, 0.25)),
+    "wrist": ((0.0, 0.0, 0.0), (0.3, 0.2, 0.25), (-0.6, -0.5, -0.9), (0.6, 0.5, 0.9)),
+}
+_MIDDLE = {
+    "spine1": ((0.05, 0.0, 0.0), (0.15, 0.08, 0.08), (-0.3, -0.25, -0.25), (0.6, 0.25, 0.25)),
+    "spine2": ((0.03, 0.0, 0.0), (0.12, 0.08, 0.08), (-0.25, -0.25, -0.2), (0.5, 0.25, 0.2)),
+    "spine3": ((0.0, 0.0, 0.0), (0.08, 0.08, 0.07), (-0.2, -0.25, -0.2), (0.35, 0.25, 0.2)),
+    "neck": ((0.05, 0.0, 0.0), (0.2, 0.25, 0.12), (-0.5, -0.6, -0.35), (0.6, 0.6, 0.35)),
+    "head": ((0.0, 0.0, 0.0), (0.2, 0.25, 0.12), (-0.5, -0.6, -0.35), (0.5, 0.6, 0.35)),
+}
+_MIRROR = torch.tensor([1.0, -1.0, -1.0])
+_CURL = {"index": 0.3, "middle": 0.35, "ring": 0.4, "pinky": 0.42, "thumb": 0.12}
+
+
+def _row(joint: str) -> Tensor:
+    """Usual, spread, lowest, highest of one joint.  # [4, 3]"""
+    side, _, part = joint.partition("_")
+    if side not in ("left", "right"):
+        return torch.tensor(_MIDDLE[joint])
+    row = torch.tensor(_LEFT[part])
+    if side == "left":
+        return row
+    usual, spread, low, high = row * torch.stack([_MIRROR, torch.ones(3), _MIRROR, _MIRROR])
+    return torch.stack([usual, spread, torch.minimum(low, high), torch.maximum(low, high)])
+
+
+_TABLE = torch.stack([_row(joint) for joint in BODY_JOINTS[1:]])  # [21, 4, 3]
+
+
+def usual_pose() -> Tensor:
+    """The middle of the prior: standing, arms down.  # [21, 3]"""
+    return _TABLE[:, 0].clone()
+
+
+def pose_energy(body_pose: Tensor) -> Tensor:
+    """How unusual a pose is.  # [B, 21, 3] -> [B]"""
+    return (((body_pose - _TABLE[:, 0]) / _TABLE[:, 1]) ** 2).sum(dim=(1, 2))
+
+
+def limit_energy(body_pose: Tensor) -> Tensor:
+    """How far joints are bent beyond what bodies do, in squared radians.  # [B, 21, 3] -> [B]"""
+    beyond = (body_pose - _TABLE[:, 3]).clamp_min(0) + (_TABLE[:, 2] - body_pose).clamp_min(0)
+    return beyond.square().sum(dim=(1, 2))
+
+
+def relaxed_hands() -> Tensor:
+    """Axis-angle of jaw, eyes and fingers: hands at rest curl a little.  # [33, 3]"""
+    pose = torch.zeros(len(JOINT_NAMES), 3)
+    for side, sign in (("left", -1.0), ("right", 1.0)):
+        for finger, curl in _CURL.items():
+            for k in (1, 2, 3):
+                pose[JOINT_INDEX[f"{side}_{finger}{k}"], 2] = sign * curl
+    return pose[len(BODY_JOINTS):]
+
+
+ADULT = (1.70, 0.09)  # metres, mean and spread of standing adults' stature
+SILHOUETTE = 10.0  # weight of masks once bodies are roughly in place
+_FACE_IDS = (0, 7, 8)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each term counts; pixels are in parts of the body's height in the photo."""
+
+    reprojection: float = 1.0
+    segments: float = 1.0
+    face: float = 0.4
+    pose: float = 0.006
+    limits: float = 8.0
+    shape: float = 0.003
+    stature: float = 0.02
+    silhouette: float = 0.0
+
+
+def geman_mcclure(squared: Tensor, rho: float) -> Tensor:
+    """Robust error rho^2 r^2 / (rho^2 + r^2), in units of rho^2 (as in SMPLify-X)."""
+    return squared / (squared + rho * rho)
+
+
+def reprojection(pixels: Tensor, targets: Targets, rho: float = 0.06) -> Tensor:
+    """Landmarks against the photo, robust, in parts of the body height.  # [P]"""
+    apart = (pixels - targets.xy) / targets.size[:, None, None]
+    error = geman_mcclure(apart.square().sum(dim=-1), rho)
+    return (error * targets.weight).sum(dim=1) / LANDMARK_WEIGHT.sum()
+
+
+def segment_error(landmarks: Tensor, targets: Targets) -> Tensor:
+    """1 - cosine between limbs and the network's metric limbs.  # [P]"""
+    ends = landmarks[:, SEGMENTS]
+    directions = torch.nn.functional.normalize(ends[:, :, 1] - ends[:, :, 0], dim=-1)
+    apart = 1 - (directions * targets.segments).sum(dim=-1)
+    error = geman_mcclure(apart, 0.6)
+    return (error * targets.segment_weight).sum(dim=1) / SEGMENT_WEIGHT.sum()
+
+
+def face_error(landmarks: Tensor, targets: Targets) -> Tensor:
+    """1 - cosine between where the face looks and where it seems to look.  # [P]"""
+    nose, left, right = (landmarks[:, k] for k in _FACE_IDS)
+    direction = torch.nn.functional.normalize(nose - (left + right) / 2, dim=-1)
+    sure = targets.weight[:, 0].clamp(0.1, 1.0)
+    return sure * (1 - (direction * targets.face).sum(dim=-1))
+
+
+def extreme_shape(betas: Tensor) -> Tensor:
+    """Unusual bodies cost, extreme ones more: beyond three sigma skin folds.  # [P]"""
+    squared = betas.square()
+    return (0.5 * squared + 0.02 * squared.square()).sum(dim=1)
+
+
+def stature_error(stature: Tensor) -> Tensor:
+    """Against adults; levels off, since children and the very tall exist.  # [P]"""
+    return geman_mcclure(((stature - ADULT[0]) / ADULT[1]).square(), 3.0) * 9.0
+
+
+def silhouette_error(surface: Tensor, targets: Targets) -> Tensor:
+    """Body points outside the mask and mask edges away from the body.  # [P, S, 2] -> [P]"""
+    size = targets.size[:, None]
+    place = (surface - targets.field_center[:, None]) / targets.field_half[:, None, None]
+    outside = torch.nn.functional.grid_sample(
+        targets.outside, place[:, None], padding_mode="border", align_corners=False)[:, 0, 0]
+    spill = geman_mcclure(outside.square(), 0.08).mean(dim=1)
+    near = torch.cdist(targets.contour, surface).min(dim=2).values / size
+    near = (near - 0.012).clamp_min(0)  # points of the skin are sparse, and clothes stand off
+    total = targets.contour_weight.sum(dim=1).clamp_min(1.0)
+    gap = (geman_mcclure(near.square(), 0.08) * targets.contour_weight).sum(dim=1) / total
+    return spill + gap
+
+
+def body_energy(posed: PosedPoints, parts: dict, targets: Targets, camera: tuple,
+                weights: Weights) -> Tensor:
+    """All terms of each person.
+
+    Args:
+        posed: the points of P bodies.
+        parts: "body_pose" [P, 21, 3], "betas" [P, B], "stature" [P] metres.
+        targets: what the photo says.
+        camera: K [3, 3] and viewmat [4, 4] of the frame the bodies are posed in.
+        weights: of the terms.
+
+    Returns:
+        [P].
+    """
+    energy = weights.reprojection * reprojection(project(posed.landmarks, *camera), targets)
+    energy = energy + weights.segments * segment_error(posed.landmarks, targets)
+    energy = energy + weights.face * face_error(posed.landmarks, targets)
+    energy = energy + weights.pose * pose_energy(parts["body_pose"]) / 21
+    energy = energy + weights.limits * limit_energy(parts["body_pose"]) / 21
+    energy = energy + weights.shape * extreme_shape(parts["betas"])
+    energy = energy + weights.stature * stature_error(parts["stature"])
+    if weights.silhouette:
+        seen = project(posed.surface, *camera)
+        energy = energy + weights.silhouette * targets.mask_trust * silhouette_error(seen, targets)
+    return energy

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the photo says about each body, as tensors a fit can be compared with."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
+from torch import Tensor
+
+from ..camera import pixel_rays, turn_to_ray
+from ..detect.detections import Detection
+
+# How much each landmark counts: joints most, the network's fingers and ears least.
+LANDMARK_WEIGHT = torch.tensor(
+    [1.0, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.8, 0.8, 0.3, 0.3, 1.5, 1.5, 1.2, 1.2, 1.2, 1.2]
+    + [0.2] * 6 + [1.0, 1.0, 1.2, 1.2, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0])
+# Segments whose direction in space the network's metric landmarks tell, and how far to trust it.
+SEGMENTS = torch.tensor([
+    (12, 11), (24, 23), (23, 11), (24, 12), (11, 13), (13, 15), (12, 14), (14, 16), (23, 25),
+    (25, 27), (24, 26), (26, 28), (29, 31), (30, 32), (8, 7), (15, 19), (16, 20)])
+SEGMENT_WEIGHT = torch.tensor([2.0, 2.0, 1.5, 1.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 1, 0.2, 0.2])
+CONTOUR = 160  # contour points a person
+_FIELD = 192  # longer side of a person's distance field, samples
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Measurements of P people; pixels are photo pixels, directions scene axes of the camera."""
+
+    xy: Tensor  # [P, 33, 2]
+    weight: Tensor  # [P, 33] confidence x landmark weight
+    size: Tensor  # [P] body height, pixels
+    segments: Tensor  # [P, 17, 3] unit directions, y up, z towards the camera
+    segment_weight: Tensor  # [P, 17]
+    face: Tensor  # [P, 3] unit direction in which the face looks
+    contour: Tensor  # [P, CONTOUR, 2]
+    contour_weight: Tensor  # [P, CONTOUR] 0 where another body or the border makes the edge
+    mask_trust: Tensor  # [P] 0..1, how much the mask counts
+    outside: Tensor  # [P, 1, F, F] distance to the mask in body sizes; 0 inside and where hidden
+    field_center: Tensor  # [P, 2]
+    field_half: Tensor  # [P] half side of the field, pixels
+
+    def select(self, index: Tensor) -> "Targets":
+        """The targets of some of the people, in that order."""
+        return Targets(**{name: value[index] for name, value in vars(self).items()})
+
+
+def make_targets(people: list[Detection], K: np.ndarray) -> Targets:
+    """Measurements of all people of a photo."""
+    masks = [person.person_mask > 127 for person in people]
+    rows = [_one_person(person, index, masks, K) for index, person in enumerate(people)]
+    return Targets(**{name: torch.as_tensor(np.stack([row[name] for row in rows]),
+                                            dtype=torch.float32) for name in rows[0]})
+
+
+def turned(targets: Targets, turn: np.ndarray) -> Targets:
+    """Targets whose directions are told in turned axes."""
+    rotation = torch.as_tensor(turn, dtype=torch.float32)
+    return replace(targets, segments=targets.segments @ rotation.T,
+                   face=targets.face @ rotation.T)
+
+
+def scene_world(person: Detection, K: np.ndarray) -> np.ndarray:
+    """The metric landmarks turned to where the person is seen, scene axes.  # [33, 3]"""
+    hip = person.keypoints.xy[[11, 12, 23, 24]].mean(axis=0)
+    turn = SCENE_FROM_OPENCV @ turn_to_ray(pixel_rays(hip, K))
+    return person.keypoints.world @ turn.T
+
+
+def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.ndarray) -> dict:
+    keypoints = person.keypoints
+    world = scene_world(person, K)
+    ends = world[SEGMENTS.numpy()]
+    directions = ends[:, 1] - ends[:, 0]
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    sure = keypoints.confidence[SEGMENTS.numpy()].min(axis=1)
+    face = world[0] - (world[7] + world[8]) / 2
+    others = np.any([m for k, m in enumerate(masks) if k != index] or
+                    [np.zeros_like(masks[0])], axis=0)
+    return {
+        "xy": keypoints.xy, "weight": keypoints.confidence * LANDMARK_WEIGHT.numpy(),
+        "size": person.size, "segments": directions / np.maximum(lengths, 1e-6),
+        "segment_weight": (0.15 + 0.85 * sure) * SEGMENT_WEIGHT.numpy(),
+        "face": face / max(np.linalg.norm(face), 1e-6),
+        "mask_trust": np.clip((person.score - 0.15) / 0.4, 0.25, 1.0),
+        **_outline(masks[index], others, person.size, _hair(keypoints.xy, person.size)),
+    }
+
+
+def _hair(xy: np.ndarray, size: float) -> tuple[np.ndarray, float]:
+    """A circle around the head in which hair and hats, not the body, make the edge."""
+    middle = (xy[7] + xy[8] + xy[0]) / 3
+    neck = float(np.linalg.norm(middle - (xy[11] + xy[12]) / 2))
+    return middle, max(0.9 * neck, 0.16 * size)
+
+
+def _outline(mask: np.ndarray, others: np.ndarray, size: float,
+             hair: tuple[np.ndarray, float]) -> dict:
+    """Contour and distance field of a mask, blind where others may hide the person."""
+    height, width = mask.shape
+    contour, weight = _contour(mask, others, size)
+    weight = weight * np.where(np.linalg.norm(contour - hair[0], axis=1) < hair[1], 0.1, 1.0)
+    rows, columns = np.nonzero(mask)
+    if len(rows):
+        low, high = (np.array([f(columns), f(rows)], dtype=float) for f in (np.min, np.max))
+    else:
+        low, high = np.zeros(2), np.array([width, height], dtype=float)
+    center, half = (low + high) / 2, 0.5 * float((high - low).max()) + 0.25 * size
+    steps = (np.arange(_FIELD) + 0.5) / _FIELD * 2 - 1
+    x = np.floor(center[0] + half * steps).astype(int)
+    y = np.floor(center[1] + half * steps).astype(int)
+    beyond = ((y < 0) | (y >= height))[:, None] | ((x < 0) | (x >= width))[None]
+    place = np.ix_(np.clip(y, 0, height - 1), np.clip(x, 0, width - 1))
+    free = mask[place] | others[place] | beyond
+    field = cv2.distanceTransform((~free).astype(np.uint8), cv2.DIST_L2, 5)
+    field = field * (2 * half / _FIELD) / size
+    return {"contour": contour, "contour_weight": weight, "outside": field[None],
+            "field_center": center, "field_half": half}
+
+
+def _contour(mask: np.ndarray, others: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Evenly spread points of a mask's outer edges, and whether the edge is the person's own."""
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    points = [c[:, 0] for c in found if cv2.contourArea(c) > (0.03 * size) ** 2]
+    if not points:
+        return np.zeros((CONTOUR, 2)), np.zeros(CONTOUR)
+    joined = np.concatenate(points)
+    chosen = joined[np.linspace(0, len(joined) - 1, CONTOUR).astype(int)]
+    height, width = mask.shape
+    margin = max(2, round(0.02 * size))
+    near_other = cv2.dilate(others.astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8))
+    own = near_other[chosen[:, 1], chosen[:, 0]] == 0
+    own &= (chosen >= 2).all(axis=1) & (chosen < [width - 3, height - 3]).all(axis=1)
+    return chosen + 0.5, own.astype(np.float64)

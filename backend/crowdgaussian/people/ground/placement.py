@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From bodies in front of a camera to people on one floor: slide, refine together, touch down."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
+from torch import Tensor
+
+from ..config import PeopleConfig
+from ..detect.detections import Detection
+from ..fit.fitter import Bodies, Fitter, Schedule
+from ..fit.objective import SILHOUETTE, Weights
+from ..fit.targets import Targets, turned
+from ..types import Certainty
+from .contact import Contact, push_apart, sphere_radii
+from .plane import PRIOR, Focal, Ground, Standing, solve_focal, solve_ground
+from .support import footing, standing
+
+_RATES = {"orientation": 0.01, "pelvis": 0.004, "body_pose": 0.015, "betas": 0.04, "scale": 0.01}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """People in the scene frame."""
+
+    bodies: Bodies
+    K: np.ndarray  # [3, 3] as given, or with the focal length that the people decided
+    viewmat: np.ndarray  # [4, 4] scene -> OpenCV camera
+    on_ground: np.ndarray  # [P] bool
+    flags: tuple[tuple[str, ...], ...]
+    certainty: Certainty
+
+
+def put_on_ground(alone: Fitter, bodies: Bodies, people: list[Detection], targets: Targets,
+                  shape: tuple[int, int], config: PeopleConfig,
+                  focal_known: bool = True) -> Placed:
+    """Finds the floor, puts on it who stands there, and refines everybody together.
+
+    Args:
+        alone: the fitter with the camera at the origin, in which bodies are given.
+        bodies: the single fits.
+        people: the detections of the same people.
+        targets: what the photo says.
+        shape: height and width of the photo.
+        config: how many steps.
+        focal_known: False lets people who stand decide the focal length where they can.
+    """
+
+    def look(fitter: Fitter, bodies: Bodies) -> Standing:
+        stature = fitter.body.stature(bodies.betas, bodies.scale)
+        return standing(fitter.pose(bodies), stature, people, shape)
+
+    evidence, K = look(alone, bodies), alone.camera[0].numpy()
+    focal = Focal(float(K[0, 0]), 0.0) if focal_known else solve_focal(evidence, K)
+    if focal.sure and not focal_known:
+        K, bodies = at_focal(K, bodies, focal.pixels)
+        evidence = look(Fitter(alone.body, alone.points, K, camera_at_origin()), bodies)
+    ground = solve_ground(evidence)
+    decided = footing(ground, evidence)
+    fitter = Fitter(alone.body, alone.points, K, ground.viewmat)
+    placed = to_scene(bodies, ground, decided.slide)
+    placed = settle_on_ground(fitter, placed, turned(targets, ground.turn), decided.on_ground,
+                              config)
+    certainty = Certainty(int((decided.on_ground & ground.fits).sum()), ground.pitch_error,
+                          ground.height_error, min(focal.error, PRIOR))
+    return Placed(placed, K, ground.viewmat, decided.on_ground, decided.flags, certainty)
+
+
+def at_focal(K: np.ndarray, bodies: Bodies, focal: float) -> tuple[np.ndarray, Bodies]:
+    """The same picture through another lens: people keep their size and move along the axis."""
+    ratio = focal / K[0, 0]
+    K = K * np.array([[ratio, 1.0, 1.0], [1.0, ratio, 1.0], [1.0, 1.0, 1.0]])
+    return K, replace(bodies, pelvis=bodies.pelvis * torch.tensor([1.0, 1.0, ratio]))
+
+
+def settle_on_ground(fitter: Fitter, bodies: Bodies, targets: Targets, on_ground: np.ndarray,
+                     config: PeopleConfig) -> Bodies:
+    """Refines everybody together in the scene frame, parts them and lets them touch down."""
+    radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
+    weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=0.5)
+    bodies = fitter.run(bodies, targets, Schedule(config.ground_steps, weights, _RATES),
+                        Contact(on_ground, radii))
+    radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
+    viewmat = fitter.camera[1].numpy()
+    camera = -viewmat[:3, :3].T @ viewmat[:3, 3]
+    moves = push_apart(fitter.pose(bodies).joints.numpy(), radii.numpy(), camera)
+    bodies = replace(bodies, pelvis=bodies.pelvis + _float(moves))
+    return touch_down(fitter, bodies, on_ground, float(camera[1]))
+
+
+def to_scene(bodies: Bodies, ground: Ground, slide: np.ndarray) -> Bodies:
+    """Slides bodies along their viewing rays and tells them in the scene frame."""
+    turn, factor = _float(ground.turn), _float(slide)
+    camera = torch.tensor([0.0, ground.height, 0.0])
+    return replace(bodies, orientation=turn @ bodies.orientation,
+                   pelvis=(bodies.pelvis * factor[:, None]) @ turn.T + camera,
+                   scale=bodies.scale * factor)
+
+
+def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: float) -> Bodies:
+    """Slides people along their viewing rays until the lowest skin is exactly on the floor.
+
+    Those off the floor slide only when they would be below it.
+    """
+    lowest = lowest_skin(fitter, bodies)
+    camera = torch.tensor([0.0, height, 0.0])
+    factor = height / (height - lowest).clamp_min(0.05)
+    factor = torch.where(torch.as_tensor(on_ground) | (lowest < 0), factor, 1.0)
+    return replace(bodies, pelvis=camera + (bodies.pelvis - camera) * factor[:, None],
+                   scale=bodies.scale * factor)
+
+
+def lowest_skin(fitter: Fitter, bodies: Bodies) -> Tensor:
+    """Height of the lowest vertex of every body.  # [P] metres"""
+    return fitter.vertices(bodies)[..., 1].amin(dim=1)
+
+
+def camera_at_origin() -> np.ndarray:
+    """The viewmat of a camera that looks along -z of its own scene axes.  # [4, 4]"""
+    viewmat = np.eye(4)
+    viewmat[:3, :3] = OPENCV_FROM_SCENE
+    return viewmat
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.as_tensor(array, dtype=torch.float32)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weight-free people estimator: MediaPipe landmarks, a batched fit, one shared floor."""
+
+import numpy as np
+
+from ..body.model import BodyModel
+from ..core.progress import Progress, Report
+from .camera import photo_camera
+from .config import PeopleConfig
+from .crowd import Fitted, crowd_on_floor, single_thread
+from .detect.detections import Detection, detect_people
+from .fit.body_points import BodyPoints
+from .fit.fitter import Fitter
+from .fit.schedules import fit_in_camera
+from .fit.targets import make_targets
+from .ground.placement import camera_at_origin
+from .types import Crowd
+
+
+class KeypointFit:
+    """Photo -> everybody in it, posed on one floor; implements PeopleEstimator."""
+
+    def __init__(self, config: PeopleConfig, body: BodyModel) -> None:
+        """config: options; body: the model that is fitted."""
+        self.config, self.body = config, body
+        self.points = BodyPoints(body)
+
+    def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
+        """Finds and fits everybody.
+
+        Args:
+            photo: [H, W, 3] uint8 sRGB.
+            focal_px: pixels, from EXIF or an option; None takes the configured field of view.
+            report: called between the steps.
+
+        Raises:
+            CrowdGaussianError: nobody was found.
+        """
+        shape = photo.shape[:2]
+        report(Progress("people", 0.0, message="looking for people"))
+        found = detect_people(photo, self.config)
+        K, source = photo_camera(focal_px, shape, self.config.default_fov)
+        with single_thread():
+            return self._fit(found, K, shape, report, source)
+
+    def _fit(self, found: list[Detection], K: np.ndarray, shape: tuple[int, int],
+             report: Report, focal_source: str) -> Crowd:
+        people = len(found)
+        report(Progress("people", 0.4, None, people, f"{people} found, fitting bodies"))
+        targets = make_targets(found, K)
+        alone = Fitter(self.body, self.points, K, camera_at_origin())
+        bodies = fit_in_camera(alone, found, targets, K, self.config)
+        report(Progress("people", 0.7, None, people, "looking for the ground"))
+        crowd = crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, self.config,
+                               focal_source)
+        report(Progress("people", 0.95, None, people, "people placed"))
+        return crowd

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's corrections in the scene folder: one step at a time, and each at one stroke.
+
+`settings["edit"]` in scene.json is the text of the steps that a folder has. A step is made ready
+first (people in boxes are found, corrected fits are written under names of their own); then one
+writing of scene.json brings it all in. What is left to build follows from the people's states.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.formats.atomic import write_bytes
+from crowdgaussian_shared.formats.npz import write_npz
+from crowdgaussian_shared.scene.edit import EDIT_KEY, Box, PoseEdit, SceneEdit, SceneEdits
+from crowdgaussian_shared.scene.folder import SCENE_FILE, SceneFolder
+from crowdgaussian_shared.scene.json import scene_to_json
+from crowdgaussian_shared.scene.schema import (
+    CORRECTED,
+    LEFT_OUT,
+    PersonEntry,
+    SceneInfo,
+    hash_bytes,
+)
+
+from ..core.progress import Report
+from ..people.insert import as_posed, into_scene, rest_pelvis, same_person
+from ..people.types import Crowd, Person
+from ..segment.types import PersonMask
+from . import checkpoint
+from .config import Config
+from .stages import Stages
+
+LEFT_OUT_WORDS = "Left out on request."
+DEAF = ("command", "results")  # people stages that look where they like
+_LEAST = 8  # pixels of a box inside the photo, each way
+_STANDING = 0.05  # metres between soles and floor
+
+
+def steps_in(folder: SceneFolder, edits: SceneEdits) -> int | None:
+    """How many of these steps a folder has; None when it has others."""
+    stored = folder.info.settings.get(EDIT_KEY, "")
+    counts = range(len(edits.steps), -1, -1)
+    return next((count for count in counts if edits.first(count) == stored), None)
+
+
+def unfinished(folder: SceneFolder) -> bool:
+    """Whether somebody is neither done nor given up."""
+    return any(person.state not in ("done", "failed") for person in folder.info.people)
+
+
+def own_photo(settings: dict, digest: str, scenes: Sequence[Path | None]) -> dict:
+    """The settings with the user's photo where its copy in one of the scenes was given."""
+    for scene in scenes:
+        if scene is not None and SceneFolder.exists(scene):
+            info = SceneFolder.open(scene).info
+            if info.photo.blake2b == digest:
+                return {**settings, checkpoint.PHOTO_KEY: info.settings.get(checkpoint.PHOTO_KEY)}
+    return settings
+
+
+def copy_scene(base: Path, out: Path, name: str, settings: dict) -> SceneFolder:
+    """A copy of a scene, valid at every moment: without people until it is whole.
+
+    Args:
+        base: a finished scene folder with the fits of its people.
+        out: the new folder.
+        name: of the photo; empty keeps the one it has.
+        settings: of the run; those of the base must be the same.
+
+    Raises:
+        CrowdGaussianError: base is no such scene, or there is no room.
+    """
+    folder = SceneFolder.open(base)
+    info = folder.info
+    if unfinished(folder):
+        raise CrowdGaussianError(f"{base} is not finished; reconstruct its photo again first.")
+    settings = {**settings, EDIT_KEY: info.settings.get(EDIT_KEY, "")}
+    settings = {key: value for key, value in settings.items() if key != EDIT_KEY or value}
+    info = replace(info, photo=replace(info.photo, name=name or info.photo.name),
+                   settings=settings)
+    files = [*info.previews, *(file for p in info.people for file in p.files.values())]
+    checkpoint.clear(out)
+    _copy(folder, out, [info.photo.file])
+    write_bytes(out / SCENE_FILE, scene_to_json(replace(info, people=(), previews=())))
+    _copy(folder, out, files)
+    write_bytes(out / SCENE_FILE, scene_to_json(info))
+    return SceneFolder.open(out)
+
+
+def _copy(folder: SceneFolder, out: Path, files: list[str]) -> None:
+    try:
+        for file in files:
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder.resolve(file), out / file)
+    except OSError as error:
+        raise CrowdGaussianError(
+            f"{folder.path} could not be copied ({error.strerror or error}); free some space, or "
+            "reconstruct its photo again.") from error
+
+
+def crowd_of(folder: SceneFolder) -> Crowd:
+    """Everybody's fit.
+
+    Raises:
+        CrowdGaussianError: the folder does not hold them.
+    """
+    crowd = checkpoint.load_crowd(folder)
+    if crowd is None:
+        raise CrowdGaussianError(
+            f"{folder.path} does not hold the fits of its people, as no folder does that came "
+            "from a server; correct it there, or reconstruct the photo here.")
+    return crowd
+
+
+def check_step(folder: SceneFolder, step: SceneEdit) -> None:
+    """Refuses what a scene does not have.
+
+    Raises:
+        CrowdGaussianError: a person or a place in the photo that does not exist, or nobody left.
+    """
+    people, photo = folder.info.people, folder.info.photo
+    count = len(people) + len(step.boxes)
+    for index in (*step.corrected, *step.excluded, *step.included):
+        if index >= count:
+            raise CrowdGaussianError(
+                f"There is no person {index} to correct; the scene has {len(people)} people.")
+    for box in step.boxes:
+        wide = min(box[2], photo.width) - max(box[0], 0)
+        if min(wide, min(box[3], photo.height) - max(box[1], 0)) < _LEAST:
+            raise CrowdGaussianError(
+                f"The box {','.join(f'{v:g}' for v in box)} has less than {_LEAST} pixels inside "
+                f"the photo, which is {photo.width} x {photo.height}; draw it around a person.")
+    gone = {i for i, person in enumerate(people) if LEFT_OUT in person.flags}
+    if len((gone | {*step.excluded}) - {*step.touched(len(people))}) >= count:
+        raise CrowdGaussianError("Nobody would be left in the scene; keep at least one person.")
+
+
+@dataclass(frozen=True)
+class Finder:
+    """What finding people in boxes needs."""
+
+    photo: np.ndarray  # [H, W, 3] uint8 sRGB
+    config: Config
+    stages: Stages
+
+    def find(self, crowd: Crowd, gone: set[int], boxes: Sequence[Box],
+             report: Report) -> list[tuple[Person, bool]]:
+        """Who is in each box, found alone, and whether they stand on the floor.
+
+        Args:
+            crowd: the scene they come into.
+            gone: those of it who are left out.
+            boxes: pixels of the photo.
+            report: called between the steps.
+
+        Raises:
+            CrowdGaussianError: nobody, or somebody who is in the crowd already, is in a box, or
+                the people stage takes no boxes.
+        """
+        name = self.config.stages.people
+        if boxes and name in DEAF:
+            raise CrowdGaussianError(
+                f"People stage '{name}' cannot look into boxes; add the person to the results of "
+                "your program, or reconstruct with another people stage.")
+        found = []
+        for box in boxes:
+            text = ",".join(f"{value:g}" for value in box)
+            people = replace(self.config.people, boxes=text)
+            stage = self.stages.people_with(replace(self.config, people=people))
+            alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), report)
+            known = [(i, p) for i, p in enumerate(crowd.people) if i not in gone]
+            twin = same_person(alone.people[0], known)
+            if twin is not None:
+                raise CrowdGaussianError(
+                    f"The person in the box {text} is in the crowd already, as person {twin}; "
+                    "draw the box around somebody else.")
+            found.append(into_scene(alone, crowd, self.stages.body))
+        return found
+
+    def corrected(self, folder: SceneFolder, crowd: Crowd, person: Person, index: int,
+                  edit: PoseEdit) -> Person:
+        """The fit with a user's pose, and with the shape that the avatar has now.
+
+        Args:
+            folder: the scene.
+            crowd: its people.
+            person: the fit.
+            index: of the person.
+            edit: pose and place, for the avatar that the scene has.
+        """
+        transl = np.asarray(edit.transl, np.float64)
+        people = folder.info.people
+        if index < len(people) and "avatar" in people[index].files:
+            avatar = folder.read_avatar(index)
+            if folder.info.body_model == self.config.stages.body:
+                person = replace(person, betas=avatar.betas, scale=avatar.scale)
+            else:  # only the pelvis means the same in both bodies
+                transl = transl + avatar.rest_joints[0] - rest_pelvis(
+                    self.stages.body, person.betas, person.scale)
+        person = replace(person, pose=edit.pose.astype(np.float32),
+                         transl=transl.astype(np.float32), flags=_with(person.flags, CORRECTED))
+        return as_posed(person, crowd, self.stages.body)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A step made ready: what scene.json will say about whom."""
+
+    step: SceneEdit
+    text: str  # of all steps with this one
+    corrected: dict[int, Person]
+    added: list[tuple[Person, bool]]
+
+    def bring_in(self, folder: SceneFolder) -> None:
+        """Writes the fits, then scene.json, once."""
+        people = list(folder.info.people)
+        first = len(people)
+        for person, standing in self.added:
+            people.append(PersonEntry(
+                state="fitted", flags=person.flags, box=tuple(float(v) for v in person.box),
+                score=float(person.score), on_ground=standing,
+                quality={"reprojection_px": float(person.reprojection_px)}))
+        fits = {first + k: person for k, (person, _) in enumerate(self.added)} | self.corrected
+        for index in {*self.step.touched(first), *fits}:
+            files = {"fit": people[index].files.get("fit", "")}
+            if index in fits:
+                files = {"fit": self._write_fit(folder, index, fits[index])}
+            people[index] = _queued(people[index], files, index in self.corrected)
+        for index in self.step.excluded:
+            people[index] = _left_out(people[index])
+        settings = {**folder.info.settings, EDIT_KEY: self.text}
+        old = folder.info
+        folder.update(people=tuple(people), settings=settings)
+        _remove_unnamed(folder, old)
+
+    def _write_fit(self, folder: SceneFolder, index: int, person: Person) -> str:
+        digest = hash_bytes(self.text.encode())
+        name = f"people/{index:03d}/fit-{digest[:12]}.npz"
+        write_npz(folder.resolve(name), checkpoint.to_arrays(person))
+        return name
+
+
+def _queued(entry: PersonEntry, files: dict[str, str], corrected: bool) -> PersonEntry:
+    flags = tuple(flag for flag in entry.flags if flag != LEFT_OUT)
+    flags = _with(flags, CORRECTED) if corrected else flags
+    return replace(entry, state="fitted", error="", files=files, flags=flags, gaussians=0,
+                   occlusion=0.0, quality={} if corrected else entry.quality, refinement="",
+                   refinement_note="")
+
+
+def _left_out(entry: PersonEntry) -> PersonEntry:
+    files = {kind: file for kind, file in entry.files.items() if kind == "fit"}
+    return replace(entry, state="failed", error=LEFT_OUT_WORDS, files=files,
+                   flags=_with(entry.flags, LEFT_OUT), gaussians=0, quality={}, refinement="",
+                   refinement_note="")
+
+
+def _with(flags: tuple[str, ...], more: str) -> tuple[str, ...]:
+    return (*(flag for flag in flags if flag != more), more)
+
+
+def _remove_unnamed(folder: SceneFolder, old: SceneInfo) -> None:
+    named = {file for person in folder.info.people for file in person.files.values()}
+    for person in old.people:
+        for file in {*person.files.values()} - named:
+            folder.resolve(file).unlink(missing_ok=True)
+
+
+def masks_of(folder: SceneFolder, crowd: Crowd,
+             segment: Callable[[Crowd], list[PersonMask]]) -> list[PersonMask]:
+    """Masks of everybody who is not left out; nobody has a pixel of those who are.
+
+    Args:
+        folder: the scene.
+        crowd: all its people.
+        segment: the masks stage.
+    """
+    there = [i for i, entry in enumerate(folder.info.people) if LEFT_OUT not in entry.flags]
+    some = replace(crowd, people=tuple(crowd.people[i] for i in there),
+                   on_ground=tuple(crowd.on_ground[i] for i in there))
+    found = dict(zip(there, segment(some), strict=True))
+    nothing = np.zeros((crowd.camera.height, crowd.camera.width), bool)
+    return [found.get(i, PersonMask(nothing, nothing, 0.0)) for i in range(len(crowd.people))]
+
+
+def note_standing(folder: SceneFolder, index: int) -> None:
+    """Where a user has put somebody decides whether they stand on the floor."""
+    entry = folder.info.people[index]
+    if CORRECTED in entry.flags and "feet" in entry.quality:
+        folder.update_person(index, on_ground=abs(entry.quality["feet"]) < _STANDING)

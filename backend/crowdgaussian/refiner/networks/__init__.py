@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The refiners' networks: the small one that ships, and one-step SD-Turbo."""

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of a refiner's training."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from torch import Tensor
+
+from .losses import LossWeights
+
+# Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How often inputs are clean."""
+
+    clean: float = 0.3  # probability that a coarse input is replaced by its clean target
+    half_clean: float = 0.0  # probability that a part of it is
+
+    def __post_init__(self) -> None:
+        if min(self.clean, self.half_clean) < 0 or not self.clean + self.half_clean <= 1:
+            raise CrowdGaussianError("The shares of clean and of half-clean inputs must be 0 or "
+                                     "above and at most 1 together.")
+
+
+def calibrate(coarse: Tensor, clean: Tensor, config: CalibrationConfig,
+              generator: torch.Generator) -> Tensor:
+    """The training input: coarse, clean, or clean in part, drawn for each sample.
+
+    Args:
+        coarse: [B, 3, H, W].
+        clean: [B, 3, H, W], the targets.
+        config: the probabilities.
+        generator: on the CPU.
+    """
+    draw = torch.rand(len(coarse), generator=generator)
+    mix = torch.zeros(len(coarse), 1, *coarse.shape[2:])
+    for index, value in enumerate(draw.tolist()):
+        if value < config.clean:
+            mix[index] = 1.0
+        elif value < config.clean + config.half_clean:
+            mix[index, 0] = _half(coarse.shape[2], coarse.shape[3], generator)
+    mix = mix.to(coarse)
+    return coarse + mix * (clean - coarse)
+
+
+def _half(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """A soft-edged half-plane through a random point.  # [H, W] 0..1"""
+    angle, y, x, soft = torch.rand(4, generator=generator).tolist()
+    direction = torch.tensor([torch.pi * 2 * angle])
+    rows = torch.arange(height)[:, None] - y * height
+    columns = torch.arange(width)[None] - x * width
+    along = rows * direction.sin() + columns * direction.cos()
+    return torch.sigmoid(along / (1.0 + soft * 0.1 * width))
+
+
+@dataclass(frozen=True)
+class RefinerTraining:
+    """How to train; steps and batch are the paper's."""
+
+    steps: int = 10_000
+    batch: int = 2  # of each process
+    crop: int = 128  # pixels, a side of what the network sees at once
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: int = 50  # steps
+    clip: float = 1.0  # of the gradient's norm
+    seed: int = 0
+    save_every: int = 500  # steps
+    sample_every: int = 500
+    ema: float = 0.0  # decay of the averaged weights that become the result; 0: no average
+    bfloat16: bool = True  # the network's arithmetic on a GPU; weights and losses are float32
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    losses: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "save_every", "sample_every"):
+            if getattr(self, name) < 1:
+                raise CrowdGaussianError(f"The setting {name} of a training must be at least 1.")
+        if self.crop < 32:
+            raise CrowdGaussianError("Crops of a training must have at least 32 pixels a side.")
+        if not 0 < self.lr < math.inf:
+            raise CrowdGaussianError("The learning rate of a training must be above 0.")
+        if not 0 <= self.ema < 1:
+            raise CrowdGaussianError("The decay of averaged weights (--ema) must be at least 0 "
+                                     "and below 1, such as 0.999.")
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then down to 2 % along a cosine."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        return self.lr * warm * (0.51 + 0.49 * math.cos(math.pi * step / self.steps))

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training pairs on disk: truth, coarse rendering and normals of the bodies, scene by scene.
+
+    OUT/scene_0000/scene.json          settings, people, what the coarse rendering shows ("damage"
+                                       or the appearance stage that rebuilt the people from a
+                                       photo), split ("train" or "test"), cameras
+                   truth/000.png       RGBA, straight alpha
+                   coarse/000.png      the same
+                   normals/000.png     colour-coded as in NormalMaps, alpha is the bodies' mask
+
+Every fifth scene is for testing. A scene is written beside its place and renamed when whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.skinning import join_gaussians
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ...avatar.types import AvatarBuilder
+from ...core.progress import Progress, Report, silent
+from ...splat import Cameras, Splats, rasterize
+from ...splat.normals import render_normals
+from ...synthetic.people import render_rgba
+from ...synthetic.photo import CoarseCrowd, damaged, rebuilt
+from ...synthetic.scenes import CrowdScene, DrawActor, compose, face_light, hemisphere_views
+from ..distil.views import ring_cameras
+from ..networks.tiling import VIEWS
+
+# A training scene seen from its cameras: truth, coarse rendering, and normals of the bodies
+
+def render_truth(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
+    """What is really seen.  # [C, H, W, 4] uint8, straight alpha"""
+    vertices = [each.points(each.actor.vertices) for each in scene.people]
+    starts = np.cumsum([0, *(len(part) for part in vertices)])
+    faces = np.concatenate([each.actor.faces + start
+                            for each, start in zip(scene.people, starts)])
+    colours = np.concatenate([face_light(each, scene.light, scene.direct)
+                              for each in scene.people])
+    return np.stack([render_rgba(np.concatenate(vertices), faces, colours, camera)
+                     for camera in cameras.to_cameras()])
+
+
+def render_gaussians(people: list[Gaussians], cameras: Cameras) -> np.ndarray:
+    """What a reconstruction shows.  # [C, H, W, 4] uint8, straight alpha"""
+    splats = Splats.from_gaussians(join_gaussians(people))
+    views = []
+    with torch.no_grad():
+        for index in range(len(cameras)):
+            seen = rasterize(splats, cameras[index], config=VIEWS)
+            alpha = seen.alpha[0, ..., None]
+            colour = seen.color[0] / alpha.clamp(min=1e-6)
+            views.append(torch.cat([colour, alpha], -1).clamp(0, 1).mul(255).round().byte())
+    return torch.stack(views).numpy()
+
+
+def render_bodies(bodies: np.ndarray, faces: np.ndarray, cameras: Cameras) -> np.ndarray:
+    """Normals of the bodies in the colour code of NormalMaps, alpha the mask.
+
+    # [B, V, 3], [F, 3] -> [C, H, W, 4] uint8
+    """
+    maps = render_normals(bodies, faces, cameras)
+    both = np.concatenate([maps.normals, maps.mask[..., None]], -1)
+    return (255 * both).round().astype(np.uint8)
+
+
+FILE, KINDS = "scene.json", ("truth", "coarse", "normals")
+DAMAGE = "damage"
+_TEST_EVERY = 5  # scenes
+_PHOTO = 640  # pixels a side, of the photo that people are rebuilt from
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """What to make; the paper has 114 scenes of 126 views."""
+
+    scenes: int = 114
+    views: int = 126
+    size: int = 512  # pixels
+    fewest: int = 2  # people of a scene
+    most: int = 5
+    points: int = 20_000  # Gaussians of a clean person
+    seed: int = 0
+    coarse: tuple[str, ...] = (DAMAGE,)  # scenes take turns: damage, or names of builders
+    changes: tuple[str, ...] = ()  # settings of the builders that are not the usual ones
+    people: str = ""  # who: empty for made-up people
+    rings: int = 0  # of the views, how many from where refinement looks, not from the hemisphere
+
+    def __post_init__(self) -> None:
+        if min(self.scenes, self.views) < 1 or not 32 <= self.size <= 2048:
+            raise CrowdGaussianError(
+                "Make at least one scene of one view, of 32 to 2048 pixels.")
+        if not 1 <= self.fewest <= self.most <= 30:
+            raise CrowdGaussianError("A scene has 1 to 30 people, and --most is at least --fewest.")
+        if not 0 <= self.rings <= self.views or self.rings == 1:
+            raise CrowdGaussianError("Of a scene's views none, or at least two, lie on the rings.")
+
+    def coarse_of(self, index: int) -> str:
+        """What the coarse rendering of a scene shows; training and test scenes each take turns."""
+        before = index // _TEST_EVERY  # test scenes
+        turn = before if is_test(index) else index - before
+        return self.coarse[turn % len(self.coarse)]
+
+
+def is_test(index: int) -> bool:
+    """Whether a scene is kept for testing."""
+    return index % _TEST_EVERY == _TEST_EVERY - 1
+
+
+def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor, report: Report = silent,
+                 builders: Mapping[str, AvatarBuilder] | None = None,
+                 draw_test: DrawActor | None = None) -> list[Path]:
+    """Makes the scenes that are not there yet.
+
+    Args:
+        out: folder.
+        config: what to make.
+        draw_actor: makes a person.
+        report: told about every scene.
+        builders: the appearance stages that config.coarse names.
+        draw_test: makes a person of a test scene, where those are others.
+
+    Raises:
+        CrowdGaussianError: a scene there was made with other settings, or the disk is full.
+    """
+    folders = []
+    for index in range(config.scenes):
+        report(Progress("scenes", index / config.scenes, message=f"{index} of {config.scenes}"))
+        folder = out / f"scene_{index:04d}"
+        if (folder / FILE).is_file():
+            _check_same(folder, config, index)
+        else:
+            draw = draw_test if draw_test and is_test(index) else draw_actor
+            builder = (builders or {}).get(config.coarse_of(index))
+            _whole(folder, lambda beside, k=index, d=draw, b=builder: _write_scene(
+                beside, config, k, d, b))
+        folders.append(folder)
+    report(Progress("scenes", 1.0))
+    return folders
+
+
+def _write_scene(folder: Path, config: ScenesConfig, index: int, draw_actor: DrawActor,
+                 builder: AvatarBuilder | None) -> None:
+    rng = np.random.default_rng([config.seed, index])
+    scene = compose(draw_actor, (config.fewest, config.most), rng)
+    if config.coarse_of(index) == DAMAGE:
+        coarse = damaged(scene, rng, config.points)
+    else:
+        scene, coarse = rebuilt(scene, builder, rng, _PHOTO)
+    cameras = _cameras(config, scene, coarse)
+    views = (render_truth(scene, cameras), render_gaussians(coarse.gaussians, cameras),
+             render_bodies(coarse.bodies, coarse.faces, cameras))
+    for kind, pictures in zip(KINDS, views, strict=True):
+        (folder / kind).mkdir()
+        for number, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / kind / f"{number:03d}.png", compress_level=1)
+    about = {"settings": _identity(config, index), "index": index, "people": len(scene.people),
+             "coarse": config.coarse_of(index), "damage": coarse.chain,
+             "split": "test" if is_test(index) else "train",
+             "K": cameras.Ks.tolist(), "viewmat": cameras.viewmats.tolist()}
+    (folder / FILE).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _cameras(config: ScenesConfig, scene: CrowdScene, coarse: CoarseCrowd) -> Cameras:
+    parts = []
+    if config.views > config.rings:
+        parts.append(hemisphere_views(scene, config.views - config.rings, config.size))
+    if config.rings:
+        parts.append(ring_cameras(np.concatenate(coarse.bodies), config.rings, config.size))
+    return Cameras.joined(parts)
+
+
+def _whole(folder: Path, write: Callable[[Path], None]) -> None:
+    beside = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        write(beside)
+        os.replace(beside, folder)
+    except OSError as error:
+        raise CrowdGaussianError(f"{folder} cannot be written ({error}); free some space or "
+                                 "choose another folder, and run again to go on.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _identity(config: ScenesConfig, index: int) -> dict:
+    """What decides the looks of a scene: not how many there are."""
+    values = {name: value for name, value in asdict(config).items()
+              if name not in ("scenes", "coarse", "changes", "people", "rings")}
+    values |= {name: getattr(config, name) for name in ("people", "rings")
+               if getattr(config, name)}
+    if config.coarse_of(index) != DAMAGE:
+        values |= {"coarse": config.coarse_of(index), "changes": list(config.changes)}
+    return values
+
+
+def _check_same(folder: Path, config: ScenesConfig, index: int) -> None:
+    if _about(folder).get("settings") != _identity(config, index):
+        raise CrowdGaussianError(
+            f"{folder} was made with other settings; give the same, or another folder.")
+
+
+def _about(folder: Path) -> dict:
+    try:
+        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CrowdGaussianError(
+            f"{folder / FILE} is damaged; remove that folder and make the scenes again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One view, as layers that any background can go behind."""
+
+    truth: Tensor  # [4, H, W] float32 0..1, straight alpha
+    coarse: Tensor  # [4, H, W]
+    normals: Tensor  # [4, H, W] as a Refiner takes them
+
+    def on(self, background: Tensor) -> tuple[Tensor, Tensor]:
+        """Coarse and true picture before a background [3, 1, 1].  # [3, H, W] twice"""
+        return tuple(layer[:3] * layer[3:] + background * (1 - layer[3:])
+                     for layer in (self.coarse, self.truth))
+
+
+class PairDataset:
+    """The views of the scenes of one split, read when they are asked for."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        """Finds the scenes.
+
+        Args:
+            folder: that write_scenes made.
+            split: "train" or "test".
+
+        Raises:
+            CrowdGaussianError: there are none of that split.
+        """
+        scenes = [path.parent for path in sorted(folder.glob(f"scene_*/{FILE}"))]
+        self.scenes = [scene for scene in scenes if _about(scene).get("split") == split]
+        self.views = [(scene, path.name) for scene in self.scenes
+                      for path in sorted((scene / "truth").glob("*.png"))]
+        if not self.views:
+            raise CrowdGaussianError(
+                f"{folder} has no scenes to {split} on; make at least five with "
+                "`crowdgaussian data crowd-scenes`.")
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> Pair:
+        scene, name = self.views[index]
+        truth, coarse, code = (_read(scene / kind / name) for kind in KINDS)
+        if not truth.shape == coarse.shape == code.shape:
+            raise CrowdGaussianError(f"The pictures {name} of {scene} differ in size; remove that "
+                                     "folder and make the scenes again.")
+        normals = torch.cat([(code[:3] * 2 - 1) * code[3:], code[3:]])
+        return Pair(truth, coarse, normals)
+
+
+def _read(path: Path) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGBA"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise CrowdGaussianError(
+            f"The image {path} is missing or damaged; remove its scene's folder and make the "
+            "scenes again.") from error
+    return torch.from_numpy(pixels.copy()).movedim(-1, 0).float() / 255
+
+
+# What a step of training looks at: parts of views, drawn at random
+
+_TRIES = 8  # for a crop that shows somebody
+_BODY = 0.05  # share of such a crop that bodies fill
+
+
+def draw_crop(data: PairDataset, size: int,
+              rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Coarse, true [3, s, s] and normals [4, s, s] of a part of a view, on a random plain colour.
+
+    Mirrored half of the time (normals too); white or any colour behind.
+    """
+    pair = data[int(rng.integers(len(data)))]
+    tint = torch.from_numpy(rng.random(3) if rng.random() < 0.6 else np.full(3, 1.0)).float()
+    coarse, truth = pair.on(tint[:, None, None])
+    height, width = truth.shape[1:]
+    side = min(size, height, width) // 16 * 16
+    for _ in range(_TRIES):
+        top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+        window = (..., slice(top, top + side), slice(left, left + side))
+        if pair.normals[3][window].mean() > _BODY:
+            break
+    parts = [picture[window] for picture in (coarse, truth, pair.normals)]
+    if rng.random() < 0.5:
+        parts = [part.flip(-1) for part in parts]
+        parts[2] = parts[2] * torch.tensor([-1.0, 1, 1, 1])[:, None, None]
+    return tuple(parts)

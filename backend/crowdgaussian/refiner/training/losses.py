@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The refiner's losses (CrowdGaussian, equation 5): L2, LPIPS, SSIM and Gram, each with a weight.
+
+Gram matrices (Gatys et al. 2016) of VGG16's relu1_2, 2_2, 3_3, 4_3 and 5_3, for each sample alone,
+in float32 and divided by what they sum over; after a warm-up.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from crowdgaussian_shared.errors import CrowdGaussianError
+from torch import Tensor, nn
+
+from ...core.metrics import Lpips, load_lpips, ssim
+
+LAYERS = (3, 8, 15, 22, 29)  # of VGG16's features: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
+_LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # of Difix3D+'s style loss
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each term counts; 0 leaves it out."""
+
+    l2: float = 1.0
+    lpips: float = 1.0
+    ssim: float = 0.2
+    gram: float = 1.0
+    gram_after: int = 2000  # steps without it, until pictures look alike
+
+    def __post_init__(self) -> None:
+        weights = (self.l2, self.lpips, self.ssim, self.gram)
+        if not all(0 <= weight < math.inf for weight in weights) or self.gram_after < 0:
+            raise CrowdGaussianError("The weights of losses must be 0 or above.")
+        if not any(weights):
+            raise CrowdGaussianError("A training needs a loss; give one of them a weight above 0.")
+
+    @property
+    def needs_vgg(self) -> bool:
+        """Whether a term needs VGG16's weights."""
+        return self.lpips > 0 or self.gram > 0
+
+    def without_vgg(self) -> "LossWeights":
+        """The same without the terms that need VGG16."""
+        return LossWeights(self.l2, 0.0, self.ssim, 0.0, self.gram_after)
+
+    def in_words(self) -> str:
+        """What a log and a model card say of them."""
+        names = {"L2": self.l2, "LPIPS": self.lpips, "SSIM": self.ssim, "Gram": self.gram}
+        used = ", ".join(f"{weight:g} x {name}" for name, weight in names.items() if weight)
+        if self.gram:
+            used += f" after {self.gram_after} steps"
+        return used if self.needs_vgg else f"{used}; trained without VGG16"
+
+
+class RefinerLoss(nn.Module):
+    """The weighted sum, and its terms by name."""
+
+    def __init__(self, weights: LossWeights, features: nn.Module | None = None,
+                 lpips: nn.Module | None = None) -> None:
+        """Takes the frozen networks of the perceptual terms.
+
+        Args:
+            weights: of the terms.
+            features: VGG16's convolutions, needed for the Gram term.
+            lpips: [B, 3, H, W] in -1..1 twice -> [B], needed for the LPIPS term.
+        """
+        super().__init__()
+        self.weights, self.features, self.lpips = weights, features, lpips
+
+    def forward(self, found: Tensor, wanted: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        """found, wanted: [B, 3, H, W] 0..1; step: how many were made before this one."""
+        w = self.weights
+        terms = {"l2": w.l2 * (found - wanted).square().mean()}
+        if w.ssim:
+            similar = ssim(found.permute(0, 2, 3, 1), wanted.permute(0, 2, 3, 1))
+            terms["ssim"] = w.ssim * (1 - similar).mean()
+        if w.lpips:
+            terms["lpips"] = w.lpips * self.lpips(found * 2 - 1, wanted * 2 - 1).mean()
+        if w.gram and step >= w.gram_after:
+            terms["gram"] = w.gram * gram_distance(self.features, found, wanted)
+        return sum(terms.values()), {name: float(value.detach()) for name, value in terms.items()}
+
+
+def gram_distance(features: nn.Module, found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared difference of Gram matrices over layers, each sample on its own.
+
+    Args:
+        features: nn.Sequential of VGG16's convolutions.
+        found: [B, 3, H, W] 0..1.
+        wanted: the same.
+    """
+    with torch.autocast(found.device.type, enabled=False):
+        ours, theirs = _layers(features, found.float()), _layers(features, wanted.float())
+        parts = [weight * (gram(a) - gram(b)).square().mean()
+                 for weight, a, b in zip(_LAYER_WEIGHTS, ours, theirs)]
+    return torch.stack(parts).sum()
+
+
+def gram(activations: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C, C], divided by C H W so that no picture size overflows."""
+    flat = activations.flatten(2)
+    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
+
+
+def _layers(features: nn.Module, images: Tensor) -> list[Tensor]:
+    mean, std = (images.new_tensor(value)[:, None, None] for value in (_MEAN, _STD))
+    hidden, kept = (images - mean) / std, []
+    for index, layer in enumerate(features):
+        hidden = layer(hidden)
+        if index in LAYERS:
+            kept.append(hidden)
+        if index == LAYERS[-1]:
+            break
+    return kept
+
+
+# The losses that need VGG16, from its published files, or a clear sentence why there are none
+
+class _Distance(nn.Module):
+    """LPIPS of pictures as the losses hold them."""
+
+    def __init__(self, lpips: Lpips) -> None:
+        super().__init__()
+        self.lpips = lpips
+
+    def forward(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """[B, 3, H, W] in -1..1 twice -> [B]"""
+        return self.lpips(*((picture.movedim(1, -1) + 1) / 2 for picture in (found, wanted)))
+
+
+def refiner_loss(weights: LossWeights, backbone: Path | None, heads: Path | None) -> RefinerLoss:
+    """The loss of a training with the frozen networks that its terms need.
+
+    Args:
+        weights: of the terms.
+        backbone: torchvision's VGG16, None where it is not here.
+        heads: of LPIPS, None where they are not here.
+
+    Raises:
+        CrowdGaussianError: a term needs a file that is not here.
+    """
+    if not weights.needs_vgg:
+        return RefinerLoss(weights)
+    lpips, reason = load_lpips(backbone, heads)
+    if lpips is None:
+        raise CrowdGaussianError(
+            f"The losses LPIPS and Gram are {reason.rstrip('.')}, or train with --without-vgg.")
+    return RefinerLoss(weights, _features(lpips), _Distance(lpips))
+
+
+def _features(lpips: Lpips) -> nn.Sequential:
+    """VGG16's convolutions in their published order, out of LPIPS's blocks."""
+    layers = [layer for block in lpips.blocks for layer in block.modules()
+              if isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d)]
+    return nn.Sequential(*layers)

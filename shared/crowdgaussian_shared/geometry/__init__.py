@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames, rotations, spherical harmonics, skinning, cameras; numpy only."""

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blender's evaluated meshes against the numpy skinning reference, for any pose."""
+
+import bpy
+import numpy as np
+import pytest
+from _support.blender.blender_people import make_avatar, make_camera, random_pose, write_scene
+from crowdgaussian_addon.scene.attributes import read_positions
+from crowdgaussian_addon.scene.importer import import_scene
+from crowdgaussian_addon.scene.rig.armature import set_pose
+from crowdgaussian_addon.scene.splats.build import MIN_SCALE, MODIFIER
+from crowdgaussian_shared.geometry.axes import convert_gaussians, scene_to_blender
+from crowdgaussian_shared.geometry.rotations import quat_to_matrix
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES
+from crowdgaussian_shared.geometry.skinning import joint_transforms, pose_avatar, pose_body
+
+TOLERANCE = 1e-4  # metres
+
+
+def deformed(obj):
+    """World positions after the armature alone.  # [V, 3]"""
+    nodes = obj.modifiers.get(MODIFIER)
+    if nodes is not None:
+        nodes.show_viewport = False
+    bpy.context.view_layer.update()
+    evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    local = read_positions(evaluated.data).astype(np.float64)
+    world = np.array(evaluated.matrix_world)
+    return local @ world[:3, :3].T + world[:3, 3]
+
+
+def check_splats(person, avatar, pose, transl):
+    points = deformed(person.splats).reshape(-1, 4, 3)
+    axes = (points[:, 1:] - points[:, :1]).transpose(0, 2, 1)  # [N, 3, 3], columns
+    wanted = convert_gaussians(pose_avatar(avatar, pose, transl), "scene", "blender")
+    np.testing.assert_allclose(points[:, 0], wanted.means, atol=TOLERANCE)
+    rotations = quat_to_matrix(wanted.quats.astype(np.float64)) * wanted.scales[:, None, :]
+    covariance = rotations @ rotations.transpose(0, 2, 1)
+    size = wanted.scales.max(axis=1)[:, None, None].astype(np.float64)
+    got = axes @ axes.transpose(0, 2, 1)
+    np.testing.assert_allclose(got / size, covariance / size, atol=TOLERANCE / 10)
+
+
+def test_photo_pose(empty_blender, scene_folder, avatars):
+    result = import_scene(scene_folder)
+    assert len(result.people) == len(avatars)
+    for person, avatar in zip(result.people, avatars):
+        check_splats(person, avatar, avatar.pose, avatar.transl)
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_random_poses_anywhere(empty_blender, scene_folder, avatars, seed):
+    rng = np.random.default_rng(seed)
+    person = import_scene(scene_folder).people[1]
+    pose = 3 * random_pose(rng, seed)
+    transl = rng.normal(size=3)
+    set_pose(person.rig, pose, transl)
+    person.rig.animation_data_clear()
+    check_splats(person, avatars[1], pose, transl)
+
+
+def test_raising_an_arm_moves_and_turns_its_gaussians(empty_blender, scene_folder, avatars):
+    person, avatar = import_scene(scene_folder).people[0], avatars[0]
+    before = deformed(person.splats).reshape(-1, 4, 3)
+    pose = avatar.pose.copy()
+    pose[JOINT_INDEX["left_shoulder"]] = (0.3, -0.2, 1.1)
+    set_pose(person.rig, pose, avatar.transl, frame=2)
+    bpy.context.scene.frame_set(2)
+    check_splats(person, avatar, pose, avatar.transl)
+    moved = np.linalg.norm(deformed(person.splats).reshape(-1, 4, 3)[:, 0] - before[:, 0], axis=1)
+    on_arm = avatar.gaussians.means[:, 0] > 0.5
+    assert moved[on_arm].min() > 0.1
+    assert moved[avatar.gaussians.means[:, 1] < -0.5].max() < 1e-5
+    bpy.context.scene.frame_set(1)
+    check_splats(person, avatar, avatar.pose, avatar.transl)
+
+
+def test_body_mesh_follows_the_same_bones(empty_blender, scene_folder, avatars):
+    for person, avatar in zip(import_scene(scene_folder).people, avatars):
+        assert person.body.hide_render
+        person.body.hide_set(False)
+        wanted = scene_to_blender(pose_body(avatar))
+        np.testing.assert_allclose(deformed(person.body), wanted, atol=TOLERANCE)
+
+
+def test_rig_has_55_named_bones_at_the_joints(empty_blender, scene_folder, avatars):
+    result = import_scene(scene_folder)
+    bpy.context.view_layer.update()
+    for person, avatar in zip(result.people, avatars):
+        bones = person.rig.pose.bones
+        assert sorted(bone.name for bone in bones) == sorted(JOINT_NAMES)
+        assert min(bone.length for bone in person.rig.data.bones) > 0.004
+        transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
+        joints = np.einsum("jab,jb->ja", transforms[:, :3, :3], avatar.rest_joints)
+        joints = scene_to_blender(joints + transforms[:, :3, 3])
+        heads = [person.rig.matrix_world @ bones[name].head for name in JOINT_NAMES]
+        np.testing.assert_allclose(np.array(heads), joints, atol=TOLERANCE)
+
+
+def test_rest_pose_stands_on_the_floor_where_the_person_stood(empty_blender, scene_folder, avatars):
+    person, avatar = import_scene(scene_folder).people[1], avatars[1]
+    person.rig.data.pose_position = "REST"
+    person.body.hide_set(False)
+    vertices = deformed(person.body)
+    assert abs(vertices[:, 2].min()) < TOLERANCE
+    place = scene_to_blender(avatar.transl + avatar.rest_joints[0])
+    np.testing.assert_allclose(vertices.mean(axis=0)[:2], place[:2], atol=0.1)
+
+
+def test_view_dependent_colour_is_kept_for_later(empty_blender, tmp_path):
+    avatar = make_avatar(50, degree=2)
+    person = import_scene(write_scene(tmp_path / "out", [avatar], make_camera())).people[0]
+    names = {attribute.name for attribute in person.splats.data.attributes}
+    assert {f"splat_sh_{k}" for k in range(1, 9)} <= names
+
+
+def test_flat_gaussians_keep_a_direction(empty_blender, tmp_path):
+    avatar = make_avatar(50)
+    avatar.gaussians.scales[:, 2] = 0
+    person = import_scene(write_scene(tmp_path / "out", [avatar], make_camera())).people[0]
+    person.rig.data.pose_position = "REST"
+    points = deformed(person.splats).reshape(-1, 4, 3)
+    thinnest = np.linalg.norm(points[:, 3] - points[:, 0], axis=1)
+    np.testing.assert_allclose(thinnest, MIN_SCALE, rtol=0.01)

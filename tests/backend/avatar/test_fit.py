@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A painted person becomes an avatar: outline, colours, holes, and what was not seen."""
+
+import numpy as np
+import pytest
+from _support.avatar_scene import HAIR, SHIRT, SKIN, TROUSERS, crowd_of, masks_of, paint
+from crowdgaussian.avatar.photo_fit import PhotoFit
+from crowdgaussian.avatar.quality import coverage, measure
+from crowdgaussian.avatar.types import PhotoFitConfig
+from crowdgaussian.avatar.visibility import make_view
+from crowdgaussian.body import load_body
+from crowdgaussian.core.progress import silent
+from crowdgaussian.segment.types import PersonMask
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+
+CONFIG = PhotoFitConfig(gaussians=12000, max_crop_px=320, colour_steps=25)
+C0 = 0.28209479177387814
+
+
+@pytest.fixture(scope="module")
+def body():
+    return load_body()
+
+
+@pytest.fixture(scope="module")
+def scene(body):
+    return paint(body)
+
+
+@pytest.fixture(scope="module")
+def built(body, scene):
+    fit = PhotoFit(CONFIG, body)
+    return fit.reconstruct_with_sight(scene.photo, crowd_of(scene), masks_of(scene), 0, silent)
+
+
+def colours(avatar):
+    return avatar.gaussians.sh[:, 0] * C0 + 0.5
+
+
+def nearest_paint(values):
+    paints = np.array([SHIRT, TROUSERS, SKIN, HAIR])
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    dark = values.sum(1) < 0.45
+    hue = (unit @ (paints[:3] / np.linalg.norm(paints[:3], axis=1, keepdims=True)).T).argmax(1)
+    return np.where(dark, 3, hue)
+
+
+def test_outline_colours_and_coverage(built, scene):
+    quality = measure(built.avatar, scene.photo, crowd_of(scene), masks_of(scene), 0)
+    assert quality["iou"] > 0.9
+    assert quality["psnr_db"] > 24
+    assert quality["coverage"] > 0.98
+
+
+def test_avatar_is_valid(built):
+    avatar = built.avatar
+    gaussians = avatar.gaussians
+    assert 10000 < len(gaussians) < 14000
+    assert np.allclose(avatar.skin_weights.sum(1), 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(gaussians.quats, axis=1), 1, atol=1e-5)
+    assert (gaussians.scales > 1e-4).all() and (gaussians.scales < 0.06).all()
+    assert (gaussians.opacities >= 0.5).all() and (gaussians.opacities <= 1).all()
+    assert gaussians.sh.shape[1:] == (1, 3) and np.isfinite(gaussians.sh).all()
+    for values in (gaussians.means, gaussians.quats, gaussians.sh, avatar.pose, avatar.betas):
+        assert values.dtype == np.float32
+
+
+def test_the_back_wears_what_the_front_wears(built):
+    """Unseen trousers stay trousers, unseen shirt stays shirt, the back of the head is hair."""
+    means, unseen = built.avatar.gaussians.means, built.seen < 0.05
+    paint_of = nearest_paint(colours(built.avatar))
+    back = unseen & (means[:, 2] < 0)
+    arms = np.abs(means[:, 0]) > 0.2
+    chest = back & ~arms & (means[:, 1] > 0.1) & (means[:, 1] < 0.3)
+    thighs = back & ~arms & (means[:, 1] < -0.25) & (means[:, 1] > -0.8)
+    head = back & ~arms & (means[:, 1] > 0.62) & (means[:, 2] < -0.02)
+    assert (paint_of[chest] == 0).mean() > 0.95
+    assert (paint_of[thighs] == 1).mean() > 0.95
+    assert (paint_of[head] == 3).mean() > 0.95
+
+
+def test_no_background_in_the_colours(built):
+    """The background is green noise: no Gaussian may be clearly green."""
+    values = colours(built.avatar)
+    green = values[:, 1] - np.maximum(values[:, 0], values[:, 2])
+    assert (green > 0.12).mean() < 0.005
+
+
+def test_an_occluder_hides_but_leaves_no_hole(body, scene):
+    """The lower half is hidden: it keeps covering the body and takes no occluder colour."""
+    photo, visible = scene.photo.copy(), scene.mask.copy()
+    photo[200:] = (0, 255, 0)
+    hidden = np.zeros_like(visible)
+    hidden[200:] = True
+    masks = [PersonMask(visible & ~hidden, scene.mask, 0.4)]
+    fit = PhotoFit(CONFIG, body)
+    avatar = fit.reconstruct(photo, crowd_of(scene), masks, 0, silent)
+    assert coverage(avatar, views=6, size=160) > 0.97
+    values = colours(avatar)
+    assert (values[:, 1] - values[:, 0] > 0.3).mean() < 0.005
+    view = make_view(photo, crowd_of(scene), masks, 0, 0.08, 320)
+    assert view.hidden[210:300].any()
+
+
+def test_coverage_sees_a_hole(built):
+    from dataclasses import replace
+    gaussians = built.avatar.gaussians
+    solid = np.where(np.abs(gaussians.means[:, 1] - 0.2) < 0.06, 0.0, gaussians.opacities)
+    holed = replace(built.avatar, gaussians=replace(gaussians,
+                                                    opacities=solid.astype(np.float32)))
+    assert coverage(holed, views=2, size=128) < 0.97
+
+
+def test_cancel_stops_between_steps(body, scene):
+    def stop(progress):
+        if progress.fraction > 0.3:
+            raise Cancelled
+    with pytest.raises(Cancelled):
+        PhotoFit(CONFIG, body).reconstruct(scene.photo, crowd_of(scene), masks_of(scene), 0, stop)
+
+
+def test_nobody_visible_is_told_in_a_sentence(body, scene):
+    nothing = [PersonMask(scene.mask & False, scene.mask, 1.0)]
+    with pytest.raises(CrowdGaussianError, match="no visible pixel"):
+        PhotoFit(CONFIG, body).reconstruct(scene.photo, crowd_of(scene), nothing, 0, silent)

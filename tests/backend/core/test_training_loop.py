@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a training writes its checkpoints and pictures."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from crowdgaussian.core.progress import silent
+from crowdgaussian.core.training import run_steps
+from crowdgaussian_shared.errors import Cancelled
+
+
+class Steps:
+    """A training that notes what it is asked."""
+
+    def __init__(self, broken=None, votes=None):
+        self.step, self.broken, self.saved, self.drawn = 0, broken, [], []
+        self.accelerator = SimpleNamespace(
+            num_processes=1 if votes is None else 2, device="cpu",
+            reduce=lambda vote, how: vote + torch.tensor(float(self.step in votes)))
+
+    def iterate(self):
+        if self.step + 1 == self.broken:
+            raise KeyboardInterrupt
+        self.step += 1
+        return "all is well"
+
+    def save(self):
+        self.saved.append(self.step)
+
+    def sample(self):
+        self.drawn.append(self.step)
+
+
+def test_checkpoints_and_pictures_come_when_asked_and_at_the_end():
+    job, told = Steps(), []
+    run_steps(job, 7, 3, 5, told.append)
+    assert job.saved == [3, 6, 7] and job.drawn == [5, 7]
+    assert [round(each.fraction * 7) for each in told] == list(range(1, 8))
+    assert told[1].message == "step 2, all is well"
+    run_steps(job, 7, 3, 5, told.append)
+    assert job.step == 7 and len(told) == 7
+
+
+def test_a_stop_between_steps_saves_and_one_in_a_step_does_not():
+    def stop(progress):
+        if progress.message.startswith("step 4"):
+            raise Cancelled
+
+    asked = Steps()
+    with pytest.raises(Cancelled):
+        run_steps(asked, 7, 3, 9, stop)
+    assert asked.saved == [3, 4] and asked.step == 4
+    broken = Steps(broken=5)
+    with pytest.raises(KeyboardInterrupt):
+        run_steps(broken, 7, 3, 9, silent)
+    assert broken.saved == [3]
+
+
+def test_all_processes_stop_after_the_same_step():
+    job = Steps(votes={2})  # the other process was asked to stop
+    with pytest.raises(Cancelled):
+        run_steps(job, 7, 9, 9, silent)
+    assert job.saved == [2] and job.step == 2

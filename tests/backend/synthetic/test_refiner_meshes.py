@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scans in THuman2.1's layout: written here with the open body, read, placed, seen; bad input."""
+
+import importlib
+import os
+import pickle
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from crowdgaussian.body import load_body
+from crowdgaussian.body.posed import pose_body
+from crowdgaussian.cli.main import main
+from crowdgaussian.synthetic.people import draw_parameters
+from crowdgaussian.synthetic.scans import MeshPeople, body_of, read_parameters
+from crowdgaussian.synthetic.scenes import compose, made_up_actor, moved_body
+from crowdgaussian.synthetic.textured import ColouredMesh, simplified
+from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.formats.npz import write_npz
+from PIL import Image
+from scipy.spatial import ConvexHull, cKDTree
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
+converter = importlib.import_module("thuman_to_npz")
+
+BODY = load_body("open")
+UNITS = {"0001": 1.0, "0002": 0.4}  # of the scans in a metre; the second is lying, z up
+TURN = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
+TOP, BOTTOM = (200, 40, 40), (40, 60, 220)
+
+
+def add_person(folder, name):
+    """A body as a scan whose texture is red above and blue below; returns its points, upright."""
+    given = draw_parameters(BODY, np.random.default_rng(int(name)))
+    posed = pose_body(BODY, given)
+    upright = posed.pose_points(posed.rest)
+    turn = TURN if name == "0002" else np.eye(3)
+    moved = moved_body(BODY, given, turn, np.zeros(3))
+    place = folder / "scans" / name
+    place.mkdir(parents=True)
+    height = upright[:, 1] / upright[:, 1].max()
+    lines = ["mtllib material0.mtl", "usemtl material0"]
+    lines += ["v {:.5f} {:.5f} {:.5f}".format(*p) for p in upright @ turn.T * UNITS[name]]
+    lines += [f"vt 0.5 {v:.4f}" for v in height]
+    lines += ["f " + " ".join(f"{k}/{k}" for k in face) for face in BODY.faces.numpy() + 1]
+    (place / f"{name}.obj").write_text("\n".join(lines))
+    (place / "material0.mtl").write_text("newmtl material0\nmap_Kd material0.jpeg\n")
+    texture = np.zeros((64, 64, 3), np.uint8)
+    texture[:32], texture[32:] = TOP, BOTTOM
+    Image.fromarray(texture).save(place / "material0.jpeg", quality=95)
+    pose = moved.pose.reshape(-1)
+    parts = np.split(pose, np.cumsum([3, 63, 3, 3, 3, 45]))
+    names = ("global_orient", "body_pose", "jaw_pose", "leye_pose", "reye_pose", "left_hand_pose",
+             "right_hand_pose")
+    (folder / "fits" / name).mkdir(parents=True)
+    write_npz(folder / "fits" / name / "open_param.npz", {
+        **dict(zip(names, parts, strict=True)), "betas": moved.betas, "transl": moved.transl,
+        "scale": np.array(UNITS[name])})
+    return upright
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    return folder, {name: add_person(folder, name) for name in UNITS}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_scans_stand_upright_in_metres_with_their_bodies_in_them(scans, name):
+    folder, points = scans
+    actor = MeshPeople(folder, BODY).person(name)
+    assert abs(actor.vertices[:, 1].min()) < 1e-6
+    assert np.ptp(actor.vertices[:, 1]) == pytest.approx(np.ptp(points[name][:, 1]), abs=1e-3)
+    assert cKDTree(actor.vertices).query(actor.body_vertices)[0].max() < 2e-3
+    posed = pose_body(BODY, actor.parameters)
+    assert np.allclose(posed.pose_points(posed.rest), actor.body_vertices, atol=1e-5)
+
+
+def test_faces_have_the_colours_of_the_texture(scans):
+    actor = MeshPeople(scans[0], BODY).person("0001")
+    corners = actor.vertices[actor.faces]
+    assert np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max() < 0.021
+    middle = corners[:, :, 1].mean(1) / actor.vertices[:, 1].max()
+    for part, colour in ((middle > 0.55, TOP), (middle < 0.45, BOTTOM)):
+        assert np.abs(actor.face_colours[part] * 255 - colour).max() < 12
+
+
+def test_a_fine_mesh_is_simplified_and_keeps_its_place_and_colours(scans):
+    actor = MeshPeople(scans[0], BODY).person("0001")
+    whole = ColouredMesh(actor.vertices, actor.faces, actor.face_colours)
+    fewer = simplified(whole, 5000)
+    assert 2500 < len(fewer.faces) < 7500
+    assert cKDTree(whole.vertices).query(fewer.vertices)[0].max() < 0.03
+    middle = fewer.vertices[fewer.faces][:, :, 1].mean(1) / fewer.vertices[:, 1].max()
+    assert np.abs(fewer.colours[middle > 0.6] * 255 - TOP).max() < 12
+    assert simplified(whole, len(whole.faces)) is whole
+
+
+def inside(one, other):
+    """How many points of one lie in the other, made convex in bands of 4 cm of height."""
+    count = 0
+    for low in np.arange(0, 2.2, 0.04):
+        bands = [points[(points[:, 1] >= low) & (points[:, 1] < low + 0.04)][:, [0, 2]]
+                 for points in (one, other)]
+        if len(bands[0]) and len(bands[1]) > 3:
+            hull = ConvexHull(bands[1]).equations  # [H, 3]
+            count += int((bands[0] @ hull[:, :2].T + hull[:, 2] < 0).all(1).sum())
+    return count
+
+
+@pytest.mark.parametrize("kind", ["scanned", "made up"])
+def test_people_do_not_touch_or_go_through_one_another(scans, kind):
+    draw = MeshPeople(scans[0], BODY) if kind == "scanned" else lambda r: made_up_actor(BODY, r)
+    scene = compose(draw, (4, 4), np.random.default_rng(1))
+    people = [each.points(each.actor.vertices) for each in scene.people]
+    for k, one in enumerate(people):
+        for other in people[k + 1:]:
+            near = cKDTree(one).query(other[::4], distance_upper_bound=0.015)[0]
+            assert np.isinf(near).all() and not inside(one, other)
+    assert inside(one[::4], one + 0.05)
+
+
+def test_scenes_of_scans_from_the_command_line(scans, tmp_path, capsys):
+    given = ["data", "crowd-scenes", str(tmp_path / "out"), "--meshes", str(scans[0]), "--scenes",
+             "1", "--views", "2", "--size", "48", "--fewest", "2", "--most", "2"]
+    assert main(given) == 0
+    truth = np.asarray(Image.open(tmp_path / "out/scene_0000/truth/000.png"))
+    solid = truth[truth[..., 3] == 255][:, :3].astype(int)
+    red = np.abs(solid - TOP).max(1) < 20
+    blue = np.abs(solid - BOTTOM).max(1) < 20
+    assert red.any() and blue.any() and (red | blue).mean() > 0.7
+    assert main(given[:3] + given[5:]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_who_is_tested_was_not_trained_on_and_nobody_is_there_twice(scans):
+    people = MeshPeople(scans[0], BODY)
+    people.names = [f"{k:04d}" for k in range(10)]
+    people.person = {name: SimpleNamespace(name=name) for name in people.names}.__getitem__
+    rng = np.random.default_rng(0)
+    train, test = ({draw(rng).name for _ in range(200)} for draw in people.split())
+    assert test == {"0004", "0009"} and train == set(people.names) - test
+    scene = compose(MeshPeople(scans[0], BODY), (2, 2), rng)
+    assert scene.people[0].actor is not scene.people[1].actor
+
+
+def copy_of(scans, tmp_path):
+    return Path(shutil.copytree(scans[0], tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(("harm", "words"), [
+    (lambda f: (f / "scans/0002/material0.jpeg").unlink(), "Person 0002.*no texture"),
+    (lambda f: (f / "scans/0002/0002.obj").write_text("f 1 2 nothing"), "Person 0002.*mesh"),
+    (lambda f: (f / "fits/0002/open_param.npz").write_bytes(b"x"), "Person 0002.*damaged"),
+    (lambda f: (f / "fits/0002/open_param.npz").unlink(), "Person 0002.*no open_param"),
+    (lambda f: (f / "fits/0001/open_param.npz").replace(f / "fits/0002/open_param.npz"),
+     "Person 0001"),
+])
+def test_bad_input_names_the_person(scans, tmp_path, harm, words):
+    folder = copy_of(scans, tmp_path)
+    harm(folder)
+    with pytest.raises(CrowdGaussianError, match=words):
+        MeshPeople(folder, BODY).person("0002")
+
+
+def test_parameters_of_somebody_else_are_noticed(scans, tmp_path):
+    folder = copy_of(scans, tmp_path)
+    values = dict(np.load(folder / "fits/0001/open_param.npz"))
+    values["transl"] = values["transl"] + 0.5
+    write_npz(folder / "fits/0001/open_param.npz", values)
+    with pytest.raises(CrowdGaussianError, match="Person 0001.*away from the scan"):
+        MeshPeople(folder, BODY).person("0001")
+
+
+def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(CrowdGaussianError, match="0001/0001.obj"):
+        body_of(tmp_path)
+    (tmp_path / "0001").mkdir()
+    (tmp_path / "0001/smplx_param.pkl").write_bytes(b"")
+    with pytest.raises(CrowdGaussianError, match="thuman_to_npz.py"):
+        body_of(tmp_path)
+
+
+def test_smplx_people_need_the_users_body(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("crowdgaussian.weights.local_path", lambda name: None)
+    (tmp_path / "0001").mkdir()
+    (tmp_path / "0001/smplx_param.npz").write_bytes(b"")
+    assert main(["data", "crowd-scenes", str(tmp_path / "out"), "--meshes", str(tmp_path)]) == 2
+    assert "--body SMPLX_MALE.npz" in capsys.readouterr().err
+
+
+def pickled(folder, **changes):
+    rng = np.random.default_rng(0)
+    sizes = {"global_orient": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3,
+             "left_hand_pose": 12, "right_hand_pose": 12, "betas": 10, "expression": 10}
+    values = {name: rng.normal(size=(1, size)).astype(np.float32) for name, size in sizes.items()}
+    values |= {"scale": np.array([0.5], np.float32), "translation": np.array([0.1, 0.2, 0.3])}
+    path = folder / "smplx_param.pkl"
+    path.write_bytes(pickle.dumps({**values, **changes}, protocol=2))
+    return path, values
+
+
+def test_pickles_become_arrays_and_hands_full_poses(tmp_path):
+    path, values = pickled(tmp_path)
+    hands = {side: (np.full(45, k), np.eye(45)) for k, side in enumerate("lr")}
+    body, unit = read_parameters(converter.convert(path), SimpleNamespace(num_betas=10), hands)
+    assert unit == 2 and np.allclose(body.transl, [0.2, 0.4, 0.6])
+    assert np.allclose(body.pose[1:22].ravel(), values["body_pose"])
+    assert np.allclose(body.pose[25:29].ravel(), values["left_hand_pose"])
+    assert np.allclose(body.pose[40:44].ravel(), 1 + values["right_hand_pose"])
+    assert (body.pose[44:] == 1).all() and np.allclose(body.betas, values["betas"])
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickle_of_scans_never_runs_code(tmp_path):
+    made = tmp_path / "made"
+    path, _ = pickled(tmp_path, jaw_pose=Touch(str(made)))
+    with pytest.raises(ValueError, match=r"asks for (posix|nt|os)\.mkdir"):
+        converter.convert(path)
+    assert not made.exists()
+    with pytest.raises(ValueError, match="left_hand_pose"):
+        converter.convert(pickled(tmp_path, left_hand_pose=np.zeros(7))[0])
