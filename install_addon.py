@@ -83,8 +83,10 @@ def main() -> int:
             _say_how_to_drag(zips, blenders)
             return 0
         if not blenders:
-            raise Problem("No Blender 4.5 or newer was found; name one with --blender PATH, or "
-                          "use --zip-only and drag the zip into Blender.")
+            raise Problem(
+                "No Blender 4.5 or newer was found; name one with --blender PATH, or "
+                "use --zip-only and drag the zip into Blender."
+            )
         for blender in blenders:
             install(blender, options)
     except Problem as problem:
@@ -95,15 +97,31 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--blender", type=Path, metavar="PATH",
-                        help="a Blender, or a Python that has the bpy module")
-    parser.add_argument("--zip-only", action="store_true",
-                        help="build the zips for every system and install nothing")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="FOLDER",
-                        help="where zips go (default: dist)")
-    parser.add_argument("--wheels", type=Path, metavar="FOLDER",
-                        help="where pyzmq's wheels are kept or are downloaded to "
-                        "(default: wheels inside the --out folder)")
+    parser.add_argument(
+        "--blender",
+        type=Path,
+        metavar="PATH",
+        help="a Blender, or a Python that has the bpy module",
+    )
+    parser.add_argument(
+        "--zip-only",
+        action="store_true",
+        help="build the zips for every system and install nothing",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "dist",
+        metavar="FOLDER",
+        help="where zips go (default: dist)",
+    )
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        metavar="FOLDER",
+        help="where pyzmq's wheels are kept or are downloaded to "
+        "(default: wheels inside the --out folder)",
+    )
     return parser.parse_args()
 
 
@@ -114,8 +132,10 @@ def build_zip(range_: Range, platforms: list[str], options: argparse.Namespace) 
         Problem: a wheel of pyzmq is missing and cannot be downloaded.
     """
     cache = options.wheels or options.out / "wheels"
-    wheels = {path.name: path.read_bytes()
-              for path in sorted({pyzmq_wheel(range_, p, cache) for p in platforms})}
+    wheels = {
+        path.name: path.read_bytes()
+        for path in sorted({pyzmq_wheel(range_, p, cache) for p in platforms})
+    }
     name, data = shared_wheel()
     wheels[name] = data
     manifest = (ADDON / "blender_manifest.toml").read_text(encoding="utf-8")
@@ -139,8 +159,10 @@ def _manifest(text: str, range_: Range, platforms: list[str], wheels: dict[str, 
     lines = [f'blender_version_min = "{_dotted(range_.low)}"']
     if range_.high:
         lines.append(f'blender_version_max = "{_dotted(range_.high)}"')
-    lines += [f"platforms = {_toml_list(platforms)}",
-              f"wheels = {_toml_list(f'./wheels/{name}' for name in wheels)}"]
+    lines += [
+        f"platforms = {_toml_list(platforms)}",
+        f"wheels = {_toml_list(f'./wheels/{name}' for name in wheels)}",
+    ]
     return re.sub(r"^blender_version_min = .*$", "\n".join(lines), text, flags=re.MULTILINE)
 
 
@@ -179,8 +201,7 @@ def shared_wheel() -> tuple[str, bytes]:
         f"Requires-Python: {project['requires-python']}\n"
     ).encode()
     files[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: install_addon\nRoot-Is-Purelib: true\n"
-        b"Tag: py3-none-any\n"
+        b"Wheel-Version: 1.0\nGenerator: install_addon\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
     with tempfile.TemporaryFile() as stream:
@@ -205,16 +226,36 @@ def pyzmq_wheel(range_: Range, system: str, cache: Path) -> Path:
     if found:
         return found[0]
     print(f"Downloading pyzmq {PYZMQ} for {system}, Python {range_.python}")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
-               "--disable-pip-version-check", "--only-binary", ":all:", "--implementation", "cp",
-               "--python-version", range_.python, "--abi", range_.abi,
-               "--platform", PLATFORMS[system], "--dest", str(folder), f"pyzmq=={PYZMQ}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "--only-binary",
+        ":all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        range_.python,
+        "--abi",
+        range_.abi,
+        "--platform",
+        PLATFORMS[system],
+        "--dest",
+        str(folder),
+        f"pyzmq=={PYZMQ}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     found = list(folder.glob(f"pyzmq-{PYZMQ}-*.whl"))
     if done.returncode or not found:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise Problem(f"pyzmq could not be downloaded ({reason}); check the network and that "
-                      f"`{sys.executable} -m pip` works, or put its wheel into {folder}.")
+        raise Problem(
+            f"pyzmq could not be downloaded ({reason}); check the network and that "
+            f"`{sys.executable} -m pip` works, or put its wheel into {folder}."
+        )
     return found[0]
 
 
@@ -222,13 +263,29 @@ def find_blenders() -> list[Blender]:
     """Every Blender of a supported version, in the usual places."""
     home = Path.home()
     patterns = {
-        "Windows": [(Path(os.environ.get("ProgramFiles", "C:/Program Files")),
-                     "Blender Foundation/Blender */blender.exe")],
-        "Darwin": [(folder, "Blender*.app/Contents/MacOS/Blender")
-                   for folder in (Path("/Applications"), home / "Applications")],
-    }.get(platform.system(), [(folder, "blender*/blender")
-                              for folder in (Path("/opt"), home, home / "Applications",
-                                             home / "Downloads", Path("/snap/bin/.."))])
+        "Windows": [
+            (
+                Path(os.environ.get("ProgramFiles", "C:/Program Files")),
+                "Blender Foundation/Blender */blender.exe",
+            )
+        ],
+        "Darwin": [
+            (folder, "Blender*.app/Contents/MacOS/Blender")
+            for folder in (Path("/Applications"), home / "Applications")
+        ],
+    }.get(
+        platform.system(),
+        [
+            (folder, "blender*/blender")
+            for folder in (
+                Path("/opt"),
+                home,
+                home / "Applications",
+                home / "Downloads",
+                Path("/snap/bin/.."),
+            )
+        ],
+    )
     paths = [Path(found)] if (found := shutil.which("blender")) else []
     for folder, pattern in patterns:
         paths += sorted(folder.glob(pattern))
@@ -287,19 +344,31 @@ def install(blender: Blender, options: argparse.Namespace) -> None:
         if blender.module:
             command = [str(blender.path), str(script), str(zip_file)]
         else:
-            command = [str(blender.path), "--background", "--python-exit-code", "1", "--python",
-                       str(script), "--", str(zip_file)]
+            command = [
+                str(blender.path),
+                "--background",
+                "--python-exit-code",
+                "1",
+                "--python",
+                str(script),
+                "--",
+                str(zip_file),
+            ]
         done = subprocess.run(command, capture_output=True, text=True)
     told = re.search(r"^INSTALLED (.+)$", done.stdout, re.MULTILINE)
     if done.returncode or told is None:
         lines = (done.stdout + done.stderr).strip().splitlines()
-        raise Problem(f"Blender {_dotted(blender.version)} at {blender.path} did not take the "
-                      f"extension: {' '.join(lines[-5:])}")
+        raise Problem(
+            f"Blender {_dotted(blender.version)} at {blender.path} did not take the "
+            f"extension: {' '.join(lines[-5:])}"
+        )
     use = "Open the tab Crowd in the sidebar of a 3D viewport (key N)."
     if blender.module:
         use = "Scripts enable it with addon_utils, see docs/scripting.md."
-    print(f"Installed in Blender {blender.version[0]}.{blender.version[1]} ({blender.path}): "
-          f"{told[1]}. {use}")
+    print(
+        f"Installed in Blender {blender.version[0]}.{blender.version[1]} ({blender.path}): "
+        f"{told[1]}. {use}"
+    )
 
 
 def this_platform() -> str:
@@ -309,12 +378,14 @@ def this_platform() -> str:
         Problem: pyzmq has no wheel for it that we know.
     """
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(
-        platform.machine().lower(), platform.machine().lower())
+        platform.machine().lower(), platform.machine().lower()
+    )
     system = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}.get(platform.system())
     name = f"{system}-{machine}"
     if name not in PLATFORMS:
-        raise Problem(f"There is no extension for {name}; the known systems are: "
-                      f"{', '.join(PLATFORMS)}.")
+        raise Problem(
+            f"There is no extension for {name}; the known systems are: {', '.join(PLATFORMS)}."
+        )
     return name
 
 
@@ -347,7 +418,7 @@ def validate(blender: Blender, zip_file: Path) -> None:
         raise Problem(f"{zip_file} is not valid: {(done.stdout + done.stderr).strip()}")
 
 
-_INSTALL = '''
+_INSTALL = """
 import sys
 import bpy
 
@@ -361,7 +432,7 @@ if not bpy.app.module:  # the module has not read the user's preferences: they a
     bpy.ops.wm.save_userpref()
 import importlib
 print("INSTALLED", importlib.import_module(module).__path__[0], flush=True)
-'''
+"""
 
 if __name__ == "__main__":
     sys.exit(main())

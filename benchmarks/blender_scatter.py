@@ -52,12 +52,18 @@ def main(copies: int = 100, variants: int = 2, gaussians: int = 40_000) -> int:
     seconds = time.perf_counter() - start
     frame = play()
     both = settled() - empty
-    shown = sum(i.is_instance and i.object.type == "MESH"
-                for i in bpy.context.evaluated_depsgraph_get().object_instances)
-    print(f"Blender {bpy.app.version_string}: {PEOPLE} people of {gaussians} Gaussians: "
-          f"{people / 2**20:.0f} MiB")
-    print(f"with {len(places.points)} copies of {variants} variants each: {both / 2**20:.0f} MiB; "
-          f"{shown} instances are shown")
+    shown = sum(
+        i.is_instance and i.object.type == "MESH"
+        for i in bpy.context.evaluated_depsgraph_get().object_instances
+    )
+    print(
+        f"Blender {bpy.app.version_string}: {PEOPLE} people of {gaussians} Gaussians: "
+        f"{people / 2**20:.0f} MiB"
+    )
+    print(
+        f"with {len(places.points)} copies of {variants} variants each: {both / 2**20:.0f} MiB; "
+        f"{shown} instances are shown"
+    )
     print(f"scattered in {seconds:.2f} s; a frame of everything takes {1000 * frame:.0f} ms")
     print(f"ratio {both / people:.3f} (must be under {LIMIT})")
     return int(both >= LIMIT * people or shown != copies)

@@ -94,19 +94,24 @@ def on_cpu(points: int, dtype: torch.dtype, batch: int) -> None:
     rows = 4096 + 8000
     grown = attention_memory(8000)
     scores = 16 * rows**2 * 2 / GIB
-    print(f"attention of {rows:,} tokens: {grown:.2f} GiB more (its scores alone would be "
-          f"{scores:.2f} GiB)")
+    print(
+        f"attention of {rows:,} tokens: {grown:.2f} GiB more (its scores alone would be "
+        f"{scores:.2f} GiB)"
+    )
     assert grown < scores / 2, "the attention allocates its score matrix"
     started = time.perf_counter()
     model = build(points, dtype, "cpu")
     count = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{count:,} parameters in {dtype}, {points:,} points, made in "
-          f"{time.perf_counter() - started:.1f} s")
+    print(
+        f"{count:,} parameters in {dtype}, {points:,} points, made in "
+        f"{time.perf_counter() - started:.1f} s"
+    )
     seconds = forward(model, batch, "cpu")
     for step, value in seconds.items():
         print(f"  {step}: {value:.1f} s")
-    print(f"batch {batch}: {sum(seconds.values()) / batch:.1f} s a person, "
-          f"peak {peak_gib():.2f} GiB")
+    print(
+        f"batch {batch}: {sum(seconds.values()) / batch:.1f} s a person, peak {peak_gib():.2f} GiB"
+    )
 
 
 def on_cuda(points: int, batches: tuple[int, ...]) -> None:
@@ -121,9 +126,11 @@ def on_cuda(points: int, batches: tuple[int, ...]) -> None:
         memory = torch.cuda.max_memory_allocated() / GIB
         work, spent = attention_work(config, batch), attention_seconds(config, batch)
         total = sum(seconds.values())
-        print(f"batch {batch}: {total / batch:.3f} s and {memory / batch:.2f} GiB a person; "
-              f"attention {spent:.3f} s of it at {work / spent / 1e12:.0f} TFLOP/s, "
-              f"{work / spent / peak:.0%} of a matrix product's {peak / 1e12:.0f}")
+        print(
+            f"batch {batch}: {total / batch:.3f} s and {memory / batch:.2f} GiB a person; "
+            f"attention {spent:.3f} s of it at {work / spent / 1e12:.0f} TFLOP/s, "
+            f"{work / spent / peak:.0%} of a matrix product's {peak / 1e12:.0f}"
+        )
 
 
 def sequence_lengths(config: LormConfig) -> tuple[int, int]:

@@ -73,9 +73,20 @@ class Plan:
     size: int = 96  # of the views, pixels
     base: tuple[Stage, ...] = (Stage(128, 1500, 6, 1, 1.2e-3), Stage(POINTS, 80, 2, 3, 5e-4))
     adapters: TrainConfig = TrainConfig(
-        iterations=120, batch=2, views_per_step=3, render_size=96, lr=3e-3, weight_decay=0.0,
-        warmup=10, occlusions=0, save_every=60, sample_every=60, gradient_checkpointing=False,
-        loss=LossWeights(1.0, 0.05), sizes=SIZES)
+        iterations=120,
+        batch=2,
+        views_per_step=3,
+        render_size=96,
+        lr=3e-3,
+        weight_decay=0.0,
+        warmup=10,
+        occlusions=0,
+        save_every=60,
+        sample_every=60,
+        gradient_checkpointing=False,
+        loss=LossWeights(1.0, 0.05),
+        sizes=SIZES,
+    )
     half_bodies: float = 0.25  # share of the base's pictures
     mask_weight: float = 0.3  # of the squared error of alpha, in the base's loss
     seed: int = 0
@@ -111,8 +122,9 @@ def read(folder: Path, mesh: TemplateMesh) -> list[Person]:
 def tiny(points: int, body) -> LormModel:
     """The network with some number of points; few points need larger Gaussians."""
     coarse = points < POINTS
-    config = LormConfig.tiny(num_points=points, num_betas=body.num_betas,
-                             upper_scale_clip=0.05 if coarse else 0.02)
+    config = LormConfig.tiny(
+        num_points=points, num_betas=body.num_betas, upper_scale_clip=0.05 if coarse else 0.02
+    )
     encoder = PatchEncoder(SIZES.body, 8, config.cond_dim, depth=2)
     return LormModel(config, sample_points(TemplateMesh.from_body(body), points), encoder)
 
@@ -158,15 +170,20 @@ def half_body(person: Person, rng: np.random.Generator) -> tuple[tuple[Tensor, T
         return complete_inputs(given, SIZES), torch.ones(subject.cameras.height, dtype=torch.bool)
     cut = hide(given.photo, given.mask, given.mask & ~visible)
     return occluded_inputs(given, cut, SIZES), torch.from_numpy(
-        kept(subject.cameras[0].to_cameras()[0]))
+        kept(subject.cameras[0].to_cameras()[0])
+    )
 
 
 def posed(model: LormModel, attributes, people: list[Person]):
     """Gaussians where the people of the data set stand."""
     bodies = [person.subject.person for person in people]
-    return model.gaussians(attributes, *(
-        torch.from_numpy(np.stack([getattr(body, name) for body in bodies]).astype(np.float32))
-        for name in ("betas", "pose", "transl")))
+    return model.gaussians(
+        attributes,
+        *(
+            torch.from_numpy(np.stack([getattr(body, name) for body in bodies]).astype(np.float32))
+            for name in ("betas", "pose", "transl")
+        ),
+    )
 
 
 def train_stage(model: LormModel, people: list[Person], stage: Stage, plan: Plan) -> None:
@@ -185,20 +202,25 @@ def train_stage(model: LormModel, people: list[Person], stage: Stage, plan: Plan
         optimizer.step()
         losses.append(loss.item())
         if (step + 1) % 50 == 0 or step + 1 == stage.steps:
-            print(f"base, {stage.points} points: step {step + 1}, loss {np.mean(losses[-50:]):.5f},"
-                  f" {time.process_time() - started:.0f} CPU s", flush=True)
+            print(
+                f"base, {stage.points} points: step {step + 1}, loss {np.mean(losses[-50:]):.5f},"
+                f" {time.process_time() - started:.0f} CPU s",
+                flush=True,
+            )
 
 
-def base_loss(model: LormModel, people: list[Person], stage: Stage, plan: Plan,
-              rng: np.random.Generator) -> Tensor:
+def base_loss(
+    model: LormModel, people: list[Person], stage: Stage, plan: Plan, rng: np.random.Generator
+) -> Tensor:
     """Squared error of colour on white, and of alpha, in some views of some people."""
     chosen = [people[k] for k in rng.choice(len(people), stage.batch, replace=False)]
     images, rows = [], []
     for person in chosen:
         whole = torch.ones(person.mask.shape[1], dtype=torch.bool)
         half = rng.random() < plan.half_bodies
-        seen, left = half_body(person, rng) if half else (
-            complete_inputs(person.given, SIZES), whole)
+        seen, left = (
+            half_body(person, rng) if half else (complete_inputs(person.given, SIZES), whole)
+        )
         images.append(seen)
         rows.append(left)
     attributes = model(*(torch.stack(part) for part in zip(*images, strict=True)))
@@ -236,16 +258,23 @@ def tell(step: Progress) -> None:
         print(f"adapters: {step.message}", flush=True)
 
 
-def table(model: LormModel, people: list[Person],
-          networks: tuple[str, ...] = ("teacher", "student")) -> list[dict]:
+def table(
+    model: LormModel, people: list[Person], networks: tuple[str, ...] = ("teacher", "student")
+) -> list[dict]:
     """Means over the people for every share hidden, by teacher and student."""
     rows = []
     for percent in (0, 20, 40, 60):
         for name in networks:
             with adapters_off(model) if name == "teacher" else nullcontext():
-                scores = [score(look(model, person, hidden(person, percent, seed)),
-                                person.truth(slice(None)), person.mask, None)
-                          for seed, person in enumerate(people)]
+                scores = [
+                    score(
+                        look(model, person, hidden(person, percent, seed)),
+                        person.truth(slice(None)),
+                        person.mask,
+                        None,
+                    )
+                    for seed, person in enumerate(people)
+                ]
             means = {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
             rows.append({"hidden": percent, "network": name, **means})
     return rows
@@ -256,15 +285,25 @@ def print_table(rows: list[dict]) -> None:
     print("\n| hidden | network | PSNR dB | PSNR dB, person | SSIM | SSIM, person | holes % |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
-        numbers = " | ".join(f"{row[name]:.{digits}f}" for name, digits in (
-            ("psnr", 2), ("masked_psnr", 2), ("ssim", 3), ("masked_ssim", 3), ("holes", 1)))
+        numbers = " | ".join(
+            f"{row[name]:.{digits}f}"
+            for name, digits in (
+                ("psnr", 2),
+                ("masked_psnr", 2),
+                ("ssim", 3),
+                ("masked_ssim", 3),
+                ("holes", 1),
+            )
+        )
         print(f"| {row['hidden']} % | {row['network']} | {numbers} |")
 
 
 def verdict(rows: list[dict]) -> dict:
     """The two numbers that are asked for, at 40 %."""
-    teacher, student = (next(row for row in rows if (row["hidden"], row["network"]) == (40, name))
-                        for name in ("teacher", "student"))
+    teacher, student = (
+        next(row for row in rows if (row["hidden"], row["network"]) == (40, name))
+        for name in ("teacher", "student")
+    )
     gain = student["masked_psnr"] - teacher["masked_psnr"]
     share = student["holes"] / max(teacher["holes"], 1e-9)
     return {"gain_db": gain, "holes_left": share, "passed": gain >= 0.3 and share <= 0.5}
@@ -307,9 +346,13 @@ def run(out: Path, plan: Plan) -> dict:
     picture(model, unknown, out / "teacher_and_student.png")
     clock["evaluation"] = time.process_time() - cpu - sum(clock.values())
     clock = {name: round(seconds) for name, seconds in clock.items()}
-    return {"rows": rows, **verdict(rows), "cpu_seconds": clock,
-            "cpu_total": round(time.process_time() - cpu),
-            "wall_total": round(time.perf_counter() - wall)}
+    return {
+        "rows": rows,
+        **verdict(rows),
+        "cpu_seconds": clock,
+        "cpu_total": round(time.process_time() - cpu),
+        "wall_total": round(time.perf_counter() - wall),
+    }
 
 
 def main() -> int:
@@ -325,9 +368,11 @@ def main() -> int:
     result = run(arguments.out, plan)
     (arguments.out / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     print_table(result["rows"])
-    print(f"\nStudent at 40 % hidden: {result['gain_db']:+.2f} dB over its teacher, "
-          f"{result['holes_left']:.0%} of its holes. CPU seconds {result['cpu_seconds']}, in all "
-          f"{result['cpu_total']} ({result['wall_total']} s of wall time).")
+    print(
+        f"\nStudent at 40 % hidden: {result['gain_db']:+.2f} dB over its teacher, "
+        f"{result['holes_left']:.0%} of its holes. CPU seconds {result['cpu_seconds']}, in all "
+        f"{result['cpu_total']} ({result['wall_total']} s of wall time)."
+    )
     return 0 if result["passed"] or arguments.smallest else 1
 
 

@@ -43,11 +43,13 @@ def main() -> None:
     for run in ("first", "second"):
         started = time.perf_counter()
         found = network(image, K[None].to(options.device), threshold=0.0)[0]
-        some = Humans(*(part[:options.people].cpu() for part in vars(found).values()))
+        some = Humans(*(part[: options.people].cpu() for part in vars(found).values()))
         seen = time.perf_counter()
         placed = people.place(some, K)
-        print(f"{run:9} {seen - started:6.2f} s network with {len(found.scores)} people, "
-              f"{time.perf_counter() - seen:.2f} s to pose {len(placed.v3d)}")
+        print(
+            f"{run:9} {seen - started:6.2f} s network with {len(found.scores)} people, "
+            f"{time.perf_counter() - seen:.2f} s to pose {len(placed.v3d)}"
+        )
     print(f"peak RSS  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:6.2f} GB")
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long the main job takes: seconds per person for each stage, and growth with people.
 
-    .venv/backend/bin/python benchmarks/pipeline.py [PHOTO] [--people 1 2 4 6]
+.venv/backend/bin/python benchmarks/pipeline.py [PHOTO] [--people 1 2 4 6]
 """
 
 import argparse
@@ -35,8 +35,10 @@ def main() -> None:
     parser.add_argument("--people", nargs="+", type=int, default=[1, 2, 4, 6])
     arguments = parser.parse_args()
     measure(arguments.photo, 1)  # compiles kernels and loads models
-    print(f"{'people':>6} {'total s':>8} {'ratio':>6}  " +
-          "  ".join(f"{f'{stage} s/person':>17}" for stage in STAGES))
+    print(
+        f"{'people':>6} {'total s':>8} {'ratio':>6}  "
+        + "  ".join(f"{f'{stage} s/person':>17}" for stage in STAGES)
+    )
     first = None
     for wanted in arguments.people:
         found, seconds = measure(arguments.photo, wanted)

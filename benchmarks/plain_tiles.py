@@ -22,11 +22,21 @@ def _project(splats: Splats, cameras: Cameras, config: RasterConfig) -> tuple[Te
     z = points[:, 2].clamp(min=config.near)
     size = torch.tensor([cameras.width, cameras.height])
     tangent, margin = points[:, :2] / z[:, None], 0.15 * size / focal
-    clamped = torch.minimum(torch.maximum(tangent, -centre / focal - margin),
-                            (size - centre) / focal + margin)
+    clamped = torch.minimum(
+        torch.maximum(tangent, -centre / focal - margin), (size - centre) / focal + margin
+    )
     zero = torch.zeros_like(z)
-    jacobian = torch.stack([focal[0] / z, zero, -focal[0] * clamped[:, 0] / z,
-                            zero, focal[1] / z, -focal[1] * clamped[:, 1] / z], -1)
+    jacobian = torch.stack(
+        [
+            focal[0] / z,
+            zero,
+            -focal[0] * clamped[:, 0] / z,
+            zero,
+            focal[1] / z,
+            -focal[1] * clamped[:, 1] / z,
+        ],
+        -1,
+    )
     factor = jacobian.reshape(-1, 2, 3) @ rotation
     cov = factor @ covariances(splats) @ factor.mT
     xx, xy, yy = cov[:, 0, 0] + config.eps2d, cov[:, 0, 1], cov[:, 1, 1] + config.eps2d
@@ -38,8 +48,13 @@ def _project(splats: Splats, cameras: Cameras, config: RasterConfig) -> tuple[Te
 
 
 @torch.no_grad()
-def _tile_lists(means2d: Tensor, radii: Tensor, depths: Tensor, across: int, down: int,
-                ) -> tuple[Tensor, list[int]]:
+def _tile_lists(
+    means2d: Tensor,
+    radii: Tensor,
+    depths: Tensor,
+    across: int,
+    down: int,
+) -> tuple[Tensor, list[int]]:
     """Gaussian indices sorted by tile, then near to far, and how many each tile has."""
     limit = torch.tensor([across, down])
     low = torch.minimum(((means2d - radii) / TILE).floor().clamp(min=0), limit).long()
@@ -57,8 +72,10 @@ def _tile_lists(means2d: Tensor, radii: Tensor, depths: Tensor, across: int, dow
 def _blend_tile(pixels: Tensor, part: Tensor) -> Tensor:
     """Channels and alpha of one tile.  # [P, 2], [G, 6 + D] -> [P, D + 1]"""
     delta = pixels[None] - part[:, None, :2]
-    sigma = (0.5 * (part[:, 2:3] * delta[..., 0] ** 2 + part[:, 4:5] * delta[..., 1] ** 2)
-             + part[:, 3:4] * delta[..., 0] * delta[..., 1])
+    sigma = (
+        0.5 * (part[:, 2:3] * delta[..., 0] ** 2 + part[:, 4:5] * delta[..., 1] ** 2)
+        + part[:, 3:4] * delta[..., 0] * delta[..., 1]
+    )
     alpha = torch.clamp(part[:, 5:6] * torch.exp(-sigma), max=0.999)
     alpha = torch.where(alpha < 1 / 255, 0.0, alpha)
     after = torch.cumprod(1 - alpha, 0)
@@ -81,4 +98,4 @@ def rasterize_plain(splats: Splats, cameras: Cameras) -> Tensor:
         offset = torch.tensor([tile % across * TILE, tile // across * TILE])
         tiles.append(_blend_tile(corner + offset, part) if len(part) else empty)
     image = torch.stack(tiles).reshape(down, across, TILE, TILE, 5).permute(4, 0, 2, 1, 3)
-    return image.reshape(5, down * TILE, across * TILE)[:, :cameras.height, :cameras.width]
+    return image.reshape(5, down * TILE, across * TILE)[:, : cameras.height, : cameras.width]

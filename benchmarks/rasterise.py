@@ -35,9 +35,13 @@ CAPSULES = (
 
 def _splats(means: Tensor, scales: Tensor, make: torch.Generator) -> dict[str, Tensor]:
     n = len(means)
-    values = {"means": means, "scales": scales, "quats": torch.randn(n, 4, generator=make),
-              "opacities": torch.sigmoid(torch.randn(n, generator=make) + 2.5),
-              "sh": torch.randn(n, 1, 3, generator=make) * 0.5}
+    values = {
+        "means": means,
+        "scales": scales,
+        "quats": torch.randn(n, 4, generator=make),
+        "opacities": torch.sigmoid(torch.randn(n, generator=make) + 2.5),
+        "sh": torch.randn(n, 1, 3, generator=make) * 0.5,
+    }
     return {name: value.requires_grad_() for name, value in values.items()}
 
 
@@ -65,8 +69,9 @@ def _kernels(splats: Splats, cameras: Cameras) -> Tensor:
     return torch.cat([render.color[0].permute(2, 0, 1), depth, render.alpha])
 
 
-def _timed(render: Callable[[Splats, Cameras], Tensor], leaves: dict[str, Tensor],
-           cameras: Cameras) -> tuple[float, float, Tensor]:
+def _timed(
+    render: Callable[[Splats, Cameras], Tensor], leaves: dict[str, Tensor], cameras: Cameras
+) -> tuple[float, float, Tensor]:
     """Seconds of the forward and backward pass, and the image [5, H, W]."""
     for leaf in leaves.values():
         leaf.grad = None
@@ -85,8 +90,11 @@ def _row(name: str, n: int, leaves: dict[str, Tensor], repeats: int) -> float:
     times = [min(run[k] for run in runs) for runs in (ours, plain) for k in (0, 1)]
     ratio = (times[2] + times[3]) / (times[0] + times[1])
     error = float((ours[0][2] - plain[0][2])[:3].abs().mean())
-    print(f"{name:8}{n:8}{times[0] * 1e3:10.1f}{times[1] * 1e3:10.1f}{times[2] * 1e3:11.0f}"
-          f"{times[3] * 1e3:11.0f}{ratio:9.1f}x{error:12.1e}", flush=True)
+    print(
+        f"{name:8}{n:8}{times[0] * 1e3:10.1f}{times[1] * 1e3:10.1f}{times[2] * 1e3:11.0f}"
+        f"{times[3] * 1e3:11.0f}{ratio:9.1f}x{error:12.1e}",
+        flush=True,
+    )
     return ratio
 
 
@@ -98,10 +106,15 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{SIZE}x{SIZE}, {options.threads} threads, torch {torch.__version__}; milliseconds")
-    print(f"{'scene':8}{'count':>8}{'forward':>10}{'backward':>10}{'plain fwd':>11}"
-          f"{'plain bwd':>11}{'ratio':>10}{'mean diff':>12}")
-    ratios = [_row(make.__name__, n, make(n), options.repeats)
-              for make in (person, cube) for n in options.counts]
+    print(
+        f"{'scene':8}{'count':>8}{'forward':>10}{'backward':>10}{'plain fwd':>11}"
+        f"{'plain bwd':>11}{'ratio':>10}{'mean diff':>12}"
+    )
+    ratios = [
+        _row(make.__name__, n, make(n), options.repeats)
+        for make in (person, cube)
+        for n in options.counts
+    ]
     worst = min(ratios)
     print(f"smallest ratio {worst:.1f}x, required {REQUIRED_RATIO:.0f}x")
     return 0 if worst >= REQUIRED_RATIO else 1

@@ -34,28 +34,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--refiner", type=Path)
     defaults = DistilConfig()
-    for name, value in (("gaussians", 4000), ("views", 6), ("size", 128), ("steps", 20),
-                        ("rounds", defaults.rounds), ("most", RefineConfig().most_people)):
+    for name, value in (
+        ("gaussians", 4000),
+        ("views", 6),
+        ("size", 128),
+        ("steps", 20),
+        ("rounds", defaults.rounds),
+        ("most", RefineConfig().most_people),
+    ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--people", type=int, nargs="+", default=PEOPLE)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     refiner = load_small(arguments.refiner) if arguments.refiner else SmallRefiner().eval()
-    config = RefineConfig(most_people=arguments.most, photo_px=_PHOTO, distil=replace(
-        defaults, views=arguments.views, size=arguments.size, steps=arguments.steps,
-        rounds=arguments.rounds))
+    config = RefineConfig(
+        most_people=arguments.most,
+        photo_px=_PHOTO,
+        distil=replace(
+            defaults,
+            views=arguments.views,
+            size=arguments.size,
+            steps=arguments.steps,
+            rounds=arguments.rounds,
+        ),
+    )
     stage = CrowdRefinement(config, refiner)
     print("| people | cluster | CPU s | CPU s a person | peak MiB | more MiB |")
     print("|---|---|---|---|---|---|")
     refined(stage, 1, arguments.gaussians)  # compiles what is compiled
-    crowds = {people: refined(stage, people, arguments.gaussians, True)
-              for people in arguments.people}
+    crowds = {
+        people: refined(stage, people, arguments.gaussians, True) for people in arguments.people
+    }
     told = np.array([sum(cost.cpu for cost in costs) for costs in crowds.values()])
     parts = np.array([[len(costs), people] for people, costs in crowds.items()])
     share = np.linalg.lstsq(parts, told, rcond=None)[0]
     off = np.abs(parts @ share - told) / told
-    print(f"{share[0]:.2f} s a cluster + {share[1]:.2f} s a person; crowds differ from that by at "
-          f"most {100 * off.max():.0f} %")
+    print(
+        f"{share[0]:.2f} s a cluster + {share[1]:.2f} s a person; crowds differ from that by at "
+        f"most {100 * off.max():.0f} %"
+    )
 
 
 def refined(stage: CrowdRefinement, people: int, gaussians: int, tell: bool = False) -> list[Cost]:
@@ -73,15 +90,21 @@ def refined(stage: CrowdRefinement, people: int, gaussians: int, tell: bool = Fa
         if tell:
             _line(people, " ".join(map(str, cluster.people)), len(cluster.people), cost)
     if tell and len(costs) > 1:
-        most = Cost(sum(cost.cpu for cost in costs), max(cost.peak for cost in costs),
-                    max(cost.more for cost in costs))
+        most = Cost(
+            sum(cost.cpu for cost in costs),
+            max(cost.peak for cost in costs),
+            max(cost.more for cost in costs),
+        )
         _line(people, "all", people, most)
     return costs
 
 
 def _line(people: int, cluster: str, members: int, cost: Cost) -> None:
-    print(f"| {people} | {cluster} | {cost.cpu:.1f} | {cost.cpu / members:.2f} | "
-          f"{cost.peak / MIB:.0f} | {cost.more / MIB:.0f} |", flush=True)
+    print(
+        f"| {people} | {cluster} | {cost.cpu:.1f} | {cost.cpu / members:.2f} | "
+        f"{cost.peak / MIB:.0f} | {cost.more / MIB:.0f} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

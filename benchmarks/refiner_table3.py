@@ -13,10 +13,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROWS = {"none": ("--scl", "0", "--no-normals"), "normals": ("--scl", "0"),
-        "scl": ("--scl", "0.2", "--no-normals"), "scl+normals": ("--scl", "0.2")}
-SCENES = ("--views", "12", "--rings", "6", "--size", "224", "--most", "4",
-          "--coarse", "photo_fit", "--coarse", "photo_fit", "--coarse", "damage")
+ROWS = {
+    "none": ("--scl", "0", "--no-normals"),
+    "normals": ("--scl", "0"),
+    "scl": ("--scl", "0.2", "--no-normals"),
+    "scl+normals": ("--scl", "0.2"),
+}
+SCENES = (
+    "--views",
+    "12",
+    "--rings",
+    "6",
+    "--size",
+    "224",
+    "--most",
+    "4",
+    "--coarse",
+    "photo_fit",
+    "--coarse",
+    "photo_fit",
+    "--coarse",
+    "damage",
+)
 TRAINING = ("--without-vgg", "--batch", "4", "--crop", "112", "--save-every", "200")
 
 
@@ -31,8 +49,19 @@ def main() -> None:
     out, scenes = arguments.out, str(arguments.out / "scenes")
     crowdgaussian("data", "crowd-scenes", scenes, "--scenes", arguments.scenes, *SCENES)
     for row in arguments.rows:
-        crowdgaussian("train", "refiner", scenes, "-o", str(out / row), *TRAINING, *ROWS[row],
-                      "--steps", arguments.steps, "--sample-every", arguments.steps)
+        crowdgaussian(
+            "train",
+            "refiner",
+            scenes,
+            "-o",
+            str(out / row),
+            *TRAINING,
+            *ROWS[row],
+            "--steps",
+            arguments.steps,
+            "--sample-every",
+            arguments.steps,
+        )
     trained = {row: out / row / "refiner.safetensors" for row in ROWS}
     if all(path.is_file() for path in trained.values()):
         named = [text for row, path in trained.items() for text in ("--refiner", f"{row}={path}")]

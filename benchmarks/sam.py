@@ -41,9 +41,18 @@ def crowd_of(people: int, side: int) -> Crowd:
         xy[[11, 12, 23, 24]] = real.joints_px[[16, 17, 1, 2]] * factor
         sure = np.isin(np.arange(33), (11, 12, 23, 24)).astype(np.float32)
         box = np.concatenate([real.joints_px.min(0), real.joints_px.max(0)]) * factor
-        found.append(Person(real.betas, real.pose, real.transl, real.scale,
-                            Keypoints(xy, sure, np.zeros((33, 3), np.float32)),
-                            box.astype(np.float32), 1.0, np.zeros((1, 1), np.uint8)))
+        found.append(
+            Person(
+                real.betas,
+                real.pose,
+                real.transl,
+                real.scale,
+                Keypoints(xy, sure, np.zeros((33, 3), np.float32)),
+                box.astype(np.float32),
+                1.0,
+                np.zeros((1, 1), np.uint8),
+            )
+        )
     K = camera.K * [[factor], [factor], [1]]
     many = tuple(replace(found[k % len(found)]) for k in range(people))
     return Crowd(many, Camera(K, camera.viewmat, *size), "option", (True,) * people)
@@ -65,9 +74,11 @@ def main() -> None:
     segmenter = SamSegmenter(SegmentConfig(), load_body(), network)
     started = time.perf_counter()
     masks = segmenter.segment(photo, crowd, silent)
-    print(f"{time.perf_counter() - started:.1f} s for {len(masks)} people in "
-          f"{crowd.camera.width} x {crowd.camera.height} pixels, "
-          f"peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
+    print(
+        f"{time.perf_counter() - started:.1f} s for {len(masks)} people in "
+        f"{crowd.camera.width} x {crowd.camera.height} pixels, "
+        f"peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

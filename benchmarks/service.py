@@ -68,10 +68,21 @@ class Target:
 def service(data: Path, pairing: Pairing | None):
     """A real service with one finished job."""
     bind = "tcp://0.0.0.0:0" if pairing else "tcp://127.0.0.1:0"
-    command = [sys.executable, "-m", "crowdgaussian", "serve", "--data", str(data), "--bind", bind,
-               "--pipeline", "builtins:print"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "crowdgaussian",
+        "serve",
+        "--data",
+        str(data),
+        "--bind",
+        bind,
+        "--pipeline",
+        "builtins:print",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     words = process.stdout.readline().split()
     request = encode(m.Fetch(1, JOB, FILE.name, 3 << 20, FILE.blake2b))
     try:
@@ -133,8 +144,10 @@ def pull(target: Target, chunks: int, stop: threading.Event) -> None:
 def throughput(target: Target, clients: int, mib: int) -> float:
     """Bytes per second that so many clients get together."""
     chunks = max(2 * m.CREDIT, mib // clients)
-    threads = [threading.Thread(target=pull, args=(target, chunks, threading.Event()))
-               for _ in range(clients)]
+    threads = [
+        threading.Thread(target=pull, args=(target, chunks, threading.Event()))
+        for _ in range(clients)
+    ]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -174,13 +187,18 @@ def compare(title: str, data: Path, pairing: Pairing | None, rounds: int, mib: i
     """Prints the table of one kind of connection."""
     with raw_server(pairing) as raw, service(data, pairing) as served:
         for clients in CLIENTS:
-            pairs = [(throughput(raw, clients, mib), throughput(served, clients, mib))
-                     for _ in range(rounds)]
+            pairs = [
+                (throughput(raw, clients, mib), throughput(served, clients, mib))
+                for _ in range(rounds)
+            ]
             ratio = statistics.median(b / a for a, b in pairs)
             raw_rate, rate = (statistics.median(column) / 1e6 for column in zip(*pairs))
             waits = latencies(served, clients, 100)
-            print(f"{title:>6} {clients:>8} {raw_rate:>9.0f} {rate:>9.0f} {ratio:>7.0%} "
-                  f"{1e3 * statistics.median(waits):>11.1f} {1e3 * waits[94]:>8.1f}", flush=True)
+            print(
+                f"{title:>6} {clients:>8} {raw_rate:>9.0f} {rate:>9.0f} {ratio:>7.0%} "
+                f"{1e3 * statistics.median(waits):>11.1f} {1e3 * waits[94]:>8.1f}",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -188,8 +206,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mib", type=int, default=256, help="per measurement")
     arguments = parser.parse_args()
-    print(f"{'':>6} {'clients':>8} {'raw MB/s':>9} {'MB/s':>9} {'share':>7} "
-          f"{'ping ms, 50%':>11} {'95%':>8}")
+    print(
+        f"{'':>6} {'clients':>8} {'raw MB/s':>9} {'MB/s':>9} {'share':>7} "
+        f"{'ping ms, 50%':>11} {'95%':>8}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         plain, secure = Path(folder, "plain"), Path(folder, "curve")
         prepare(plain, "local:x")

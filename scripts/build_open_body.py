@@ -118,10 +118,13 @@ def top_four(weights: np.ndarray) -> dict[str, np.ndarray]:
 def table_arrays(corner_betas: np.ndarray) -> dict[str, np.ndarray]:
     """The table behind betas_from: the betas of bodies at the ends of every slider."""
     axes = {
-        "table_sex": population.TABLE_SEX, "table_age": population.TABLE_AGE,
-        "table_muscle": population.TABLE_MUSCLE, "table_weight": population.TABLE_WEIGHT,
+        "table_sex": population.TABLE_SEX,
+        "table_age": population.TABLE_AGE,
+        "table_muscle": population.TABLE_MUSCLE,
+        "table_weight": population.TABLE_WEIGHT,
         "table_height": population.TABLE_HEIGHT,
-        "age_years": population.AGE_YEARS, "age_slider": population.AGE_ANNY,
+        "age_years": population.AGE_YEARS,
+        "age_slider": population.AGE_ANNY,
     }
     size = [len(axes[f"table_{n}"]) for n in ("sex", "age", "muscle", "weight", "height")]
     table = corner_betas.reshape(*size, -1)
@@ -139,8 +142,9 @@ def report(name: str, space: shape.ShapeSpace, betas: np.ndarray, bodies: Bodies
     )
 
 
-def fit(bodies: Bodies, is_crowd: np.ndarray, origin: source.Source
-        ) -> tuple[shape.ShapeSpace, np.ndarray]:
+def fit(
+    bodies: Bodies, is_crowd: np.ndarray, origin: source.Source
+) -> tuple[shape.ShapeSpace, np.ndarray]:
     """The symmetric shape space and each vertex's importance in it."""
     areas = shape.vertex_areas(bodies.vertices[0], origin.faces)
     importance = (0.7 * areas / areas.mean() + 0.3).astype(np.float32)

@@ -26,8 +26,11 @@ def convert(path: Path) -> Path:
     try:
         with path.open("rb") as stream:
             version = np.lib.format.read_magic(stream)
-            read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape, _, dtype = read(stream)
             if shape != () or not dtype.hasobject:
                 raise ValueError("it holds no dictionary")
@@ -37,11 +40,21 @@ def convert(path: Path) -> Path:
         viewmat, intrinsics = (np.asarray(part, np.float64) for part in about["poses"][0][:2])
         if len(values) != NUMBERS or viewmat.shape != (4, 4) or intrinsics.shape != (4,):
             raise ValueError(f"it needs {NUMBERS} numbers and a camera")
-    except (OSError, KeyError, IndexError, TypeError, EOFError, AttributeError, RuntimeError,
-            pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        KeyError,
+        IndexError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        RuntimeError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ValueError(str(error)) from error
-    write_npz(path.with_suffix(".npz"),
-              {"smpl_params": values, "viewmat": viewmat, "intrinsics": intrinsics})
+    write_npz(
+        path.with_suffix(".npz"),
+        {"smpl_params": values, "viewmat": viewmat, "intrinsics": intrinsics},
+    )
     return path.with_suffix(".npz")
 
 

@@ -48,8 +48,18 @@ def main() -> None:
 def build_shared(folder: Path, scene: Path) -> Path:
     """What Blender in the window needs: the extension, the driver, the scene."""
     wheels = ROOT / "dist/wheels"
-    subprocess.run([sys.executable, str(ROOT / "install_addon.py"), "--zip-only", "--out",
-                    str(folder / "dist"), "--wheels", str(wheels)], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "install_addon.py"),
+            "--zip-only",
+            "--out",
+            str(folder / "dist"),
+            "--wheels",
+            str(wheels),
+        ],
+        check=True,
+    )
     shutil.copy(next((folder / "dist").glob("*blender-5.1-*.zip")), folder / "addon.zip")
     shutil.copy(Path(__file__).with_name("guide") / "panel_driver.py", folder)
     shutil.copytree(scene, folder / "scene")

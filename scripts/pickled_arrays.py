@@ -15,8 +15,13 @@ import torch
 class ArraysOnly(pickle.Unpickler):
     """A pickle of numpy arrays and torch tensors; nothing else is ever called."""
 
-    _NUMPY = {("_reconstruct", "multiarray"), ("scalar", "multiarray"), ("ndarray", "numpy"),
-              ("dtype", "numpy"), ("_frombuffer", "numeric")}
+    _NUMPY = {
+        ("_reconstruct", "multiarray"),
+        ("scalar", "multiarray"),
+        ("ndarray", "numpy"),
+        ("dtype", "numpy"),
+        ("_frombuffer", "numeric"),
+    }
 
     def find_class(self, module: str, name: str):
         if (name, module.split(".")[-1]) in self._NUMPY and module.split(".")[0] == "numpy":

@@ -51,12 +51,22 @@ def write_stage(folder: Path, camera: Camera, quality: Quality) -> None:
     """What the renderer needs to know beside the figures."""
     stage = {
         "people": list(range(len(cast.CAST))),
-        "render": {"percent": quality.percent, "samples": quality.samples,
-                   "threads": quality.threads, "denoise": True, "exposure": 0.1,
-                   "coverage": True},
-        "camera": {"K": camera.K.tolist(), "width": camera.width, "height": camera.height,
-                   "focus": 5.0, "fstop": 2.8,
-                   "matrix_world": viewmat_to_blender_camera(camera.viewmat).tolist()},
+        "render": {
+            "percent": quality.percent,
+            "samples": quality.samples,
+            "threads": quality.threads,
+            "denoise": True,
+            "exposure": 0.1,
+            "coverage": True,
+        },
+        "camera": {
+            "K": camera.K.tolist(),
+            "width": camera.width,
+            "height": camera.height,
+            "focus": 5.0,
+            "fstop": 2.8,
+            "matrix_world": viewmat_to_blender_camera(camera.viewmat).tolist(),
+        },
     }
     (folder / "stage.json").write_text(json.dumps(stage))
 
@@ -86,8 +96,9 @@ def main() -> None:
         people = []
         for index, who in enumerate(cast.CAST):
             print(f"{who.name} ({index + 1} of {len(cast.CAST)})", flush=True)
-            people.append(figures.write_figure(model, who, SEED + index, camera,
-                                               stage / f"person{index}"))
+            people.append(
+                figures.write_figure(model, who, SEED + index, camera, stage / f"person{index}")
+            )
         write_stage(stage, camera, Quality(options.percent, options.samples, options.threads))
         print("rendering", flush=True)
         render(stage, options.blender_python)

@@ -17,9 +17,16 @@ import numpy as np
 from crowdgaussian_shared.formats.npz import write_npz
 from pickled_arrays import ArraysOnly, convert_all
 
-SIZES = {"global_orient": (3,), "body_pose": (63,), "jaw_pose": (3,), "leye_pose": (3,),
-         "reye_pose": (3,), "left_hand_pose": (12, 45), "right_hand_pose": (12, 45),
-         "betas": (10,)}
+SIZES = {
+    "global_orient": (3,),
+    "body_pose": (63,),
+    "jaw_pose": (3,),
+    "leye_pose": (3,),
+    "reye_pose": (3,),
+    "left_hand_pose": (12, 45),
+    "right_hand_pose": (12, 45),
+    "betas": (10,),
+}
 
 
 def convert(path: Path) -> Path:
@@ -31,13 +38,25 @@ def convert(path: Path) -> Path:
     try:
         with path.open("rb") as stream:
             content = ArraysOnly(stream, encoding="latin1").load()
-        about = {name: np.asarray(content[name], np.float64).reshape(-1)
-                 for name in (*SIZES, "scale", "translation", "transl") if name in content}
+        about = {
+            name: np.asarray(content[name], np.float64).reshape(-1)
+            for name in (*SIZES, "scale", "translation", "transl")
+            if name in content
+        }
         scale = about.get("scale", np.ones(1))
         place = about["transl"] if "transl" in about else about["translation"] / scale
         wrong = [name for name, sizes in SIZES.items() if about[name].size not in sizes]
-    except (OSError, KeyError, IndexError, TypeError, EOFError, AttributeError, RuntimeError,
-            ImportError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        KeyError,
+        IndexError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        RuntimeError,
+        ImportError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ValueError(str(error)) from error
     if wrong or scale.shape != (1,) or place.shape != (3,):
         raise ValueError(f"{', '.join(wrong) or 'scale or transl'} has another size")

@@ -20,8 +20,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photo", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--repository", type=Path, default=Path.cwd(),
-                        help="clone of yufu-wang/PromptHMR with its data folder")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=Path.cwd(),
+        help="clone of yufu-wang/PromptHMR with its data folder",
+    )
     parser.add_argument("--confidence", type=float, default=0.3, help="of detected boxes")
     arguments = parser.parse_args()
     photo, out = arguments.photo.resolve(), arguments.out.resolve()
@@ -39,8 +43,11 @@ def main() -> None:
         raise SystemExit("PromptHMR's detector found nobody in the photo.")
     picture = cv2.imread(str(photo))[:, :, ::-1]
     with torch.no_grad(), torch.amp.autocast("cuda"):
-        batch = prepare_batch([{"image_cv": picture, "boxes": boxes, "text": None,
-                                "masks": None}], img_size=896, interaction=False)
+        batch = prepare_batch(
+            [{"image_cv": picture, "boxes": boxes, "text": None, "masks": None}],
+            img_size=896,
+            interaction=False,
+        )
         output = load_model_from_folder("data/pretrain/phmr")(batch, use_mean_hands=True)[0]
     torch.save({name: output[name].detach().float().cpu() for name in KEEP}, out / "output.pt")
 

@@ -13,8 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-KEEP = ("bbox", "focal_length", "pred_keypoints_3d", "pred_keypoints_2d", "pred_cam_t",
-        "mhr_model_params", "shape_params")
+KEEP = (
+    "bbox",
+    "focal_length",
+    "pred_keypoints_3d",
+    "pred_keypoints_2d",
+    "pred_cam_t",
+    "mhr_model_params",
+    "shape_params",
+)
 
 
 def main() -> None:
@@ -22,8 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photo", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--repository", type=Path, default=Path.cwd(),
-                        help="clone of facebookresearch/sam-3d-body")
+    parser.add_argument(
+        "--repository", type=Path, default=Path.cwd(), help="clone of facebookresearch/sam-3d-body"
+    )
     parser.add_argument("--model", default="facebook/sam-3d-body-dinov3")
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.repository))

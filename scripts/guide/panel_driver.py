@@ -25,7 +25,8 @@ PLACES = {}
 
 def main():
     bpy.ops.extensions.package_install_files(
-        filepath=ZIP, repo="user_default", enable_on_install=True)
+        filepath=ZIP, repo="user_default", enable_on_install=True
+    )
     bpy.context.preferences.view.show_splash = False
     bpy.context.preferences.view.show_statusbar_stats = False
     steps = script()

@@ -22,8 +22,9 @@ def photograph(shared: Path, debian: Path, out: Path) -> None:
         out: folder of the pictures.
     """
     make_debian(debian)
-    said = run_blender(debian, shared, "panel_driver.py", "/mnt/test/addon.zip",
-                       "/mnt/test/scene", "/mnt/test/out")
+    said = run_blender(
+        debian, shared, "panel_driver.py", "/mnt/test/addon.zip", "/mnt/test/scene", "/mnt/test/out"
+    )
     found = shared / "out"
     if (found / "error.txt").exists() or not (found / "places.json").exists():
         raise SystemExit(said[-2000:] + (found / "error.txt").read_text())

@@ -38,8 +38,9 @@ class Studio:
         """Everybody."""
         return all_people(bpy.context.scene)
 
-    def take(self, view: View, size: tuple[int, int] = (_WIDTH, _HEIGHT),
-             more: np.ndarray | None = None) -> np.ndarray:
+    def take(
+        self, view: View, size: tuple[int, int] = (_WIDTH, _HEIGHT), more: np.ndarray | None = None
+    ) -> np.ndarray:
         """The floor with shadows, and the people laid over it: much faster than both at once.
 
         Returns:
@@ -53,13 +54,17 @@ class Studio:
         scene.camera = self.camera
         scene.render.resolution_x, scene.render.resolution_y = size
         scene.render.resolution_percentage = 100
-        splats = [obj for obj in bpy.data.objects
-                  if "Splats" in obj.modifiers and not obj.hide_render]
+        splats = [
+            obj for obj in bpy.data.objects if "Splats" in obj.modifiers and not obj.hide_render
+        ]
         show(splats, False)
         floor = self._render("floor")[..., :3]
         show(splats, True)
-        solid = [obj for obj in scene.objects if obj.type == "MESH" and "Splats" not in
-                 obj.modifiers and obj.visible_camera]
+        solid = [
+            obj
+            for obj in scene.objects
+            if obj.type == "MESH" and "Splats" not in obj.modifiers and obj.visible_camera
+        ]
         for obj in solid:
             obj.is_holdout = obj.find_armature() is None
         people_only = self._render("people")
@@ -208,8 +213,9 @@ def places(studio: Studio) -> np.ndarray:
 
 def scattered(studio: Studio) -> np.ndarray:
     """The people and forty copies on a meadow."""
-    bpy.ops.mesh.primitive_grid_add(x_subdivisions=40, y_subdivisions=40, size=14,
-                                    location=(0, 10, studio.floor.location.z))
+    bpy.ops.mesh.primitive_grid_add(
+        x_subdivisions=40, y_subdivisions=40, size=14, location=(0, 10, studio.floor.location.z)
+    )
     hill = bpy.context.object
     for vertex in hill.data.vertices:
         x, y = vertex.co.x / 8, vertex.co.y / 8

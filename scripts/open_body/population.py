@@ -62,6 +62,7 @@ def crowd(generator: np.random.Generator, count: int) -> np.ndarray:
 
 def extremes(generator: np.random.Generator, count: int) -> np.ndarray:
     """Every slider uniform, and often at its end.  # [S, 13]"""
+
     def uniform() -> np.ndarray:
         return (generator.uniform(-0.25, 1.25, count)).clip(0, 1)
 
@@ -86,9 +87,17 @@ def corner_bodies() -> np.ndarray:
     half = np.full(len(nodes), 0.5)
     third = np.full(len(nodes), 1 / 3)
     return _pack(
-        gender=nodes[:, 0], age=nodes[:, 1], muscle=nodes[:, 2], weight=nodes[:, 3],
+        gender=nodes[:, 0],
+        age=nodes[:, 1],
+        muscle=nodes[:, 2],
+        weight=nodes[:, 3],
         height=np.interp(nodes[:, 4], TABLE_HEIGHT, _HEIGHT_SLIDER),
-        girth=np.interp(nodes[:, 3], TABLE_WEIGHT, _TABLE_GIRTH), belly=0.1 * half,
-        proportions=half, cupsize=half, firmness=half,
-        african=third, asian=third, caucasian=third,
+        girth=np.interp(nodes[:, 3], TABLE_WEIGHT, _TABLE_GIRTH),
+        belly=0.1 * half,
+        proportions=half,
+        cupsize=half,
+        firmness=half,
+        african=third,
+        asian=third,
+        caucasian=third,
     )

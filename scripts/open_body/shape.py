@@ -26,7 +26,10 @@ def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def fit_shape_space(
-    bodies: np.ndarray, joints: np.ndarray, is_crowd: np.ndarray, importance: np.ndarray,
+    bodies: np.ndarray,
+    joints: np.ndarray,
+    is_crowd: np.ndarray,
+    importance: np.ndarray,
     num_betas: int,
 ) -> tuple[ShapeSpace, np.ndarray]:
     """Principal components of all bodies, rotated and scaled by the crowd's statistics.
@@ -50,13 +53,16 @@ def fit_shape_space(
     flat = _regress(betas, np.concatenate([bodies, joints], axis=1).reshape(len(bodies), -1))
     flat = flat.reshape(num_betas + 1, -1, 3)
     count = bodies.shape[1]
-    taller = np.sign(np.ptp(flat[1:, :count, 1] + flat[0, :count, 1], axis=1)
-                     - np.ptp(flat[0, :count, 1]))
+    taller = np.sign(
+        np.ptp(flat[1:, :count, 1] + flat[0, :count, 1], axis=1) - np.ptp(flat[0, :count, 1])
+    )
     taller[taller == 0] = 1.0
     flat[1:] *= taller[:, None, None]
     space = ShapeSpace(
-        template=flat[0, :count], directions=flat[1:, :count],
-        joints=flat[0, count:], joint_directions=flat[1:, count:],
+        template=flat[0, :count],
+        directions=flat[1:, :count],
+        joints=flat[0, count:],
+        joint_directions=flat[1:, count:],
     )
     return space, betas * taller
 
@@ -90,8 +96,9 @@ def project(space: ShapeSpace, bodies: np.ndarray, importance: np.ndarray) -> np
     return np.linalg.solve(design @ design.T, design @ offsets.T.astype(np.float64)).T
 
 
-def errors_mm(space: ShapeSpace, betas: np.ndarray, bodies: np.ndarray, joints: np.ndarray
-              ) -> tuple[np.ndarray, np.ndarray]:
+def errors_mm(
+    space: ShapeSpace, betas: np.ndarray, bodies: np.ndarray, joints: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean distance per body of the vertices and of the joints.  # [S], [S] millimetres"""
     vertex_error, joint_error = [], []
     for row, body, skeleton in zip(betas, bodies, joints, strict=True):

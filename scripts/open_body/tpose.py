@@ -62,9 +62,7 @@ def _fingers(joints: np.ndarray, tips: np.ndarray, side: str, rotations: np.ndar
 
 
 def _leg(joints: np.ndarray, side: str, sign: float, rotations: np.ndarray) -> None:
-    hip, knee, ankle, foot = (
-        JOINT_INDEX[f"{side}_{n}"] for n in ("hip", "knee", "ankle", "foot")
-    )
+    hip, knee, ankle, foot = (JOINT_INDEX[f"{side}_{n}"] for n in ("hip", "knee", "ankle", "foot"))
     flip = np.array([sign, 1.0, 1.0])
     rotations[hip] = align(joints[knee] - joints[hip], _THIGH * flip)
     shank = rotations[hip] @ (joints[ankle] - joints[knee])

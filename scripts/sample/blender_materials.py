@@ -44,8 +44,9 @@ class Tree:
 
     def bump(self, height, strength: float, distance: float):
         """Bump node; returns the normal socket."""
-        return self.add("Bump", {"Height": height, "Strength": strength,
-                                 "Distance": distance}).outputs[0]
+        return self.add(
+            "Bump", {"Height": height, "Strength": strength, "Distance": distance}
+        ).outputs[0]
 
     def position(self):
         """World position socket."""
@@ -53,8 +54,7 @@ class Tree:
 
     def noise(self, vector, scale: float, detail: float = 3.0):
         """Noise value socket."""
-        return self.add("TexNoise", {"Vector": vector, "Scale": scale,
-                                     "Detail": detail}).outputs[0]
+        return self.add("TexNoise", {"Vector": vector, "Scale": scale, "Detail": detail}).outputs[0]
 
 
 def linear(colour) -> tuple[float, float, float, float]:
@@ -73,10 +73,20 @@ def skin(name: str, texture: str, scalp_colour) -> bpy.types.Material:
     scalp = tree.add("Attribute", attribute_name="scalp").outputs["Fac"]
     colour = tree.mix(scalp, _image(tree, texture), linear(scalp_colour))
     pores = tree.noise(tree.position(), 900.0)
-    return tree.finish(tree.add("BsdfPrincipled", {
-        "Base Color": colour, "Roughness": 0.5, "Specular IOR Level": 0.35,
-        "Subsurface Weight": 0.18, "Subsurface Radius": (1.0, 0.35, 0.2),
-        "Subsurface Scale": 0.006, "Normal": tree.bump(pores, 0.25, 0.0008)}))
+    return tree.finish(
+        tree.add(
+            "BsdfPrincipled",
+            {
+                "Base Color": colour,
+                "Roughness": 0.5,
+                "Specular IOR Level": 0.35,
+                "Subsurface Weight": 0.18,
+                "Subsurface Radius": (1.0, 0.35, 0.2),
+                "Subsurface Scale": 0.006,
+                "Normal": tree.bump(pores, 0.25, 0.0008),
+            },
+        )
+    )
 
 
 def cloth(name: str, texture: str, look: dict) -> bpy.types.Material:
@@ -84,29 +94,55 @@ def cloth(name: str, texture: str, look: dict) -> bpy.types.Material:
     tree = Tree(name)
     place = tree.position()
     weave = tree.bump(tree.noise(place, look.get("weave", 700.0)), 0.35, 0.001)
-    creases = tree.add("Bump", {"Height": tree.noise(place, 14.0, 2.0),
-                                "Strength": look.get("creases", 0.35), "Distance": 0.02,
-                                "Normal": weave}).outputs[0]
-    return tree.finish(tree.add("BsdfPrincipled", {
-        "Base Color": _image(tree, texture), "Roughness": look.get("roughness", 0.85),
-        "Specular IOR Level": look.get("specular", 0.2),
-        "Sheen Weight": look.get("sheen", 0.15), "Normal": creases}))
+    creases = tree.add(
+        "Bump",
+        {
+            "Height": tree.noise(place, 14.0, 2.0),
+            "Strength": look.get("creases", 0.35),
+            "Distance": 0.02,
+            "Normal": weave,
+        },
+    ).outputs[0]
+    return tree.finish(
+        tree.add(
+            "BsdfPrincipled",
+            {
+                "Base Color": _image(tree, texture),
+                "Roughness": look.get("roughness", 0.85),
+                "Specular IOR Level": look.get("specular", 0.2),
+                "Sheen Weight": look.get("sheen", 0.15),
+                "Normal": creases,
+            },
+        )
+    )
 
 
 def hair(name: str, colour) -> bpy.types.Material:
     """Chiang hair shader of a given colour."""
     tree = Tree(name)
-    return tree.finish(tree.add("BsdfHairPrincipled", {
-        "Color": linear(colour), "Roughness": 0.35, "Radial Roughness": 0.5,
-        "Random Roughness": 0.2}, parametrization="COLOR"))
+    return tree.finish(
+        tree.add(
+            "BsdfHairPrincipled",
+            {
+                "Color": linear(colour),
+                "Roughness": 0.35,
+                "Radial Roughness": 0.5,
+                "Random Roughness": 0.2,
+            },
+            parametrization="COLOR",
+        )
+    )
 
 
 def eye(name: str) -> bpy.types.Material:
     """Wet eyeball with the colours of vertex attribute `colour`."""
     tree = Tree(name)
     colour = tree.add("Attribute", attribute_name="colour").outputs["Color"]
-    return tree.finish(tree.add("BsdfPrincipled", {
-        "Base Color": colour, "Roughness": 0.08, "Specular IOR Level": 0.5}))
+    return tree.finish(
+        tree.add(
+            "BsdfPrincipled", {"Base Color": colour, "Roughness": 0.08, "Specular IOR Level": 0.5}
+        )
+    )
 
 
 def paving() -> bpy.types.Material:
@@ -114,21 +150,37 @@ def paving() -> bpy.types.Material:
     tree = Tree("paving")
     place = tree.position()
     turned = tree.add("Mapping", {"Vector": place, "Rotation": (0, 0, 0.5)}).outputs[0]
-    slabs = tree.add("TexBrick", {
-        "Vector": turned, "Scale": 1.0, "Color1": linear((0.64, 0.60, 0.55)),
-        "Color2": linear((0.50, 0.48, 0.46)), "Mortar": linear((0.22, 0.21, 0.20)),
-        "Mortar Size": 0.009, "Mortar Smooth": 0.3, "Brick Width": 0.6, "Row Height": 0.4})
+    slabs = tree.add(
+        "TexBrick",
+        {
+            "Vector": turned,
+            "Scale": 1.0,
+            "Color1": linear((0.64, 0.60, 0.55)),
+            "Color2": linear((0.50, 0.48, 0.46)),
+            "Mortar": linear((0.22, 0.21, 0.20)),
+            "Mortar Size": 0.009,
+            "Mortar Smooth": 0.3,
+            "Brick Width": 0.6,
+            "Row Height": 0.4,
+        },
+    )
     stain = tree.noise(place, 0.9, 6.0)
     grain = tree.noise(place, 60.0, 4.0)
-    stain = tree.add("MapRange", {"Value": stain, "From Min": 0.4, "From Max": 0.75,
-                                  "To Max": 0.5}).outputs[0]
+    stain = tree.add(
+        "MapRange", {"Value": stain, "From Min": 0.4, "From Max": 0.75, "To Max": 0.5}
+    ).outputs[0]
     colour = tree.mix(stain, slabs.outputs[0], linear((0.40, 0.38, 0.36)))
-    speck = tree.add("MapRange", {"Value": grain, "From Min": 0.5, "From Max": 0.8,
-                                  "To Max": 0.4}).outputs[0]
+    speck = tree.add(
+        "MapRange", {"Value": grain, "From Min": 0.5, "From Max": 0.8, "To Max": 0.4}
+    ).outputs[0]
     colour = tree.mix(speck, colour, linear((0.70, 0.68, 0.64)))
     height = tree.add("Math", {0: grain, 1: slabs.outputs["Fac"]}, operation="SUBTRACT").outputs[0]
-    return tree.finish(tree.add("BsdfPrincipled", {
-        "Base Color": colour, "Roughness": 0.75, "Normal": tree.bump(height, 0.4, 0.004)}))
+    return tree.finish(
+        tree.add(
+            "BsdfPrincipled",
+            {"Base Color": colour, "Roughness": 0.75, "Normal": tree.bump(height, 0.4, 0.004)},
+        )
+    )
 
 
 def speckled(name: str, first, second, scale: float, roughness: float = 0.9):
@@ -138,8 +190,12 @@ def speckled(name: str, first, second, scale: float, roughness: float = 0.9):
     value = tree.noise(place, scale, 6.0)
     ramp = tree.add("MapRange", {"Value": value, "From Min": 0.35, "From Max": 0.65}).outputs[0]
     colour = tree.mix(ramp, linear(first), linear(second))
-    return tree.finish(tree.add("BsdfPrincipled", {
-        "Base Color": colour, "Roughness": roughness, "Normal": tree.bump(value, 0.6, 0.02)}))
+    return tree.finish(
+        tree.add(
+            "BsdfPrincipled",
+            {"Base Color": colour, "Roughness": roughness, "Normal": tree.bump(value, 0.6, 0.02)},
+        )
+    )
 
 
 def leaf(name: str, first, second) -> bpy.types.Material:
@@ -158,10 +214,22 @@ def facade() -> bpy.types.Material:
     tree = Tree("facade")
     place = tree.position()
     turned = tree.add("Mapping", {"Vector": place, "Rotation": (1.5708, 0, 0)}).outputs[0]
-    wall = tree.add("TexBrick", {
-        "Vector": turned, "Scale": 1.0, "Color1": linear((0.20, 0.23, 0.27)),
-        "Color2": linear((0.30, 0.34, 0.38)), "Mortar": linear((0.74, 0.62, 0.50)),
-        "Mortar Size": 0.75, "Mortar Smooth": 0.0, "Bias": 0.0, "Brick Width": 2.6,
-        "Row Height": 3.2}, offset=0.0)
-    return tree.finish(tree.add("BsdfPrincipled", {
-        "Base Color": wall.outputs[0], "Roughness": 0.7}))
+    wall = tree.add(
+        "TexBrick",
+        {
+            "Vector": turned,
+            "Scale": 1.0,
+            "Color1": linear((0.20, 0.23, 0.27)),
+            "Color2": linear((0.30, 0.34, 0.38)),
+            "Mortar": linear((0.74, 0.62, 0.50)),
+            "Mortar Size": 0.75,
+            "Mortar Smooth": 0.0,
+            "Bias": 0.0,
+            "Brick Width": 2.6,
+            "Row Height": 3.2,
+        },
+        offset=0.0,
+    )
+    return tree.finish(
+        tree.add("BsdfPrincipled", {"Base Color": wall.outputs[0], "Roughness": 0.7})
+    )

@@ -75,5 +75,9 @@ def add_figure(folder: Path, person: int) -> None:
         _object(name, _mesh(name, arrays, piece["name"]), look, person)
     for lock in figure["hair"]:
         curves = _hair(f"{tag}_{lock['name']}", arrays[lock["name"]], lock["radius"])
-        _object(f"{tag}_{lock['name']}", curves,
-                materials.hair(f"{tag}_{lock['name']}", lock["colour"]), person)
+        _object(
+            f"{tag}_{lock['name']}",
+            curves,
+            materials.hair(f"{tag}_{lock['name']}", lock["colour"]),
+            person,
+        )

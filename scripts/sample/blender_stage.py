@@ -24,8 +24,9 @@ def add_mesh(name: str, vertices, faces, material) -> bpy.types.Object:
 
 def _slab(name: str, low, high, material) -> bpy.types.Object:
     """An axis-aligned box."""
-    corners = [(x, y, z) for x in (low[0], high[0]) for y in (low[1], high[1])
-               for z in (low[2], high[2])]
+    corners = [
+        (x, y, z) for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])
+    ]
     faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     return add_mesh(name, corners, faces, material)
 
@@ -42,8 +43,12 @@ def _leaves(centres, per_blob: int, blob: float, size: float, rng) -> tuple[list
             a = [rng.gauss(0, 1) * size for _ in range(3)]
             b = [rng.gauss(0, 1) * size * 0.6 for _ in range(3)]
             start = len(vertices)
-            vertices += [(x - a[0], y - a[1], z - a[2]), (x + b[0], y + b[1], z + b[2]),
-                         (x + a[0], y + a[1], z + a[2]), (x - b[0], y - b[1], z - b[2])]
+            vertices += [
+                (x - a[0], y - a[1], z - a[2]),
+                (x + b[0], y + b[1], z + b[2]),
+                (x + a[0], y + a[1], z + a[2]),
+                (x - b[0], y - b[1], z - b[2]),
+            ]
             faces.append((start, start + 1, start + 2, start + 3))
     return vertices, faces
 
@@ -57,8 +62,9 @@ def _tree(name: str, seed: int, leaf_material, bark) -> list[bpy.types.Object]:
         reach = 2.1 * math.sin(math.pi * (0.15 + 0.8 * height)) * rng.random() ** 0.5
         centres.append((reach * math.cos(angle), reach * math.sin(angle), 2.4 + 3.8 * height))
     crown = add_mesh(f"{name}_crown", *_leaves(centres, 210, 0.62, 0.075, rng), leaf_material)
-    ring = [(0.16 * math.cos(k), 0.16 * math.sin(k)) for k in
-            (2 * math.pi * i / 12 for i in range(12))]
+    ring = [
+        (0.16 * math.cos(k), 0.16 * math.sin(k)) for k in (2 * math.pi * i / 12 for i in range(12))
+    ]
     vertices = [(x, y, 0.0) for x, y in ring] + [(x * 0.6, y * 0.6, 4.0) for x, y in ring]
     faces = [(i, (i + 1) % 12, 12 + (i + 1) % 12, 12 + i) for i in range(12)]
     return [crown, add_mesh(f"{name}_trunk", vertices, faces, bark)]
@@ -67,11 +73,24 @@ def _tree(name: str, seed: int, leaf_material, bark) -> list[bpy.types.Object]:
 def _plant_trees() -> None:
     bark = materials.speckled("bark", (0.20, 0.15, 0.11), (0.36, 0.29, 0.23), 9.0)
     greens = (((0.20, 0.34, 0.10), (0.42, 0.52, 0.18)), ((0.14, 0.29, 0.12), (0.33, 0.45, 0.20)))
-    kinds = [_tree(f"tree{k}", 11 + k, materials.leaf(f"leaf{k}", *green), bark)
-             for k, green in enumerate(greens)]
+    kinds = [
+        _tree(f"tree{k}", 11 + k, materials.leaf(f"leaf{k}", *green), bark)
+        for k, green in enumerate(greens)
+    ]
     rng = random.Random(4)
-    spots = [(-9.5, 15), (-5.6, 19), (-1.4, 21), (3.2, 18), (7.4, 16), (11.5, 20), (-14, 22),
-             (16, 24), (0.8, 27), (-8, 28), (8, 29)]
+    spots = [
+        (-9.5, 15),
+        (-5.6, 19),
+        (-1.4, 21),
+        (3.2, 18),
+        (7.4, 16),
+        (11.5, 20),
+        (-14, 22),
+        (16, 24),
+        (0.8, 27),
+        (-8, 28),
+        (8, 29),
+    ]
     for index, (x, y) in enumerate(spots):
         scale = 0.85 + 0.5 * rng.random()
         for part in kinds[index % 2]:
@@ -86,18 +105,27 @@ def _plant_trees() -> None:
 def _hedge() -> None:
     rng = random.Random(9)
     green = materials.leaf("hedge", (0.12, 0.25, 0.10), (0.28, 0.40, 0.16))
-    centres = [(-13 + 0.22 * k, 12.6 + 0.25 * rng.random(), 0.25 + 0.55 * rng.random())
-               for k in range(118)]
+    centres = [
+        (-13 + 0.22 * k, 12.6 + 0.25 * rng.random(), 0.25 + 0.55 * rng.random()) for k in range(118)
+    ]
     add_mesh("hedge", *_leaves(centres, 300, 0.34, 0.026, rng), green)
 
 
 def build_ground() -> None:
     """Paving in front, lawn behind, hedge, trees, and a house far away."""
-    add_mesh("paving", [(-30, -12, 0), (30, -12, 0), (30, 11.5, 0), (-30, 11.5, 0)],
-             [(0, 1, 2, 3)], materials.paving())
+    add_mesh(
+        "paving",
+        [(-30, -12, 0), (30, -12, 0), (30, 11.5, 0), (-30, 11.5, 0)],
+        [(0, 1, 2, 3)],
+        materials.paving(),
+    )
     grass = materials.speckled("grass", (0.25, 0.36, 0.12), (0.42, 0.48, 0.20), 3.0)
-    add_mesh("lawn", [(-90, 11.5, -0.01), (90, 11.5, -0.01), (90, 120, -0.01), (-90, 120, -0.01)],
-             [(0, 1, 2, 3)], grass)
+    add_mesh(
+        "lawn",
+        [(-90, 11.5, -0.01), (90, 11.5, -0.01), (90, 120, -0.01), (-90, 120, -0.01)],
+        [(0, 1, 2, 3)],
+        grass,
+    )
     stone = materials.speckled("kerb", (0.55, 0.53, 0.50), (0.66, 0.64, 0.60), 6.0)
     _slab("kerb", (-30, 11.4, 0.0), (30, 11.75, 0.14), stone)
     _slab("house", (-34, 46, 0), (6, 56, 13), materials.facade())

@@ -67,8 +67,14 @@ def _push_out(points, before, contact, normals, fabric, inverse_mass):
     return points
 
 
-def drape(start: np.ndarray, pattern: np.ndarray, faces: np.ndarray, pinned: np.ndarray,
-          collider: tuple[np.ndarray, np.ndarray], fabric: Fabric) -> np.ndarray:
+def drape(
+    start: np.ndarray,
+    pattern: np.ndarray,
+    faces: np.ndarray,
+    pinned: np.ndarray,
+    collider: tuple[np.ndarray, np.ndarray],
+    fabric: Fabric,
+) -> np.ndarray:
     """Let a garment settle on a posed body.
 
     Args:
@@ -83,8 +89,9 @@ def drape(start: np.ndarray, pattern: np.ndarray, faces: np.ndarray, pinned: np.
         [N, 3] draped garment.
     """
     pairs, bends = meshes.edges_of(faces), _bend_pairs(faces)
-    lengths, bend_lengths = (np.linalg.norm(pattern[p[:, 0]] - pattern[p[:, 1]], axis=1)
-                             for p in (pairs, bends))
+    lengths, bend_lengths = (
+        np.linalg.norm(pattern[p[:, 0]] - pattern[p[:, 1]], axis=1) for p in (pairs, bends)
+    )
     inverse_mass = np.where(pinned, 0.0, 1.0)
     tree, normals = cKDTree(collider[0]), collider[1]
     points, velocity = start.astype(np.float64).copy(), np.zeros(start.shape)

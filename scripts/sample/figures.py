@@ -49,21 +49,26 @@ def betas_of(model: BodyModel, who: Character) -> torch.Tensor:
 
 def run_body(model: BodyModel, parameters: Parameters):
     """Rest vertices, rest joints and the posed output as float64 numpy arrays."""
-    tensors = [torch.as_tensor(a, dtype=torch.float32)[None]
-               for a in (parameters.betas, parameters.pose, parameters.transl)]
+    tensors = [
+        torch.as_tensor(a, dtype=torch.float32)[None]
+        for a in (parameters.betas, parameters.pose, parameters.transl)
+    ]
     scale = torch.tensor([parameters.scale])
     rest, joints = model.rest(tensors[0], scale)
     output = model(*tensors, scale)
-    return tuple(t[0].double().numpy() for t in
-                 (rest, joints, output.vertices, output.joints, output.transforms))
+    return tuple(
+        t[0].double().numpy()
+        for t in (rest, joints, output.vertices, output.joints, output.transforms)
+    )
 
 
 def posed_body(model: BodyModel, parameters: Parameters) -> PosedBody:
     """The body in its place."""
     rest, joints, posed, _, transforms = run_body(model, parameters)
     marks = Landmarks(joints, float(rest[:, 1].min()))
-    return PosedBody(rest, posed, model.faces.numpy(), model.skin_weights.double().numpy(),
-                     transforms, marks)
+    return PosedBody(
+        rest, posed, model.faces.numpy(), model.skin_weights.double().numpy(), transforms, marks
+    )
 
 
 def stand(model: BodyModel, who: Character) -> tuple[Parameters, PosedBody]:
@@ -75,13 +80,16 @@ def stand(model: BodyModel, who: Character) -> tuple[Parameters, PosedBody]:
     who.pose(puppet)
     pose = puppet.pose(who.facing)
     angle = np.radians(who.facing)
-    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0],
-                     [-np.sin(angle), 0, np.cos(angle)]])
+    turn = np.array(
+        [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    )
     pelvis = turn @ puppet.where("pelvis") + [who.place[0], 0.0, who.place[1]]
     values = Parameters(betas.double().numpy(), pose, pelvis - joints[0], float(scale[0]))
     body = posed_body(model, values)
-    low = min(footwear.shoe(body, side, {}, who.shoe_height).vertices[:, 1].min()
-              for side in ("left", "right"))
+    low = min(
+        footwear.shoe(body, side, {}, who.shoe_height).vertices[:, 1].min()
+        for side in ("left", "right")
+    )
     values = Parameters(values.betas, values.pose, values.transl - [0.0, low, 0.0], values.scale)
     return values, posed_body(model, values)
 
@@ -120,12 +128,19 @@ def _eyeballs(model: BodyModel, body: PosedBody, who: Character, lens: np.ndarra
     rows, columns = 28, 40
     polar = np.linspace(0, np.pi * 0.62, rows)[:, None]
     around = 2 * np.pi * np.arange(columns)[None] / columns
-    ball = np.stack([np.sin(polar) * np.cos(around), np.sin(polar) * np.sin(around),
-                     np.cos(polar) * np.ones_like(around)], -1).reshape(-1, 3)
+    ball = np.stack(
+        [
+            np.sin(polar) * np.cos(around),
+            np.sin(polar) * np.sin(around),
+            np.cos(polar) * np.ones_like(around),
+        ],
+        -1,
+    ).reshape(-1, 3)
     a = (np.arange(rows - 1)[:, None] * columns + np.arange(columns)).ravel()
     b = (np.arange(rows - 1)[:, None] * columns + (np.arange(columns) + 1) % columns).ravel()
-    faces = np.concatenate([np.stack([a, a + columns, b], 1),
-                            np.stack([b, a + columns, b + columns], 1)])
+    faces = np.concatenate(
+        [np.stack([a, a + columns, b], 1), np.stack([b, a + columns, b + columns], 1)]
+    )
     degrees = np.degrees(np.repeat(polar.ravel(), columns))
     colour = _iris(degrees, np.tile(around.ravel(), rows), np.array(who.iris))
     ahead = body.transforms[JOINT_INDEX["head"], :3, :3] @ np.array([0.0, 0.0, 1.0])
@@ -140,8 +155,11 @@ def _eyeballs(model: BodyModel, body: PosedBody, who: Character, lens: np.ndarra
         side = np.cross([0.0, 1.0, 0.0], gaze)
         side /= np.linalg.norm(side)
         vertices.append(centre + radius * ball @ np.stack([side, np.cross(gaze, side), gaze]))
-    return (np.concatenate(vertices), np.concatenate([faces, faces + len(ball)]),
-            np.concatenate([colour, colour]))
+    return (
+        np.concatenate(vertices),
+        np.concatenate([faces, faces + len(ball)]),
+        np.concatenate([colour, colour]),
+    )
 
 
 def _iris(degrees: np.ndarray, around: np.ndarray, iris: np.ndarray) -> np.ndarray:
@@ -154,37 +172,47 @@ def _iris(degrees: np.ndarray, around: np.ndarray, iris: np.ndarray) -> np.ndarr
     return np.column_stack([colour, np.ones(len(colour))])
 
 
-def write_figure(model: BodyModel, who: Character, seed: int, camera: Camera,
-                 folder: Path) -> Parameters:
+def write_figure(
+    model: BodyModel, who: Character, seed: int, camera: Camera, folder: Path
+) -> Parameters:
     """Build one person and write figure.json, arrays.npz and textures for the renderer."""
     folder.mkdir(parents=True, exist_ok=True)
     values, body = stand(model, who)
     head = hair.HeadFrame.of(body)
-    scalp = hair.scalp_field(body.rest, head, who.hair[0]) if who.hair else -np.ones(
-        len(body.rest))
+    scalp = hair.scalp_field(body.rest, head, who.hair[0]) if who.hair else -np.ones(len(body.rest))
     on_head = body.weights[:, JOINT_INDEX["head"]] > 0.5
     keep = bare_faces(model, body, who)
     uv = model.uv.numpy()[model.uv_faces.numpy()]
     lens = np.linalg.inv(camera.viewmat)[:3, 3]
     eyes = _eyeballs(model, body, who, lens)
-    arrays = {"body_vertices": scene_to_blender(body.posed), "body_faces": body.faces[keep],
-              "body_uv": uv[keep], "body_scalp": np.where(on_head, np.clip(scalp * 9, 0, 0.92), 0),
-              "eyes_vertices": scene_to_blender(eyes[0]), "eyes_faces": eyes[1],
-              "eyes_colour": eyes[2]}
+    arrays = {
+        "body_vertices": scene_to_blender(body.posed),
+        "body_faces": body.faces[keep],
+        "body_uv": uv[keep],
+        "body_scalp": np.where(on_head, np.clip(scalp * 9, 0, 0.92), 0),
+        "eyes_vertices": scene_to_blender(eyes[0]),
+        "eyes_faces": eyes[1],
+        "eyes_colour": eyes[2],
+    }
     pieces = dress(body, who)
     for index, piece in enumerate(pieces):
-        arrays |= {f"{piece.name}_vertices": scene_to_blender(piece.vertices),
-                   f"{piece.name}_faces": piece.faces, f"{piece.name}_uv": piece.uv}
+        arrays |= {
+            f"{piece.name}_vertices": scene_to_blender(piece.vertices),
+            f"{piece.name}_faces": piece.faces,
+            f"{piece.name}_uv": piece.uv,
+        }
         tile = paint_cloth(piece.look["pattern"], piece.look["colours"], seed * 10 + index)
         Image.fromarray(tile).save(folder / f"{piece.name}.png", compress_level=1)
     locks = []
     for index, style in enumerate(who.hair):
         arrays[f"hair{index}"] = scene_to_blender(hair.grow(body, style, seed + index))
         locks.append({"name": f"hair{index}", "radius": style.radius, "colour": style.colour})
-    Image.fromarray(paint_skin(who.face, seed)).save(folder / "skin.png",
-                                                       compress_level=1)
+    Image.fromarray(paint_skin(who.face, seed)).save(folder / "skin.png", compress_level=1)
     np.savez(folder / "arrays.npz", **arrays)
-    figure = {"pieces": [{"name": p.name, "look": p.look} for p in pieces],
-              "hair": locks, "scalp_colour": who.hair[0].colour if who.hair else who.face.skin}
+    figure = {
+        "pieces": [{"name": p.name, "look": p.look} for p in pieces],
+        "hair": locks,
+        "scalp_colour": who.hair[0].colour if who.hair else who.face.skin,
+    }
     (folder / "figure.json").write_text(json.dumps(figure))
     return values

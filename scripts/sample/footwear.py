@@ -26,8 +26,12 @@ def _sections(foot: np.ndarray, top: float, sole: float, wall: float) -> np.ndar
     for k in range(SLICES):
         z = back + 0.004 + (front - back - 0.008) * k / (SLICES - 1)
         slab = foot[np.abs(foot[:, 2] - z) < 0.016]
-        middle = np.array([(slab[:, 0].max() + slab[:, 0].min()) / 2,
-                           (foot[:, 1].min() + min(slab[:, 1].max(), top)) / 2])
+        middle = np.array(
+            [
+                (slab[:, 0].max() + slab[:, 0].min()) / 2,
+                (foot[:, 1].min() + min(slab[:, 1].max(), top)) / 2,
+            ]
+        )
         radius = _wrap(slab[:, :2] - middle, spokes) + wall
         ring = middle + spokes * radius[:, None]
         rings.append(np.column_stack([ring, np.full(SPOKES, z)]))
@@ -39,8 +43,14 @@ def _sections(foot: np.ndarray, top: float, sole: float, wall: float) -> np.ndar
     return rings
 
 
-def shoe(body: PosedBody, side: str, look: dict, height: float = 0.035, sole: float = 0.014,
-         wall: float = 0.005) -> Piece:
+def shoe(
+    body: PosedBody,
+    side: str,
+    look: dict,
+    height: float = 0.035,
+    sole: float = 0.014,
+    wall: float = 0.005,
+) -> Piece:
     """One shoe, its opening `height` metres above the ankle joint.
 
     uv: u along the foot, v = metres above the ground the shoe stands on.
@@ -50,8 +60,9 @@ def shoe(body: PosedBody, side: str, look: dict, height: float = 0.035, sole: fl
     top = ankle[1] + height
     near = (body.rest[:, 0] * sign > 0) & (body.rest[:, 1] < top)
     rings = _sections(body.rest[near], top, sole, wall)
-    ends = np.stack([rings[0].mean(axis=0) - [0, 0, wall * 2],
-                     rings[-1].mean(axis=0) + [0, 0, wall * 1.5]])
+    ends = np.stack(
+        [rings[0].mean(axis=0) - [0, 0, wall * 2], rings[-1].mean(axis=0) + [0, 0, wall * 1.5]]
+    )
     ends[:, 1] = body.marks.floor + 0.012
     points = np.concatenate([rings.reshape(-1, 3), ends])
     faces = _tube_faces()
@@ -62,8 +73,9 @@ def shoe(body: PosedBody, side: str, look: dict, height: float = 0.035, sole: fl
     points[:, 1] = np.maximum(points[:, 1], body.marks.floor - sole)
     posed = skin_points(points, bind(points, body), body.transforms)
     span = points[:, 2].max() - points[:, 2].min()
-    uv = np.stack([(points[:, 2] - points[:, 2].min()) / span,
-                   points[:, 1] - body.marks.floor + sole], 1)
+    uv = np.stack(
+        [(points[:, 2] - points[:, 2].min()) / span, points[:, 1] - body.marks.floor + sole], 1
+    )
     return Piece(f"{side}_shoe", posed, faces, uv[faces], look)
 
 
@@ -76,7 +88,11 @@ def _tube_faces() -> np.ndarray:
     first = np.arange(SPOKES)
     second = (first + 1) % SPOKES
     last = (SLICES - 1) * SPOKES
-    return np.concatenate([
-        np.stack([a, b, c], 1), np.stack([b, d, c], 1),
-        np.stack([np.full(SPOKES, heel), second, first], 1),
-        np.stack([np.full(SPOKES, toe), first + last, second + last], 1)])
+    return np.concatenate(
+        [
+            np.stack([a, b, c], 1),
+            np.stack([b, d, c], 1),
+            np.stack([np.full(SPOKES, heel), second, first], 1),
+            np.stack([np.full(SPOKES, toe), first + last, second + last], 1),
+        ]
+    )

@@ -11,8 +11,10 @@ from .tailor import PosedBody
 
 # Hairline: azimuth about the head's axis (0 in front, 180 behind) -> height above the eyes, as a
 # share of the height from the eyes to the crown. The dip at 75 degrees is the sideburn.
-HAIRLINE = ((0, 30, 52, 66, 78, 90, 112, 130, 160, 180),
-            (0.58, 0.57, 0.42, 0.05, -0.10, 0.22, 0.18, -0.35, -0.62, -0.66))
+HAIRLINE = (
+    (0, 30, 52, 66, 78, 90, 112, 130, 160, 180),
+    (0.58, 0.57, 0.42, 0.05, -0.10, 0.22, 0.18, -0.35, -0.62, -0.66),
+)
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ def _roots(body: PosedBody, head: HeadFrame, style: Style, rng: np.random.Genera
     pick = rng.choice(len(faces), style.count, p=area / area.sum())
     share = rng.dirichlet((1, 1, 1), style.count)[:, :, None]
     normals = meshes.vertex_normals(body.posed, body.faces)
-    return tuple((values[faces[pick]] * share).sum(axis=1)
-                 for values in (body.posed, body.rest, normals))
+    return tuple(
+        (values[faces[pick]] * share).sum(axis=1) for values in (body.posed, body.rest, normals)
+    )
 
 
 def grow(body: PosedBody, style: Style, seed: int, steps: int = 10) -> np.ndarray:
@@ -109,8 +112,9 @@ def grow(body: PosedBody, style: Style, seed: int, steps: int = 10) -> np.ndarra
         points = points + direction * step[:, None]
         if style.curl:
             angle = phase + k * 1.9
-            points = points + style.curl * (np.cos(angle)[:, None] * normals
-                                            + np.sin(angle)[:, None] * np.roll(normals, 1, 1))
+            points = points + style.curl * (
+                np.cos(angle)[:, None] * normals + np.sin(angle)[:, None] * np.roll(normals, 1, 1)
+            )
         points = _keep_out(points, tree, shell, 0.003 + 0.012 * style.lift * min(k, 3) / 3)
         strands.append(points)
     strands = np.stack(strands, axis=1)
@@ -148,6 +152,8 @@ def gather(strands, head: HeadFrame, body: PosedBody, style: Style, rng) -> np.n
     second = np.cross(first, tilt[:, 1])
     second /= np.linalg.norm(second, axis=1, keepdims=True)
     size = style.bun * (0.75 + 0.3 * rng.random(len(first)))[:, None, None]
-    ring = np.cos(turns)[None, :, None] * first[:, None] + np.sin(turns)[None, :, None] * second[
-        :, None]
+    ring = (
+        np.cos(turns)[None, :, None] * first[:, None]
+        + np.sin(turns)[None, :, None] * second[:, None]
+    )
     return np.concatenate([over, knot + size * ring])

@@ -16,9 +16,13 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit normals.  # [N, 3], [F, 3] -> [N, 3]"""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     face_normals = np.cross(b - a, c - a)
-    normals = np.stack([
-        np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(vertices))
-        for k in range(3)], axis=1)
+    normals = np.stack(
+        [
+            np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(vertices))
+            for k in range(3)
+        ],
+        axis=1,
+    )
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
@@ -28,13 +32,15 @@ def midpoint_subdivide(faces: np.ndarray, count: int) -> tuple[sparse.csr_matrix
     edges, index = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
     middle = count + index.reshape(-1, 3)
     rows = np.repeat(np.arange(len(edges)), 2)
-    halves = sparse.csr_matrix((np.full(len(rows), 0.5), (rows, edges.ravel())),
-                               shape=(len(edges), count))
+    halves = sparse.csr_matrix(
+        (np.full(len(rows), 0.5), (rows, edges.ravel())), shape=(len(edges), count)
+    )
     matrix = sparse.vstack([sparse.identity(count, format="csr"), halves]).tocsr()
     a, b, c = faces.T
     ab, bc, ca = middle.T
-    split = np.concatenate([np.stack(t, 1) for t in
-                            ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))])
+    split = np.concatenate(
+        [np.stack(t, 1) for t in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))]
+    )
     return matrix, split
 
 
@@ -51,15 +57,19 @@ def clip(faces: np.ndarray, field: np.ndarray) -> tuple[sparse.csr_matrix, np.nd
     first, second = np.sort(turned[:, [0, 1]], 1), np.sort(turned[:, [2, 0]], 1)
     edges, index = np.unique(np.concatenate([first, second]), axis=0, return_inverse=True)
     index = index.ravel() + len(field)
-    p, q = index[: len(cut)], index[len(cut):]
+    p, q = index[: len(cut)], index[len(cut) :]
     lone_v, b, c = turned.T
     kept.append(np.stack([lone_v, p, q], 1)[single])
     kept.append(np.stack([p, b, c], 1)[~single])
     kept.append(np.stack([p, c, q], 1)[~single])
     share = field[edges[:, 0]] / (field[edges[:, 0]] - field[edges[:, 1]])
     crossing = sparse.csr_matrix(
-        (np.stack([1 - share, share], 1).ravel(),
-         (np.repeat(np.arange(len(edges)), 2), edges.ravel())), shape=(len(edges), len(field)))
+        (
+            np.stack([1 - share, share], 1).ravel(),
+            (np.repeat(np.arange(len(edges)), 2), edges.ravel()),
+        ),
+        shape=(len(edges), len(field)),
+    )
     matrix = sparse.vstack([sparse.identity(len(field), format="csr"), crossing]).tocsr()
     return compact(matrix, np.concatenate(kept))
 

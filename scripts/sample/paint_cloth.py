@@ -106,8 +106,18 @@ def _shoe(u, v, colours, rng):
     return _mix(image, colours[1], _step(0.026 - v, 0.0015))
 
 
-PATTERNS = {"plain": _plain, "stripes": _stripes, "plaid": _plaid, "denim": _denim, "dots": _dots,
-            "floral": _floral, "print": _print, "block": _block, "knit": _knit, "shoe": _shoe}
+PATTERNS = {
+    "plain": _plain,
+    "stripes": _stripes,
+    "plaid": _plaid,
+    "denim": _denim,
+    "dots": _dots,
+    "floral": _floral,
+    "print": _print,
+    "block": _block,
+    "knit": _knit,
+    "shoe": _shoe,
+}
 
 
 def paint_cloth(pattern: str, colours: tuple, seed: int) -> np.ndarray:

@@ -71,8 +71,11 @@ def _brows(u, v, face: Face, rng) -> np.ndarray:
     for eye in EYES:
         out = (v - MIDLINE) * np.sign(eye - MIDLINE)  # metres-like distance from the midline
         share = np.clip((out - 0.0125) / 0.040, 0, 1)
-        arch = 0.8185 - 0.0052 * np.sin(np.clip(share * 1.15, 0, 1) * np.pi * 0.62) + (
-            0.010 * np.clip(share - 0.65, 0, 1) ** 1.2)
+        arch = (
+            0.8185
+            - 0.0052 * np.sin(np.clip(share * 1.15, 0, 1) * np.pi * 0.62)
+            + (0.010 * np.clip(share - 0.65, 0, 1) ** 1.2)
+        )
         width = face.brow_width * (1.0 - 0.75 * share**1.6)
         inside = _step(width - np.abs(u - arch), 0.0016)
         ends = _step(out - 0.0125, 0.002) * _step(0.0535 - out, 0.003)
@@ -88,8 +91,9 @@ def _eyes(u, v) -> tuple[np.ndarray, np.ndarray]:
         across = (v - eye) / 0.0125
         bend = 0.0022 * across**2
         near = _step(1.15 - np.abs(across), 0.12)
-        lash = np.maximum(lash, near * _bump(u, v, (UPPER_LID + 0.0006 + 0 * bend, eye),
-                                             (0.0011, 1.0)))
+        lash = np.maximum(
+            lash, near * _bump(u, v, (UPPER_LID + 0.0006 + 0 * bend, eye), (0.0011, 1.0))
+        )
         lash = np.maximum(lash, 0.45 * near * _bump(u, v, (LOWER_LID, eye), (0.0008, 1.0)))
         lid = np.maximum(lid, _bump(u, v, (0.8315, eye), (0.0045, 0.014)))
         lid = np.maximum(lid, 0.5 * _bump(u, v, (0.8500, eye), (0.0035, 0.012)))
@@ -114,8 +118,10 @@ def _complexion(image, u, v, face: Face, rng) -> np.ndarray:
     near = sum(_bump(u, v, (0.862, MIDLINE + s * 0.035), (0.018, 0.03)) for s in (-1, 1))
     image = _mix(image, tone * [0.72, 0.55, 0.45], face.freckles * spots * near * 1.6)
     lines = sum(_bump(u, v, (0.786 + 0.0075 * k, MIDLINE), (0.0009, 0.03)) for k in range(4))
-    folds = sum(_bump(u, v - s * 0.9 * (u - 0.89), (0.89, MIDLINE + s * 0.0225), (0.012, 0.0014))
-                for s in (-1, 1))
+    folds = sum(
+        _bump(u, v - s * 0.9 * (u - 0.89), (0.89, MIDLINE + s * 0.0225), (0.012, 0.0014))
+        for s in (-1, 1)
+    )
     return _mix(image, tone * [0.66, 0.52, 0.47], face.age * (0.40 * lines + 0.55 * folds))
 
 

@@ -71,8 +71,7 @@ class Puppet:
         first, second = np.linalg.norm(b - a), np.linalg.norm(c - b)
         start = self.where(upper)
         line = np.asarray(target, float) - start
-        length = np.clip(np.linalg.norm(line), abs(first - second) + 0.01,
-                         (first + second) * 0.997)
+        length = np.clip(np.linalg.norm(line), abs(first - second) + 0.01, (first + second) * 0.997)
         line = _unit(line)
         side = _unit(np.asarray(pole, float) - line * (np.asarray(pole, float) @ line))
         along = (first**2 + length**2 - second**2) / (2 * length)

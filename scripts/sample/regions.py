@@ -85,8 +85,9 @@ class Sock:
         return marks["left_ankle"][1] + self.height - points[:, 1]
 
 
-def cloth_uv(points: np.ndarray, faces: np.ndarray, marks: Landmarks,
-             legs: bool = True) -> np.ndarray:
+def cloth_uv(
+    points: np.ndarray, faces: np.ndarray, marks: Landmarks, legs: bool = True
+) -> np.ndarray:
     """Wrap trunk, arms and legs as cylinders, per face corner.
 
     u = angle / 2 pi around the limb (0.5 in front), v = metres along it (up the trunk and the

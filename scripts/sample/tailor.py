@@ -46,21 +46,29 @@ def finished(piece: Piece, hem: float = 0.006) -> Piece:
     vertices = meshes.smooth(matrix @ piece.vertices, faces, 2)
     a, b, c = piece.uv[:, 0], piece.uv[:, 1], piece.uv[:, 2]
     ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
-    uv = np.concatenate([np.stack(t, 1) for t in
-                         ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))])
+    uv = np.concatenate(
+        [np.stack(t, 1) for t in ((a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca))]
+    )
     sides = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    _, first, uses = np.unique(np.sort(sides, axis=1), axis=0, return_index=True,
-                               return_counts=True)
+    _, first, uses = np.unique(
+        np.sort(sides, axis=1), axis=0, return_index=True, return_counts=True
+    )
     open_sides = first[uses == 1]
     start, end = sides[open_sides].T
     inner = vertices - hem * meshes.vertex_normals(vertices, faces)
     count = len(vertices)
-    rim = np.concatenate([np.stack([end, start, start + count], 1),
-                          np.stack([end, start + count, end + count], 1)])
+    rim = np.concatenate(
+        [np.stack([end, start, start + count], 1), np.stack([end, start + count, end + count], 1)]
+    )
     corner = uv.reshape(-1, 2)[open_sides]
     rim_uv = np.repeat(np.concatenate([corner, corner])[:, None], 3, axis=1)
-    return Piece(piece.name, np.concatenate([vertices, inner]), np.concatenate([faces, rim]),
-                 np.concatenate([uv, rim_uv]), piece.look)
+    return Piece(
+        piece.name,
+        np.concatenate([vertices, inner]),
+        np.concatenate([faces, rim]),
+        np.concatenate([uv, rim_uv]),
+        piece.look,
+    )
 
 
 @dataclass(frozen=True)
@@ -165,8 +173,9 @@ def _skirt_grid(skirt: Skirt, body: PosedBody, columns: int = 96) -> tuple:
         if len(flat):
             radius = np.maximum(radius, (flat @ out.T).max(axis=0) + 0.008)
         spread = radius + skirt.flare * row / rows
-        points.append(np.stack([out[:, 0] * spread, np.full(columns, y),
-                                out[:, 1] * spread + middle], 1))
+        points.append(
+            np.stack([out[:, 0] * spread, np.full(columns, y), out[:, 1] * spread + middle], 1)
+        )
     index = np.arange(rows)[:, None] * columns + np.arange(columns)
     right = np.arange(rows)[:, None] * columns + (np.arange(columns) + 1) % columns
     a, b, c, d = index.ravel(), right.ravel(), index.ravel() + columns, right.ravel() + columns
@@ -182,5 +191,6 @@ def sew_skirt(skirt: Skirt, body: PosedBody, collider: tuple[np.ndarray, np.ndar
     pinned = rest[:, 1] > rest[:, 1].max() - 0.02
     pattern = rest * [skirt.fullness, 1.0, skirt.fullness]
     draped = drape(start, pattern, faces, pinned, collider, skirt.fabric)
-    return Piece(skirt.name, draped, faces, cloth_uv(rest, faces, body.marks, legs=False),
-                 skirt.look)
+    return Piece(
+        skirt.name, draped, faces, cloth_uv(rest, faces, body.marks, legs=False), skirt.look
+    )

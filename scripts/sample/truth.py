@@ -35,17 +35,22 @@ def _person(index: int, values: Parameters, model: BodyModel, camera: Camera) ->
     flat = seen @ camera.K.T
     who = CAST[index]
     return {
-        "name": who.name, "age": who.age, "stature": who.stature,
-        "betas": values.betas.round(6).tolist(), "pose": values.pose.round(6).tolist(),
-        "transl": values.transl.round(6).tolist(), "scale": round(values.scale, 7),
+        "name": who.name,
+        "age": who.age,
+        "stature": who.stature,
+        "betas": values.betas.round(6).tolist(),
+        "pose": values.pose.round(6).tolist(),
+        "transl": values.transl.round(6).tolist(),
+        "scale": round(values.scale, 7),
         "joints": joints.round(5).tolist(),
         "joints_px": (flat[:, :2] / flat[:, 2:]).round(3).tolist(),
         "depth": round(float(seen[0, 2]), 5),
     }
 
 
-def write_truth(stage: Path, out: Path, model: BodyModel, camera: Camera,
-                people: list[Parameters]) -> None:
+def write_truth(
+    stage: Path, out: Path, model: BodyModel, camera: Camera, people: list[Parameters]
+) -> None:
     """Write sample.jpg, masks.png (visible), amodal.png (a bit per person), ground_truth.json."""
     photo = Image.open(stage / "photo.png").convert("RGB")
     exif = Image.Exif()
@@ -65,8 +70,12 @@ def write_truth(stage: Path, out: Path, model: BodyModel, camera: Camera,
     document = {
         "about": "Six people of the open body; scene frame, metres, radians; see __init__.py.",
         "body": model.name,
-        "camera": {"K": camera.K.tolist(), "viewmat": camera.viewmat.tolist(),
-                   "width": camera.width, "height": camera.height},
+        "camera": {
+            "K": camera.K.tolist(),
+            "viewmat": camera.viewmat.tolist(),
+            "width": camera.width,
+            "height": camera.height,
+        },
         "people": persons,
     }
     (out / "ground_truth.json").write_text(json.dumps(document, separators=(",", ":")) + "\n")

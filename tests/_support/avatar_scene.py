@@ -13,8 +13,12 @@ from crowdgaussian.splat.normals import render_mesh_depth
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
-SHIRT, TROUSERS, SKIN, HAIR = ((0.8, 0.15, 0.1), (0.2, 0.25, 0.5), (0.8, 0.6, 0.5),
-                               (0.12, 0.08, 0.05))
+SHIRT, TROUSERS, SKIN, HAIR = (
+    (0.8, 0.15, 0.1),
+    (0.2, 0.25, 0.5),
+    (0.8, 0.6, 0.5),
+    (0.12, 0.08, 0.05),
+)
 
 
 @dataclass(frozen=True)
@@ -44,30 +48,35 @@ def standing(body) -> BodyParameters:
     pose[JOINT_INDEX["right_shoulder"]] = 0, 0, 0.9
     pose[JOINT_INDEX["left_hip"]] = -0.2, 0, 0.1
     pose[0] = 0, 0.2, 0
-    return BodyParameters(np.zeros(body.num_betas, np.float32), pose,
-                          np.array([0.05, 0.98, -3.0], np.float32), 1.0)
+    return BodyParameters(
+        np.zeros(body.num_betas, np.float32), pose, np.array([0.05, 0.98, -3.0], np.float32), 1.0
+    )
 
 
-def paint(body, width: int = 240, height: int = 320, shirt: float = 0.02,
-          hair: float = 0.06) -> PaintedScene:
+def paint(
+    body, width: int = 240, height: int = 320, shirt: float = 0.02, hair: float = 0.06
+) -> PaintedScene:
     """Renders the standing person with a loose shirt and hair, metres off the skin."""
     camera, parameters = photo_camera(width, height, 1.25 * height), standing(body)
     posed = pose_body(body, parameters)
     regions = find_regions(body, posed)
     dressed = ((regions.group == TORSO) & ~regions.neck) | (
-        (regions.group == ARM) & (np.abs(posed.rest[:, 0]) < 0.45))
+        (regions.group == ARM) & (np.abs(posed.rest[:, 0]) < 0.45)
+    )
     offset = shirt * dressed + hair * regions.scalp
     clothed = posed.rest + offset[:, None] * vertex_normals(posed.rest, posed.faces)
     colours = np.tile(SKIN, (len(clothed), 1))
     colours[dressed] = SHIRT
-    colours[np.isin(regions.group, (LEG, FOOT))
-            | ((regions.group == TORSO) & (posed.rest[:, 1] < -0.1))] = TROUSERS
+    colours[
+        np.isin(regions.group, (LEG, FOOT)) | ((regions.group == TORSO) & (posed.rest[:, 1] < -0.1))
+    ] = TROUSERS
     colours[regions.scalp > 0.5] = HAIR
     scene = posed.pose_points(clothed)
     _, face = render_mesh_depth(scene.astype(np.float32), posed.faces, camera)
     mask = np.asarray(face) >= 0
-    shade = 0.75 + 0.25 * np.clip(vertex_normals(scene, posed.faces) @ unit(
-        np.array([0.4, 0.7, 0.6])), -1, 1)
+    shade = 0.75 + 0.25 * np.clip(
+        vertex_normals(scene, posed.faces) @ unit(np.array([0.4, 0.7, 0.6])), -1, 1
+    )
     lit = (colours * shade[:, None])[posed.faces].mean(1)
     noise = np.random.default_rng(0).random((height, width, 3)) * (0.4, 0.8, 0.3)
     image = np.where(mask[..., None], lit[np.maximum(face, 0)], noise)
@@ -76,10 +85,19 @@ def paint(body, width: int = 240, height: int = 320, shirt: float = 0.02,
 
 def person_of(parameters: BodyParameters, soft: np.ndarray) -> Person:
     """A fitted person without keypoints."""
-    keypoints = Keypoints(np.zeros((33, 2), np.float32), np.zeros(33, np.float32),
-                          np.zeros((33, 3), np.float32))
-    return Person(parameters.betas, parameters.pose, parameters.transl, parameters.scale,
-                  keypoints, np.zeros(4, np.float32), 1.0, (soft * 255).astype(np.uint8))
+    keypoints = Keypoints(
+        np.zeros((33, 2), np.float32), np.zeros(33, np.float32), np.zeros((33, 3), np.float32)
+    )
+    return Person(
+        parameters.betas,
+        parameters.pose,
+        parameters.transl,
+        parameters.scale,
+        keypoints,
+        np.zeros(4, np.float32),
+        1.0,
+        (soft * 255).astype(np.uint8),
+    )
 
 
 def crowd_of(scene: PaintedScene, parameters: BodyParameters | None = None) -> Crowd:

@@ -78,8 +78,15 @@ def run_job(client: Client, photo: Path, out: Path) -> JobUpdate:
 
 def start_follower(photo, out, service, data_port=0) -> subprocess.Popen:
     """A client in a process of its own, which prints the job's id and then people's states."""
-    command = [sys.executable, "-c", FOLLOWER, photo, out, f"tcp://127.0.0.1:{service.port}",
-               data_port]
+    command = [
+        sys.executable,
+        "-c",
+        FOLLOWER,
+        photo,
+        out,
+        f"tcp://127.0.0.1:{service.port}",
+        data_port,
+    ]
     return subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, text=True)
 
 

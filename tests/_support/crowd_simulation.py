@@ -55,10 +55,12 @@ def simulate(generator: np.random.Generator, kind: Kind, pitch: float | None = N
     """One crowd whose people are all inside the picture."""
     while True:
         tilt = np.radians(generator.uniform(-2, 18)) if pitch is None else pitch
-        viewmat = scene_viewmat(generator.uniform(1.2, 2.6), tilt,
-                                generator.normal(0, np.radians(1.5)))
-        rows = [row for row in (_person(generator, kind, k, viewmat)
-                                for k in range(kind.people)) if row]
+        viewmat = scene_viewmat(
+            generator.uniform(1.2, 2.6), tilt, generator.normal(0, np.radians(1.5))
+        )
+        rows = [
+            row for row in (_person(generator, kind, k, viewmat) for k in range(kind.people)) if row
+        ]
         if len(rows) == kind.people:
             return _evidence(generator, kind, rows, tilt)
 
@@ -72,8 +74,11 @@ def _person(generator, kind, index, viewmat):
         depth = generator.uniform(3.5, 14)
         lift = generator.uniform(0.3, 0.8) if jumper or step else 0.0
         foot = np.array([generator.uniform(-0.5, 0.5) * depth, lift, -depth])
-        stature = (generator.uniform(1.0, 1.3) if child
-                   else np.clip(generator.normal(ADULT, 0.09), 1.45, 1.98))
+        stature = (
+            generator.uniform(1.0, 1.3)
+            if child
+            else np.clip(generator.normal(ADULT, 0.09), 1.45, 1.98)
+        )
         seen = np.stack([foot, foot + [0.0, stature, 0.0]]) @ viewmat[:3, :3].T + viewmat[:3, 3]
         if seen[:, 2].min() < 1:
             continue
@@ -91,12 +96,20 @@ def _evidence(generator, kind, rows, pitch):
     foot[:, 1] += np.where(hidden, guess, 0.0)
     focal = FOCAL * (1 + kind.focal_error)
     alone = focal * ADULT / np.linalg.norm(foot - head, axis=1)
-    soles, crowns = (np.column_stack([(p - CENTRE) / focal, np.ones(kind.people)])
-                     * alone[:, None] * [1, -1, -1] for p in (foot, head))
+    soles, crowns = (
+        np.column_stack([(p - CENTRE) / focal, np.ones(kind.people)]) * alone[:, None] * [1, -1, -1]
+        for p in (foot, head)
+    )
     axis = (crowns - soles) / np.linalg.norm(crowns - soles, axis=1, keepdims=True)
     dangling = np.arange(kind.people) < kind.jumpers  # toes tell most jumpers
     dangling &= generator.random(kind.people) < 0.5
-    evidence = Standing(soles[:, None], np.full(kind.people, ADULT), ~hidden,
-                        np.ones(kind.people, bool), dangling, axis)
+    evidence = Standing(
+        soles[:, None],
+        np.full(kind.people, ADULT),
+        ~hidden,
+        np.ones(kind.people, bool),
+        dangling,
+        axis,
+    )
     K = np.array([[focal, 0, CENTRE[0]], [0, focal, CENTRE[1]], [0, 0, 1.0]])
     return Simulated(depth, stature, lift, pitch, alone, evidence, K)

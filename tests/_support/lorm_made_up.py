@@ -18,20 +18,32 @@ _INT64 = ("faces_tensor", "parents", "lmk_faces_idx", "neck_kin_chain", "extra_j
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "BOOL": 1}
 
 PUBLISHED = {
-    "mini": LormConfig(layers=2, num_points=20000), "500m-hf": LormConfig(),
+    "mini": LormConfig(layers=2, num_points=20000),
+    "500m-hf": LormConfig(),
     "1b": LormConfig(layers=15),
 }
 SMALL = LormConfig(
-    width=64, heads=2, layers=2, num_points=400, cond_dim=96, motion_hidden=32, decoder_hidden=48,
-    head_encoder=HeadEncoderConfig(depth=4, width=64, heads=1, patch=14, grid=3, mlp=128,
-                                   taps=(0, 1, 2, 3)),
+    width=64,
+    heads=2,
+    layers=2,
+    num_points=400,
+    cond_dim=96,
+    motion_hidden=32,
+    decoder_hidden=48,
+    head_encoder=HeadEncoderConfig(
+        depth=4, width=64, heads=1, patch=14, grid=3, mlp=128, taps=(0, 1, 2, 3)
+    ),
 )
 
 
 def shapes_of(config: LormConfig, vertices: int = VERTICES, faces: int = FACES) -> dict:
     """Every tensor of a checkpoint."""
-    return (network_shapes(config) | point_shapes(config)
-            | body_shapes(config, vertices, faces) | VOXELS)
+    return (
+        network_shapes(config)
+        | point_shapes(config)
+        | body_shapes(config, vertices, faces)
+        | VOXELS
+    )
 
 
 def dtype_of(name: str, floats: str = "F32") -> str:
@@ -40,8 +52,9 @@ def dtype_of(name: str, floats: str = "F32") -> str:
     return "I64" if name.endswith(_INT64) else floats
 
 
-def write_checkpoint(path: Path, shapes: dict, values: dict | None = None,
-                     floats: str = "F32") -> int:
+def write_checkpoint(
+    path: Path, shapes: dict, values: dict | None = None, floats: str = "F32"
+) -> int:
     """Writes a safetensors file in which everything but `values` is a hole.
 
     Tensors are ordered as safetensors does it: widest numbers first, then by name.
@@ -66,8 +79,9 @@ def write_checkpoint(path: Path, shapes: dict, values: dict | None = None,
     return 8 + len(text) + end
 
 
-def body_values(config: LormConfig, rng: np.random.Generator, vertices: int = VERTICES,
-                faces: int = FACES) -> tuple[dict, np.ndarray]:
+def body_values(
+    config: LormConfig, rng: np.random.Generator, vertices: int = VERTICES, faces: int = FACES
+) -> tuple[dict, np.ndarray]:
     """A body with an upright template, and query points on its vertices.  # values, [N, 3]"""
     template = rng.uniform(-1, 1, (vertices, 3)).astype(np.float32)
     weights = np.zeros((vertices, 55), np.float32)
@@ -78,11 +92,14 @@ def body_values(config: LormConfig, rng: np.random.Generator, vertices: int = VE
     regressor = np.zeros((55, vertices), np.float32)
     regressor[np.arange(55), rng.integers(0, vertices, 55)] = 1
     values = {
-        LAYER + "v_template": template, LAYER + "lbs_weights": weights,
-        LAYER + "shapedirs": directions, LAYER + "J_regressor": regressor,
+        LAYER + "v_template": template,
+        LAYER + "lbs_weights": weights,
+        LAYER + "shapedirs": directions,
+        LAYER + "J_regressor": regressor,
         LAYER + "parents": np.array(PARENTS, np.int64),
         LAYER + "faces_tensor": rng.integers(0, vertices, (faces, 3)),
-        BODY + "skinning_weight": weights[owner], BODY + "shape_dirs": directions[owner],
+        BODY + "skinning_weight": weights[owner],
+        BODY + "shape_dirs": directions[owner],
         BODY + "is_constrain_body": rng.random(config.num_points) < 0.1,
         BODY + "is_upper_body": rng.random(config.num_points) < 0.5,
     }

@@ -35,31 +35,48 @@ def write_small_lorm(folder: Path, body: BodyModel, config: LormConfig = SMALL) 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     mesh = TemplateMesh.from_body(body)
-    mesh = replace(mesh, shape_dirs=mesh.shape_dirs[..., :BETAS],
-                   joint_dirs=mesh.joint_dirs[..., :BETAS])
+    mesh = replace(
+        mesh, shape_dirs=mesh.shape_dirs[..., :BETAS], joint_dirs=mesh.joint_dirs[..., :BETAS]
+    )
     points = sample_points(mesh, config.num_points)
-    shapes = {name: shape for name, shape in
-              shapes_of(config, len(mesh.vertices), len(mesh.faces)).items() if name not in VOXELS}
-    values = {name: rng.normal(0, 0.05, shape) for name, shape in shapes.items()
-              if not name.startswith(BODY)}
+    shapes = {
+        name: shape
+        for name, shape in shapes_of(config, len(mesh.vertices), len(mesh.faces)).items()
+        if name not in VOXELS
+    }
+    values = {
+        name: rng.normal(0, 0.05, shape)
+        for name, shape in shapes.items()
+        if not name.startswith(BODY)
+    }
     for name, bias in (("scaling", -4.0), ("opacity", 3.0), ("rotation", 0.5)):
         values[f"renderer.gs_net.out_layers.{name}.bias"] += bias
     values |= {
-        LAYER + "v_template": mesh.vertices, LAYER + "lbs_weights": mesh.skin_weights,
-        LAYER + "shapedirs": mesh.shape_dirs, LAYER + "J_regressor": _regressor(mesh),
-        LAYER + "parents": np.array(PARENTS), LAYER + "faces_tensor": mesh.faces,
-        BODY + "skinning_weight": points.skin_weights, BODY + "shape_dirs": points.shape_dirs,
-        BODY + "is_upper_body": points.upper_body, BODY + "is_constrain_body": points.constrained,
+        LAYER + "v_template": mesh.vertices,
+        LAYER + "lbs_weights": mesh.skin_weights,
+        LAYER + "shapedirs": mesh.shape_dirs,
+        LAYER + "J_regressor": _regressor(mesh),
+        LAYER + "parents": np.array(PARENTS),
+        LAYER + "faces_tensor": mesh.faces,
+        BODY + "skinning_weight": points.skin_weights,
+        BODY + "shape_dirs": points.shape_dirs,
+        BODY + "is_upper_body": points.upper_body,
+        BODY + "is_constrain_body": points.constrained,
     }
     kinds = {"F32": np.float32, "I64": np.int64, "BOOL": bool}
-    written = {name: np.asarray(value).astype(kinds[dtype_of(name)])
-               for name, value in values.items()}
+    written = {
+        name: np.asarray(value).astype(kinds[dtype_of(name)]) for name, value in values.items()
+    }
     write_checkpoint(folder / "model.safetensors", shapes, written)
     points_file = write_points(folder / f"1_{config.num_points}.ply", points.template.numpy())
     script = torch.jit.trace(TinySapiens(config.cond_dim), torch.zeros(1, 3, 64, 64))
     script.save(folder / "sapiens.pt2")
-    return LormStageConfig(weights=str(folder), sapiens=str(folder / "sapiens.pt2"),
-                           points=str(points_file), device="cpu")
+    return LormStageConfig(
+        weights=str(folder),
+        sapiens=str(folder / "sapiens.pt2"),
+        points=str(points_file),
+        device="cpu",
+    )
 
 
 def _regressor(mesh: TemplateMesh) -> np.ndarray:

@@ -18,17 +18,26 @@ from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.normals import render_normals
 from PIL import Image
 
-HEAD = HeadEncoderConfig(depth=2, width=32, heads=2, patch=8, grid=4, mlp=64, image=32,
-                         taps=(0, 1))
+HEAD = HeadEncoderConfig(depth=2, width=32, heads=2, patch=8, grid=4, mlp=64, image=32, taps=(0, 1))
 SIZES = InputSizes((40, 24), 32)
 
 
 def very_small(body: BodyModel, seed: int = 0) -> LormModel:
     """A network of random weights whose Gaussians can be seen."""
     torch.manual_seed(seed)
-    config = LormConfig(width=32, heads=2, layers=2, num_points=160, cond_dim=32, body_tokens=15,
-                        motion_hidden=16, decoder_hidden=32, num_betas=body.num_betas,
-                        upper_scale_clip=0.05, head_encoder=HEAD)
+    config = LormConfig(
+        width=32,
+        heads=2,
+        layers=2,
+        num_points=160,
+        cond_dim=32,
+        body_tokens=15,
+        motion_hidden=16,
+        decoder_hidden=32,
+        num_betas=body.num_betas,
+        upper_scale_clip=0.05,
+        head_encoder=HEAD,
+    )
     points = sample_points(TemplateMesh.from_body(body), config.num_points)
     model = LormModel(config, points, PatchEncoder((40, 24), 8, 32, depth=1, heads=2))
     layers = model.renderer.gs_net.out_layers
@@ -46,9 +55,20 @@ def very_small(body: BodyModel, seed: int = 0) -> LormModel:
 
 def quick(**changes) -> TrainConfig:
     """Settings of a training that takes a second."""
-    settings = {"iterations": 6, "batch": 2, "views_per_step": 2, "render_size": 32, "lr": 1e-2,
-                "warmup": 1, "rank": 4, "occlusions": 2, "save_every": 3, "sample_every": 6,
-                "sizes": SIZES, "occlusion": OcclusionConfig(ellipse_radii=(0.1, 0.2))}
+    settings = {
+        "iterations": 6,
+        "batch": 2,
+        "views_per_step": 2,
+        "render_size": 32,
+        "lr": 1e-2,
+        "warmup": 1,
+        "rank": 4,
+        "occlusions": 2,
+        "save_every": 3,
+        "sample_every": 6,
+        "sizes": SIZES,
+        "occlusion": OcclusionConfig(ellipse_radii=(0.1, 0.2)),
+    }
     return TrainConfig(**(settings | changes))
 
 
@@ -68,7 +88,11 @@ def write_people(folder: Path, body: BodyModel, count: int = 3) -> Path:
         place.mkdir(parents=True)
         Image.fromarray((maps.normals[0] * 255).astype(np.uint8)).save(place / "image.png")
         Image.fromarray(maps.mask[0].astype(np.uint8) * 255).save(place / "mask.png")
-        about = {"betas": betas.tolist(), "pose": pose.tolist(), "transl": [0, 0, 0],
-                 "camera": {"K": camera.K.tolist(), "viewmat": camera.viewmat.tolist()}}
+        about = {
+            "betas": betas.tolist(),
+            "pose": pose.tolist(),
+            "transl": [0, 0, 0],
+            "camera": {"K": camera.K.tolist(), "viewmat": camera.viewmat.tolist()},
+        }
         (place / "person.json").write_text(json.dumps(about), encoding="utf-8")
     return folder

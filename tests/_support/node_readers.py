@@ -24,16 +24,25 @@ need_node = pytest.mark.skipif(
 def splat_transform(source: Path, target: Path) -> None:
     """PlayCanvas' converter reads one format and writes another."""
     tool = MODULES / "@playcanvas/splat-transform/bin/cli.mjs"
-    done = subprocess.run(["node", str(tool), "-w", str(source), str(target)],
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["node", str(tool), "-w", str(source), str(target)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0 and target.is_file(), done.stdout + done.stderr
 
 
 def validate_gltf(*paths: Path) -> list[dict]:
     """The issues that Khronos' validator finds in each file."""
     script = ROOT / "tests/node/validate.cjs"
-    done = subprocess.run(["node", str(script), *map(str, paths)], capture_output=True, text=True,
-                          timeout=120, env={**os.environ, "CROWDGAUSSIAN_NODE": str(MODULES)})
+    done = subprocess.run(
+        ["node", str(script), *map(str, paths)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "CROWDGAUSSIAN_NODE": str(MODULES)},
+    )
     assert done.returncode == 0, done.stderr
     reports = json.loads(done.stdout)
     return [reports[str(path)] for path in paths]

@@ -26,8 +26,13 @@ def backbone(state, image, blocks):
     """Patch tokens of one image.  # [3, S, S] -> [N, C]"""
     state = {k.removeprefix("backbone.encoder."): v for k, v in state.items()}
     side, width = image.shape[-1] // 14, state["cls_token"].shape[-1]
-    patches = F.conv2d(image[None], state["patch_embed.proj.weight"],
-                       state["patch_embed.proj.bias"], stride=14)[0].flatten(1).T
+    patches = (
+        F.conv2d(
+            image[None], state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=14
+        )[0]
+        .flatten(1)
+        .T
+    )
     stored = state["pos_embed"][0]
     grid = stored[1:].T.reshape(1, width, 37, 37)
     scale = (side + 0.1) / 37
@@ -62,8 +67,11 @@ def head(state, image, places):
     for i, j in places:
         query = image[i, j] + state["cross_queries_x"][i] + state["cross_queries_y"][j]
         context[i, j] = image[i, j] + state["cross_values_x"][i] + state["cross_values_y"][j]
-        tokens.append(torch.cat([query, state["init_body_pose"][0], state["init_betas"][0],
-                                 state["init_cam"][0]]))
+        tokens.append(
+            torch.cat(
+                [query, state["init_body_pose"][0], state["init_betas"][0], state["init_cam"][0]]
+            )
+        )
     x = linear(state, "transformer.to_token_embedding", torch.stack(tokens))
     x = x + state["transformer.pos_embedding"][0]
     context = context.flatten(0, 1)
@@ -76,9 +84,15 @@ def head(state, image, places):
         x = x + linear(state, b + "1.fn.to_out.0", attend(query, *pair, 8))
         hidden = F.gelu(linear(state, b + "2.fn.net.0", norm(state, b + "2.norm", x, 1e-5)))
         x = x + linear(state, b + "2.fn.net.3", hidden)
-    return [linear(state, name, x) + state[start][0] for name, start in (
-        ("decpose", "init_body_pose"), ("decshape", "init_betas"), ("deccam", "init_cam"),
-        ("decexpression", "init_expression"))]
+    return [
+        linear(state, name, x) + state[start][0]
+        for name, start in (
+            ("decpose", "init_body_pose"),
+            ("decshape", "init_betas"),
+            ("deccam", "init_cam"),
+            ("decexpression", "init_expression"),
+        )
+    ]
 
 
 def rotations(pose):

@@ -13,9 +13,15 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 
 from _support.stand_ins import Script, write_photo
 
-SETTINGS = {"stages.refiner": "small", "refine.reach": 0.5, "refine.photo_px": 32,
-            "refine.distil.views": 2, "refine.distil.size": 32, "refine.distil.rounds": 1,
-            "refine.distil.steps": 3}
+SETTINGS = {
+    "stages.refiner": "small",
+    "refine.reach": 0.5,
+    "refine.photo_px": 32,
+    "refine.distil.views": 2,
+    "refine.distil.size": 32,
+    "refine.distil.rounds": 1,
+    "refine.distil.steps": 3,
+}
 
 
 def write_weights(path):
@@ -64,4 +70,5 @@ def cancel_in_cluster(number):
     def report(step):
         if step.stage == "refine" and step.message.startswith(f"group {number} "):
             raise Cancelled
+
     return report

@@ -12,8 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "backend/crowdgaussian/synthetic/sample_data/sample.jpg"
 PHOTOS = ROOT.parent / "shared/photos"  # real photos that are not part of the project
-QUICK = ("--gaussians", "12000", "--set", "avatar.colour_steps=25",
-         "--set", "refine.distil.rounds=1", "--set", "refine.distil.steps=20")
+QUICK = (
+    "--gaussians",
+    "12000",
+    "--set",
+    "avatar.colour_steps=25",
+    "--set",
+    "refine.distil.rounds=1",
+    "--set",
+    "refine.distil.steps=20",
+)
 
 
 @dataclass(frozen=True)

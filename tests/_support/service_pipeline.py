@@ -39,12 +39,16 @@ def run(job: Job, report):
     if "poison" in name:
         raise ValueError("poison")
     refined = "refined" in name
-    config = (with_a_tiny_refiner(job) if refined
-              else with_setting(job.config, "stages.refiner", "none"))
+    config = (
+        with_a_tiny_refiner(job) if refined else with_setting(job.config, "stages.refiner", "none")
+    )
     job = replace(job, config=config)
     with patch.object(pipeline, "files_for", lambda config: []):
-        return reconstruct(job, report, lambda config: replace(
-            script.stages(config), refiner=stages.load_refiner(config)))
+        return reconstruct(
+            job,
+            report,
+            lambda config: replace(script.stages(config), refiner=stages.load_refiner(config)),
+        )
 
 
 def with_a_tiny_refiner(job: Job) -> Config:
@@ -55,8 +59,14 @@ def with_a_tiny_refiner(job: Job) -> Config:
     save_small(SmallRefiner(SmallConfig(widths=(4, 8))), weights)
     config = job.config
     for setting, value in (
-            ("stages.refiner", "small"), ("refine.weights", weights), ("refine.reach", 0.5),
-            ("refine.photo_px", 32), ("refine.distil.views", 2), ("refine.distil.size", 32),
-            ("refine.distil.rounds", 1), ("refine.distil.steps", 3)):
+        ("stages.refiner", "small"),
+        ("refine.weights", weights),
+        ("refine.reach", 0.5),
+        ("refine.photo_px", 32),
+        ("refine.distil.views", 2),
+        ("refine.distil.size", 32),
+        ("refine.distil.rounds", 1),
+        ("refine.distil.steps", 3),
+    ):
         config = with_setting(config, setting, str(value))
     return config

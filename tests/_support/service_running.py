@@ -51,16 +51,31 @@ class Service:
         return self.process.wait(WAIT)
 
 
-def start(data: Path, *options: str, pipeline: str = "_support.service_pipeline:run",
-          bind: str = "tcp://127.0.0.1:0") -> Service:
+def start(
+    data: Path,
+    *options: str,
+    pipeline: str = "_support.service_pipeline:run",
+    bind: str = "tcp://127.0.0.1:0",
+) -> Service:
     """Starts a service and waits until it is ready."""
     log = data.parent / f"{data.name}.log"
-    command = [sys.executable, "-m", "crowdgaussian", "serve", "--data", str(data), "--bind", bind,
-               *options, *(("--pipeline", pipeline) if pipeline else ())]
+    command = [
+        sys.executable,
+        "-m",
+        "crowdgaussian",
+        "serve",
+        "--data",
+        str(data),
+        "--bind",
+        bind,
+        *options,
+        *(("--pipeline", pipeline) if pipeline else ()),
+    ]
     environment = os.environ | {"PYTHONPATH": str(HERE)}
     with log.open("ab") as stream:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stream, text=True,
-                                   env=environment)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment
+        )
     line = process.stdout.readline()
     match = re.match(r"ready on tcp://\S+:(\d+), data port (\d+)", line)
     if match is None:
@@ -145,16 +160,23 @@ class Client:
     def submit(self, photo: bytes, name="a.png", job=None, upload=True, **fields):
         """Submits and uploads -> (job id, the last answer)."""
         job = job or str(uuid.uuid4())
-        answer = self.ask(m.Submit, job=job, photo_name=name, photo_bytes=len(photo),
-                          photo_blake2b=hash_bytes(photo), **fields)
+        answer = self.ask(
+            m.Submit,
+            job=job,
+            photo_name=name,
+            photo_bytes=len(photo),
+            photo_blake2b=hash_bytes(photo),
+            **fields,
+        )
         if upload and isinstance(answer, m.JobInfo) and answer.job.state == "uploading":
             answer = self.upload(job, photo, answer.job.received)
         return job, answer
 
     def upload(self, job, photo, offset=0, piece=m.CHUNK_BYTES):
         while True:
-            answer = self.ask(m.Upload, self.data, (photo[offset : offset + piece],), job=job,
-                              offset=offset)
+            answer = self.ask(
+                m.Upload, self.data, (photo[offset : offset + piece],), job=job, offset=offset
+            )
             if isinstance(answer, m.Error) or answer.received == len(photo):
                 return answer
             offset = answer.received
@@ -183,8 +205,9 @@ class Client:
         """The whole artefact, or the ERROR."""
         parts = b""
         while True:
-            answer = self.ask(m.Fetch, self.data, job=job, artifact=name, blake2b=blake2b,
-                              offset=offset)
+            answer = self.ask(
+                m.Fetch, self.data, job=job, artifact=name, blake2b=blake2b, offset=offset
+            )
             if isinstance(answer, m.Error):
                 return answer
             chunk, data = answer

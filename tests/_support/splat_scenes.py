@@ -20,8 +20,11 @@ def random_splats(n: int, degree: int, by_covars: bool, seed: int = 0) -> dict[s
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=make, dtype=torch.float64)
 
-    values = {"means": normal(n, 3) * 0.4, "sh": normal(n, (degree + 1) ** 2, 3) * 0.4,
-              "opacities": torch.rand(n, generator=make, dtype=torch.float64) * 0.98 + 0.01}
+    values = {
+        "means": normal(n, 3) * 0.4,
+        "sh": normal(n, (degree + 1) ** 2, 3) * 0.4,
+        "opacities": torch.rand(n, generator=make, dtype=torch.float64) * 0.98 + 0.01,
+    }
     if by_covars:
         factor = normal(n, 3, 3) * 0.05
         values["covars"] = factor @ factor.mT + 1e-4 * torch.eye(3)
@@ -31,8 +34,11 @@ def random_splats(n: int, degree: int, by_covars: bool, seed: int = 0) -> dict[s
     return {name: value.float().double().requires_grad_() for name, value in values.items()}
 
 
-def both_renders(values: dict[str, torch.Tensor], cameras: Cameras, background: torch.Tensor,
-                 ) -> tuple[tuple[Render, dict], tuple[Render, dict]]:
+def both_renders(
+    values: dict[str, torch.Tensor],
+    cameras: Cameras,
+    background: torch.Tensor,
+) -> tuple[tuple[Render, dict], tuple[Render, dict]]:
     """Render with the kernels and the twin, with three feature channels."""
     single = {k: v.detach().float().requires_grad_() for k, v in values.items()}
     features = torch.randn(len(values["means"]), 3, generator=torch.Generator().manual_seed(7))

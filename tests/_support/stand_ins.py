@@ -32,11 +32,16 @@ def make_person(place, count, shape):
         np.full((33, 2), x, np.float32), np.ones(33, np.float32), np.zeros((33, 3), np.float32)
     )
     return Person(
-        betas=np.full(10, place, np.float32), pose=np.zeros((55, 3), np.float32),
-        transl=np.array([place, 0.9, -4], np.float32), scale=1.0 + place / 8, keypoints=keypoints,
-        box=np.array([x - 9, 20 - place, x + 9, 100 + place], np.float32), score=0.9,
+        betas=np.full(10, place, np.float32),
+        pose=np.zeros((55, 3), np.float32),
+        transl=np.array([place, 0.9, -4], np.float32),
+        scale=1.0 + place / 8,
+        keypoints=keypoints,
+        box=np.array([x - 9, 20 - place, x + 9, 100 + place], np.float32),
+        score=0.9,
         person_mask=np.full(shape, 10 * place, np.uint8),
-        flags=("small", "cut") if place == 1 else (), reprojection_px=1.5,
+        flags=("small", "cut") if place == 1 else (),
+        reprojection_px=1.5,
     )
 
 
@@ -46,14 +51,25 @@ def make_avatar(person, count=50):
     weights = np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1))
     quats = np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1))
     gaussians = Gaussians(
-        rng.normal(0, 0.3, (count, 3)).astype(np.float32), quats,
-        np.full((count, 3), 0.02, np.float32), np.full(count, 0.8, np.float32),
+        rng.normal(0, 0.3, (count, 3)).astype(np.float32),
+        quats,
+        np.full((count, 3), 0.02, np.float32),
+        np.full(count, 0.8, np.float32),
         np.zeros((count, 1, 3), np.float32),
     )
     vertices = np.array([[0, -0.9, 0], [0.3, 0.8, 0.1], [-0.3, 0.8, 0.1]] * 3, np.float32)
     body = BodyMesh(vertices, np.array([[0, 1, 2]], np.int32), joints[:9], weights[:9])
-    return Avatar(gaussians, joints, weights, np.zeros((55, 3), np.float32), body, person.pose,
-                  person.transl, person.betas, person.scale)
+    return Avatar(
+        gaussians,
+        joints,
+        weights,
+        np.zeros((55, 3), np.float32),
+        body,
+        person.pose,
+        person.transl,
+        person.betas,
+        person.scale,
+    )
 
 
 @dataclass
@@ -69,10 +85,14 @@ class Script:
 
     def stages(self, config):
         self.diary.append("load")
-        return Stages(StandInBody(), StandInPeople(self), StandInMasks(self),
-                      StandInAvatars(self),
-                      lambda *_: {"iou": 0.95, "psnr_db": 30.0, "coverage": 0.99},
-                      lambda other: StandInBoxes(self, other.people.boxes))
+        return Stages(
+            StandInBody(),
+            StandInPeople(self),
+            StandInMasks(self),
+            StandInAvatars(self),
+            lambda *_: {"iou": 0.95, "psnr_db": 30.0, "coverage": 0.99},
+            lambda other: StandInBoxes(self, other.people.boxes),
+        )
 
 
 class StandInBody:
@@ -117,8 +137,9 @@ class StandInBoxes:
         self.script.diary.append(f"box {self.boxes}")
         self.script.focal = focal_px
         box = np.array([float(value) for value in self.boxes.split(",")], np.float32)
-        person = replace(make_person(0, 1, photo.shape[:2]), box=box,
-                         transl=np.array([0, 1, -4], np.float32))
+        person = replace(
+            make_person(0, 1, photo.shape[:2]), box=box, transl=np.array([0, 1, -4], np.float32)
+        )
         x = float(box[[0, 2]].mean())
         x = WIDTH / 6 if x < WIDTH / 3 else x  # the left third belongs to person 0
         xy = np.full((33, 2), x, np.float32)

@@ -86,10 +86,13 @@ def test_twice_is_the_same_zip_and_no_trouble(built, tmp_path):
     assert again.read_bytes() == built[0].read_bytes()
 
 
-@pytest.mark.parametrize("path, words", [
-    ("/there/is/nothing", "cannot be run"),
-    ("/bin/true", "neither a Blender nor a Python with bpy"),
-])
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("/there/is/nothing", "cannot be run"),
+        ("/bin/true", "neither a Blender nor a Python with bpy"),
+    ],
+)
 def test_wrong_paths_are_refused_in_one_sentence(path, words, tmp_path):
     done = install_addon(tmp_path, tmp_path / "dist", "--blender", path)
     assert done.returncode == 2 and words in done.stderr
@@ -98,7 +101,7 @@ def test_wrong_paths_are_refused_in_one_sentence(path, words, tmp_path):
 
 def test_a_python_without_bpy_is_refused(tmp_path):
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nexec {sys.executable} -S \"$@\"\n")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
     done = install_addon(tmp_path, tmp_path / "dist", "--blender", str(python))
     assert done.returncode == 2 and "neither a Blender nor a Python with bpy" in done.stderr

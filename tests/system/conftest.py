@@ -14,5 +14,9 @@ def sample_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def park_run(tmp_path_factory):
     """The six people in the park, at full quality but for refinement, which the sample has."""
-    return reconstruct(photo_or_skip("park_six.jpg"), tmp_path_factory.mktemp("park") / "out",
-                       "--set", "stages.refiner=none")
+    return reconstruct(
+        photo_or_skip("park_six.jpg"),
+        tmp_path_factory.mktemp("park") / "out",
+        "--set",
+        "stages.refiner=none",
+    )

@@ -53,7 +53,12 @@ def test_folder_holds_what_the_design_promises(sample_run):
     for person in report["people"]:
         home = sample_run.out / f"people/{person['index']:03d}"
         assert {path.name for path in home.iterdir()} >= {
-            "avatar.npz", "splats.ply", "mask.png", "amodal.png", "fit.npz"}
+            "avatar.npz",
+            "splats.ply",
+            "mask.png",
+            "amodal.png",
+            "fit.npz",
+        }
         assert len(read_splat_ply(home / "splats.ply")) == person["gaussians"]
         with Image.open(home / "mask.png") as mask:
             assert mask.size == size

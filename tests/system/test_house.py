@@ -33,14 +33,22 @@ LAYERS = (
     {"made_up"},
     {"lorm"},
     {"refiner"},
-    {"config", "focal", "ground_view", "photo", "stages", "resume", "edits",
-     "refining"},
+    {"config", "focal", "ground_view", "photo", "stages", "resume", "edits", "refining"},
     {"pipeline", "inspect", "blend", "console"},
     {"evaluate", "export"},
     {"service"},
     {"cli_settings", "cli_crowds"},
-    {"cli_service", "cli_submit", "cli_weights", "cli_lorm", "cli_evaluate", "cli_export",
-     "cli_edit", "cli_refiner", "cli_data"},
+    {
+        "cli_service",
+        "cli_submit",
+        "cli_weights",
+        "cli_lorm",
+        "cli_evaluate",
+        "cli_export",
+        "cli_edit",
+        "cli_refiner",
+        "cli_data",
+    },
     {"cli"},
     {"__main__"},
 )
@@ -92,8 +100,18 @@ def test_there_is_code_to_check():
 
 
 def test_shared_stands_alone():
-    forbidden = {"torch", "bpy", "mathutils", "scipy", "numba", "cv2", "PIL", "rich",
-                 "crowdgaussian", "crowdgaussian_addon"}
+    forbidden = {
+        "torch",
+        "bpy",
+        "mathutils",
+        "scipy",
+        "numba",
+        "cv2",
+        "PIL",
+        "rich",
+        "crowdgaussian",
+        "crowdgaussian_addon",
+    }
     assert violations("crowdgaussian_shared", forbidden) == []
 
 
@@ -118,8 +136,10 @@ def test_only_the_blender_layers_import_bpy():
         name_of(path)
         for path in package_files("crowdgaussian_addon")
         if path.relative_to(root).parts[0] not in MAY_IMPORT_BPY
-        and any(n.split(".")[0] in {"bpy", "mathutils"}
-                for n in imports_of(path, root, "crowdgaussian_addon"))
+        and any(
+            n.split(".")[0] in {"bpy", "mathutils"}
+            for n in imports_of(path, root, "crowdgaussian_addon")
+        )
     ]
     assert outside == []
 
@@ -148,8 +168,12 @@ def test_every_backend_module_has_a_layer():
 
 
 def test_backend_imports_point_down():
-    wrong = [line for path in package_files("crowdgaussian") if path.stem != "__init__"
-             for line in upward_imports(path)]
+    wrong = [
+        line
+        for path in package_files("crowdgaussian")
+        if path.stem != "__init__"
+        for line in upward_imports(path)
+    ]
     assert wrong == []
 
 
@@ -194,6 +218,9 @@ def test_licence_line_and_no_leftovers(path):
 
 @pytest.mark.parametrize("path", CODE, ids=name_of)
 def test_no_bare_except(path):
-    bare = [node.lineno for node in ast.walk(tree_of(path))
-            if isinstance(node, ast.ExceptHandler) and node.type is None]
+    bare = [
+        node.lineno
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ExceptHandler) and node.type is None
+    ]
     assert bare == []

@@ -68,8 +68,12 @@ def test_mean_joint_error(truth, found, pairs):
 
 def test_depth_order(truth, found, pairs):
     depths = [(found[0][mine][0, 2], truth.people[true].depth) for mine, true in pairs]
-    wrong = [(a, b) for i, a in enumerate(depths) for b in depths[:i]
-             if (a[0] - b[0]) * (a[1] - b[1]) <= 0]
+    wrong = [
+        (a, b)
+        for i, a in enumerate(depths)
+        for b in depths[:i]
+        if (a[0] - b[0]) * (a[1] - b[1]) <= 0
+    ]
     assert wrong == []
 
 

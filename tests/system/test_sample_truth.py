@@ -20,9 +20,9 @@ def truth():
 @pytest.fixture(scope="module")
 def posed(truth):
     """The open body with the stored parameters, everybody at once."""
+
     def stack(name):
-        return torch.tensor(np.stack([getattr(p, name) for p in truth.people]),
-                            dtype=torch.float32)
+        return torch.tensor(np.stack([getattr(p, name) for p in truth.people]), dtype=torch.float32)
 
     with torch.no_grad():
         return load_body("open")(stack("betas"), stack("pose"), stack("transl"), stack("scale"))

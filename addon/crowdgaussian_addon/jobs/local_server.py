@@ -84,14 +84,28 @@ class LocalServer:
             return
         python = find_backend_python(backend)
         self.address, self.failure = "", ""
-        command = [str(python), "-m", "crowdgaussian", "serve", "--bind", "tcp://127.0.0.1:0",
-                   "--data", str(self.folder / "data"), "--stop-with-parent"]
+        command = [
+            str(python),
+            "-m",
+            "crowdgaussian",
+            "serve",
+            "--bind",
+            "tcp://127.0.0.1:0",
+            "--data",
+            str(self.folder / "data"),
+            "--stop-with-parent",
+        ]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
-                    env=environment(), cwd=self.folder, **own_group(),
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment(),
+                    cwd=self.folder,
+                    **own_group(),
                 )
         except OSError as error:
             raise CrowdGaussianError(

@@ -92,7 +92,8 @@ class Session:
     def busy(self) -> bool:
         """Whether anything is on its way."""
         return self.server.state in ("starting", "connecting") or (
-            self._client is not None and any(row.active for row in self.rows))
+            self._client is not None and any(row.active for row in self.rows)
+        )
 
     def open(self, target: Target) -> None:
         """Connects, or goes on connecting, to a server; starts the one on this computer.
@@ -142,8 +143,15 @@ class Session:
         ticket = open_ticket(request, target.label)
         if request.edit and source is not None:
             take_files(source, Path(request.folder))
-        row = JobRow(ticket.job, ticket.photo, str(Path(request.folder).absolute()), target.label,
-                     request.preset, dict(request.settings), edit=request.edit)
+        row = JobRow(
+            ticket.job,
+            ticket.photo,
+            str(Path(request.folder).absolute()),
+            target.label,
+            request.preset,
+            dict(request.settings),
+            edit=request.edit,
+        )
         row.count_people()
         self.table.add(row)
         self.save()
@@ -154,8 +162,14 @@ class Session:
         """A row that is on its way with the same photo, preset and settings, wherever it goes."""
         photo = str(Path(request.photo).absolute())
         wanted = (photo, request.preset, dict(request.settings), request.edit)
-        return next((row for row in self.rows if row.active
-                     and (row.photo, row.preset, row.settings, row.edit) == wanted), None)
+        return next(
+            (
+                row
+                for row in self.rows
+                if row.active and (row.photo, row.preset, row.settings, row.edit) == wanted
+            ),
+            None,
+        )
 
     def go_on(self, row: JobRow, target: Target) -> None:
         """Takes a row up (again): paused, failed or cancelled. What is wrong stays in the row."""
@@ -233,8 +247,9 @@ class Session:
 
     def _hand_over(self, row: JobRow) -> None:
         """The client follows the job from here on; it knows itself where the job stands."""
-        request = JobRequest(Path(row.photo), Path(row.folder), row.preset, row.settings,
-                             edit=row.edit)
+        request = JobRequest(
+            Path(row.photo), Path(row.folder), row.preset, row.settings, edit=row.edit
+        )
         if Path(row.photo).is_file():
             job = self._client.submit(request)
         else:

@@ -17,8 +17,12 @@ TABLE_FILE = "jobs.json"
 _LIMIT = 8 << 20  # bytes
 _STAGES = {"people": (0.0, 0.12), "masks": (0.12, 0.18), "avatars": (0.18, 1.0)}  # of the bar
 _WITH_REFINEMENT = _STAGES | {"avatars": (0.18, 0.6), "refine": (0.6, 1.0)}
-_STAGE_WORDS = {"people": "Finding people", "masks": "Cutting out people", "avatars": "Building",
-                "refine": "Refining the crowd"}
+_STAGE_WORDS = {
+    "people": "Finding people",
+    "masks": "Cutting out people",
+    "avatars": "Building",
+    "refine": "Refining the crowd",
+}
 
 
 @dataclass
@@ -101,8 +105,14 @@ class JobRow(SavedJob):
             return self._running_words()
         if self.state == "done" and self.active:
             return f"Fetching {self.files_missing} files"
-        return {"submitting": "Starting", "busy": "The server is busy", "paused": "Paused",
-                "done": "Done", "failed": "Failed", "cancelled": "Cancelled"}[self.state]
+        return {
+            "submitting": "Starting",
+            "busy": "The server is busy",
+            "paused": "Paused",
+            "done": "Done",
+            "failed": "Failed",
+            "cancelled": "Cancelled",
+        }[self.state]
 
     def count_people(self) -> None:
         """Reads from the scene folder who is done; leaves the numbers when there is no scene."""
@@ -131,8 +141,10 @@ def _unrefined_words(people: tuple[PersonEntry, ...]) -> str:
     for index, person in enumerate(people):
         if person.refinement == "failed":
             notes.setdefault(person.refinement_note, []).append(str(index))
-    words = [f"Not refined: {'people' if len(who) > 1 else 'person'} {', '.join(who)}. {note}"
-             for note, who in notes.items()]
+    words = [
+        f"Not refined: {'people' if len(who) > 1 else 'person'} {', '.join(who)}. {note}"
+        for note, who in notes.items()
+    ]
     kept = sum(person.refinement == "kept" for person in people)
     if kept:
         words.append(f"{kept} {'match' if kept > 1 else 'matches'} the photo better unrefined.")
@@ -190,6 +202,7 @@ class JobTable:
 
 # What the panel's choices mean as settings of the backend
 
+
 @dataclass(frozen=True)
 class Quality:
     """One choice: fewer or more Gaussians and steps."""
@@ -201,21 +214,37 @@ class Quality:
 
 
 QUALITIES = (
-    Quality("DRAFT", "Draft", "Soft and quick: 12,000 splats per person",
-            {"avatar.gaussians": "12000", "avatar.colour_steps": "30"}),
+    Quality(
+        "DRAFT",
+        "Draft",
+        "Soft and quick: 12,000 splats per person",
+        {"avatar.gaussians": "12000", "avatar.colour_steps": "30"},
+    ),
     Quality("NORMAL", "Normal", "The backend's own settings: 32,000 splats per person", {}),
-    Quality("HIGH", "High", "Sharper and slower: 80,000 splats per person",
-            {"avatar.gaussians": "80000", "avatar.colour_steps": "120"}),
+    Quality(
+        "HIGH",
+        "High",
+        "Sharper and slower: 80,000 splats per person",
+        {"avatar.gaussians": "80000", "avatar.colour_steps": "120"},
+    ),
 )
 
 
 REFINEMENTS = (  # name, title, hint
     ("PRESET", "As the Preset", "Whatever the preset does"),
     ("OFF", "Off", "People stay as they are built; the quickest"),
-    ("SMALL", "Open", "The small network that comes with the backend: sharper people from all "
-     "sides, at about 20 more seconds each on a CPU"),
-    ("TURBO", "SD-Turbo", "The paper's diffusion network, where the server has its weights and a "
-     "GPU; its licence limits commercial use"),
+    (
+        "SMALL",
+        "Open",
+        "The small network that comes with the backend: sharper people from all "
+        "sides, at about 20 more seconds each on a CPU",
+    ),
+    (
+        "TURBO",
+        "SD-Turbo",
+        "The paper's diffusion network, where the server has its weights and a "
+        "GPU; its licence limits commercial use",
+    ),
 )
 
 

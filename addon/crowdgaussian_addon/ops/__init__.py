@@ -23,13 +23,26 @@ from . import (
     view_timer,
 )
 
-_CLASSES = (*corrections.CLASSES, *add_person.CLASSES,
-            *jobs.CLASSES, *reconstruct.CLASSES, *reconstruct.CLASSES, *reconstruct.CLASSES,
-            *export.CLASSES, *export_rigs.CLASSES,
-            *import_files.CLASSES, *import_files.CLASSES,
-            *motion.CLASSES, *poses.CLASSES, *display.CLASSES,
-            *people.CLASSES, *rig.CLASSES,
-            *layout.CLASSES, *scatter.CLASSES, *layout.CLASSES)
+_CLASSES = (
+    *corrections.CLASSES,
+    *add_person.CLASSES,
+    *jobs.CLASSES,
+    *reconstruct.CLASSES,
+    *reconstruct.CLASSES,
+    *reconstruct.CLASSES,
+    *export.CLASSES,
+    *export_rigs.CLASSES,
+    *import_files.CLASSES,
+    *import_files.CLASSES,
+    *motion.CLASSES,
+    *poses.CLASSES,
+    *display.CLASSES,
+    *people.CLASSES,
+    *rig.CLASSES,
+    *layout.CLASSES,
+    *scatter.CLASSES,
+    *layout.CLASSES,
+)
 
 
 def register() -> None:

@@ -55,7 +55,8 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
             return self._fail(str(error))
         self._corners = []
         self._drawn = bpy.types.SpaceView3D.draw_handler_add(
-            draw_box, (self._corners,), "WINDOW", "POST_PIXEL")
+            draw_box, (self._corners,), "WINDOW", "POST_PIXEL"
+        )
         context.workspace.status_text_set(_HELP)
         context.window.cursor_modal_set("CROSSHAIR")
         context.window_manager.modal_handler_add(self)
@@ -95,7 +96,8 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
         view = context.area.spaces.active.region_3d
         rays = [region_2d_to_vector_3d(region, view, corner) for corner in self._corners]
         (self.x0, self.y0), (self.x1, self.y1) = (
-            pixel_of_direction(self._camera, self._seen, np.array(ray)) for ray in rays)
+            pixel_of_direction(self._camera, self._seen, np.array(ray)) for ray in rays
+        )
 
     def _look_through_camera(self, context: bpy.types.Context) -> None:
         crowd = chosen_crowd(context)
@@ -103,7 +105,8 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
         camera = next((obj for obj in crowd.objects if obj.type == "CAMERA"), None)
         if camera is None:
             raise CrowdGaussianError(
-                f"The photo camera of {crowd.name} was deleted; undo that or import it again.")
+                f"The photo camera of {crowd.name} was deleted; undo that or import it again."
+            )
         context.scene.camera = camera
         context.area.spaces.active.region_3d.view_perspective = "CAMERA"
         self._seen = np.array(camera.matrix_world)[:3, :3]

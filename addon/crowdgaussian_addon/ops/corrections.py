@@ -44,21 +44,37 @@ class CorrectingOperator(SimpleOperator):
     bl_options = {"REGISTER"}  # the step of undo comes with the result
 
     filepath: StringProperty(
-        name="Original Photo", subtype="FILE_PATH", options={"SKIP_SAVE"},
-        description="Only needed when the photo is not where it was any more")
-    wait: BoolProperty(name="Wait", options={"SKIP_SAVE"},
-                       description="Return when the result is in the scene; for scripts")
+        name="Original Photo",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+        description="Only needed when the photo is not where it was any more",
+    )
+    wait: BoolProperty(
+        name="Wait",
+        options={"SKIP_SAVE"},
+        description="Return when the result is in the scene; for scripts",
+    )
     patience: FloatProperty(
-        name="Patience", default=60.0, min=0.0, unit="TIME_ABSOLUTE", options={"SKIP_SAVE"},
-        description="While waiting: how long the server may be out of reach, in seconds")
+        name="Patience",
+        default=60.0,
+        min=0.0,
+        unit="TIME_ABSOLUTE",
+        options={"SKIP_SAVE"},
+        description="While waiting: how long the server may be out of reach, in seconds",
+    )
 
     @classmethod
     def unavailable(cls, context: bpy.types.Context) -> str:
         """Reasons that do not depend on who is selected."""
         crowd = chosen_crowd(context)
         if crowd is None:
-            return ELSEWHERE if crowds_in(context.scene) else (
-                "There is no crowd from a photo in this scene; reconstruct or import one first.")
+            return (
+                ELSEWHERE
+                if crowds_in(context.scene)
+                else (
+                    "There is no crowd from a photo in this scene; reconstruct or import one first."
+                )
+            )
         return _crowd_is_busy(crowd) or _no_server()
 
     def send(self, crowd: bpy.types.Collection, step: SceneEdit, what: str) -> str | None:
@@ -103,7 +119,8 @@ def one_crowd(people: list[Person]) -> bpy.types.Collection:
         raise CrowdGaussianError(ELSEWHERE)
     if len(crowds) > 1:
         raise CrowdGaussianError(
-            "The selected people come from two photos; correct one crowd at a time.")
+            "The selected people come from two photos; correct one crowd at a time."
+        )
     return crowds.pop()
 
 
@@ -117,10 +134,12 @@ def submit(crowd: bpy.types.Collection, step: SceneEdit, what: str, photo: str =
     info = origin.folder.info
     if any(p.state not in ("done", "failed") for p in info.people):
         raise CrowdGaussianError(
-            f"{crowd.name} is still being built; wait until everybody is there.")
+            f"{crowd.name} is still being built; wait until everybody is there."
+        )
     edits = SceneEdits(edits_in(info.settings)).then(step)
-    request = JobRequest(origin.photo, new_folder(origin.photo), origin.preset, origin.settings,
-                         edit=edits.to_json())
+    request = JobRequest(
+        origin.photo, new_folder(origin.photo), origin.preset, origin.settings, edit=edits.to_json()
+    )
     row = state.session().submit(state.find_target(), request, origin.folder.path)
     row.what, row.source = what, crowd[SOURCE]
     timer.adopt(row)
@@ -141,7 +160,8 @@ def origin_of(crowd: bpy.types.Collection, photo: str) -> Origin:
     ticket, path = read_ticket(folder.path), Path(photo) if photo else photo_of(crowd)
     if not path.is_file():
         raise CrowdGaussianError(
-            f"The original photo of {crowd.name} is not at {path} any more; press Find Photo.")
+            f"The original photo of {crowd.name} is not at {path} any more; press Find Photo."
+        )
     if hash_file(path) != folder.info.settings.get(PHOTO_HASH):
         raise CrowdGaussianError(f"{path} is not the photo of {crowd.name}; press Find Photo.")
     if ticket is not None:
@@ -163,7 +183,8 @@ def _photo_at(source: str) -> str:
 def _settings_of(folder: SceneFolder) -> dict[str, str]:
     """The settings of a folder that came from no server: all that a client may choose."""
     return {
-        name: str(value) for name, value in folder.info.settings.items()
+        name: str(value)
+        for name, value in folder.info.settings.items()
         if "." in name and name != PHOTO_HASH and may_client_set(name, value)
     }
 
@@ -255,8 +276,13 @@ class CROWDGAUSSIAN_OT_bring_back(CorrectingOperator, bpy.types.Operator):
     bl_idname = "crowdgaussian.bring_back"
     bl_label = "Bring Back"
 
-    person: IntProperty(name="Person", min=0, max=999, options={"SKIP_SAVE"},
-                        description="Their number in the crowd")
+    person: IntProperty(
+        name="Person",
+        min=0,
+        max=999,
+        options={"SKIP_SAVE"},
+        description="Their number in the crowd",
+    )
 
     def run(self, context: bpy.types.Context) -> str | None:
         """The one person."""
@@ -299,5 +325,9 @@ def _unchanged(people: list[Person]) -> str:
     return f"{who} as in the photo; move or pose them first."
 
 
-CLASSES = (CROWDGAUSSIAN_OT_refit, CROWDGAUSSIAN_OT_leave_out, CROWDGAUSSIAN_OT_bring_back,
-           CROWDGAUSSIAN_OT_find_photo,)
+CLASSES = (
+    CROWDGAUSSIAN_OT_refit,
+    CROWDGAUSSIAN_OT_leave_out,
+    CROWDGAUSSIAN_OT_bring_back,
+    CROWDGAUSSIAN_OT_find_photo,
+)

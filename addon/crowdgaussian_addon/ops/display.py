@@ -40,12 +40,13 @@ class CROWDGAUSSIAN_OT_set_display(SteppedOperator, bpy.types.Operator):
 
     bl_idname = "crowdgaussian.set_display"
     bl_label = "Set Display"
-    level: EnumProperty(name="Level", items=LEVELS, default="FULL",
-                        description="How much of people is shown")
-    where: EnumProperty(name="Where", items=_WHERE, default="VIEWPORT",
-                        description="Where the level counts")
-    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN",
-                      description="Whom this is about")
+    level: EnumProperty(
+        name="Level", items=LEVELS, default="FULL", description="How much of people is shown"
+    )
+    where: EnumProperty(
+        name="Where", items=_WHERE, default="VIEWPORT", description="Where the level counts"
+    )
+    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN", description="Whom this is about")
 
     @classmethod
     def description(cls, _context: bpy.types.Context, properties: object) -> str:
@@ -69,8 +70,7 @@ class CROWDGAUSSIAN_OT_set_lit(SteppedOperator, bpy.types.Operator):
     bl_label = "Shade by Lights"
     lit: BoolProperty(name="Shaded by Lights", default=True,
                       description="Splats take the normals of the body underneath")  # fmt: skip
-    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN",
-                      description="Whom this is about")
+    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN", description="Whom this is about")
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """One person a step."""
@@ -90,8 +90,7 @@ class CROWDGAUSSIAN_OT_limit_splats(SimpleOperator, bpy.types.Operator):
                          description="Least standard deviation; 0 for no limit")  # fmt: skip
     most: FloatProperty(name="Largest", subtype="DISTANCE", min=0.0, soft_max=0.2, default=0.0,
                         description="Greatest standard deviation; 0 for no limit")  # fmt: skip
-    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN",
-                      description="Whom this is about")
+    who: EnumProperty(name="Who", items=_WHO, default="CHOSEN", description="Whom this is about")
 
     def run(self, context: bpy.types.Context) -> None:
         """Sets the nodes' inputs."""
@@ -170,7 +169,8 @@ class CROWDGAUSSIAN_OT_convert_to_native(SteppedOperator, bpy.types.Operator):
             clouds.append((person, static_splats.posed_in_world(person)))
         for person, cloud in clouds:
             person.collection.objects.link(
-                static_splats.make_native(cloud, f"{person.name} native splats"))
+                static_splats.make_native(cloud, f"{person.name} native splats")
+            )
             set_level(person, "BODY", ("VIEWPORT", "RENDER"))
             person.body.hide_render = True
             person.body.hide_set(True)

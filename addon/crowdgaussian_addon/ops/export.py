@@ -31,6 +31,7 @@ from .base import SteppedOperator, Steps, count_people
 
 # What all exports share: a file browser, then steps that show how far they are
 
+
 class ExportOperator(SteppedOperator):
     """An operator that writes files and leaves the scene alone; implement steps()."""
 
@@ -74,8 +75,11 @@ class ExportOperator(SteppedOperator):
         """All at once from scripts; from the file browser in steps, as an operator of its own."""
         if bpy.app.background or context.window is None or not getattr(self, "_browsed", False):
             return super().execute(context)
-        module, name = self.bl_idname.split("_OT_") if "_OT_" in self.bl_idname else (
-            self.bl_idname.split("."))
+        module, name = (
+            self.bl_idname.split("_OT_")
+            if "_OT_" in self.bl_idname
+            else (self.bl_idname.split("."))
+        )
         again = getattr(getattr(bpy.ops, module.lower()), name)
         try:
             return again("INVOKE_DEFAULT", **self.as_keywords())
@@ -191,14 +195,23 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
     bl_idname = "crowdgaussian.export_splats"
     bl_label = "Export Splats"
 
-    format: EnumProperty(name="Format", items=FORMATS, default="PLY",
-                         description="Of the files")
-    axes: EnumProperty(name="Axes", items=AXES, default="opencv",
-                       description="Of a PLY; SPZ and glTF are y up by definition")
-    separate: BoolProperty(name="File per Person", default=False,
-                           description="One file for each person instead of one for all")
-    animation: BoolProperty(name="Frame Range", default=False,
-                            description="One PLY for each frame instead of the current frame")
+    format: EnumProperty(name="Format", items=FORMATS, default="PLY", description="Of the files")
+    axes: EnumProperty(
+        name="Axes",
+        items=AXES,
+        default="opencv",
+        description="Of a PLY; SPZ and glTF are y up by definition",
+    )
+    separate: BoolProperty(
+        name="File per Person",
+        default=False,
+        description="One file for each person instead of one for all",
+    )
+    animation: BoolProperty(
+        name="Frame Range",
+        default=False,
+        description="One PLY for each frame instead of the current frame",
+    )
 
     def ending(self) -> str:
         """Of the format."""

@@ -28,10 +28,16 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         ("FBX", "FBX", "For Unreal, Unity, Maya and most others"),
         ("GLB", "glTF (.glb)", "glTF 2.0 in one file"),
     ))  # fmt: skip
-    animation: BoolProperty(name="Animation", default=False,
-                            description="Bake the frame range; off: the pose of this frame")
-    separate: BoolProperty(name="File per Person", default=False,
-                           description="One file for each person instead of one for all")
+    animation: BoolProperty(
+        name="Animation",
+        default=False,
+        description="Bake the frame range; off: the pose of this frame",
+    )
+    separate: BoolProperty(
+        name="File per Person",
+        default=False,
+        description="One file for each person instead of one for all",
+    )
 
     def ending(self) -> str:
         """Of the format."""
@@ -90,8 +96,9 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         yield from record(context, frames, recordings)
         render = context.scene.render
         fps = render.fps / render.fps_base
-        groups = file_groups(target, [person.name for person in people], recordings,
-                             separate=len(people) > 1)
+        groups = file_groups(
+            target, [person.name for person in people], recordings, separate=len(people) > 1
+        )
         for number, (path, (recording,)) in enumerate(groups.items()):
             yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
             _write_motion(path, recording, fps, self.format)
@@ -136,5 +143,8 @@ def _write_motion(path: Path, recording: Recording, fps: float, kind: str) -> No
         write_motion_bvh(path, motion, recording.rest_joints)
 
 
-CLASSES = (CROWDGAUSSIAN_OT_export_rigs, CROWDGAUSSIAN_OT_export_motion,
-           CROWDGAUSSIAN_OT_export_scene)
+CLASSES = (
+    CROWDGAUSSIAN_OT_export_rigs,
+    CROWDGAUSSIAN_OT_export_motion,
+    CROWDGAUSSIAN_OT_export_scene,
+)

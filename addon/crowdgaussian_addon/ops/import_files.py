@@ -76,10 +76,14 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
 
     filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: StringProperty(default="*.ply", options={"HIDDEN"})
-    axes: EnumProperty(name="Axes", items=AXES, default="opencv",
-                       description="Which way is up in the file")
-    render: BoolProperty(name="Set Up Rendering", default=True,
-                         description="Let Cycles see through as many splats as they need")
+    axes: EnumProperty(
+        name="Axes", items=AXES, default="opencv", description="Which way is up in the file"
+    )
+    render: BoolProperty(
+        name="Set Up Rendering",
+        default=True,
+        description="Let Cycles see through as many splats as they need",
+    )
 
     @classmethod
     def unavailable(cls, _context: bpy.types.Context) -> str:
@@ -113,4 +117,7 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
         return f"{len(cloud)} splats imported from {path.name}, {size:.1f} metres wide"
 
 
-CLASSES = (CROWDGAUSSIAN_OT_import_scene, CROWDGAUSSIAN_OT_import_splats,)
+CLASSES = (
+    CROWDGAUSSIAN_OT_import_scene,
+    CROWDGAUSSIAN_OT_import_splats,
+)

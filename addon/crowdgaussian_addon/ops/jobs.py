@@ -109,5 +109,10 @@ class CROWDGAUSSIAN_OT_remove_job(_OnRow, bpy.types.Operator):
         state.session().remove(row)
 
 
-CLASSES = (CROWDGAUSSIAN_OT_cancel, CROWDGAUSSIAN_OT_go_on, CROWDGAUSSIAN_OT_import_again,
-           CROWDGAUSSIAN_OT_open_folder, CROWDGAUSSIAN_OT_remove_job)
+CLASSES = (
+    CROWDGAUSSIAN_OT_cancel,
+    CROWDGAUSSIAN_OT_go_on,
+    CROWDGAUSSIAN_OT_import_again,
+    CROWDGAUSSIAN_OT_open_folder,
+    CROWDGAUSSIAN_OT_remove_job,
+)

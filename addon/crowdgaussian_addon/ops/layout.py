@@ -23,7 +23,8 @@ def object_named(context: bpy.types.Context, name: str, what: str) -> bpy.types.
     found = context.scene.objects.get(name)
     if found is None:
         raise CrowdGaussianError(
-            f'There is no object "{name}" in this scene; choose another {what}.' if name
+            f'There is no object "{name}" in this scene; choose another {what}.'
+            if name
             else f"No {what} is chosen; choose one above the button."
         )
     return found
@@ -36,8 +37,14 @@ class CROWDGAUSSIAN_OT_snap_to_ground(SteppedOperator, bpy.types.Operator):
     bl_label = "Snap to Ground"
 
     ground: StringProperty(name="Ground", description="A mesh object; empty for the plane z = 0")
-    sink: FloatProperty(name="Sink", default=0.0, soft_min=0.0, soft_max=0.05, unit="LENGTH",
-                        description="How deep soles press into the ground")
+    sink: FloatProperty(
+        name="Sink",
+        default=0.0,
+        soft_min=0.0,
+        soft_max=0.05,
+        unit="LENGTH",
+        description="How deep soles press into the ground",
+    )
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Measures everybody, then moves everybody."""
@@ -65,17 +72,29 @@ class CROWDGAUSSIAN_OT_spread(SimpleOperator, bpy.types.Operator):
     bl_idname = "crowdgaussian.spread"
     bl_label = "Spread or Gather"
 
-    factor: FloatProperty(name="Distance", default=1.5, min=0.0, soft_max=4.0,
-                          description="Above 1 spreads, below 1 gathers")
+    factor: FloatProperty(
+        name="Distance",
+        default=1.5,
+        min=0.0,
+        soft_max=4.0,
+        description="Above 1 spreads, below 1 gathers",
+    )
     along: EnumProperty(
-        name="Along", description="In which direction distances change",
-        items=(("BOTH", "All Around", "In both directions of the floor"),
-               ("X", "X", "Side by side only"), ("Y", "Y", "Depth only")),
+        name="Along",
+        description="In which direction distances change",
+        items=(
+            ("BOTH", "All Around", "In both directions of the floor"),
+            ("X", "X", "Side by side only"),
+            ("Y", "Y", "Depth only"),
+        ),
     )
     centre: EnumProperty(
-        name="From", description="What stays where it is",
-        items=(("MIDDLE", "Middle", "The middle of these people"),
-               ("CURSOR", "3D Cursor", "The 3D cursor")),
+        name="From",
+        description="What stays where it is",
+        items=(
+            ("MIDDLE", "Middle", "The middle of these people"),
+            ("CURSOR", "3D Cursor", "The 3D cursor"),
+        ),
     )
 
     def run(self, context: bpy.types.Context) -> None:
@@ -97,15 +116,24 @@ class CROWDGAUSSIAN_OT_face(SimpleOperator, bpy.types.Operator):
     bl_label = "Face"
 
     towards: EnumProperty(
-        name="Towards", description="What they turn to",
-        items=(("CAMERA", "Camera", "The scene's camera"),
-               ("OBJECT", "Object", "The object named below"),
-               ("CURSOR", "3D Cursor", "The 3D cursor"),
-               ("ACTIVE", "As the Active Person", "Where the active person faces")),
+        name="Towards",
+        description="What they turn to",
+        items=(
+            ("CAMERA", "Camera", "The scene's camera"),
+            ("OBJECT", "Object", "The object named below"),
+            ("CURSOR", "3D Cursor", "The 3D cursor"),
+            ("ACTIVE", "As the Active Person", "Where the active person faces"),
+        ),
     )
     target: StringProperty(name="Object", description="Of this scene; used with Towards: Object")
-    amount: FloatProperty(name="Amount", default=1.0, min=0.0, max=1.0, subtype="FACTOR",
-                          description="0 leaves them as they are, 1 turns them all the way")
+    amount: FloatProperty(
+        name="Amount",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        description="0 leaves them as they are, 1 turns them all the way",
+    )
     away: BoolProperty(name="Turn Away", description="Show their backs instead")
 
     def run(self, context: bpy.types.Context) -> None:
@@ -147,14 +175,29 @@ class CROWDGAUSSIAN_OT_resolve_overlaps(SteppedOperator, bpy.types.Operator):
     bl_label = "Resolve Overlaps"
 
     outline: EnumProperty(
-        name="Outline", description="What must not overlap",
-        items=(("BODY", "Whole Body", "The outline of the posed body seen from above"),
-               ("DISC", "Disc", "A circle around each person")),
+        name="Outline",
+        description="What must not overlap",
+        items=(
+            ("BODY", "Whole Body", "The outline of the posed body seen from above"),
+            ("DISC", "Disc", "A circle around each person"),
+        ),
     )
-    radius: FloatProperty(name="Radius", default=0.3, min=0.01, soft_max=1.0, unit="LENGTH",
-                          description="Of the circle; used with Outline: Disc")
-    gap: FloatProperty(name="Gap", default=0.05, min=0.0, soft_max=1.0, unit="LENGTH",
-                       description="Space to leave between two people")
+    radius: FloatProperty(
+        name="Radius",
+        default=0.3,
+        min=0.01,
+        soft_max=1.0,
+        unit="LENGTH",
+        description="Of the circle; used with Outline: Disc",
+    )
+    gap: FloatProperty(
+        name="Gap",
+        default=0.05,
+        min=0.0,
+        soft_max=1.0,
+        unit="LENGTH",
+        description="Space to leave between two people",
+    )
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Selected people move; the others are in the way."""
@@ -165,8 +208,11 @@ class CROWDGAUSSIAN_OT_resolve_overlaps(SteppedOperator, bpy.types.Operator):
         for number, person in enumerate(people):
             yield 0.9 * number / len(people), person.name
             centres.append(transform.place_of(person)[:2])
-            outlines.append(disc(centres[-1], self.radius) if self.outline == "DISC"
-                            else convex_hull(posed_points(person)[:, :2]))
+            outlines.append(
+                disc(centres[-1], self.radius)
+                if self.outline == "DISC"
+                else convex_hull(posed_points(person)[:, :2])
+            )
         movable = np.array([person.rig in rigs for person in people])
         moves, solved = resolve_overlaps(outlines, np.array(centres), movable, self.gap)
         for person, offset in zip(people, moves):
@@ -177,6 +223,7 @@ class CROWDGAUSSIAN_OT_resolve_overlaps(SteppedOperator, bpy.types.Operator):
 
 # The match check: what the scene shows from the photo's camera, beside the photo
 
+
 class CROWDGAUSSIAN_OT_match_photo(SteppedOperator, bpy.types.Operator):
     """Render what the photo's camera sees now and compare it with the photo, in an Image Editor"""
 
@@ -185,13 +232,23 @@ class CROWDGAUSSIAN_OT_match_photo(SteppedOperator, bpy.types.Operator):
     modes = {"OBJECT", "POSE"}
 
     view: EnumProperty(
-        name="Show", description="How the two pictures are shown",
-        items=(("SIDE", "Side by Side", "The photo on the left, the render on the right"),
-               ("BLEND", "Overlay", "Half of each"),
-               ("DIFFERENCE", "Difference", "Grey where they agree, four times amplified")),
+        name="Show",
+        description="How the two pictures are shown",
+        items=(
+            ("SIDE", "Side by Side", "The photo on the left, the render on the right"),
+            ("BLEND", "Overlay", "Half of each"),
+            ("DIFFERENCE", "Difference", "Grey where they agree, four times amplified"),
+        ),
     )
-    width: IntProperty(name="Width", default=512, min=16, soft_max=2048, max=8192,
-                       subtype="PIXEL", description="Of the render")
+    width: IntProperty(
+        name="Width",
+        default=512,
+        min=16,
+        soft_max=2048,
+        max=8192,
+        subtype="PIXEL",
+        description="Of the render",
+    )
 
     @classmethod
     def unavailable(cls, context: bpy.types.Context) -> str:
@@ -216,5 +273,10 @@ def _show_image(context: bpy.types.Context) -> None:
         area.spaces.active.image = bpy.data.images[IMAGE]
 
 
-CLASSES = (CROWDGAUSSIAN_OT_snap_to_ground, CROWDGAUSSIAN_OT_spread, CROWDGAUSSIAN_OT_face,
-           CROWDGAUSSIAN_OT_resolve_overlaps, CROWDGAUSSIAN_OT_match_photo,)
+CLASSES = (
+    CROWDGAUSSIAN_OT_snap_to_ground,
+    CROWDGAUSSIAN_OT_spread,
+    CROWDGAUSSIAN_OT_face,
+    CROWDGAUSSIAN_OT_resolve_overlaps,
+    CROWDGAUSSIAN_OT_match_photo,
+)

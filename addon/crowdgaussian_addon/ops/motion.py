@@ -31,32 +31,74 @@ _START = (
 class MotionSettings:
     """Mixed into an operator."""
 
-    root: EnumProperty(name="Root", items=_ROOT, default="PELVIS",
-                       description="Whether people travel with the motion")
-    start: EnumProperty(name="Start", items=_START, default="PERSON",
-                        description="Where the motion begins")
-    feet: BoolProperty(name="Hold Feet", default=True,
-                       description="Feet that stand in the motion do not slide")
-    floor: BoolProperty(name="On the Floor", default=True,
-                        description="Put the lowest sole on the floor below the person; "
-                        "otherwise heights are those of the motion")
-    repeats: IntProperty(name="Repeat", default=1, min=1, max=1000,
-                         description="How often the motion is played in a row")
-    overlap: FloatProperty(name="Seam", default=0.25, min=0.0, max=5.0, unit="TIME_ABSOLUTE",
-                           description="Seconds over which the end turns into the next beginning")
-    first_frame: IntProperty(name="First Frame", default=1,
-                             description="Where the first person starts")
-    offset: IntProperty(name="Offset", default=0,
-                        description="Frames from the start of one person to that of the next")
-    spread: IntProperty(name="Random Delay", default=0, min=0, max=10_000,
-                        description="Each person starts later by up to so many frames")
+    root: EnumProperty(
+        name="Root",
+        items=_ROOT,
+        default="PELVIS",
+        description="Whether people travel with the motion",
+    )
+    start: EnumProperty(
+        name="Start", items=_START, default="PERSON", description="Where the motion begins"
+    )
+    feet: BoolProperty(
+        name="Hold Feet", default=True, description="Feet that stand in the motion do not slide"
+    )
+    floor: BoolProperty(
+        name="On the Floor",
+        default=True,
+        description="Put the lowest sole on the floor below the person; "
+        "otherwise heights are those of the motion",
+    )
+    repeats: IntProperty(
+        name="Repeat",
+        default=1,
+        min=1,
+        max=1000,
+        description="How often the motion is played in a row",
+    )
+    overlap: FloatProperty(
+        name="Seam",
+        default=0.25,
+        min=0.0,
+        max=5.0,
+        unit="TIME_ABSOLUTE",
+        description="Seconds over which the end turns into the next beginning",
+    )
+    first_frame: IntProperty(
+        name="First Frame", default=1, description="Where the first person starts"
+    )
+    offset: IntProperty(
+        name="Offset",
+        default=0,
+        description="Frames from the start of one person to that of the next",
+    )
+    spread: IntProperty(
+        name="Random Delay",
+        default=0,
+        min=0,
+        max=10_000,
+        description="Each person starts later by up to so many frames",
+    )
     seed: IntProperty(name="Seed", default=0, min=0, description="Another seed, other delays")
-    blend_in: IntProperty(name="From Photo Pose", default=0, min=0, max=10_000,
-                          description="Frames over which the photo's pose turns into the motion")
-    blend_out: IntProperty(name="To Photo Pose", default=0, min=0, max=10_000,
-                           description="Frames over which the motion returns to the photo's pose")
-    frame_range: BoolProperty(name="Set Frame Range", default=True,
-                              description="The scene's first and last frame become the motion's")
+    blend_in: IntProperty(
+        name="From Photo Pose",
+        default=0,
+        min=0,
+        max=10_000,
+        description="Frames over which the photo's pose turns into the motion",
+    )
+    blend_out: IntProperty(
+        name="To Photo Pose",
+        default=0,
+        min=0,
+        max=10_000,
+        description="Frames over which the motion returns to the photo's pose",
+    )
+    frame_range: BoolProperty(
+        name="Set Frame Range",
+        default=True,
+        description="The scene's first and last frame become the motion's",
+    )
 
     def motion_options(self) -> MotionOptions:
         """What was chosen."""
@@ -114,14 +156,23 @@ class CROWDGAUSSIAN_OT_apply_motion(MotionSettings, SteppedOperator, bpy.types.O
     bl_idname = "crowdgaussian.apply_motion"
     bl_label = "Apply Motion"
 
-    filepath: StringProperty(name="Motion", subtype="FILE_PATH", options={"SKIP_SAVE"},
-                             description="The motion file; empty for the panel's")
-    up: EnumProperty(name="Up Axis", items=_UP, default="auto",
-                     description="Which axis of the file points up")
-    fps: FloatProperty(name="Frame Rate", default=0.0, min=0.0, max=1000.0,
-                       description="Frames a second in the file; 0 takes what the file says")
-    unit: EnumProperty(name="Unit", items=_UNIT, default="GUESS",
-                       description="Of lengths in a BVH")
+    filepath: StringProperty(
+        name="Motion",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+        description="The motion file; empty for the panel's",
+    )
+    up: EnumProperty(
+        name="Up Axis", items=_UP, default="auto", description="Which axis of the file points up"
+    )
+    fps: FloatProperty(
+        name="Frame Rate",
+        default=0.0,
+        min=0.0,
+        max=1000.0,
+        description="Frames a second in the file; 0 takes what the file says",
+    )
+    unit: EnumProperty(name="Unit", items=_UNIT, default="GUESS", description="Of lengths in a BVH")
 
     @classmethod
     def unavailable(cls, context: bpy.types.Context) -> str:
@@ -155,8 +206,11 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
     bl_idname = "crowdgaussian.apply_rig_motion"
     bl_label = "Apply Rig's Action"
 
-    rig: StringProperty(name="Rig", options={"SKIP_SAVE"},
-                        description="Name of the armature that moves; empty for the panel's")
+    rig: StringProperty(
+        name="Rig",
+        options={"SKIP_SAVE"},
+        description="Name of the armature that moves; empty for the panel's",
+    )
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Records, retargets, fits, writes keys."""
@@ -199,6 +253,8 @@ def _told(motion: Motion, count: int) -> str:
     return " ".join((played, *motion.notes))
 
 
-CLASSES = (CROWDGAUSSIAN_OT_choose_motion,
+CLASSES = (
+    CROWDGAUSSIAN_OT_choose_motion,
     CROWDGAUSSIAN_OT_apply_motion,
-    CROWDGAUSSIAN_OT_apply_rig_motion,)
+    CROWDGAUSSIAN_OT_apply_rig_motion,
+)

@@ -33,8 +33,11 @@ class CROWDGAUSSIAN_OT_photo_pose(SimpleOperator, bpy.types.Operator):
     bl_idname = "crowdgaussian.photo_pose"
     bl_label = "Photo Pose"
 
-    back: BoolProperty(name="Back to the Photo's Place", default=False,
-                       description="Also put them where they stood in the photo")
+    back: BoolProperty(
+        name="Back to the Photo's Place",
+        default=False,
+        description="Also put them where they stood in the photo",
+    )
 
     def run(self, context: bpy.types.Context) -> None:
         """All chosen people, or nobody."""
@@ -56,10 +59,12 @@ class CROWDGAUSSIAN_OT_select_person(SimpleOperator, bpy.types.Operator):
     bl_label = "Select Person"
     modes = {"OBJECT"}
 
-    person: IntProperty(name="Person", min=0, description="Their number in the list",
-                        options={"SKIP_SAVE"})
-    extend: BoolProperty(name="Extend", description="Keep the others selected",
-                         options={"SKIP_SAVE"})
+    person: IntProperty(
+        name="Person", min=0, description="Their number in the list", options={"SKIP_SAVE"}
+    )
+    extend: BoolProperty(
+        name="Extend", description="Keep the others selected", options={"SKIP_SAVE"}
+    )
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         """Shift extends."""
@@ -106,10 +111,13 @@ class CROWDGAUSSIAN_OT_body_collision(SimpleOperator, bpy.types.Operator):
     modes = {"OBJECT"}
 
     kind: EnumProperty(
-        name="Obstacle For", description="What collides with the bodies",
-        items=(("SOFT", "Cloth and Particles", "A Collision modifier after the skinning"),
-               ("RIGID", "Rigid Bodies", "A passive, animated rigid body in the mesh's shape"),
-               ("NONE", "Nothing", "Take the obstacle away")),
+        name="Obstacle For",
+        description="What collides with the bodies",
+        items=(
+            ("SOFT", "Cloth and Particles", "A Collision modifier after the skinning"),
+            ("RIGID", "Rigid Bodies", "A passive, animated rigid body in the mesh's shape"),
+            ("NONE", "Nothing", "Take the obstacle away"),
+        ),
     )
 
     def run(self, context: bpy.types.Context) -> None:
@@ -131,6 +139,10 @@ def _with_bodies(people: list[Person]) -> list[Person]:
     return people
 
 
-CLASSES = (CROWDGAUSSIAN_OT_rest_pose, CROWDGAUSSIAN_OT_photo_pose,
-           CROWDGAUSSIAN_OT_select_person, CROWDGAUSSIAN_OT_body_shadow,
-           CROWDGAUSSIAN_OT_body_collision)
+CLASSES = (
+    CROWDGAUSSIAN_OT_rest_pose,
+    CROWDGAUSSIAN_OT_photo_pose,
+    CROWDGAUSSIAN_OT_select_person,
+    CROWDGAUSSIAN_OT_body_shadow,
+    CROWDGAUSSIAN_OT_body_collision,
+)

@@ -33,10 +33,19 @@ class CROWDGAUSSIAN_OT_apply_pose(SimpleOperator, bpy.types.Operator):
     bl_label = "Apply Pose"
 
     pose: EnumProperty(name="Pose", items=_pose_items, description="Of the library or built in")
-    factor: FloatProperty(name="Factor", default=1.0, min=0.0, max=1.0, subtype="FACTOR",
-                          description="How far: 0 stays, 1 is the whole pose")
-    key: BoolProperty(name="Key", default=True,
-                      description="Key all bones at the current frame, so that the pose stays")
+    factor: FloatProperty(
+        name="Factor",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        description="How far: 0 stays, 1 is the whole pose",
+    )
+    key: BoolProperty(
+        name="Key",
+        default=True,
+        description="Key all bones at the current frame, so that the pose stays",
+    )
 
     def run(self, context: bpy.types.Context) -> str:
         """Sets the bones."""

@@ -25,24 +25,53 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
     bl_label = "Reconstruct Crowd"
     bl_options = {"REGISTER"}
 
-    filepath: StringProperty(name="Photo", subtype="FILE_PATH", options={"SKIP_SAVE"},
-                             description="A photo that shows people")
+    filepath: StringProperty(
+        name="Photo",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+        description="A photo that shows people",
+    )
     folder: StringProperty(
-        name="Scene Folder", subtype="DIR_PATH", options={"SKIP_SAVE"},
+        name="Scene Folder",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE"},
         description="Where the result is kept; one that holds this job goes on. Empty: the cache",
     )
-    preset: StringProperty(name="Preset", default="open", options={"SKIP_SAVE"},
-                           description="Which models do the work")
-    quality: EnumProperty(name="Quality", items=QUALITY_ITEMS, default="NORMAL",
-                          options={"SKIP_SAVE"}, description="Splats per person, and time")
-    most_people: IntProperty(name="Most People", min=0, max=1000, options={"SKIP_SAVE"},
-                             description="At most so many people, the surest; 0 for everybody")
-    refinement: EnumProperty(name="Refinement", items=REFINEMENT_ITEMS, default="PRESET",
-                             options={"SKIP_SAVE"}, description=REFINEMENT_HINT)
-    wait: BoolProperty(name="Wait", options={"SKIP_SAVE"},
-                       description="Return when everybody is in the scene; for scripts")
+    preset: StringProperty(
+        name="Preset", default="open", options={"SKIP_SAVE"}, description="Which models do the work"
+    )
+    quality: EnumProperty(
+        name="Quality",
+        items=QUALITY_ITEMS,
+        default="NORMAL",
+        options={"SKIP_SAVE"},
+        description="Splats per person, and time",
+    )
+    most_people: IntProperty(
+        name="Most People",
+        min=0,
+        max=1000,
+        options={"SKIP_SAVE"},
+        description="At most so many people, the surest; 0 for everybody",
+    )
+    refinement: EnumProperty(
+        name="Refinement",
+        items=REFINEMENT_ITEMS,
+        default="PRESET",
+        options={"SKIP_SAVE"},
+        description=REFINEMENT_HINT,
+    )
+    wait: BoolProperty(
+        name="Wait",
+        options={"SKIP_SAVE"},
+        description="Return when everybody is in the scene; for scripts",
+    )
     patience: FloatProperty(
-        name="Patience", default=60.0, min=0.0, unit="TIME_ABSOLUTE", options={"SKIP_SAVE"},
+        name="Patience",
+        default=60.0,
+        min=0.0,
+        unit="TIME_ABSOLUTE",
+        options={"SKIP_SAVE"},
         description="While waiting: how long the server may be out of reach, in seconds",
     )
 
@@ -125,6 +154,7 @@ def new_folder(photo: Path) -> Path:
 
 # Choosing the photo in the file browser
 
+
 class CROWDGAUSSIAN_OT_choose_photo(bpy.types.Operator):
     """Choose a photo of people"""
 
@@ -150,6 +180,7 @@ class CROWDGAUSSIAN_OT_choose_photo(bpy.types.Operator):
 
 
 # Starting, stopping and testing the server
+
 
 class CROWDGAUSSIAN_OT_connect(bpy.types.Operator):
     """Start the server on this computer, or connect to the one in the preferences"""
@@ -182,4 +213,9 @@ class CROWDGAUSSIAN_OT_disconnect(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (CROWDGAUSSIAN_OT_reconstruct, CROWDGAUSSIAN_OT_choose_photo, CROWDGAUSSIAN_OT_connect, CROWDGAUSSIAN_OT_disconnect,)
+CLASSES = (
+    CROWDGAUSSIAN_OT_reconstruct,
+    CROWDGAUSSIAN_OT_choose_photo,
+    CROWDGAUSSIAN_OT_connect,
+    CROWDGAUSSIAN_OT_disconnect,
+)

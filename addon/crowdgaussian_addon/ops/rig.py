@@ -45,7 +45,8 @@ class CROWDGAUSSIAN_OT_add_ik(SteppedOperator, bpy.types.Operator):
 
     limbs: EnumProperty(name="Limbs", items=_LIMBS, description="Which limbs get controls")
     motion: BoolProperty(
-        name="Follow the Motion", default=True,
+        name="Follow the Motion",
+        default=True,
         description="Key the controls over the whole motion of a person who moves; "
         "otherwise they hold this frame's hands and feet still",
     )
@@ -101,9 +102,12 @@ class CROWDGAUSSIAN_OT_switch_ik(_OnControls, SimpleOperator, bpy.types.Operator
 
     limbs: EnumProperty(name="Limbs", items=_LIMBS, description="Which limbs are switched")
     to: EnumProperty(
-        name="To", description="What moves the limbs from now on",
-        items=(("IK", "IK", "Hands and feet are put where their controls are"),
-               ("FK", "FK", "Upper arms, forearms, thighs and shins are turned one by one")),
+        name="To",
+        description="What moves the limbs from now on",
+        items=(
+            ("IK", "IK", "Hands and feet are put where their controls are"),
+            ("FK", "FK", "Upper arms, forearms, thighs and shins are turned one by one"),
+        ),
     )
 
     def run(self, context: bpy.types.Context) -> None:

@@ -28,31 +28,82 @@ class CROWDGAUSSIAN_OT_scatter(SteppedOperator, bpy.types.Operator):
     modes = {"OBJECT"}
 
     over: EnumProperty(
-        name="Where", description="What the copies stand on",
-        items=(("SURFACE", "Over a Surface", "Anywhere on a mesh that is not too steep"),
-               ("CURVE", "Along a Curve", "In a line, facing where the curve leads")),
+        name="Where",
+        description="What the copies stand on",
+        items=(
+            ("SURFACE", "Over a Surface", "Anywhere on a mesh that is not too steep"),
+            ("CURVE", "Along a Curve", "In a line, facing where the curve leads"),
+        ),
     )
     target: StringProperty(name="Object", description="The mesh or the curve")
-    count: IntProperty(name="Copies", default=20, min=1, soft_max=200, max=10000,
-                       description="How many; fewer where there is no room")
-    spacing: FloatProperty(name="Spacing", default=0.7, min=0.0, soft_max=3.0, unit="LENGTH",
-                           description="On a surface: the least distance between two copies")
-    width: FloatProperty(name="Width", default=0.3, min=0.0, soft_max=5.0, unit="LENGTH",
-                         description="On a curve: how far copies may stand beside it")
-    variants: IntProperty(name="Variants", default=2, min=1, max=10,
-                          description="Different poses of each person; each costs memory, "
-                          "copies do not")
-    bend: FloatProperty(name="Pose Variation", default=0.12, min=0.0, soft_max=0.5,
-                        subtype="ANGLE", description="How far arms, neck and back of the "
-                        "variants turn at random")
-    delay: IntProperty(name="Time Offset", default=24, min=0, soft_max=250, subtype="TIME",
-                       description="At most so many frames a variant's motion is ahead")
-    turn: FloatProperty(name="Turn", default=0.3, min=0.0, max=np.pi, subtype="ANGLE",
-                        description="At most so far copies turn away from their heading")
-    size: FloatProperty(name="Size Variation", default=0.05, min=0.0, max=0.5, subtype="FACTOR",
-                        description="At most so much larger or smaller")
-    reduced: BoolProperty(name="Reduced Splats", default=False,
-                          description="Copies show a quarter of the splats: for the distance")
+    count: IntProperty(
+        name="Copies",
+        default=20,
+        min=1,
+        soft_max=200,
+        max=10000,
+        description="How many; fewer where there is no room",
+    )
+    spacing: FloatProperty(
+        name="Spacing",
+        default=0.7,
+        min=0.0,
+        soft_max=3.0,
+        unit="LENGTH",
+        description="On a surface: the least distance between two copies",
+    )
+    width: FloatProperty(
+        name="Width",
+        default=0.3,
+        min=0.0,
+        soft_max=5.0,
+        unit="LENGTH",
+        description="On a curve: how far copies may stand beside it",
+    )
+    variants: IntProperty(
+        name="Variants",
+        default=2,
+        min=1,
+        max=10,
+        description="Different poses of each person; each costs memory, copies do not",
+    )
+    bend: FloatProperty(
+        name="Pose Variation",
+        default=0.12,
+        min=0.0,
+        soft_max=0.5,
+        subtype="ANGLE",
+        description="How far arms, neck and back of the variants turn at random",
+    )
+    delay: IntProperty(
+        name="Time Offset",
+        default=24,
+        min=0,
+        soft_max=250,
+        subtype="TIME",
+        description="At most so many frames a variant's motion is ahead",
+    )
+    turn: FloatProperty(
+        name="Turn",
+        default=0.3,
+        min=0.0,
+        max=np.pi,
+        subtype="ANGLE",
+        description="At most so far copies turn away from their heading",
+    )
+    size: FloatProperty(
+        name="Size Variation",
+        default=0.05,
+        min=0.0,
+        max=0.5,
+        subtype="FACTOR",
+        description="At most so much larger or smaller",
+    )
+    reduced: BoolProperty(
+        name="Reduced Splats",
+        default=False,
+        description="Copies show a quarter of the splats: for the distance",
+    )
     seed: IntProperty(name="Seed", default=0, min=0, description="Another number, another crowd")
 
     def steps(self, context: bpy.types.Context) -> Steps:
@@ -60,8 +111,9 @@ class CROWDGAUSSIAN_OT_scatter(SteppedOperator, bpy.types.Operator):
         people = require_people(context)
         rng = np.random.default_rng(self.seed)
         places = self._places(context, rng)
-        options = ScatterOptions(self.variants, self.delay, self.bend, self.turn, self.size,
-                                 self.reduced, self.seed)
+        options = ScatterOptions(
+            self.variants, self.delay, self.bend, self.turn, self.size, self.reduced, self.seed
+        )
         yield from scatter(context.scene, people, places, options)
         missing = self.count - len(places.points)
         return f"There was no room for {missing} of {self.count} copies." if missing else None

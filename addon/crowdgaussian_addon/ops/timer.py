@@ -52,8 +52,10 @@ def stop() -> None:
     atexit.unregister(stop)
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
-    for handlers, handler in ((bpy.app.handlers.load_post, _on_load),
-                              (bpy.app.handlers.save_post, _on_save)):
+    for handlers, handler in (
+        (bpy.app.handlers.load_post, _on_load),
+        (bpy.app.handlers.save_post, _on_save),
+    ):
         if handler in handlers:
             handlers.remove(handler)
     state.close_session()

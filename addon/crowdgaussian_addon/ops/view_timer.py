@@ -55,8 +55,12 @@ def _stop_timer() -> None:
 
 def _handlers() -> tuple[tuple[list, object], ...]:
     handlers = bpy.app.handlers
-    return ((handlers.load_post, _on_load), (handlers.save_pre, _on_save),
-            (handlers.undo_post, _on_undo), (handlers.redo_post, _on_undo))
+    return (
+        (handlers.load_post, _on_load),
+        (handlers.save_pre, _on_save),
+        (handlers.undo_post, _on_undo),
+        (handlers.redo_post, _on_undo),
+    )
 
 
 @persistent

@@ -92,12 +92,14 @@ def pose_edit(person: Person) -> PoseEdit:
     """
     if abs(world_scale(person.rig) - 1.0) > 1e-3:
         raise CrowdGaussianError(
-            f"{person.name} is scaled; set the scale of the rig to 1, then press Refit.")
+            f"{person.name} is scaled; set the scale of the rig to 1, then press Refit."
+        )
     return PoseEdit(*read_pose(person.rig))
 
 
-def bring_in(crowd: bpy.types.Collection, folder: SceneFolder, step: SceneEdit,
-             scene: bpy.types.Scene) -> list[str]:
+def bring_in(
+    crowd: bpy.types.Collection, folder: SceneFolder, step: SceneEdit, scene: bpy.types.Scene
+) -> list[str]:
     """Shows the result of a correction.
 
     Args:
@@ -115,8 +117,9 @@ def bring_in(crowd: bpy.types.Collection, folder: SceneFolder, step: SceneEdit,
     info = folder.info
     touched = step.touched(len(info.people) - len(step.boxes))
     avatars = {i: folder.read_avatar(i) for i in touched if info.people[i].state == "done"}
-    said = [f"Person {i} was not built: {info.people[i].error}" for i in touched
-            if i not in avatars]
+    said = [
+        f"Person {i} was not built: {info.people[i].error}" for i in touched if i not in avatars
+    ]
     here = people_in(crowd, scene)
     for index in step.excluded:
         if index in here:

@@ -68,8 +68,9 @@ def import_scene(folder: SceneFolder | str | Path) -> ImportResult:
     avatars, skipped = _read_people(folder)
     crowd = start_crowd(folder)
     people = add_people(crowd, folder, avatars)
-    return ImportResult(crowd, tuple(people), bpy.context.scene.camera, ground_of(crowd),
-                        tuple(skipped))
+    return ImportResult(
+        crowd, tuple(people), bpy.context.scene.camera, ground_of(crowd), tuple(skipped)
+    )
 
 
 def start_crowd(folder: SceneFolder) -> bpy.types.Collection:

@@ -54,8 +54,9 @@ def refined_people(folder: SceneFolder) -> list[int]:
 
 def refined_in(crowd: bpy.types.Collection) -> tuple[int, ...]:
     """Who shows a refined avatar in a crowd."""
-    return tuple(sorted(c[PERSON] for c in crowd.children_recursive
-                        if PERSON in c and c.get(REFINED)))
+    return tuple(
+        sorted(c[PERSON] for c in crowd.children_recursive if PERSON in c and c.get(REFINED))
+    )
 
 
 def people_of(crowd: bpy.types.Collection) -> tuple[int, ...]:

@@ -69,8 +69,9 @@ def all_people(scene: bpy.types.Scene) -> list[Person]:
     """Everybody who has a rig, in the order of scene.json."""
     meshes = _meshes_by_rig(scene.objects)
     owners = _owners(scene)
-    people = [_person(obj, meshes.get(obj, ()), owners.get(obj))
-              for obj in scene.objects if is_rig(obj)]
+    people = [
+        _person(obj, meshes.get(obj, ()), owners.get(obj)) for obj in scene.objects if is_rig(obj)
+    ]
     return sorted(people, key=lambda person: (person.index < 0, person.index))
 
 
@@ -116,9 +117,7 @@ def require_people(context: bpy.types.Context) -> list[Person]:
     people = chosen_people(context)
     if touched or (lost and not people):
         name = (touched or lost)[0].name
-        raise CrowdGaussianError(
-            f"{name}'s rig was deleted; undo that or import the crowd again."
-        )
+        raise CrowdGaussianError(f"{name}'s rig was deleted; undo that or import the crowd again.")
     if not people:
         raise CrowdGaussianError(NOBODY)
     return people
@@ -180,9 +179,7 @@ def read_body(person: Person) -> BodyMesh:
     )
 
 
-def read_weights(
-    obj: bpy.types.Object, vertices_per_row: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+def read_weights(obj: bpy.types.Object, vertices_per_row: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The four largest weights on the 55 joints, made to sum to 1.
 
     Args:

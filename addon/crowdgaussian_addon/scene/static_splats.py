@@ -33,6 +33,7 @@ def static_splats(objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]
 
 # Blender's own splats: point clouds of type "3D Gaussian Splats" (Blender 5.3)
 
+
 @dataclass(frozen=True)
 class NativeFormat:
     """Attribute names of Blender's splats. An alpha of 5.3 had others: keep them here only."""

@@ -222,8 +222,9 @@ def _around(studio: _Studio, folder: SceneFolder, progress: Callable[[str, int],
     studio.scene.collection.objects.link(camera)
     studio.scene.camera = camera
     render = studio.scene.render
-    render.resolution_x, render.resolution_y = studio.options.size, round(
-        studio.options.size / _ASPECT
+    render.resolution_x, render.resolution_y = (
+        studio.options.size,
+        round(studio.options.size / _ASPECT),
     )
     render.pixel_aspect_x = render.pixel_aspect_y = 1.0
     walking = False

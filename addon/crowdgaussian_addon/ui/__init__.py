@@ -24,7 +24,8 @@ def register() -> None:
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.Scene.crowdgaussian_layout = bpy.props.PointerProperty(
-        type=layout.CrowdGaussianLayout)
+        type=layout.CrowdGaussianLayout
+    )
     bpy.types.Scene.crowdgaussian = bpy.props.PointerProperty(type=preferences.CrowdGaussianChoice)
     pointer = bpy.props.PointerProperty
     bpy.types.Scene.crowdgaussian_motion = pointer(type=motion.CrowdGaussianMotion)

@@ -14,8 +14,9 @@ _MARGIN = 60  # pixels of borders, icon and scroll bar
 _LEAST = 20  # letters
 
 
-def draw_text(layout: bpy.types.UILayout, sentence: str, context: bpy.types.Context,
-              icon: str = "BLANK1") -> None:
+def draw_text(
+    layout: bpy.types.UILayout, sentence: str, context: bpy.types.Context, icon: str = "BLANK1"
+) -> None:
     """A sentence in as many lines as the region's width asks for."""
     region = context.region
     scale = context.preferences.system.ui_scale or 1.0  # 0 in Blender without a window

@@ -39,15 +39,12 @@ class CROWDGAUSSIAN_PT_display(CrowdPanel, bpy.types.Panel):
         draw_look(layout, people, context)
 
 
-def draw_levels(
-    layout: bpy.types.UILayout, people: list[Person], where: Where, title: str
-) -> None:
+def draw_levels(layout: bpy.types.UILayout, people: list[Person], where: Where, title: str) -> None:
     """Three buttons; the level that all share is pressed."""
     shown = {level_of(person, where) for person in people}
     row = titled_row(layout, title)
     for level, name, _ in LEVELS:
-        button = row.operator(
-            "crowdgaussian.set_display", text=name, depress=shown == {level})
+        button = row.operator("crowdgaussian.set_display", text=name, depress=shown == {level})
         button.level, button.where = level, where
 
 
@@ -65,9 +62,7 @@ def draw_engine(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     draw_text(layout, _COLOURS[now], context, "INFO" if now else "ERROR")
 
 
-def draw_look(
-    layout: bpy.types.UILayout, people: list[Person], context: bpy.types.Context
-) -> None:
+def draw_look(layout: bpy.types.UILayout, people: list[Person], context: bpy.types.Context) -> None:
     """Light, sizes, viewport, native splats."""
     lit = all(is_lit(person) for person in people)
     row = titled_row(layout, "Light")

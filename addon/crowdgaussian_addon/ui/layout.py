@@ -18,12 +18,21 @@ def _is_path(_self: object, obj: bpy.types.Object) -> bool:
 class CrowdGaussianLayout(bpy.types.PropertyGroup):
     """The objects that layout buttons use."""
 
-    ground: PointerProperty(name="Ground", type=bpy.types.Object, poll=_is_mesh,
-                            description="What people stand on; empty for the plane z = 0")
-    target: PointerProperty(name="Face", type=bpy.types.Object,
-                            description="What people turn to; empty for the camera")
-    scatter: PointerProperty(name="Scatter Over", type=bpy.types.Object, poll=_is_path,
-                             description="A mesh that copies stand on, or a curve to line up on")
+    ground: PointerProperty(
+        name="Ground",
+        type=bpy.types.Object,
+        poll=_is_mesh,
+        description="What people stand on; empty for the plane z = 0",
+    )
+    target: PointerProperty(
+        name="Face", type=bpy.types.Object, description="What people turn to; empty for the camera"
+    )
+    scatter: PointerProperty(
+        name="Scatter Over",
+        type=bpy.types.Object,
+        poll=_is_path,
+        description="A mesh that copies stand on, or a curve to line up on",
+    )
 
 
 class CROWDGAUSSIAN_PT_layout(CrowdPanel, bpy.types.Panel):

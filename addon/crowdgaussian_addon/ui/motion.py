@@ -10,11 +10,16 @@ from .base import CrowdPanel, draw_choice_of_people
 class CrowdGaussianMotion(bpy.types.PropertyGroup):
     """What the panel's buttons use, kept in the scene."""
 
-    path: StringProperty(name="Motion", description="An .npz of AMASS or SMPL-X, a .bvh, or a "
-                         "folder of LHM's JSON files")
-    rig: PointerProperty(name="Rig", type=bpy.types.Object,
-                        poll=lambda _, obj: obj.type == "ARMATURE",
-                        description="An armature whose action people shall follow")
+    path: StringProperty(
+        name="Motion",
+        description="An .npz of AMASS or SMPL-X, a .bvh, or a folder of LHM's JSON files",
+    )
+    rig: PointerProperty(
+        name="Rig",
+        type=bpy.types.Object,
+        poll=lambda _, obj: obj.type == "ARMATURE",
+        description="An armature whose action people shall follow",
+    )
 
 
 class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
@@ -39,8 +44,9 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
         column.prop(motion, "rig", text="", placeholder="Another rig")
         column.operator("crowdgaussian.apply_rig_motion", icon="ARMATURE_DATA")
         column = layout.column(align=True)
-        column.operator_menu_enum(operator="crowdgaussian.apply_pose", property="pose",
-                                  icon="POSE_HLT")
+        column.operator_menu_enum(
+            operator="crowdgaussian.apply_pose", property="pose", icon="POSE_HLT"
+        )
         column.operator("crowdgaussian.save_pose", icon="ADD")
         column.operator("crowdgaussian.add_pose_library", icon="ASSET_MANAGER")
         layout.operator("crowdgaussian.mark_people", icon="ASSET_MANAGER")

@@ -28,8 +28,13 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context
         words = f"{row.headline}: {words}" if words else row.headline
     if words:
         box.label(text=words, icon="OUTLINER_OB_ARMATURE")
-    for sentence, icon in ((row.error, "ERROR"), (row.trouble, "ERROR"),
-                           (row.obstacle, "PAUSE"), (row.note, "INFO"), (row.unrefined, "INFO")):
+    for sentence, icon in (
+        (row.error, "ERROR"),
+        (row.trouble, "ERROR"),
+        (row.obstacle, "PAUSE"),
+        (row.note, "INFO"),
+        (row.unrefined, "INFO"),
+    ):
         if sentence:
             draw_text(box, sentence, context, icon)
     _draw_buttons(box, row)
@@ -59,9 +64,13 @@ def _draw_title(layout: bpy.types.UILayout, row: JobRow) -> None:
 def _draw_progress(layout: bpy.types.UILayout, row: JobRow) -> None:
     if row.state == "paused":
         return
-    layout.progress(factor=row.progress, type="BAR",
-                    text=f"{row.headline}  {100 * row.progress:.0f} %" if row.state == "running"
-                    else row.headline)
+    layout.progress(
+        factor=row.progress,
+        type="BAR",
+        text=f"{row.headline}  {100 * row.progress:.0f} %"
+        if row.state == "running"
+        else row.headline,
+    )
 
 
 def _draw_buttons(layout: bpy.types.UILayout, row: JobRow) -> None:
@@ -213,7 +222,8 @@ def draw_button(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     row.enabled = photo_exists(photo)
     row.operator("crowdgaussian.reconstruct", icon="COMMUNITY")
     told = state.complaint == state.session().server.sentence or (
-        bool(photo) and not row.enabled and photo in state.complaint)
+        bool(photo) and not row.enabled and photo in state.complaint
+    )
     if state.complaint and not told:
         draw_text(layout.box(), state.complaint, context, "ERROR")
 

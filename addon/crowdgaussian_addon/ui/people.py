@@ -38,8 +38,12 @@ def draw_list(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     selected = {person.rig for person in selected_people(context)}
     column = layout.column(align=True)
     for number, person in enumerate(people[:_MOST]):
-        button = column.operator("crowdgaussian.select_person", text=person.name,
-                                 icon="OUTLINER_OB_ARMATURE", depress=person.rig in selected)
+        button = column.operator(
+            "crowdgaussian.select_person",
+            text=person.name,
+            icon="OUTLINER_OB_ARMATURE",
+            depress=person.rig in selected,
+        )
         button.person = number
     if len(people) > _MOST:
         column.label(text=f"and {len(people) - _MOST} more")
@@ -64,16 +68,19 @@ def draw_bodies(layout: bpy.types.UILayout, people: list[Person]) -> None:
     bodies = [person.body for person in people if person.body is not None]
     shadows = bool(bodies) and all(casts_shadow(body) for body in bodies)
     column = layout.column(align=True)
-    column.operator("crowdgaussian.body_shadow", text="Body Shadows", icon="LIGHT_SUN",
-                    depress=shadows).enabled = not shadows
+    column.operator(
+        "crowdgaussian.body_shadow", text="Body Shadows", icon="LIGHT_SUN", depress=shadows
+    ).enabled = not shadows
     row = titled_row(layout, "Obstacle")
     obstacles = {obstacle_kind(body) for body in bodies}
     for kind, text in (("NONE", "Off"), ("SOFT", "Cloth"), ("RIGID", "Rigid")):
-        row.operator("crowdgaussian.body_collision", text=text,
-                     depress=obstacles == {kind}).kind = kind
+        row.operator(
+            "crowdgaussian.body_collision", text=text, depress=obstacles == {kind}
+        ).kind = kind
 
 
 # The sub-panel Corrections of People: refit, leave out, bring back, add
+
 
 class CROWDGAUSSIAN_PT_corrections(CrowdPanel, bpy.types.Panel):
     """What the photo's reconstruction got wrong."""
@@ -100,9 +107,13 @@ class CROWDGAUSSIAN_PT_corrections(CrowdPanel, bpy.types.Panel):
         row.operator("crowdgaussian.leave_out", icon="REMOVE")
         row.operator("crowdgaussian.add_person", icon="ADD")
         for index in left_out(crowd) if crowd is not None else ():
-            button = layout.operator("crowdgaussian.bring_back", icon="LOOP_BACK",
-                                     text=f"Bring Back Person {index:03d}")
+            button = layout.operator(
+                "crowdgaussian.bring_back", icon="LOOP_BACK", text=f"Bring Back Person {index:03d}"
+            )
             button.person = index
 
 
-CLASSES = (CROWDGAUSSIAN_PT_people, CROWDGAUSSIAN_PT_corrections,)
+CLASSES = (
+    CROWDGAUSSIAN_PT_people,
+    CROWDGAUSSIAN_PT_corrections,
+)

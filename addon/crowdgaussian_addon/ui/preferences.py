@@ -31,20 +31,27 @@ class CrowdGaussianPreferences(bpy.types.AddonPreferences):
 
     place: EnumProperty(name="Server", items=_PLACES, default="HERE", update=_other_server)
     backend: StringProperty(
-        name="Backend", subtype="FILE_PATH", update=_other_server,
+        name="Backend",
+        subtype="FILE_PATH",
+        update=_other_server,
         description="The CrowdGaussian project folder after `make setup`, or the Python of the "
         "environment that the backend is installed in",
     )
     pairing: StringProperty(
-        name="Pairing Line", subtype="PASSWORD", update=_other_server,
+        name="Pairing Line",
+        subtype="PASSWORD",
+        update=_other_server,
         description="The line that `crowdgaussian keys new NAME` printed on the server; a secret",
     )
     address: StringProperty(
-        name="Address", update=_other_server,
+        name="Address",
+        update=_other_server,
         description="Such as tcp://gpu.example.org:5555; empty when the pairing line names it",
     )
     cache: StringProperty(
-        name="Cache Folder", subtype="DIR_PATH", update=_other_cache,
+        name="Cache Folder",
+        subtype="DIR_PATH",
+        update=_other_cache,
         description="Where jobs and scene folders are kept; empty: the extension's own folder",
     )
 
@@ -95,8 +102,15 @@ def _preset_items(_self: object, _context: object) -> list[tuple[str, str, str, 
     global _items
     welcome = state.session().server.welcome
     offered = welcome.presets if welcome else ()
-    items = [(p.name, _TITLES.get(p.name, p.name), p.licence or p.missing,
-              _NUMBERS.get(p.name, 2 + index)) for index, p in enumerate(offered)]
+    items = [
+        (
+            p.name,
+            _TITLES.get(p.name, p.name),
+            p.licence or p.missing,
+            _NUMBERS.get(p.name, 2 + index),
+        )
+        for index, p in enumerate(offered)
+    ]
     if items and items != _items:
         _items = items
     return _items
@@ -113,11 +127,20 @@ class CrowdGaussianChoice(bpy.types.PropertyGroup):
     """What the Reconstruct button uses."""
 
     photo: StringProperty(name="Photo", description="A photo that shows people", update=_tidy_path)
-    preset: EnumProperty(name="Preset", description="Which models do the work",
-                         items=_preset_items)
-    quality: EnumProperty(name="Quality", items=QUALITY_ITEMS, default="NORMAL",
-                          description="Splats per person, and time")
-    most_people: IntProperty(name="Most People", min=0, max=1000, default=0,
-                             description="At most so many people, the surest; 0 for everybody")
-    refinement: EnumProperty(name="Refinement", items=REFINEMENT_ITEMS, default="PRESET",
-                             description=REFINEMENT_HINT)
+    preset: EnumProperty(name="Preset", description="Which models do the work", items=_preset_items)
+    quality: EnumProperty(
+        name="Quality",
+        items=QUALITY_ITEMS,
+        default="NORMAL",
+        description="Splats per person, and time",
+    )
+    most_people: IntProperty(
+        name="Most People",
+        min=0,
+        max=1000,
+        default=0,
+        description="At most so many people, the surest; 0 for everybody",
+    )
+    refinement: EnumProperty(
+        name="Refinement", items=REFINEMENT_ITEMS, default="PRESET", description=REFINEMENT_HINT
+    )

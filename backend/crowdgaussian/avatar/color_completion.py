@@ -53,8 +53,9 @@ def fill_colours(cloud: Cloud, sight: Sight, limbs: LimbPlaces, seed: int = 1) -
     return trust * sight.colours + (1 - trust) * _calm(cloud, borrowed)
 
 
-def _from_nearby(cloud: Cloud, colours: np.ndarray, lends: np.ndarray,
-                 rng: np.random.Generator) -> np.ndarray:
+def _from_nearby(
+    cloud: Cloud, colours: np.ndarray, lends: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """One of the nearest lenders at random, mixed with their mean: keeps some texture."""
     places = _places(cloud)
     tree = cKDTree(np.concatenate([places[lends], _mirrored(places, cloud)[lends]]))
@@ -65,8 +66,9 @@ def _from_nearby(cloud: Cloud, colours: np.ndarray, lends: np.ndarray,
     return 0.6 * lent[index].mean(1) + 0.4 * one
 
 
-def _from_same_limb(borrowed: np.ndarray, colours: np.ndarray, lends: np.ndarray,
-                    limbs: LimbPlaces) -> None:
+def _from_same_limb(
+    borrowed: np.ndarray, colours: np.ndarray, lends: np.ndarray, limbs: LimbPlaces
+) -> None:
     lenders = lends & limbs.on_limb
     if not lenders.any():
         return
@@ -90,8 +92,9 @@ def _without_blots(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return middle + np.clip(colours - middle, -_CONTRAST, _CONTRAST)
 
 
-def _from_counterpart(borrowed: np.ndarray, cloud: Cloud, colours: np.ndarray,
-                      lends: np.ndarray) -> None:
+def _from_counterpart(
+    borrowed: np.ndarray, cloud: Cloud, colours: np.ndarray, lends: np.ndarray
+) -> None:
     distance, index = cKDTree(cloud.mirrored[lends]).query(cloud.means, k=3)
     close = np.clip(2 - distance[:, :1] / _COUNTERPART, 0, 1) if lends.sum() >= 3 else 0.0
     if lends.sum() >= 3:
@@ -129,8 +132,9 @@ def _collar(cloud: Cloud, sight: Sight, sure: np.ndarray) -> np.ndarray:
 def _places(cloud: Cloud) -> np.ndarray:
     """Where Gaussians stand for borrowing; distances between places are reluctance."""
     groups = _OTHER_GROUP / np.sqrt(2) * np.eye(6)[cloud.group]
-    return np.column_stack([cloud.means * (1, 1, _DEPTH), groups, _FACE * cloud.face,
-                            _SCALP * cloud.scalp])
+    return np.column_stack(
+        [cloud.means * (1, 1, _DEPTH), groups, _FACE * cloud.face, _SCALP * cloud.scalp]
+    )
 
 
 def _mirrored(places: np.ndarray, cloud: Cloud) -> np.ndarray:

@@ -41,8 +41,7 @@ class Usual:
         return np.where(self.known[:, None], held, colours)
 
 
-def usual_colours(cloud: Cloud, colours: np.ndarray, lends: np.ndarray,
-                  limbs: LimbPlaces) -> Usual:
+def usual_colours(cloud: Cloud, colours: np.ndarray, lends: np.ndarray, limbs: LimbPlaces) -> Usual:
     """Medians of what the lenders [N] (bool) of the same limb or its twin show."""
     known, spread = np.zeros(len(cloud), bool), np.full(len(cloud), _LEAST_SPREAD)
     usual = colours.copy()
@@ -52,14 +51,16 @@ def usual_colours(cloud: Cloud, colours: np.ndarray, lends: np.ndarray,
             continue
         places = limbs.here[:, :3] * (1, _AROUND, _AROUND)
         places = np.column_stack([places, _OTHER_PART * cloud.forearm])
-        usual[part], spread[part] = _medians(places[part], places[part & lends],
-                                             colours[part & lends])
+        usual[part], spread[part] = _medians(
+            places[part], places[part & lends], colours[part & lends]
+        )
         known |= part
     return Usual(known, _smooth(cloud, usual, known), spread)
 
 
-def _medians(places: np.ndarray, lenders: np.ndarray,
-             lent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _medians(
+    places: np.ndarray, lenders: np.ndarray, lent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Median colour and spread of the lenders around each place.  # [P, 3], [P]"""
     thin = slice(None, None, max(1, len(lenders) // _LENDERS))
     lenders, lent, centres = lenders[thin], lent[thin], places[::_STEP]
@@ -70,8 +71,7 @@ def _medians(places: np.ndarray, lenders: np.ndarray,
     spread = 1.48 * np.median(np.abs(around - middle[:, None]).mean(2), axis=1)
     _, nearest = cKDTree(centres).query(places, k=min(4, len(centres)))
     nearest = nearest.reshape(len(places), -1)
-    return (middle[nearest].mean(1),
-            np.clip(spread[nearest].mean(1), _LEAST_SPREAD, _MOST_SPREAD))
+    return (middle[nearest].mean(1), np.clip(spread[nearest].mean(1), _LEAST_SPREAD, _MOST_SPREAD))
 
 
 def _smooth(cloud: Cloud, colours: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -126,8 +126,7 @@ def like_skin(colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
     return (tone < _TONE) & (total > _DARKEST * own) & (total < _BRIGHTEST * own)
 
 
-def misplaced(cloud: Cloud, scene: np.ndarray, colours: np.ndarray,
-              seen: np.ndarray) -> np.ndarray:
+def misplaced(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Seen Gaussians whose colour belongs to another part.  # [N] bool
 
     Args:
@@ -157,7 +156,8 @@ def printed(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, usual: Usual) 
     """Gaussians of trunk and legs beside an arm whose colour the garment has not.  # [N] bool"""
     dressed = usual.known & ((cloud.group == TORSO) | (cloud.group == LEG))
     strange = np.abs(colours - usual.colour).mean(1) > np.maximum(
-        _STRANGE * usual.spread, _LEAST_STRANGE)
+        _STRANGE * usual.spread, _LEAST_STRANGE
+    )
     return dressed & strange & _beside_arms(cloud, scene)
 
 

@@ -54,21 +54,33 @@ class Cloud:
         return len(self.means)
 
 
-def bind(points: SurfacePoints, surface: np.ndarray, posed: PosedBody, regions: Regions,
-         mirror_vertices: np.ndarray) -> Cloud:
+def bind(
+    points: SurfacePoints,
+    surface: np.ndarray,
+    posed: PosedBody,
+    regions: Regions,
+    mirror_vertices: np.ndarray,
+) -> Cloud:
     """Puts a disc on every sampled point of the clothed surface [V, 3]."""
     faces = posed.faces
     means = points.on(surface, faces)
     normals = unit(points.on(vertex_normals(surface, faces), faces))
     distance, _ = cKDTree(means).query(means, k=_NEIGHBOURS + 1)
-    radius = _DISC * np.clip(distance[:, 1:].mean(1), 0.4 * points.spacing,
-                             1.6 * points.spacing)
+    radius = _DISC * np.clip(distance[:, 1:].mean(1), 0.4 * points.spacing, 1.6 * points.spacing)
     joints, weights = top_four(points.on(dense_weights(posed), faces))
     corner = points.face, points.barycentric.argmax(1)
     return Cloud(
-        points, means, _frames(normals, surface, faces, points), radius, joints, weights,
-        points.on(surface[mirror_vertices], faces), regions.group[faces[corner]],
-        points.on(regions.face, faces), points.on(regions.scalp, faces))
+        points,
+        means,
+        _frames(normals, surface, faces, points),
+        radius,
+        joints,
+        weights,
+        points.on(surface[mirror_vertices], faces),
+        regions.group[faces[corner]],
+        points.on(regions.face, faces),
+        points.on(regions.scalp, faces),
+    )
 
 
 def dense_weights(posed: PosedBody) -> np.ndarray:
@@ -87,8 +99,9 @@ def top_four(dense: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return joints, weights / weights.sum(1, keepdims=True)
 
 
-def _frames(normals: np.ndarray, surface: np.ndarray, faces: np.ndarray,
-            points: SurfacePoints) -> np.ndarray:
+def _frames(
+    normals: np.ndarray, surface: np.ndarray, faces: np.ndarray, points: SurfacePoints
+) -> np.ndarray:
     edge = surface[faces[points.face, 1]] - surface[faces[points.face, 0]]
     tangent = edge - (edge * normals).sum(1, keepdims=True) * normals
     short = np.linalg.norm(tangent, axis=1) < 1e-9
@@ -97,8 +110,9 @@ def _frames(normals: np.ndarray, surface: np.ndarray, faces: np.ndarray,
     return np.stack([tangent, np.cross(normals, tangent), normals], 2)
 
 
-def face_density(seen: np.ndarray, posed: PosedBody, regions: Regions,
-                 config: PhotoFitConfig) -> np.ndarray:
+def face_density(
+    seen: np.ndarray, posed: PosedBody, regions: Regions, config: PhotoFitConfig
+) -> np.ndarray:
     """How many Gaussians a face deserves per area, against the unseen body.  # [F]
 
     Args:

@@ -19,8 +19,10 @@ _SEEN_ANGLE = np.deg2rad(62)  # up to which the photo's colours are good
 _CHAINS = {
     TORSO: (("pelvis", "spine1", "spine2", "spine3", "neck"),),
     LEG: (("left_hip", "left_knee", "left_ankle"), ("right_hip", "right_knee", "right_ankle")),
-    ARM: (("left_shoulder", "left_elbow", "left_wrist"),
-          ("right_shoulder", "right_elbow", "right_wrist")),
+    ARM: (
+        ("left_shoulder", "left_elbow", "left_wrist"),
+        ("right_shoulder", "right_elbow", "right_wrist"),
+    ),
 }
 _RADIUS = {TORSO: 0.13, LEG: 0.07, ARM: 0.045}  # metres: what a radian counts
 _OTHER_LIMB = 1.0  # metres between the coordinates of two limbs
@@ -57,27 +59,38 @@ def limb_places(cloud: Cloud, joints: np.ndarray, toward: np.ndarray) -> LimbPla
             limb = _OTHER_LIMB * np.array([group == ARM, group == LEG, number], float)
             on_limb |= some
             here[some], folded[some] = _along_and_around(
-                cloud.means[some], bones, toward[some], _RADIUS[group], limb)
+                cloud.means[some], bones, toward[some], _RADIUS[group], limb
+            )
     return LimbPlaces(on_limb, here, folded)
 
 
-def _along_and_around(means: np.ndarray, bones: np.ndarray, toward: np.ndarray, radius: float,
-                      limb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _along_and_around(
+    means: np.ndarray, bones: np.ndarray, toward: np.ndarray, radius: float, limb: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     axis = unit(bones[-1] - bones[0])
     along = (means - bones[0]) @ axis
     knots = (bones - bones[0]) @ axis
-    centre = np.stack([np.interp(along, knots, bones[:, k] - knots * axis[k])
-                       for k in range(3)], 1) + along[:, None] * axis
+    centre = (
+        np.stack([np.interp(along, knots, bones[:, k] - knots * axis[k]) for k in range(3)], 1)
+        + along[:, None] * axis
+    )
     first = unit(toward - (toward @ axis)[:, None] * axis)
     second = np.cross(axis, first)
     out = means - centre
     angle = np.arctan2((out * second).sum(1), (out * first).sum(1))
     beyond = np.maximum(np.abs(angle) - _SEEN_ANGLE, 0)
     fold = np.sign(angle) * np.where(
-        beyond > 0, _SEEN_ANGLE * (1 - beyond / (np.pi - _SEEN_ANGLE)), np.abs(angle))
+        beyond > 0, _SEEN_ANGLE * (1 - beyond / (np.pi - _SEEN_ANGLE)), np.abs(angle)
+    )
 
     def places(turn: np.ndarray) -> np.ndarray:
-        return np.column_stack([along, radius * 2 * np.sin(turn / 2), radius * np.cos(turn / 2),
-                                np.broadcast_to(limb, (len(means), 3))])
+        return np.column_stack(
+            [
+                along,
+                radius * 2 * np.sin(turn / 2),
+                radius * np.cos(turn / 2),
+                np.broadcast_to(limb, (len(means), 3)),
+            ]
+        )
 
     return places(angle), places(fold)

@@ -42,14 +42,16 @@ class Fitted:
 class _Model:
     """The parameters, and the splats that they stand for in the photo's pose."""
 
-    def __init__(self, cloud: Cloud, matrices: np.ndarray, colours: np.ndarray,
-                 config: PhotoFitConfig) -> None:
+    def __init__(
+        self, cloud: Cloud, matrices: np.ndarray, colours: np.ndarray, config: PhotoFitConfig
+    ) -> None:
         linear = matrices[:, :, :3] @ cloud.frames  # [N, 3, 3] frame -> scene
         self.base = _tensor(apply(matrices, cloud.means))
         self.linear = _tensor(linear)
         self.scales = _tensor(cloud.scales)
-        self.limit = torch.minimum(2.0 * _tensor(cloud.radius),
-                                   torch.tensor(config.max_move))[:, None]
+        self.limit = torch.minimum(2.0 * _tensor(cloud.radius), torch.tensor(config.max_move))[
+            :, None
+        ]
         self.first_colour = _tensor(colours)
         self.colour = self.first_colour.clone().requires_grad_()
         self.move = torch.zeros(len(cloud), 3, requires_grad=True)  # of limit, before tanh
@@ -72,12 +74,22 @@ class _Model:
         linear = self.linear[some]
         means = self.base[some] + (linear @ self.moves()[some, :, None])[:, :, 0]
         axes = linear * self.sizes()[some, None, :]
-        return Splats(means, self.opacities()[some], (self.colour[some, None] - 0.5) / SH_C0,
-                      covars=axes @ axes.transpose(1, 2))
+        return Splats(
+            means,
+            self.opacities()[some],
+            (self.colour[some, None] - 0.5) / SH_C0,
+            covars=axes @ axes.transpose(1, 2),
+        )
 
 
-def fit_photo(cloud: Cloud, posed: PosedBody, colours: np.ndarray, view: PhotoView,
-              config: PhotoFitConfig, step_done: Callable[[float], None]) -> Fitted:
+def fit_photo(
+    cloud: Cloud,
+    posed: PosedBody,
+    colours: np.ndarray,
+    view: PhotoView,
+    config: PhotoFitConfig,
+    step_done: Callable[[float], None],
+) -> Fitted:
     """Runs Adam on the masked photo.
 
     Args:
@@ -92,10 +104,14 @@ def fit_photo(cloud: Cloud, posed: PosedBody, colours: np.ndarray, view: PhotoVi
     model = _Model(cloud, matrices, colours, config)
     some = torch.from_numpy(np.flatnonzero(_facing(cloud, matrices, view) > _BACK))
     scales = [_Loss(view, side) for side in (0.5, 1.0)]
-    optimiser = torch.optim.Adam([
-        {"params": [model.colour], "lr": config.colour_rate},
-        {"params": [model.move], "lr": config.move_rate},
-        {"params": [model.size, model.solid], "lr": config.shape_rate}], betas=(0.8, 0.95))
+    optimiser = torch.optim.Adam(
+        [
+            {"params": [model.colour], "lr": config.colour_rate},
+            {"params": [model.move], "lr": config.move_rate},
+            {"params": [model.size, model.solid], "lr": config.shape_rate},
+        ],
+        betas=(0.8, 0.95),
+    )
     rates = [group["lr"] for group in optimiser.param_groups]
     for step in range(config.colour_steps):
         done = step / config.colour_steps
@@ -147,12 +163,16 @@ def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
     with torch.no_grad():
         moved = model.moves().double().numpy()
         means = cloud.means + np.einsum("nij,nj->ni", cloud.frames, moved)
-        return Fitted(means, model.sizes().double().numpy(), model.opacities().numpy(),
-                      model.colour.clamp(0, 1).double().numpy(), shown)
+        return Fitted(
+            means,
+            model.sizes().double().numpy(),
+            model.opacities().numpy(),
+            model.colour.clamp(0, 1).double().numpy(),
+            shown,
+        )
 
 
-def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted,
-                   view: PhotoView) -> np.ndarray:
+def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted, view: PhotoView) -> np.ndarray:
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
     matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
     facing = np.clip((_facing(cloud, matrices, view) - 0.15) / 0.45, 0, 1)

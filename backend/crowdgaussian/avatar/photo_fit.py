@@ -46,23 +46,28 @@ class PhotoFit:
         self.config = config
         self.body = body
 
-    def reconstruct(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int,
-                    report: Report) -> Avatar:
+    def reconstruct(
+        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int, report: Report
+    ) -> Avatar:
         """photo: [H, W, 3] uint8 sRGB -> the avatar of person index."""
         return self.reconstruct_with_sight(photo, crowd, masks, index, report).avatar
 
-    def reconstruct_with_sight(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-                               index: int, report: Report) -> Reconstruction:
+    def reconstruct_with_sight(
+        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int, report: Report
+    ) -> Reconstruction:
         """The avatar, and per Gaussian how well the photo shows it."""
+
         def tell(fraction: float, message: str) -> None:
             report(Progress("avatars", fraction, index, len(crowd.people), message))
 
-        view = make_view(photo, crowd, masks, index, self.config.crop_margin,
-                         self.config.max_crop_px)
+        view = make_view(
+            photo, crowd, masks, index, self.config.crop_margin, self.config.max_crop_px
+        )
         if view is None or not view.visible.any():
             raise CrowdGaussianError(
                 f"Person {index} has no visible pixel; leave the person out or choose a larger "
-                "photo.")
+                "photo."
+            )
         tell(0.0, "outline")
         posed = self._pose(crowd.people[index], view, crowd.on_ground[index])
         regions = find_regions(self.body, posed)
@@ -71,16 +76,29 @@ class PhotoFit:
         cloud = self._cloud(posed, regions, surface, view)
         colours = self._first_colours(cloud, posed, surface, view)
         tell(0.25, "colours")
-        fitted = fit_photo(cloud, posed, colours, view, self.config,
-                           lambda done: tell(0.25 + 0.7 * done, "colours"))
+        fitted = fit_photo(
+            cloud,
+            posed,
+            colours,
+            view,
+            self.config,
+            lambda done: tell(0.25 + 0.7 * done, "colours"),
+        )
         seen = seen_gaussians(cloud, posed, fitted, view)
         full = make_view(photo, crowd, masks, index, self.config.crop_margin, COMPARED_PX)
         avatar = self._coloured(cloud, posed, surface, full or view, fitted, seen)
         tell(1.0, "done")
         return Reconstruction(avatar, seen.astype(np.float32))
 
-    def _coloured(self, cloud: Cloud, posed: PosedBody, surface: ClothedSurface, view: PhotoView,
-                  fitted: Fitted, seen: np.ndarray) -> Avatar:
+    def _coloured(
+        self,
+        cloud: Cloud,
+        posed: PosedBody,
+        surface: ClothedSurface,
+        view: PhotoView,
+        fitted: Fitted,
+        seen: np.ndarray,
+    ) -> Avatar:
         """The avatar with its unseen parts filled and, as far as the photo allows, tidied."""
         tidy, wrong = self._fill(cloud, posed, view, Sight(fitted.colours, seen))
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
@@ -107,17 +125,25 @@ class PhotoFit:
         lifted = posed.parameters.transl + np.array([0, sunk, 0], np.float32)
         return pose_body(self.body, replace(posed.parameters, transl=lifted.astype(np.float32)))
 
-    def _cloud(self, posed: PosedBody, regions: Regions, surface: ClothedSurface,
-               view: PhotoView) -> Cloud:
+    def _cloud(
+        self, posed: PosedBody, regions: Regions, surface: ClothedSurface, view: PhotoView
+    ) -> Cloud:
         shown = seen_vertices(posed.pose_points(surface.vertices), posed.faces, view)
         density = face_density(shown, posed, regions, self.config)
-        points = sample_surface(surface.vertices, posed.faces, density, self.config.gaussians,
-                                self.config.seed)
-        return bind(points, surface.vertices, posed, regions,
-                    np.asarray(self.body.mirror_vertices, np.int64))
+        points = sample_surface(
+            surface.vertices, posed.faces, density, self.config.gaussians, self.config.seed
+        )
+        return bind(
+            points,
+            surface.vertices,
+            posed,
+            regions,
+            np.asarray(self.body.mirror_vertices, np.int64),
+        )
 
-    def _first_colours(self, cloud: Cloud, posed: PosedBody, surface: ClothedSurface,
-                       view: PhotoView) -> np.ndarray:
+    def _first_colours(
+        self, cloud: Cloud, posed: PosedBody, surface: ClothedSurface, view: PhotoView
+    ) -> np.ndarray:
         """What lies under each Gaussian in the photo, and a guess for the rest.  # [N, 3]"""
         matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
         scene = apply(matrices, cloud.means)
@@ -127,8 +153,9 @@ class PhotoFit:
         seen = seen_points(scene, normals, np.asarray(depth), view)
         return self._fill(cloud, posed, view, Sight(colours_at(scene, view), seen))[0]
 
-    def _fill(self, cloud: Cloud, posed: PosedBody, view: PhotoView,
-              sight: Sight) -> tuple[np.ndarray, np.ndarray]:
+    def _fill(
+        self, cloud: Cloud, posed: PosedBody, view: PhotoView, sight: Sight
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Colours with misplaced and slanting ones replaced, and which were misplaced.
 
         # [N, 3], [N] bool
@@ -144,16 +171,29 @@ class PhotoFit:
         return fill_colours(cloud, trusted, limbs, self.config.seed), wrong
 
 
-def _assemble(cloud: Cloud, posed: PosedBody, surface: ClothedSurface,
-              fitted: Fitted) -> Avatar:
+def _assemble(cloud: Cloud, posed: PosedBody, surface: ClothedSurface, fitted: Fitted) -> Avatar:
     gaussians = Gaussians(
-        fitted.means.astype(np.float32), matrix_to_quat(cloud.frames).astype(np.float32),
-        fitted.scales.astype(np.float32), fitted.opacities.astype(np.float32),
-        ((fitted.colours - 0.5) / SH_C0)[:, None].astype(np.float32))
-    body = BodyMesh(surface.body.astype(np.float32), posed.faces.astype(np.int32),
-                    posed.skin_joints.astype(np.uint8), posed.skin_weights.astype(np.float32))
+        fitted.means.astype(np.float32),
+        matrix_to_quat(cloud.frames).astype(np.float32),
+        fitted.scales.astype(np.float32),
+        fitted.opacities.astype(np.float32),
+        ((fitted.colours - 0.5) / SH_C0)[:, None].astype(np.float32),
+    )
+    body = BodyMesh(
+        surface.body.astype(np.float32),
+        posed.faces.astype(np.int32),
+        posed.skin_joints.astype(np.uint8),
+        posed.skin_weights.astype(np.float32),
+    )
     given = posed.parameters
-    return Avatar(gaussians, cloud.skin_joints.astype(np.uint8),
-                  cloud.skin_weights.astype(np.float32), posed.joints.astype(np.float32), body,
-                  np.asarray(given.pose, np.float32), np.asarray(given.transl, np.float32),
-                  np.asarray(given.betas, np.float32), float(given.scale))
+    return Avatar(
+        gaussians,
+        cloud.skin_joints.astype(np.uint8),
+        cloud.skin_weights.astype(np.float32),
+        posed.joints.astype(np.float32),
+        body,
+        np.asarray(given.pose, np.float32),
+        np.asarray(given.transl, np.float32),
+        np.asarray(given.betas, np.float32),
+        float(given.scale),
+    )

@@ -20,9 +20,21 @@ from .surface import Outline, compare, pixels_per_metre
 from .types import PhotoFitConfig
 from .visibility import PhotoView
 
-_TURN = {"pelvis": 0.04, "spine1": 0.04, "spine2": 0.04, "spine3": 0.04, "neck": 0.08,
-         "head": 0.10, "collar": 0.05, "shoulder": 0.2, "elbow": 0.25, "wrist": 0.12,
-         "hip": 0.12, "knee": 0.15, "ankle": 0.12}  # radians, one standard deviation
+_TURN = {
+    "pelvis": 0.04,
+    "spine1": 0.04,
+    "spine2": 0.04,
+    "spine3": 0.04,
+    "neck": 0.08,
+    "head": 0.10,
+    "collar": 0.05,
+    "shoulder": 0.2,
+    "elbow": 0.25,
+    "wrist": 0.12,
+    "hip": 0.12,
+    "knee": 0.15,
+    "ankle": 0.12,
+}  # radians, one standard deviation
 _SHIFT = np.array([0.03, 0.03, 0.01])  # metres, scene axes
 _SHAPE = 0.6  # standard deviation of a step away from the given shape
 _OUTLINE = 0.02  # metres, of one outline place; neighbours are not independent
@@ -53,16 +65,29 @@ class _Step:
     wanted: np.ndarray
 
 
-def refine_pose(body, parameters: BodyParameters, view: PhotoView,
-                config: PhotoFitConfig) -> PosedBody:
+def refine_pose(
+    body, parameters: BodyParameters, view: PhotoView, config: PhotoFitConfig
+) -> PosedBody:
     """The body after the contour steps; with pose_steps 0 the body as given."""
     posed = pose_body(body, parameters)
     trust = 1 - _HAIR * find_regions(body, posed).scalp  # [V]
     joints = np.array([k for k, name in enumerate(JOINT_NAMES[:22]) if _turn_of(name) > 0])
-    spread = np.concatenate([np.repeat([_turn_of(JOINT_NAMES[k]) for k in joints], 3), _SHIFT,
-                             np.full(len(parameters.betas), _SHAPE)])
-    problem = _Problem(body, view, joints, spread, trust, _joint_places(posed),
-                       float(posed.pose_points(posed.rest)[:, 1].min()))
+    spread = np.concatenate(
+        [
+            np.repeat([_turn_of(JOINT_NAMES[k]) for k in joints], 3),
+            _SHIFT,
+            np.full(len(parameters.betas), _SHAPE),
+        ]
+    )
+    problem = _Problem(
+        body,
+        view,
+        joints,
+        spread,
+        trust,
+        _joint_places(posed),
+        float(posed.pose_points(posed.rest)[:, 1].min()),
+    )
     total = np.zeros(len(spread))
     for _ in range(config.pose_steps):
         step = _solve(problem, posed, total)
@@ -81,21 +106,35 @@ def _solve(problem: _Problem, posed: PosedBody, total: np.ndarray) -> np.ndarray
     shape = _shape_moves(problem.body, posed, scene)
     reach = np.full(len(posed.faces), _REACH * scale)
     outline = compare(scene, posed.faces, problem.view, reach, _REACH * scale)
-    blocks = [_outline_rows(problem, posed, scene, shape, outline, scale),
-              _joint_rows(problem, posed, scale), _floor_row(problem, posed, scene, shape)]
+    blocks = [
+        _outline_rows(problem, posed, scene, shape, outline, scale),
+        _joint_rows(problem, posed, scale),
+        _floor_row(problem, posed, scene, shape),
+    ]
     prior = np.diag(1 / problem.spread**2)
     left = sum((b.design.T @ b.design for b in blocks), prior)
     right = sum((b.design.T @ b.wanted for b in blocks), -prior @ total)
     return np.linalg.solve(left, right)
 
 
-def _outline_rows(problem: _Problem, posed: PosedBody, scene: np.ndarray, shape: np.ndarray,
-                  outline: Outline, scale: float) -> _Step:
+def _outline_rows(
+    problem: _Problem,
+    posed: PosedBody,
+    scene: np.ndarray,
+    shape: np.ndarray,
+    outline: Outline,
+    scale: float,
+) -> _Step:
     corners = posed.faces[outline.face]  # [C, 3]
     points = scene[corners].mean(1)
-    moves = np.concatenate([_turn_moves(posed, corners, points, problem.joints),
-                            np.broadcast_to(np.eye(3), (len(points), 3, 3)),
-                            shape[:, corners].mean(2).transpose(1, 2, 0)], 2)  # [C, 3, P]
+    moves = np.concatenate(
+        [
+            _turn_moves(posed, corners, points, problem.joints),
+            np.broadcast_to(np.eye(3), (len(points), 3, 3)),
+            shape[:, corners].mean(2).transpose(1, 2, 0),
+        ],
+        2,
+    )  # [C, 3, P]
     jacobian = projection_jacobian(points, problem.view.camera) / scale
     along = np.einsum("ci,cij,cjp->cp", outline.normal, jacobian, moves)
     metres = outline.distance / scale
@@ -107,14 +146,18 @@ def _outline_rows(problem: _Problem, posed: PosedBody, scene: np.ndarray, shape:
     return _Step(along * weight[:, None], metres * weight)
 
 
-def _turn_moves(posed: PosedBody, corners: np.ndarray, points: np.ndarray,
-                joints: np.ndarray) -> np.ndarray:
+def _turn_moves(
+    posed: PosedBody, corners: np.ndarray, points: np.ndarray, joints: np.ndarray
+) -> np.ndarray:
     """How points move with turns of joints about the scene axes.  # [C, 3, 3 J]"""
     dense = np.zeros((len(corners), len(PARENTS)))
     for k in range(3):
         for w in range(4):
-            np.add.at(dense, (np.arange(len(corners)), posed.skin_joints[corners[:, k], w]),
-                      posed.skin_weights[corners[:, k], w] / 3)
+            np.add.at(
+                dense,
+                (np.arange(len(corners)), posed.skin_joints[corners[:, k], w]),
+                posed.skin_weights[corners[:, k], w] / 3,
+            )
     share = dense @ _below().T[:, joints]  # [C, J]
     arms = points[:, None] - _joint_places(posed)[joints]  # [C, J, 3]
     cross = np.cross(np.eye(3)[None, None], arms[:, :, None])  # [C, J, axis, 3]
@@ -151,14 +194,20 @@ def _joint_rows(problem: _Problem, posed: PosedBody, scale: float) -> _Step:
     """Holds each limb joint near the pixel the keypoints gave it."""
     joints, camera, count = problem.joints, problem.view.camera, len(problem.spread)
     places = _joint_places(posed)
-    held = np.array([JOINT_INDEX[f"{side}_{name}"] for side in ("left", "right") for name in
-                     ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")] + [15])
+    held = np.array(
+        [
+            JOINT_INDEX[f"{side}_{name}"]
+            for side in ("left", "right")
+            for name in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+        ]
+        + [15]
+    )
     hangs = _below()[joints][:, held].T * (joints[None] != held[:, None])  # [H, J]
     arms = places[held][:, None] - places[joints]  # [H, J, 3]
     cross = np.cross(np.eye(3)[None, None], arms[:, :, None]) * hangs[:, :, None, None]
     moves = np.zeros((len(held), 3, count))
-    moves[:, :, :3 * len(joints)] = cross.reshape(len(held), -1, 3).transpose(0, 2, 1)
-    moves[:, :, 3 * len(joints):3 * len(joints) + 3] = np.eye(3)
+    moves[:, :, : 3 * len(joints)] = cross.reshape(len(held), -1, 3).transpose(0, 2, 1)
+    moves[:, :, 3 * len(joints) : 3 * len(joints) + 3] = np.eye(3)
     design = np.einsum("hij,hjp->hip", projection_jacobian(places[held], camera), moves)
     now, _ = project(places[held], camera)
     before, _ = project(problem.places[held], camera)
@@ -166,8 +215,7 @@ def _joint_rows(problem: _Problem, posed: PosedBody, scale: float) -> _Step:
     return _Step(design.reshape(-1, count) * weight, (before - now).ravel() * weight)
 
 
-def _floor_row(problem: _Problem, posed: PosedBody, scene: np.ndarray,
-               shape: np.ndarray) -> _Step:
+def _floor_row(problem: _Problem, posed: PosedBody, scene: np.ndarray, shape: np.ndarray) -> _Step:
     """Holds the lowest point of the body at the height it had."""
     lowest = np.full((1, 3), scene[:, 1].argmin())
     turns = _turn_moves(posed, lowest, scene[lowest[:, 0]], problem.joints)[0, 1]
@@ -177,14 +225,18 @@ def _floor_row(problem: _Problem, posed: PosedBody, scene: np.ndarray,
 
 def _moved(posed: PosedBody, joints: np.ndarray, step: np.ndarray) -> BodyParameters:
     """The parameters after one step."""
-    given, turns = posed.parameters, step[:3 * len(joints)].reshape(-1, 3)
+    given, turns = posed.parameters, step[: 3 * len(joints)].reshape(-1, 3)
     pose = np.array(given.pose, np.float64)
     for joint, turn in zip(joints, turns, strict=True):
         above = np.eye(3) if joint == 0 else posed.transforms[PARENTS[joint], :3, :3]
         world = Rotation.from_rotvec(np.clip(turn, -0.3, 0.3)).as_matrix()
         local = above.T @ world @ above @ Rotation.from_rotvec(pose[joint]).as_matrix()
         pose[joint] = Rotation.from_matrix(local).as_rotvec()
-    rest = step[3 * len(joints):]
+    rest = step[3 * len(joints) :]
     betas = np.clip(given.betas + rest[3:], -4, 4)
-    return replace(given, pose=pose.astype(np.float32), betas=betas.astype(np.float32),
-                   transl=(given.transl + rest[:3]).astype(np.float32))
+    return replace(
+        given,
+        pose=pose.astype(np.float32),
+        betas=betas.astype(np.float32),
+        transl=(given.transl + rest[:3]).astype(np.float32),
+    )

@@ -23,8 +23,14 @@ _FOV = 0.6  # radians
 _SOLID = 0.9
 
 
-def measure(avatar: Avatar, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-            index: int, max_side: int = COMPARED_PX) -> dict[str, float]:
+def measure(
+    avatar: Avatar,
+    photo: np.ndarray,
+    crowd: Crowd,
+    masks: list[PersonMask],
+    index: int,
+    max_side: int = COMPARED_PX,
+) -> dict[str, float]:
     """Everything `inspect` reports about one avatar.
 
     Args:
@@ -44,8 +50,9 @@ def measure(avatar: Avatar, photo: np.ndarray, crowd: Crowd, masks: list[PersonM
     view = make_view(photo, crowd, masks, index, 0.08, max_side)
     if view is not None and view.visible.any():
         with torch.no_grad():
-            render = rasterize(Splats.from_gaussians(pose_avatar(avatar)),
-                               Cameras.from_cameras(view.camera))
+            render = rasterize(
+                Splats.from_gaussians(pose_avatar(avatar)), Cameras.from_cameras(view.camera)
+            )
         quality |= {"iou": silhouette_iou(render, view), "psnr_db": masked_psnr(render, view)}
     return {name: round(float(value), 4) for name, value in quality.items()}
 
@@ -88,6 +95,7 @@ def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) 
 
 # Weighs tidy colours against likeness to the photo
 
+
 def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, least_db: float) -> float:
     """How far the colours may go to the tidy ones before the photo suffers, 0..1.
 
@@ -102,8 +110,10 @@ def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, least_db: f
     """
     posed, cameras = pose_avatar(avatar), Cameras.from_cameras(view.camera)
     with torch.no_grad():
-        drawn = [rasterize(Splats.from_gaussians(replace(posed, sh=sh)), cameras).color[0].numpy()
-                 for sh in (posed.sh, tidy_sh)]
+        drawn = [
+            rasterize(Splats.from_gaussians(replace(posed, sh=sh)), cameras).color[0].numpy()
+            for sh in (posed.sh, tidy_sh)
+        ]
     error = (drawn[0] - view.photo)[view.visible]
     change = (drawn[1] - drawn[0])[view.visible]
     square, cross = (change**2).mean(), (error * change).mean()

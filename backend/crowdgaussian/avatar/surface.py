@@ -21,6 +21,7 @@ from .visibility import PhotoView
 
 # Compares the outline of a rendered surface with the outline of a mask
 
+
 @dataclass(frozen=True)
 class Outline:
     """C places on the rendered outline and how far each is from the mask's outline."""
@@ -30,8 +31,13 @@ class Outline:
     distance: np.ndarray  # [C] pixels to move along the normal; negative is inwards
 
 
-def compare(vertices: np.ndarray, faces: np.ndarray, view: PhotoView, reach_px: np.ndarray,
-            inwards_px: float) -> Outline:
+def compare(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    view: PhotoView,
+    reach_px: np.ndarray,
+    inwards_px: float,
+) -> Outline:
     """Walks from the rendered outline along its normal to the edge of the visible mask.
 
     Args:
@@ -64,13 +70,15 @@ def _edge(silhouette: np.ndarray) -> np.ndarray:
 def _outward(silhouette: np.ndarray) -> np.ndarray:
     """Unit normals from a blurred silhouette.  # [h, w, 2]"""
     blurred = cv2.GaussianBlur(silhouette.astype(np.float32), (0, 0), 2.0)
-    slope = -np.stack([cv2.Sobel(blurred, cv2.CV_32F, 1, 0), cv2.Sobel(blurred, cv2.CV_32F, 0, 1)],
-                      -1)
+    slope = -np.stack(
+        [cv2.Sobel(blurred, cv2.CV_32F, 1, 0), cv2.Sobel(blurred, cv2.CV_32F, 0, 1)], -1
+    )
     return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
 
 
-def _walk(start: np.ndarray, normal: np.ndarray, view: PhotoView, reach: np.ndarray,
-          inwards: float) -> np.ndarray:
+def _walk(
+    start: np.ndarray, normal: np.ndarray, view: PhotoView, reach: np.ndarray, inwards: float
+) -> np.ndarray:
     """Signed distance to the mask's edge, nan where there is none within reach.  # [C]"""
     height, width = view.visible.shape
     steps = np.arange(-int(np.ceil(inwards)), int(np.ceil(reach.max(initial=1))) + 2)
@@ -119,8 +127,9 @@ class ClothedSurface:
     offset: np.ndarray  # [V] float64, metres along the body's normals
 
 
-def fit_surface(posed: PosedBody, regions: Regions, view: PhotoView,
-                config: PhotoFitConfig) -> ClothedSurface:
+def fit_surface(
+    posed: PosedBody, regions: Regions, view: PhotoView, config: PhotoFitConfig
+) -> ClothedSurface:
     """Offsets that bring the rendered outline to the mask's outline."""
     normals = vertex_normals(posed.rest, posed.faces)
     upper, lower = offset_limits(regions, config)
@@ -133,11 +142,12 @@ def fit_surface(posed: PosedBody, regions: Regions, view: PhotoView,
         surface = posed.rest + offset[:, None] * normals
         scene = apply(matrices, surface)
         px_per_m = pixels_per_metre(scene, view)
-        reach = (upper[posed.faces].mean(1) * px_per_m)
+        reach = upper[posed.faces].mean(1) * px_per_m
         outline = compare(scene, posed.faces, view, reach, 0.06 * px_per_m)
         outline = replace(outline, distance=outline.distance - swelling * px_per_m)
-        offset = np.clip(system.solve(outline, scene, matrices, normals, offset, view),
-                         lower, upper)
+        offset = np.clip(
+            system.solve(outline, scene, matrices, normals, offset, view), lower, upper
+        )
     body = posed.rest + np.minimum(offset, 0)[:, None] * normals
     return ClothedSurface(posed.rest + offset[:, None] * normals, body, offset)
 
@@ -179,8 +189,15 @@ class _Smoothness:
         self.matrix = (smooth + prior).tocsc()
         self.faces = posed.faces
 
-    def solve(self, outline: Outline, scene: np.ndarray, matrices: np.ndarray,
-              normals: np.ndarray, offset: np.ndarray, view: PhotoView) -> np.ndarray:
+    def solve(
+        self,
+        outline: Outline,
+        scene: np.ndarray,
+        matrices: np.ndarray,
+        normals: np.ndarray,
+        offset: np.ndarray,
+        view: PhotoView,
+    ) -> np.ndarray:
         """Minimises outline distances against smoothness and size of the offset.  # [V]"""
         corners = self.faces[outline.face]  # [C, 3]
         jacobian = projection_jacobian(scene[corners].mean(1), view.camera)  # [C, 2, 3]
@@ -191,8 +208,9 @@ class _Smoothness:
         corners, per_metre = corners[usable], per_metre[usable] / scale  # metres per metre
         wanted = outline.distance[usable] / scale + per_metre * offset[corners].mean(1)
         rows = np.repeat(np.arange(len(corners)), 3)
-        design = sparse.csr_matrix((np.repeat(per_metre / 3, 3), (rows, corners.ravel())),
-                                   (len(corners), len(offset)))
+        design = sparse.csr_matrix(
+            (np.repeat(per_metre / 3, 3), (rows, corners.ravel())), (len(corners), len(offset))
+        )
         weight = _OUTLINE_WEIGHT / scale  # a place stands for one pixel of outline
         normal_matrix = (self.matrix + weight * (design.T @ design)).tocsc()
         return splu(normal_matrix).solve(weight * (design.T @ wanted))

@@ -37,6 +37,7 @@ class CrowdBuilder(AvatarBuilder, Protocol):
 
 # Settings of the weight-free avatar. Lengths are metres unless a name says pixels
 
+
 @dataclass(frozen=True)
 class OffsetLimits:
     """How far the clothed surface may leave the body, so that it still animates."""

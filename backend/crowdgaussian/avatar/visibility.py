@@ -44,8 +44,14 @@ class PhotoView:
         return ~(self.visible | self.hidden)
 
 
-def make_view(photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int,
-              margin: float, max_side: int) -> PhotoView | None:
+def make_view(
+    photo: np.ndarray,
+    crowd: Crowd,
+    masks: list[PersonMask],
+    index: int,
+    margin: float,
+    max_side: int,
+) -> PhotoView | None:
     """The view of person index; None when no pixel of the photo shows or hides the person."""
     mask = masks[index]
     box = box_of(mask.amodal)
@@ -59,8 +65,14 @@ def make_view(photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: i
     hidden |= _hidden_by_things(crop.take(mask.amodal), visible, crop, masks, index)
     thickness = max(1.5, 0.005 * height_px * crop.scale[1])
     pure = cv2.erode(visible.astype(np.uint8), disc(thickness), borderValue=1) > 0
-    return PhotoView(crop, crop.camera(crowd.camera), crop.take(photo).astype(np.float32) / 255,
-                     visible, hidden, pure)
+    return PhotoView(
+        crop,
+        crop.camera(crowd.camera),
+        crop.take(photo).astype(np.float32) / 255,
+        visible,
+        hidden,
+        pure,
+    )
 
 
 def _others_in_front(crowd: Crowd, masks: list[PersonMask], index: int) -> np.ndarray:
@@ -77,8 +89,9 @@ def _depth(camera: Camera, point: np.ndarray) -> float:
     return float(camera.viewmat[2, :3] @ point + camera.viewmat[2, 3])
 
 
-def _hidden_by_things(amodal: np.ndarray, visible: np.ndarray, crop: Crop,
-                      masks: list[PersonMask], index: int) -> np.ndarray:
+def _hidden_by_things(
+    amodal: np.ndarray, visible: np.ndarray, crop: Crop, masks: list[PersonMask], index: int
+) -> np.ndarray:
     """Body pixels far from the visible mask that nobody else shows: a thing is in front."""
     taken = np.zeros_like(visible)
     for other, mask in enumerate(masks):
@@ -92,8 +105,9 @@ def _hidden_by_things(amodal: np.ndarray, visible: np.ndarray, crop: Crop,
     return cv2.morphologyEx(unseen.astype(np.uint8), cv2.MORPH_OPEN, thick) > 0
 
 
-def seen_points(points: np.ndarray, normals: np.ndarray, depth: np.ndarray,
-                view: PhotoView) -> np.ndarray:
+def seen_points(
+    points: np.ndarray, normals: np.ndarray, depth: np.ndarray, view: PhotoView
+) -> np.ndarray:
     """How well the photo shows each point: 0 not at all, 1 frontally.  # [N]
 
     Args:
@@ -131,8 +145,9 @@ def pure_photo(view: PhotoView) -> np.ndarray:
     """The crop with every impure pixel replaced by the nearest pure one.  # [h, w, 3]"""
     if not view.pure.any():
         return np.full_like(view.photo, 0.5)
-    nearest = ndimage.distance_transform_edt(~view.pure, return_distances=False,
-                                             return_indices=True)
+    nearest = ndimage.distance_transform_edt(
+        ~view.pure, return_distances=False, return_indices=True
+    )
     return view.photo[nearest[0], nearest[1]]
 
 

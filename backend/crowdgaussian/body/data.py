@@ -47,6 +47,7 @@ class BodyData:
 
 # Betas of a described person: multilinear interpolation between tabulated bodies
 
+
 def _hat(value: float, nodes: np.ndarray) -> np.ndarray:
     """Linear interpolation weights of a value between nodes, clamped to their range.  # [N]"""
     return np.array([np.interp(value, nodes, row) for row in np.eye(len(nodes))])
@@ -64,6 +65,7 @@ def interpolate_betas(
 
 
 # Read named arrays from a .npz, never running code that the file may carry
+
 
 def read_arrays(path: Path, keys: Sequence[str], what: str) -> dict[str, np.ndarray]:
     """The arrays of a .npz.

@@ -17,9 +17,25 @@ from .smplx_body import read_smplx
 SHIPPED = Path(__file__).with_name("open_body.npz")
 _SLIDERS = ("sex", "age", "muscle", "weight", "height")
 _KEYS = (
-    "template", "directions", "joints", "joint_directions", "faces", "uv", "uv_faces",
-    "mirror_vertices", "landmark_ids", "landmark_weights", "interior", "eyes", "skin_joints",
-    "skin_weights4", "table_betas", "age_years", "age_slider", "licence", "source",
+    "template",
+    "directions",
+    "joints",
+    "joint_directions",
+    "faces",
+    "uv",
+    "uv_faces",
+    "mirror_vertices",
+    "landmark_ids",
+    "landmark_weights",
+    "interior",
+    "eyes",
+    "skin_joints",
+    "skin_weights4",
+    "table_betas",
+    "age_years",
+    "age_slider",
+    "licence",
+    "source",
     *(f"table_{slider}" for slider in _SLIDERS),
 )
 
@@ -53,8 +69,16 @@ def read_open_body(path: Path | None = None) -> BodyData:
         ),
         **{
             name: arrays[name]
-            for name in ("template", "joints", "joint_directions", "uv", "interior", "eyes",
-                         "landmark_ids", "landmark_weights")
+            for name in (
+                "template",
+                "joints",
+                "joint_directions",
+                "uv",
+                "interior",
+                "eyes",
+                "landmark_ids",
+                "landmark_weights",
+            )
         },
     )
 

@@ -46,9 +46,12 @@ class BodyModel(torch.nn.Module):
         self.num_betas = len(data.directions)
         self._table = data.table
         arrays = {
-            "template": data.template, "joint_template": data.joints,
-            "directions": data.directions, "joint_directions": data.joint_directions,
-            "uv": data.uv, "skin_weights": data.skin_weights,
+            "template": data.template,
+            "joint_template": data.joints,
+            "directions": data.directions,
+            "joint_directions": data.joint_directions,
+            "uv": data.uv,
+            "skin_weights": data.skin_weights,
             "landmark_weights": data.landmark_weights,
             "pose_directions": data.pose_directions,
         }
@@ -139,8 +142,12 @@ class BodyModel(torch.nn.Module):
         return 0.5 * (betas.square().sum(dim=-1) + excess.square())
 
     def betas_from(
-        self, sex: float = 0.5, age: float = 30.0, weight: float = 0.5,
-        height: float = 0.5, muscle: float = 0.5,
+        self,
+        sex: float = 0.5,
+        age: float = 30.0,
+        weight: float = 0.5,
+        height: float = 0.5,
+        muscle: float = 0.5,
     ) -> Tensor:
         """Betas of a described person.  # [num_betas]
 

@@ -41,6 +41,7 @@ def find_regions(body, posed: PosedBody) -> Regions:
 
 def _groups() -> np.ndarray:
     """The group of each joint.  # [55] int"""
+
     def of(name: str) -> int:
         if name in _HEAD_JOINTS:
             return HEAD
@@ -91,8 +92,9 @@ class SurfacePoints:
         return np.einsum("nk,nk...->n...", self.barycentric, per_vertex[faces[self.face]])
 
 
-def sample_surface(vertices: np.ndarray, faces: np.ndarray, density: np.ndarray, count: int,
-                   seed: int) -> SurfacePoints:
+def sample_surface(
+    vertices: np.ndarray, faces: np.ndarray, density: np.ndarray, count: int, seed: int
+) -> SurfacePoints:
     """About count points, none closer to another than the local density allows.
 
     Random candidates are thinned to a maximal independent set: of two that are too close the one
@@ -116,8 +118,9 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, density: np.ndarray,
     return SurfacePoints(face[keep], barycentric[keep], spacing[keep])
 
 
-def _candidates(mass: np.ndarray, count: int,
-                rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(
+    mass: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     total = np.cumsum(mass)
     places = (np.arange(count) + rng.random(count)) / count * total[-1]
     face = np.minimum(np.searchsorted(total, places), len(mass) - 1)

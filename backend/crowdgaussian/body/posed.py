@@ -52,13 +52,20 @@ def apply(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
 def pose_body(body, parameters: BodyParameters) -> PosedBody:
     """Runs the body model once."""
     with torch.no_grad():
-        betas, pose, transl = (torch.as_tensor(np.asarray(v, np.float32))[None] for v in
-                               (parameters.betas, parameters.pose, parameters.transl))
+        betas, pose, transl = (
+            torch.as_tensor(np.asarray(v, np.float32))[None]
+            for v in (parameters.betas, parameters.pose, parameters.transl)
+        )
         scale = torch.tensor([float(parameters.scale)])
         rest, joints = body.rest(betas, scale)
         output = body(betas, pose, transl, scale)
     weights = np.asarray(body.skin_weights4, np.float64)
     return PosedBody(
-        parameters, rest[0].double().numpy(), joints[0].double().numpy(),
-        np.asarray(body.faces, np.int64), np.asarray(body.skin_joints, np.int64),
-        weights / weights.sum(1, keepdims=True), output.transforms[0].double().numpy())
+        parameters,
+        rest[0].double().numpy(),
+        joints[0].double().numpy(),
+        np.asarray(body.faces, np.int64),
+        np.asarray(body.skin_joints, np.int64),
+        weights / weights.sum(1, keepdims=True),
+        output.transforms[0].double().numpy(),
+    )

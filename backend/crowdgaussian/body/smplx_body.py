@@ -18,14 +18,25 @@ NUM_BETAS = 10
 LICENCE = "SMPL-X model licence (non-commercial research)"
 _FILE = "SMPLX_NEUTRAL.npz"
 _KEYS = (
-    "v_template", "f", "shapedirs", "posedirs", "J_regressor", "kintree_table", "weights",
-    "lmk_faces_idx", "lmk_bary_coords",
+    "v_template",
+    "f",
+    "shapedirs",
+    "posedirs",
+    "J_regressor",
+    "kintree_table",
+    "weights",
+    "lmk_faces_idx",
+    "lmk_bary_coords",
 )
 # MediaPipe landmark -> name in smplx.vertex_ids: weight
 _VERTEX_LANDMARKS = {
-    0: {"nose": 1.0}, 2: {"leye": 1.0}, 5: {"reye": 1.0},
-    7: {"lear": 0.88, "rear": 0.12}, 8: {"rear": 0.88, "lear": 0.12},
-    31: {"LBigToe": 0.8, "LSmallToe": 0.2}, 32: {"RBigToe": 0.8, "RSmallToe": 0.2},
+    0: {"nose": 1.0},
+    2: {"leye": 1.0},
+    5: {"reye": 1.0},
+    7: {"lear": 0.88, "rear": 0.12},
+    8: {"rear": 0.88, "lear": 0.12},
+    31: {"LBigToe": 0.8, "LSmallToe": 0.2},
+    32: {"RBigToe": 0.8, "RSmallToe": 0.2},
 }
 # MediaPipe landmark -> row of the 51 iBUG face landmarks (68 without the contour)
 _FACE_LANDMARKS = {1: 25, 3: 28, 4: 22, 6: 19, 9: 37, 10: 31}
@@ -111,8 +122,10 @@ def read_smplx(path: Path | None) -> BodyData:
 def _check(arrays: dict[str, np.ndarray], path: Path) -> None:
     vertices = len(arrays["v_template"])
     expected = {
-        "v_template": (vertices, 3), "J_regressor": (NUM_JOINTS, vertices),
-        "weights": (vertices, NUM_JOINTS), "posedirs": (vertices, 3, 9 * (NUM_JOINTS - 1)),
+        "v_template": (vertices, 3),
+        "J_regressor": (NUM_JOINTS, vertices),
+        "weights": (vertices, NUM_JOINTS),
+        "posedirs": (vertices, 3, 9 * (NUM_JOINTS - 1)),
         "kintree_table": (2, NUM_JOINTS),
     }
     for key, shape in expected.items():

@@ -120,8 +120,17 @@ def _command(blender: Path, job: BlendJob) -> list[str]:
     if blender.name.startswith(MODULE_NAMES):
         return [str(blender), "-m", ENTRY, *arguments]
     script = _addon() / "crowdgaussian_addon" / "blend.py"
-    return [str(blender), "--background", "--factory-startup", "--python-exit-code", "1",
-            "--python", str(script), "--", *arguments]
+    return [
+        str(blender),
+        "--background",
+        "--factory-startup",
+        "--python-exit-code",
+        "1",
+        "--python",
+        str(script),
+        "--",
+        *arguments,
+    ]
 
 
 def _run(command: list[str], environment: dict[str, str], report: Report) -> None:
@@ -129,7 +138,11 @@ def _run(command: list[str], environment: dict[str, str], report: Report) -> Non
     said: list[str] = []
     step = Progress("blend", 0.0, message="Starting Blender")
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,  # Ctrl-C reaches us first, then we end Blender
     ) as process:
         try:
@@ -173,8 +186,10 @@ def _progress_of(line: str) -> Progress | None:
     try:
         record = json.loads(line)
         return Progress(
-            stage=str(record["stage"]), fraction=float(record["fraction"]),
-            person=record.get("person"), people=record.get("people"),
+            stage=str(record["stage"]),
+            fraction=float(record["fraction"]),
+            person=record.get("person"),
+            people=record.get("people"),
             message=str(record.get("message", "")),
         )
     except (ValueError, KeyError, TypeError):

@@ -15,11 +15,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from ..core.progress import Progress as Step
 
 TITLES = {
-    "people": "Finding people", "masks": "Cutting masks", "avatars": "Building avatars",
+    "people": "Finding people",
+    "masks": "Cutting masks",
+    "avatars": "Building avatars",
     "refine": "Refining the crowd",
-    "connect": "Connecting", "upload": "Sending the photo", "wait": "Waiting for the server",
-    "queue": "Waiting in the queue", "start": "Starting", "download": "Fetching files",
-    "blend": "Building the .blend file", "previews": "Rendering previews",
+    "connect": "Connecting",
+    "upload": "Sending the photo",
+    "wait": "Waiting for the server",
+    "queue": "Waiting in the queue",
+    "start": "Starting",
+    "download": "Fetching files",
+    "blend": "Building the .blend file",
+    "previews": "Rendering previews",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LINE_EVERY = 10.0  # seconds between plain lines of one stage
@@ -53,14 +60,18 @@ class ConsoleReport:
             self._before[number] = signal.signal(number, self._interrupt)
         if self.console.is_terminal:
             self._bars = Progress(
-                TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.fields[who]}"),
-                TimeElapsedColumn(), console=self.console,
+                TextColumn("{task.description:<24}"),
+                BarColumn(),
+                TextColumn("{task.fields[who]}"),
+                TimeElapsedColumn(),
+                console=self.console,
             )
             self._bars.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._bars is not None:

@@ -15,12 +15,21 @@ from .options import (
 )
 
 _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a person on one core
-    "avatar.gaussians": "8000", "avatar.max_crop_px": "480", "avatar.pose_steps": "4",
-    "avatar.contour_steps": "4", "avatar.colour_steps": "40"}
-_NUMBERS = (("scenes", 114, "how many"), ("views", 126, "of each"),
-            ("rings", 0, "of the views, from where refinement looks; the others from a hemisphere"),
-            ("size", 512, "of a view, pixels"), ("fewest", 2, "people"), ("most", 5, "people"),
-            ("seed", 0, "of everything random"))
+    "avatar.gaussians": "8000",
+    "avatar.max_crop_px": "480",
+    "avatar.pose_steps": "4",
+    "avatar.contour_steps": "4",
+    "avatar.colour_steps": "40",
+}
+_NUMBERS = (
+    ("scenes", 114, "how many"),
+    ("views", 126, "of each"),
+    ("rings", 0, "of the views, from where refinement looks; the others from a hemisphere"),
+    ("size", 512, "of a view, pixels"),
+    ("fewest", 2, "people"),
+    ("most", 5, "people"),
+    ("seed", 0, "of everything random"),
+)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -28,15 +37,27 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("data", help="make data to train on")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
-    scenes.add_argument("out", type=Path, metavar="OUT",
-                        help="folder; an interrupted run goes on there")
-    scenes.add_argument("--coarse", action="append", choices=("damage", *STAGES), metavar="KIND",
-                        help="what the coarse pictures show: true people damaged (damage, the "
-                             "default), or rebuilt from a photo of them (photo_fit, lorm); given "
-                             "several times, scenes take turns")
+    scenes.add_argument(
+        "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
+    )
+    scenes.add_argument(
+        "--coarse",
+        action="append",
+        choices=("damage", *STAGES),
+        metavar="KIND",
+        help="what the coarse pictures show: true people damaged (damage, the "
+        "default), or rebuilt from a photo of them (photo_fit, lorm); given "
+        "several times, scenes take turns",
+    )
     add_mesh_options(scenes)
-    scenes.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
-                        help="change a setting of photo_fit or lorm, see `crowdgaussian settings`")
+    scenes.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="change a setting of photo_fit or lorm, see `crowdgaussian settings`",
+    )
     add_numbers(scenes, _NUMBERS)
     scenes.set_defaults(run=_scenes)
 

@@ -13,15 +13,31 @@ from ..core.progress import quiet_native_stderr
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the command line."""
     parser = commands.add_parser(
-        "edit", help="corrected poses, people left out or added -> scene folder")
-    parser.add_argument("scene", type=Path, metavar="SCENE",
-                        help="what `crowdgaussian reconstruct` made")
-    parser.add_argument("edit", type=Path, metavar="EDIT.json",
-                        help="the corrections, as docs/people.md explains them")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
-                        help="corrected scene folder; an interrupted run goes on there")
-    parser.add_argument("--photo", type=Path, metavar="PHOTO",
-                        help="the original photo (default: its copy in SCENE)")
+        "edit", help="corrected poses, people left out or added -> scene folder"
+    )
+    parser.add_argument(
+        "scene", type=Path, metavar="SCENE", help="what `crowdgaussian reconstruct` made"
+    )
+    parser.add_argument(
+        "edit",
+        type=Path,
+        metavar="EDIT.json",
+        help="the corrections, as docs/people.md explains them",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="corrected scene folder; an interrupted run goes on there",
+    )
+    parser.add_argument(
+        "--photo",
+        type=Path,
+        metavar="PHOTO",
+        help="the original photo (default: its copy in SCENE)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
     parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
     parser.set_defaults(run=_edit)
@@ -59,5 +75,12 @@ def _job(scene, arguments: argparse.Namespace):
         if name in known and value != known[name]:
             config = with_setting(config, name, str(value))
     steps = (*edits_in(scene.info.settings), *SceneEdits.read(arguments.edit).steps)
-    return Job(arguments.photo or scene.photo_path, arguments.out, config, arguments.overwrite,
-               scene.info.photo.name, SceneEdits(steps), scene.path)
+    return Job(
+        arguments.photo or scene.photo_path,
+        arguments.out,
+        config,
+        arguments.overwrite,
+        scene.info.photo.name,
+        SceneEdits(steps),
+        scene.path,
+    )

@@ -28,15 +28,30 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
 
 def _add_lorm(kinds: argparse._SubParsersAction) -> None:
     parser = kinds.add_parser(
-        "lorm", help="PSNR, SSIM and LPIPS of completed people (the paper's Tables 1 and 2)")
+        "lorm", help="PSNR, SSIM and LPIPS of completed people (the paper's Tables 1 and 2)"
+    )
     _add_data(parser)
-    parser.add_argument("--systems", default="lhm,lorm,photo_fit", metavar="LIST",
-                        help="of lhm, lorm, photo_fit, or none (default: all three)")
-    parser.add_argument("--import", action="append", default=[], dest="imported",
-                        metavar="NAME=FOLDER[:UP,FRONT]",
-                        help="results of another system: FOLDER/PERSON_PERCENT.ply, .obj or .glb")
-    parser.add_argument("--pictures", type=int, default=4, metavar="N",
-                        help="people with comparison pictures (default 4)")
+    parser.add_argument(
+        "--systems",
+        default="lhm,lorm,photo_fit",
+        metavar="LIST",
+        help="of lhm, lorm, photo_fit, or none (default: all three)",
+    )
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="imported",
+        metavar="NAME=FOLDER[:UP,FRONT]",
+        help="results of another system: FOLDER/PERSON_PERCENT.ply, .obj or .glb",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=4,
+        metavar="N",
+        help="people with comparison pictures (default 4)",
+    )
     add_setting_options(parser)
     parser.set_defaults(run=_lorm)
 
@@ -44,18 +59,31 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
-    parser.add_argument("--occlusion", type=int, nargs="+", default=[20, 40, 60],
-                        metavar="PERCENT", help="hidden shares of the person (default 20 40 60)")
+    parser.add_argument(
+        "--occlusion",
+        type=int,
+        nargs="+",
+        default=[20, 40, 60],
+        metavar="PERCENT",
+        help="hidden shares of the person (default 20 40 60)",
+    )
     parser.add_argument("--people", nargs="+", default=[], metavar="NAME", help="only these")
-    parser.add_argument("--smplx", type=Path, metavar="PATH",
-                        help="SMPLX_NEUTRAL.npz, for data sets with that body")
+    parser.add_argument(
+        "--smplx", type=Path, metavar="PATH", help="SMPLX_NEUTRAL.npz, for data sets with that body"
+    )
 
 
 def _job(arguments: argparse.Namespace, **more: object):
     from ..evaluate.lorm import Evaluation
 
-    return Evaluation(arguments.dataset, arguments.out, percents=tuple(arguments.occlusion),
-                      people=tuple(arguments.people), smplx=arguments.smplx, **more)
+    return Evaluation(
+        arguments.dataset,
+        arguments.out,
+        percents=tuple(arguments.occlusion),
+        people=tuple(arguments.people),
+        smplx=arguments.smplx,
+        **more,
+    )
 
 
 def _lorm(arguments: argparse.Namespace) -> int:
@@ -66,9 +94,13 @@ def _lorm(arguments: argparse.Namespace) -> int:
     from .console import ConsoleReport
 
     names = tuple(name for name in arguments.systems.split(",") if name and name != "none")
-    job = _job(arguments, config=configured(arguments.preset, setting_changes(arguments)),
-               systems=names, imported=tuple(_imported(text) for text in arguments.imported),
-               pictures=arguments.pictures)
+    job = _job(
+        arguments,
+        config=configured(arguments.preset, setting_changes(arguments)),
+        systems=names,
+        imported=tuple(_imported(text) for text in arguments.imported),
+        pictures=arguments.pictures,
+    )
     with ConsoleReport(Console(soft_wrap=True)) as report:
         result = evaluate_lorm(job, report)
     print(result.markdown())
@@ -85,7 +117,8 @@ def _imported(text: str):
     up, comma, front = axes.partition(",")
     if not (name and equals and folder) or (colon and not comma):
         raise CrowdGaussianError(
-            f"'--import {text}' is not understood; write NAME=FOLDER or NAME=FOLDER:UP,FRONT.")
+            f"'--import {text}' is not understood; write NAME=FOLDER or NAME=FOLDER:UP,FRONT."
+        )
     chosen = Axes(up, front) if colon else None
     if chosen is not None:
         chosen.vectors()
@@ -106,7 +139,8 @@ def _people(arguments: argparse.Namespace) -> int:
 
     if arguments.count < 1 or not 32 <= arguments.size <= 2048:
         raise CrowdGaussianError("Make at least one person, in views of 32 to 2048 pixels.")
-    for path in write_people(arguments.out, load_body("open"), arguments.count, arguments.size,
-                             arguments.seed):
+    for path in write_people(
+        arguments.out, load_body("open"), arguments.count, arguments.size, arguments.seed
+    ):
         print(path)
     return 0

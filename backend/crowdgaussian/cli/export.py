@@ -13,19 +13,39 @@ _AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy fo
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Adds `export`."""
     parser = commands.add_parser("export", help="scene folder or splat PLY -> PLY, SPZ or glTF")
-    parser.add_argument("sources", type=Path, nargs="+", metavar="SCENE_OR_PLY",
-                        help="a scene folder, or PLYs, which are joined")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE",
-                        help="what to write (default: crowd.FORMAT in the scene folder)")
+    parser.add_argument(
+        "sources",
+        type=Path,
+        nargs="+",
+        metavar="SCENE_OR_PLY",
+        help="a scene folder, or PLYs, which are joined",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="what to write (default: crowd.FORMAT in the scene folder)",
+    )
     parser.add_argument("--format", choices=_FORMATS, help="default: FILE's ending")
-    parser.add_argument("--person", default="all", metavar="N",
-                        help="index of one person, or all (default)")
-    parser.add_argument("--separate", action="store_true",
-                        help="one file for each person, FILE-NNN")
-    parser.add_argument("--axes", choices=_AXES, default="opencv",
-                        help="of a PLY that is written (default: opencv); SPZ and glTF are y up")
-    parser.add_argument("--source-axes", choices=_AXES, default="opencv",
-                        help="of a PLY that is read (default: opencv)")
+    parser.add_argument(
+        "--person", default="all", metavar="N", help="index of one person, or all (default)"
+    )
+    parser.add_argument(
+        "--separate", action="store_true", help="one file for each person, FILE-NNN"
+    )
+    parser.add_argument(
+        "--axes",
+        choices=_AXES,
+        default="opencv",
+        help="of a PLY that is written (default: opencv); SPZ and glTF are y up",
+    )
+    parser.add_argument(
+        "--source-axes",
+        choices=_AXES,
+        default="opencv",
+        help="of a PLY that is read (default: opencv)",
+    )
     parser.set_defaults(run=_export)
 
 

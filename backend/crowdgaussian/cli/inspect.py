@@ -41,8 +41,15 @@ def inspect_scene(path: str | Path) -> dict[str, Any]:
         "people": [_person(folder, i, entry) for i, entry in enumerate(info.people)],
         "timings": folder.timings.stages,
         "models": [
-            {"name": m.name, "stage": m.stage, "version": m.version, "file": m.file,
-             "blake2b": m.blake2b, "licence": m.licence, "commercial": m.commercial}
+            {
+                "name": m.name,
+                "stage": m.stage,
+                "version": m.version,
+                "file": m.file,
+                "blake2b": m.blake2b,
+                "licence": m.licence,
+                "commercial": m.commercial,
+            }
             for m in info.models
         ],
         "commercial_use": info.commercial_use,
@@ -108,9 +115,11 @@ def _headline(report: dict[str, Any]) -> Text:
     photo, camera = report["photo"], report["camera"]
     text = f"{photo['name']}, {photo['width']} x {photo['height']}, preset {report['preset']}"
     if camera:
-        text += (f"\ncamera: focal length {camera['focal_px']:.0f} px ({camera['focal_source']}"
-                 f"{_give_or_take(camera['focal_error'])}), {camera['height']:.2f} m above the "
-                 f"ground{_floor_words(report['ground'])}")
+        text += (
+            f"\ncamera: focal length {camera['focal_px']:.0f} px ({camera['focal_source']}"
+            f"{_give_or_take(camera['focal_error'])}), {camera['height']:.2f} m above the "
+            f"ground{_floor_words(report['ground'])}"
+        )
     return Text(text)
 
 
@@ -123,8 +132,10 @@ def _floor_words(ground: dict[str, Any]) -> str:
     if not ground["standing"]:
         return ""
     people = "1 person" if ground["standing"] == 1 else f"{ground['standing']} people"
-    return (f" (give or take {ground['height_error']:.0%} and "
-            f"{math.degrees(ground['pitch_error']):.1f} degrees of pitch, from {people})")
+    return (
+        f" (give or take {ground['height_error']:.0%} and "
+        f"{math.degrees(ground['pitch_error']):.1f} degrees of pitch, from {people})"
+    )
 
 
 COLUMNS = (  # title, field, format

@@ -59,8 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="crowdgaussian", description="One photo of a group of people becomes a "
-                     "Blender crowd of rigged 3D Gaussians.")
+    parser = _Parser(
+        prog="crowdgaussian",
+        description="One photo of a group of people becomes a "
+        "Blender crowd of rigged 3D Gaussians.",
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_reconstruct(commands)
     _add_inspect(commands)
@@ -82,8 +85,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("reconstruct", help="photo -> scene folder")
     parser.add_argument("photo", type=Path, metavar="PHOTO")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
-                        help="scene folder; an interrupted run of the same photo goes on there")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="scene folder; an interrupted run of the same photo goes on there",
+    )
     add_setting_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
     parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
@@ -100,8 +109,12 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
 def _add_blend(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("blend", help="scene folder -> .blend and previews")
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--blender", type=Path, metavar="PATH",
-                        help="a Blender, or a Python that has bpy (default: found by itself)")
+    parser.add_argument(
+        "--blender",
+        type=Path,
+        metavar="PATH",
+        help="a Blender, or a Python that has bpy (default: found by itself)",
+    )
     parser.add_argument("--no-previews", action="store_true", help="only the .blend file")
     parser.set_defaults(run=_blend)
 

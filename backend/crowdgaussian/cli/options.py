@@ -11,22 +11,38 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
     """Adds --preset, --set and the short names of the settings used most."""
     parser.add_argument("--preset", default="open", help="open (default) or paper")
     parser.add_argument("--max-people", metavar="N", help="at most N people, the surest")
-    parser.add_argument("--focal", metavar="F",
-                        help="focal length: pixels of the file (2100) or 35 mm equivalent (35mm)")
+    parser.add_argument(
+        "--focal",
+        metavar="F",
+        help="focal length: pixels of the file (2100) or 35 mm equivalent (35mm)",
+    )
     parser.add_argument("--gaussians", metavar="N", help="Gaussians per person")
-    parser.add_argument("--people-command", metavar="COMMAND",
-                        help='find people by your own program: "python mine.py {photo} {out}"')
-    parser.add_argument("--people-results", metavar="PATH",
-                        help="people that PromptHMR, SAM 3D Body, ... found in the photo earlier")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
-                        help="change any setting listed by `crowdgaussian settings`")
+    parser.add_argument(
+        "--people-command",
+        metavar="COMMAND",
+        help='find people by your own program: "python mine.py {photo} {out}"',
+    )
+    parser.add_argument(
+        "--people-results",
+        metavar="PATH",
+        help="people that PromptHMR, SAM 3D Body, ... found in the photo earlier",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="change any setting listed by `crowdgaussian settings`",
+    )
 
 
 def add_numbers(parser: argparse.ArgumentParser, rows: tuple[tuple[str, int, str], ...]) -> None:
     """Adds options of whole numbers: name, default, what it means."""
     for name, value, text in rows:
-        parser.add_argument(f"--{name}", type=int, default=value, metavar="N",
-                            help=f"{text} (default {value})")
+        parser.add_argument(
+            f"--{name}", type=int, default=value, metavar="N", help=f"{text} (default {value})"
+        )
 
 
 def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
@@ -35,11 +51,16 @@ def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
     Raises:
         CrowdGaussianError: a --set without a value.
     """
-    named = (("people.max_people", arguments.max_people), ("photo.focal", arguments.focal),
-             ("avatar.gaussians", arguments.gaussians))
+    named = (
+        ("people.max_people", arguments.max_people),
+        ("photo.focal", arguments.focal),
+        ("avatar.gaussians", arguments.gaussians),
+    )
     changes = {name: value for name, value in named if value is not None}
-    for stage, value in (("command", arguments.people_command),
-                         ("results", arguments.people_results)):
+    for stage, value in (
+        ("command", arguments.people_command),
+        ("results", arguments.people_results),
+    ):
         if value is not None:
             changes |= {"stages.people": stage, f"people.{stage}": value}
     return changes | read_changes(arguments.changes)
@@ -67,11 +88,18 @@ STAGES = ("photo_fit", "lorm")
 
 def add_mesh_options(parser: argparse.ArgumentParser) -> None:
     """Adds --meshes and --body."""
-    parser.add_argument("--meshes", type=Path, metavar="FOLDER",
-                        help="textured scans with fitted bodies, as THuman2.1 has them, in place "
-                             "of made-up people")
-    parser.add_argument("--body", type=Path, metavar="FILE",
-                        help="SMPL-X .npz that the scans' bodies were fitted with")
+    parser.add_argument(
+        "--meshes",
+        type=Path,
+        metavar="FOLDER",
+        help="textured scans with fitted bodies, as THuman2.1 has them, in place of made-up people",
+    )
+    parser.add_argument(
+        "--body",
+        type=Path,
+        metavar="FILE",
+        help="SMPL-X .npz that the scans' bodies were fitted with",
+    )
 
 
 def made_up_people():
@@ -96,8 +124,9 @@ def scanned_people(folder: Path, body_file: Path | None):
     try:
         from ..synthetic.scans import MeshPeople, body_of, read_hands
     except ImportError as error:
-        raise CrowdGaussianError("Scans are read with trimesh: "
-                                 'pip install "crowdgaussian[train]".') from error
+        raise CrowdGaussianError(
+            'Scans are read with trimesh: pip install "crowdgaussian[train]".'
+        ) from error
     if body_of(folder) == "open":
         body = load_body("open")
         return MeshPeople(folder, body), body
@@ -105,7 +134,8 @@ def scanned_people(folder: Path, body_file: Path | None):
     if found is None:
         raise CrowdGaussianError(
             f"The bodies of {folder} are SMPL-X: give --body SMPLX_MALE.npz or SMPLX_NEUTRAL.npz, "
-            "the one they were fitted with, from smpl-x.is.tue.mpg.de (not for commercial use).")
+            "the one they were fitted with, from smpl-x.is.tue.mpg.de (not for commercial use)."
+        )
     found = find_smplx(found)
     body = load_body("smplx", found)
     return MeshPeople(folder, body, read_hands(found)), body

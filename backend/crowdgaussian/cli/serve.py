@@ -20,23 +20,53 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("serve", help="reconstruct for Blender, here or over the network")
-    parser.add_argument("--bind", default="tcp://127.0.0.1:5555", metavar="ADDRESS",
-                        help="address of the control socket (default: %(default)s); any other "
-                        "than this computer's own needs keys")
-    parser.add_argument("--data-port", type=int, default=0, metavar="PORT",
-                        help="port of the data socket (default: the next one)")
+    parser.add_argument(
+        "--bind",
+        default="tcp://127.0.0.1:5555",
+        metavar="ADDRESS",
+        help="address of the control socket (default: %(default)s); any other "
+        "than this computer's own needs keys",
+    )
+    parser.add_argument(
+        "--data-port",
+        type=int,
+        default=0,
+        metavar="PORT",
+        help="port of the data socket (default: the next one)",
+    )
     _add_data(parser)
-    parser.add_argument("--workers", type=int, default=0, metavar="N",
-                        help="worker processes (default: one per GPU, or one)")
-    parser.add_argument("--keep-hours", type=float, default=KEEP_HOURS, metavar="H",
-                        help="photos and results are removed so long after a job's end "
-                        "(default: %(default)s)")
-    parser.add_argument("--keep-gib", type=float, default=KEEP_GIB, metavar="G",
-                        help="size of all results together (default: %(default)s)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
-                        help="change a limit, such as jobs_total=128 or photo_pixels=50000000")
-    parser.add_argument("--stop-with-parent", action="store_true",
-                        help="stop when standard input ends")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="worker processes (default: one per GPU, or one)",
+    )
+    parser.add_argument(
+        "--keep-hours",
+        type=float,
+        default=KEEP_HOURS,
+        metavar="H",
+        help="photos and results are removed so long after a job's end (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-gib",
+        type=float,
+        default=KEEP_GIB,
+        metavar="G",
+        help="size of all results together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="change a limit, such as jobs_total=128 or photo_pixels=50000000",
+    )
+    parser.add_argument(
+        "--stop-with-parent", action="store_true", help="stop when standard input ends"
+    )
     parser.add_argument("--pipeline", help=argparse.SUPPRESS)
     parser.set_defaults(run=_serve)
 
@@ -46,8 +76,12 @@ def _add_keys(commands: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     new = actions.add_parser("new", help="let a computer in; prints the line to paste there")
     new.add_argument("name", metavar="NAME")
-    new.add_argument("--address", default="", metavar="ADDRESS",
-                     help="of this server, such as tcp://gpu.example.org:5555; goes into the line")
+    new.add_argument(
+        "--address",
+        default="",
+        metavar="ADDRESS",
+        help="of this server, such as tcp://gpu.example.org:5555; goes into the line",
+    )
     new.set_defaults(run=_new_key)
     listing = actions.add_parser("list", help="who is let in")
     listing.set_defaults(run=_list_keys)
@@ -59,8 +93,9 @@ def _add_keys(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="FOLDER",
-                        help="where the service keeps its jobs and keys")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="where the service keeps its jobs and keys"
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -88,9 +123,12 @@ def _settings(arguments: argparse.Namespace):
     from ..service.settings import PIPELINE, ServiceSettings, parse_address, with_number
 
     settings = ServiceSettings(
-        data=arguments.data or default_data(), bind=parse_address(arguments.bind),
-        data_port=arguments.data_port, workers=arguments.workers,
-        keep_hours=arguments.keep_hours, keep_bytes=int(arguments.keep_gib * (1 << 30)),
+        data=arguments.data or default_data(),
+        bind=parse_address(arguments.bind),
+        data_port=arguments.data_port,
+        workers=arguments.workers,
+        keep_hours=arguments.keep_hours,
+        keep_bytes=int(arguments.keep_gib * (1 << 30)),
         pipeline=arguments.pipeline or PIPELINE,
     )
     for text in arguments.changes:

@@ -25,15 +25,27 @@ def _add_submit(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("submit", help="photo -> scene folder, computed by a server")
     parser.add_argument("photo", type=Path, metavar="PHOTO")
     _add_server(parser)
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
-                        help="scene folder; the same command again goes on there")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="scene folder; the same command again goes on there",
+    )
     add_setting_options(parser)
-    parser.add_argument("--edit", type=Path, metavar="EDIT.json",
-                        help="corrections of that photo's result (docs/people.md)")
+    parser.add_argument(
+        "--edit",
+        type=Path,
+        metavar="EDIT.json",
+        help="corrections of that photo's result (docs/people.md)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
-    parser.add_argument("--detach", action="store_true",
-                        help="leave when the server has the photo; the same command again fetches "
-                        "the result")
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="leave when the server has the photo; the same command again fetches the result",
+    )
     parser.set_defaults(run=_submit)
 
 
@@ -47,13 +59,26 @@ def _add_jobs(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", default="", metavar="ADDRESS",
-                        help="such as tcp://127.0.0.1:5555 (default: the one in the pairing line)")
-    parser.add_argument("--pairing", default="", metavar="LINE|FILE",
-                        help="what `crowdgaussian keys new` printed on the server, or a file with "
-                        "it; not needed on this computer")
-    parser.add_argument("--data-port", type=int, default=0, metavar="PORT",
-                        help="where the server's data port is forwarded to")
+    parser.add_argument(
+        "--server",
+        default="",
+        metavar="ADDRESS",
+        help="such as tcp://127.0.0.1:5555 (default: the one in the pairing line)",
+    )
+    parser.add_argument(
+        "--pairing",
+        default="",
+        metavar="LINE|FILE",
+        help="what `crowdgaussian keys new` printed on the server, or a file with "
+        "it; not needed on this computer",
+    )
+    parser.add_argument(
+        "--data-port",
+        type=int,
+        default=0,
+        metavar="PORT",
+        help="where the server's data port is forwarded to",
+    )
 
 
 def _submit(arguments: argparse.Namespace) -> int:
@@ -64,8 +89,14 @@ def _submit(arguments: argparse.Namespace) -> int:
     from .console import ConsoleReport
 
     edit = SceneEdits.read(arguments.edit).to_json() if arguments.edit else ""
-    request = JobRequest(arguments.photo, arguments.out, arguments.preset,
-                         setting_changes(arguments), arguments.overwrite, edit)
+    request = JobRequest(
+        arguments.photo,
+        arguments.out,
+        arguments.preset,
+        setting_changes(arguments),
+        arguments.overwrite,
+        edit,
+    )
     with _client(arguments) as client, ConsoleReport(Console(soft_wrap=True)) as report:
         job = client.submit(request)
         try:
@@ -73,9 +104,11 @@ def _submit(arguments: argparse.Namespace) -> int:
         except Cancelled:
             left = STOPPED
     if left is not None:
-        print(f"Job {job} goes on at {client.server}; the same command again follows it, and "
-              f"`crowdgaussian jobs --server {client.server} --cancel {job}` stops it.",
-              file=sys.stderr)
+        print(
+            f"Job {job} goes on at {client.server}; the same command again follows it, and "
+            f"`crowdgaussian jobs --server {client.server} --cancel {job}` stops it.",
+            file=sys.stderr,
+        )
         return left
     print(arguments.out / "scene.json")
     return 0

@@ -34,35 +34,53 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
 
 def _add_lorm(kinds: argparse._SubParsersAction) -> None:
     parser = kinds.add_parser(
-        "lorm", help="teach LHM to complete hidden people (not for commercial use)")
+        "lorm", help="teach LHM to complete hidden people (not for commercial use)"
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="people; see docs/training.md")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
-                        help="folder; an interrupted training goes on there")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder; an interrupted training goes on there",
+    )
     files = parser.add_argument_group("network")
     files.add_argument("--weights", default="3DAIGC/LHM-500M-HF", metavar="FOLDER")
     files.add_argument("--sapiens", default="", metavar="FILE")
     files.add_argument("--points", default="", metavar="FILE")
     files.add_argument("--device", default="", help="cuda, cuda:1 or cpu (default: a GPU)")
-    files.add_argument("--cache", type=Path, metavar="FOLDER",
-                       help="tokens and teacher's renders (default: OUT/cache)")
+    files.add_argument(
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="tokens and teacher's renders (default: OUT/cache)",
+    )
     group = parser.add_argument_group("training")
     for name, kind, text in _SETTINGS:
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
     group.add_argument("--targets", help="samples, attention, attention+ff or all")
     group.add_argument("--rgb-weight", type=float, metavar="N", help="lambda_rgb (1)")
     group.add_argument("--ssim-weight", type=float, metavar="N", help="lambda_ssim (0.2)")
-    group.add_argument("--no-checkpointing", action="store_true",
-                       help="keep every layer in memory: faster, much more memory")
+    group.add_argument(
+        "--no-checkpointing",
+        action="store_true",
+        help="keep every layer in memory: faster, much more memory",
+    )
     parser.set_defaults(run=_lorm)
 
 
 _SETTINGS = (
-    ("iterations", int, "steps (2000)"), ("batch", int, "people a step on each GPU (1)"),
-    ("views_per_step", int, "of the 24 views (24)"), ("render_size", int, "pixels (512)"),
-    ("lr", float, "learning rate (1e-4)"), ("rank", int, "of the adapters (32)"),
+    ("iterations", int, "steps (2000)"),
+    ("batch", int, "people a step on each GPU (1)"),
+    ("views_per_step", int, "of the 24 views (24)"),
+    ("render_size", int, "pixels (512)"),
+    ("lr", float, "learning rate (1e-4)"),
+    ("rank", int, "of the adapters (32)"),
     ("occlusions", int, "different ones of each person, cached; 0: always new (4)"),
     ("save_every", int, "steps between checkpoints (200)"),
-    ("sample_every", int, "steps between pictures (200)"), ("seed", int, "of everything random"),
+    ("sample_every", int, "steps between pictures (200)"),
+    ("seed", int, "of everything random"),
 )
 
 
@@ -71,12 +89,14 @@ def _config(arguments: argparse.Namespace):
     from ..lorm.training.losses import LossWeights
 
     names = [name for name, _, _ in _SETTINGS] + ["targets"]
-    given = {name: getattr(arguments, name) for name in names
-             if getattr(arguments, name) is not None}
+    given = {
+        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
+    }
     weights = {"rgb": arguments.rgb_weight, "ssim": arguments.ssim_weight}
     weights = {name: value for name, value in weights.items() if value is not None}
-    return TrainConfig(**given, loss=LossWeights(**weights),
-                       gradient_checkpointing=not arguments.no_checkpointing)
+    return TrainConfig(
+        **given, loss=LossWeights(**weights), gradient_checkpointing=not arguments.no_checkpointing
+    )
 
 
 def _lorm(arguments: argparse.Namespace) -> int:
@@ -92,8 +112,9 @@ def _lorm(arguments: argparse.Namespace) -> int:
     device = choose_device(arguments.device)
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         device = choose_device(f"cuda:{rank}")
-    files = LormStageConfig(weights=arguments.weights, sapiens=arguments.sapiens,
-                            points=arguments.points)
+    files = LormStageConfig(
+        weights=arguments.weights, sapiens=arguments.sapiens, points=arguments.points
+    )
     model = load_configured(files, device)
     people = PeopleDataset(arguments.data, model.mesh)
     console = Console(soft_wrap=True, quiet=rank > 0)
@@ -125,67 +146,122 @@ def _occlusion(arguments: argparse.Namespace) -> int:
 # crowdgaussian train refiner, evaluate refiner
 
 _CROWD_GAUSSIANS = "8000"  # of a person of evaluated crowds, enough for their views
-_LOSSES = (("l2", "squared difference (1)"), ("lpips", "LPIPS (1)"), ("ssim", "SSIM (0.2)"),
-           ("gram", "Gram matrices (1)"))
+_LOSSES = (
+    ("l2", "squared difference (1)"),
+    ("lpips", "LPIPS (1)"),
+    ("ssim", "SSIM (0.2)"),
+    ("gram", "Gram matrices (1)"),
+)
 
 
 def add_training(kinds: argparse._SubParsersAction) -> None:
     """Adds `train refiner`."""
     parser = kinds.add_parser("refiner", help="teach a network to clean views of a crowd")
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data crowd-scenes`")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT",
-                        help="folder; an interrupted training goes on there")
-    parser.add_argument("--base", metavar="BASE",
-                        help="sd-turbo, sd-2.1-base, or a folder with one of them as diffusers "
-                             "saves it; without it the small network is trained")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder; an interrupted training goes on there",
+    )
+    parser.add_argument(
+        "--base",
+        metavar="BASE",
+        help="sd-turbo, sd-2.1-base, or a folder with one of them as diffusers "
+        "saves it; without it the small network is trained",
+    )
     parser.add_argument("--no-normals", action="store_true", help="without normal maps")
-    parser.add_argument("--skips", action="store_true",
-                        help="with --base: from the VAE's encoder to its decoder")
-    parser.add_argument("--lr", type=float, metavar="N",
-                        help="learning rate (1e-3, with --base 2e-5)")
+    parser.add_argument(
+        "--skips", action="store_true", help="with --base: from the VAE's encoder to its decoder"
+    )
+    parser.add_argument(
+        "--lr", type=float, metavar="N", help="learning rate (1e-3, with --base 2e-5)"
+    )
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="(128, with --base 512)")
-    parser.add_argument("--ema", type=float, default=0.0, metavar="DECAY",
-                        help="average the weights over steps and give the average (such as 0.999)")
-    add_numbers(parser, (("steps", 10_000, "how many"),
-                         ("batch", 2, "crops of a step in each process"),
-                         ("seed", 0, "of everything random"),
-                         ("save-every", 500, "steps between checkpoints"),
-                         ("sample-every", 500, "steps between pictures")))
+    parser.add_argument(
+        "--ema",
+        type=float,
+        default=0.0,
+        metavar="DECAY",
+        help="average the weights over steps and give the average (such as 0.999)",
+    )
+    add_numbers(
+        parser,
+        (
+            ("steps", 10_000, "how many"),
+            ("batch", 2, "crops of a step in each process"),
+            ("seed", 0, "of everything random"),
+            ("save-every", 500, "steps between checkpoints"),
+            ("sample-every", 500, "steps between pictures"),
+        ),
+    )
     clean = parser.add_argument_group("Self-Calibrated Learning")
-    clean.add_argument("--scl", type=float, metavar="P",
-                       help="share of inputs that are clean already (0.3)")
+    clean.add_argument(
+        "--scl", type=float, metavar="P", help="share of inputs that are clean already (0.3)"
+    )
     clean.add_argument("--no-scl", action="store_true", help="none")
-    clean.add_argument("--half-clean", type=float, metavar="P",
-                       help="share of inputs that are clean in part (0)")
+    clean.add_argument(
+        "--half-clean", type=float, metavar="P", help="share of inputs that are clean in part (0)"
+    )
     losses = parser.add_argument_group("weights of the losses; 0 leaves one out")
     for name, text in _LOSSES:
         losses.add_argument(f"--{name}", type=float, metavar="N", help=text)
     losses.add_argument("--gram-after", type=int, metavar="STEPS", help="without Gram (2000)")
-    losses.add_argument("--without-vgg", action="store_true",
-                        help="leave out LPIPS and Gram, which need VGG16")
+    losses.add_argument(
+        "--without-vgg", action="store_true", help="leave out LPIPS and Gram, which need VGG16"
+    )
     parser.set_defaults(run=_train)
 
 
 def add_evaluation(kinds: argparse._SubParsersAction) -> None:
     """Adds `evaluate refiner`."""
     parser = kinds.add_parser(
-        "refiner", help="refined views (Table 3) and refined crowds against the truth")
-    parser.add_argument("data", type=Path, nargs="?", metavar="DATA",
-                        help="of `data crowd-scenes`: refine its test views")
+        "refiner", help="refined views (Table 3) and refined crowds against the truth"
+    )
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="?",
+        metavar="DATA",
+        help="of `data crowd-scenes`: refine its test views",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
-    parser.add_argument("--refiner", action="append", required=True, dest="refiners",
-                        metavar="NAME=PATH", help="a small refiner's file, or the folder of one on "
-                             "SD-Turbo, trained or plain")
+    parser.add_argument(
+        "--refiner",
+        action="append",
+        required=True,
+        dest="refiners",
+        metavar="NAME=PATH",
+        help="a small refiner's file, or the folder of one on SD-Turbo, trained or plain",
+    )
     add_mesh_options(parser)
-    parser.add_argument("--stage-1", default="photo_fit", choices=(*STAGES, "damage"),
-                        help="what makes the avatars of --crowds (default photo_fit); damage: "
-                             "clean ones are harmed as in training data")
-    add_numbers(parser, (("crowds", 0, "refine that many crowds too"),
-                         ("people", 6, "of a crowd"), ("seed", 0, "of the crowds"),
-                         ("views", 12, "held out, of each crowd"),
-                         ("size", 320, "of a view, pixels")))
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
-                        help="change a setting of the stages, see `crowdgaussian settings`")
+    parser.add_argument(
+        "--stage-1",
+        default="photo_fit",
+        choices=(*STAGES, "damage"),
+        help="what makes the avatars of --crowds (default photo_fit); damage: "
+        "clean ones are harmed as in training data",
+    )
+    add_numbers(
+        parser,
+        (
+            ("crowds", 0, "refine that many crowds too"),
+            ("people", 6, "of a crowd"),
+            ("seed", 0, "of the crowds"),
+            ("views", 12, "held out, of each crowd"),
+            ("size", 320, "of a view, pixels"),
+        ),
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="change a setting of the stages, see `crowdgaussian settings`",
+    )
     parser.set_defaults(run=_evaluate)
 
 
@@ -221,26 +297,37 @@ def _training(arguments: argparse.Namespace):
     from ..refiner.training.config import CalibrationConfig, RefinerTraining
 
     large = arguments.base is not None
-    shares = {"clean": 0.0 if arguments.no_scl else arguments.scl,
-              "half_clean": arguments.half_clean}
+    shares = {
+        "clean": 0.0 if arguments.no_scl else arguments.scl,
+        "half_clean": arguments.half_clean,
+    }
     if arguments.no_scl and (arguments.scl or arguments.half_clean):
         raise CrowdGaussianError("Give --no-scl, or the shares --scl and --half-clean, not both.")
     return RefinerTraining(
-        steps=arguments.steps, batch=arguments.batch, seed=arguments.seed,
-        crop=arguments.crop or (512 if large else 128), ema=arguments.ema,
+        steps=arguments.steps,
+        batch=arguments.batch,
+        seed=arguments.seed,
+        crop=arguments.crop or (512 if large else 128),
+        ema=arguments.ema,
         lr=(2e-5 if large else 1e-3) if arguments.lr is None else arguments.lr,
-        losses=_losses(arguments), calibration=CalibrationConfig(**_given(shares)),
-        save_every=arguments.save_every, sample_every=arguments.sample_every)
+        losses=_losses(arguments),
+        calibration=CalibrationConfig(**_given(shares)),
+        save_every=arguments.save_every,
+        sample_every=arguments.sample_every,
+    )
 
 
 def _losses(arguments: argparse.Namespace):
     from ..refiner.training.losses import LossWeights
 
-    weights = _given({name: getattr(arguments, name) for name, _ in _LOSSES}
-                     | {"gram_after": arguments.gram_after})
+    weights = _given(
+        {name: getattr(arguments, name) for name, _ in _LOSSES}
+        | {"gram_after": arguments.gram_after}
+    )
     if arguments.without_vgg and (weights.get("lpips") or weights.get("gram")):
-        raise CrowdGaussianError("The losses LPIPS and Gram need VGG16; leave out --without-vgg, "
-                                 "or --lpips and --gram.")
+        raise CrowdGaussianError(
+            "The losses LPIPS and Gram need VGG16; leave out --without-vgg, or --lpips and --gram."
+        )
     losses = LossWeights(**weights)
     return losses.without_vgg() if arguments.without_vgg else losses
 
@@ -264,8 +351,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     with ConsoleReport(Console(soft_wrap=True)) as report:
         if arguments.data is not None:
             data = PairDataset(arguments.data, "test")
-            texts += [evaluate_refiners(data, arguments.out, refiners, report),
-                      str(arguments.out / "report.md")]
+            texts += [
+                evaluate_refiners(data, arguments.out, refiners, report),
+                str(arguments.out / "report.md"),
+            ]
         if arguments.crowds:
             out = arguments.out / "crowds"
             texts += [_evaluate_crowds(arguments, out, refiners, report), str(out / "report.md")]
@@ -294,13 +383,22 @@ def _evaluate_crowds(arguments: argparse.Namespace, out: Path, refiners: dict, r
     from ..pipeline.stages import load_stage
     from ..refiner.training.dataset import DAMAGE
 
-    draw, body = (scanned_people(arguments.meshes, arguments.body) if arguments.meshes
-                  else made_up_people())
+    draw, body = (
+        scanned_people(arguments.meshes, arguments.body) if arguments.meshes else made_up_people()
+    )
     changes = {"avatar.gaussians": _CROWD_GAUSSIANS, **read_changes(arguments.changes)}
     damage = arguments.stage_1 == DAMAGE
     config = configured("open", changes | ({} if damage else {"stages.avatar": arguments.stage_1}))
     builder = None if damage else load_stage("avatar", config, body)
-    job = CrowdsJob(out, arguments.crowds, arguments.people, arguments.seed, arguments.views,
-                    arguments.size, stage_1=arguments.stage_1, refine=config.refine,
-                    made_up=not arguments.meshes)
+    job = CrowdsJob(
+        out,
+        arguments.crowds,
+        arguments.people,
+        arguments.seed,
+        arguments.views,
+        arguments.size,
+        stage_1=arguments.stage_1,
+        refine=config.refine,
+        made_up=not arguments.meshes,
+    )
     return evaluate_crowds(job, draw, builder, refiners, report).markdown()

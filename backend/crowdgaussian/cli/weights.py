@@ -35,19 +35,38 @@ def _bundled() -> list[WeightFile]:
 
 
 def _row(entry: WeightFile | RemoteWeights) -> dict:
-    row = {"name": entry.name, "stage": entry.stage, "purpose": entry.purpose,
-           "licence": entry.licence, "commercial": entry.commercial}
+    row = {
+        "name": entry.name,
+        "stage": entry.stage,
+        "purpose": entry.purpose,
+        "licence": entry.licence,
+        "commercial": entry.commercial,
+    }
     if isinstance(entry, WeightFile):
-        return row | {"source": entry.source, "revision": entry.version, "bytes": 0,
-                      "megabytes": 0, "blake2b": entry.digest, "sha256": "", "gated": "",
-                      "how": "bundled", "here": True}
+        return row | {
+            "source": entry.source,
+            "revision": entry.version,
+            "bytes": 0,
+            "megabytes": 0,
+            "blake2b": entry.digest,
+            "sha256": "",
+            "gated": "",
+            "how": "bundled",
+            "here": True,
+        }
     path = local_path(entry.name)
     return row | {
-        "source": entry.page, "revision": entry.revision, "bytes": entry.size,
-        "megabytes": entry.megabytes, "blake2b": "",
+        "source": entry.page,
+        "revision": entry.revision,
+        "bytes": entry.size,
+        "megabytes": entry.megabytes,
+        "blake2b": "",
         "sha256": " ".join(file.sha256 for file in entry.files if file.sha256),
-        "gated": entry.gated, "how": str(entry.source), "here": path is not None,
-        "files": [file.name for file in entry.files], "instructions": entry.instructions,
+        "gated": entry.gated,
+        "how": str(entry.source),
+        "here": path is not None,
+        "files": [file.name for file in entry.files],
+        "instructions": entry.instructions,
     }
 
 
@@ -63,8 +82,15 @@ def _list(arguments: argparse.Namespace) -> int:
     for title in ("name", "used by", "purpose", "size", "licence", "commercial", "state"):
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(row["name"], row["stage"], row["purpose"], _size(row), row["licence"],
-                      "yes" if row["commercial"] else "no", _state(row))
+        table.add_row(
+            row["name"],
+            row["stage"],
+            row["purpose"],
+            _size(row),
+            row["licence"],
+            "yes" if row["commercial"] else "no",
+            _state(row),
+        )
     console = Console()
     (console if console.is_terminal else Console(width=180)).print(table)
     print(f"fetched files go to {weights_folder()}; a hash is known only where --json shows one")
@@ -91,8 +117,10 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
     for entry in entries:
         if not entry.commercial:
-            print(f"{entry.name}: {entry.licence}; results are not for commercial use",
-                  file=sys.stderr)
+            print(
+                f"{entry.name}: {entry.licence}; results are not for commercial use",
+                file=sys.stderr,
+            )
         print(fetch(entry))
     return 0
 

@@ -25,20 +25,24 @@ class Crop:
     height: int
 
     @classmethod
-    def around(cls, box: np.ndarray, margin_px: float, photo_size: tuple[int, int],
-               max_side: int) -> "Crop":
+    def around(
+        cls, box: np.ndarray, margin_px: float, photo_size: tuple[int, int], max_side: int
+    ) -> "Crop":
         """The box (x0 y0 x1 y1) grown by margin_px, cut to the photo (width, height).
 
         The longest side is reduced to max_side pixels; a crop is never enlarged.
         """
         width, height = photo_size
-        x0, y0 = (int(np.clip(np.floor(v - margin_px), 0, s - 1))
-                  for v, s in zip(box[:2], photo_size, strict=True))
+        x0, y0 = (
+            int(np.clip(np.floor(v - margin_px), 0, s - 1))
+            for v, s in zip(box[:2], photo_size, strict=True)
+        )
         x1 = int(np.clip(np.ceil(box[2] + margin_px), x0 + 1, width))
         y1 = int(np.clip(np.ceil(box[3] + margin_px), y0 + 1, height))
         shrink = min(1.0, max_side / max(x1 - x0, y1 - y0))
-        return cls(x0, y0, x1, y1, max(1, round((x1 - x0) * shrink)),
-                   max(1, round((y1 - y0) * shrink)))
+        return cls(
+            x0, y0, x1, y1, max(1, round((x1 - x0) * shrink)), max(1, round((y1 - y0) * shrink))
+        )
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -47,7 +51,7 @@ class Crop:
 
     def take(self, image: np.ndarray) -> np.ndarray:
         """The crop of an image or mask [H, W(, C)]; a bool mask comes back as bool."""
-        part = image[self.y0:self.y1, self.x0:self.x1]
+        part = image[self.y0 : self.y1, self.x0 : self.x1]
         as_bytes = part.astype(np.uint8) * 255 if part.dtype == bool else part
         size = (self.width, self.height)
         resized = cv2.resize(np.ascontiguousarray(as_bytes), size, interpolation=cv2.INTER_AREA)
@@ -57,8 +61,9 @@ class Crop:
         """A float map [height, width] of the crop, laid into zeros of the photo's size."""
         full = np.zeros((photo_size[1], photo_size[0]), np.float32)
         size = (self.x1 - self.x0, self.y1 - self.y0)
-        full[self.y0:self.y1, self.x0:self.x1] = cv2.resize(
-            values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        full[self.y0 : self.y1, self.x0 : self.x1] = cv2.resize(
+            values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR
+        )
         return full
 
     def points(self, xy: np.ndarray) -> np.ndarray:
@@ -82,6 +87,7 @@ def box_of(mask: np.ndarray) -> np.ndarray | None:
 
 # Image files of a training set as numbers
 
+
 def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
     """An image file as 8-bit numbers.
 
@@ -96,6 +102,7 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
 
 
 # Bringing images to the square that an encoder wants
+
 
 def square(images: Tensor, side: int) -> Tensor:
     """Pads with white to a centred square and resizes.  # [B, 3, h, w] 0..1 -> [B, 3, side, side]
@@ -159,9 +166,12 @@ def letterbox(photo: np.ndarray, side: int) -> Letterbox:
     small = Image.fromarray(photo).resize(size, Image.Resampling.BICUBIC)
     left, top = (side - size[0]) // 2, (side - size[1]) // 2
     square = np.zeros((side, side, 3), np.float32)
-    square[top:top + size[1], left:left + size[0]] = np.asarray(small, np.float32) / 255
-    return Letterbox(normalised(square), np.array([size[0] / width, size[1] / height]),
-                     np.array([left, top], float))
+    square[top : top + size[1], left : left + size[0]] = np.asarray(small, np.float32) / 255
+    return Letterbox(
+        normalised(square),
+        np.array([size[0] / width, size[1] / height]),
+        np.array([left, top], float),
+    )
 
 
 def normalised(picture: np.ndarray) -> Tensor:

@@ -15,8 +15,10 @@ def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit normals.  # [V, 3]"""
     per_face = face_normals(vertices, faces)
-    total = np.stack([np.bincount(faces.ravel(), np.repeat(per_face[:, k], 3), len(vertices))
-                      for k in range(3)], 1)
+    total = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(per_face[:, k], 3), len(vertices)) for k in range(3)],
+        1,
+    )
     return unit(total)
 
 
@@ -31,8 +33,9 @@ def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.bincount(faces.ravel(), np.repeat(areas / 3, 3), len(vertices))
 
 
-def cotangent_laplacian(vertices: np.ndarray, faces: np.ndarray,
-                        weight: np.ndarray | float = 1.0) -> sparse.csr_matrix:
+def cotangent_laplacian(
+    vertices: np.ndarray, faces: np.ndarray, weight: np.ndarray | float = 1.0
+) -> sparse.csr_matrix:
     """Stiffness matrix L with x^T L x = integral of weight |grad x|^2 (Pinkall, Polthier 1993).
 
     weight: one number, or one per face [F].

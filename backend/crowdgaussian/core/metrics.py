@@ -108,8 +108,26 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
 
 BACKBONE_SHA256 = "397923af"  # its start, as in the name of torchvision's file
 HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
-_PLAN = (64, 64, "tap", 128, 128, "tap", 256, 256, 256, "tap", 512, 512, 512, "tap",
-         512, 512, 512, "tap")
+_PLAN = (
+    64,
+    64,
+    "tap",
+    128,
+    128,
+    "tap",
+    256,
+    256,
+    256,
+    "tap",
+    512,
+    512,
+    512,
+    "tap",
+    512,
+    512,
+    512,
+    "tap",
+)
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _EPS = 1e-10
 
@@ -135,8 +153,9 @@ class Lpips(nn.Module):
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
         """Distance of each pair, 0 for equal ones.  # [B, H, W, 3] sRGB 0..1 twice -> [B]"""
-        x, y = ((2 * picture.movedim(-1, 1) - 1 - self.shift) / self.scale
-                for picture in (image, truth))
+        x, y = (
+            (2 * picture.movedim(-1, 1) - 1 - self.shift) / self.scale for picture in (image, truth)
+        )
         total = image.new_zeros(len(image))
         for block, head in zip(self.blocks, self.heads, strict=True):
             x, y = block(x), block(y)
@@ -152,19 +171,24 @@ def load_lpips(backbone: Path | None, heads: Path | None) -> tuple[Lpips | None,
         backbone: torchvision's VGG16, None where it is not here.
         heads: vgg.pth of the lpips package, None where it is not here.
     """
-    wanted = ((backbone, BACKBONE_SHA256, "torchvision's VGG16", "vgg16"),
-              (heads, HEADS_SHA256, "its linear heads", "lpips-vgg-heads"))
+    wanted = (
+        (backbone, BACKBONE_SHA256, "torchvision's VGG16", "vgg16"),
+        (heads, HEADS_SHA256, "its linear heads", "lpips-vgg-heads"),
+    )
     for path, digest, what, name in wanted:
         if path is None or not path.is_file():
-            return None, (f"not available: the file of {what} is not on this machine; run "
-                          f"`crowdgaussian weights fetch {name}`.")
+            return None, (
+                f"not available: the file of {what} is not on this machine; run "
+                f"`crowdgaussian weights fetch {name}`."
+            )
         if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
             return None, f"not available: {path} is not the published file of {what}."
     model = Lpips()
     convolutions = [m for m in model.blocks.modules() if isinstance(m, nn.Conv2d)]
     published = torch.load(backbone, map_location="cpu", weights_only=True)
-    places = [name[:-7] for name in published
-              if name.startswith("features.") and name.endswith(".weight")]
+    places = [
+        name[:-7] for name in published if name.startswith("features.") and name.endswith(".weight")
+    ]
     for layer, place in zip(convolutions, places, strict=True):
         layer.load_state_dict({part: published[f"{place}.{part}"] for part in ("weight", "bias")})
     lines = torch.load(heads, map_location="cpu", weights_only=True)

@@ -32,6 +32,7 @@ def silent(progress: Progress) -> None:
 
 # What has to be set before torch, numba and MediaPipe are imported
 
+
 def available_cores() -> int:
     """Cores this process may use, which a container or taskset can make fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
@@ -46,8 +47,7 @@ def prepare_process() -> None:
     """
     threads = str(available_cores())
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-                 "NUMBA_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, threads)
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -40,8 +40,9 @@ class Training(Protocol):
         """Draws pictures, on the main process."""
 
 
-def run_steps(training: Training, steps: int, save_every: int, sample_every: int,
-              report: Report) -> None:
+def run_steps(
+    training: Training, steps: int, save_every: int, sample_every: int, report: Report
+) -> None:
     """Every step that is left.
 
     Raises:
@@ -49,8 +50,7 @@ def run_steps(training: Training, steps: int, save_every: int, sample_every: int
     """
     while training.step < steps:
         text = training.iterate()
-        progress = Progress("train", training.step / steps,
-                            message=f"step {training.step}, {text}")
+        progress = Progress("train", training.step / steps, message=f"step {training.step}, {text}")
         stopped = _stopped(training.accelerator, report, progress)
         last = training.step == steps
         if stopped or last or training.step % save_every == 0:
@@ -75,6 +75,7 @@ def _stopped(accelerator: "Accelerator", report: Report, progress: Progress) -> 
 
 
 # The exponential moving average of a network's weights while it is trained
+
 
 class WeightAverage:
     """Weights that follow those of a training slowly and are calmer than them."""
@@ -131,8 +132,10 @@ def open_log(out: Path, step: int) -> "SummaryWriter":
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise CrowdGaussianError("Training needs TensorBoard; install it with "
-                                 "`pip install crowdgaussian[networks,train]`.") from error
+        raise CrowdGaussianError(
+            "Training needs TensorBoard; install it with "
+            "`pip install crowdgaussian[networks,train]`."
+        ) from error
     return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
 
@@ -147,5 +150,7 @@ def log_samples(log: "SummaryWriter", out: Path, step: int, picture: np.ndarray)
 def require_finite(loss: "Tensor", step: int) -> None:
     """Raises CrowdGaussianError when a step's loss is no number."""
     if not loss.isfinite():
-        raise CrowdGaussianError(f"The loss of step {step} is no number; go on from the "
-                                 "last checkpoint with a lower learning rate (--lr).")
+        raise CrowdGaussianError(
+            f"The loss of step {step} is no number; go on from the "
+            "last checkpoint with a lower learning rate (--lr)."
+        )

@@ -43,8 +43,9 @@ class Similarity:
 
     def after(self, first: "Similarity") -> "Similarity":
         """First that one, then this."""
-        return Similarity(self.scale * first.scale, self.rotation @ first.rotation,
-                          self(first.shift[None])[0])
+        return Similarity(
+            self.scale * first.scale, self.rotation @ first.rotation, self(first.shift[None])[0]
+        )
 
 
 def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
@@ -66,6 +67,7 @@ def axes_rotation(up: np.ndarray, front: np.ndarray, target_front: np.ndarray) -
 
     # [3], [3], [3] -> [3, 3]
     """
+
     def frame(up: np.ndarray, front: np.ndarray) -> np.ndarray:
         up = up / np.linalg.norm(up)
         front = front - up * (up @ front)
@@ -75,8 +77,9 @@ def axes_rotation(up: np.ndarray, front: np.ndarray, target_front: np.ndarray) -
     return frame(np.array([0.0, 1.0, 0.0]), target_front) @ frame(up, front).T
 
 
-def align(source: np.ndarray, target: np.ndarray, rotation: np.ndarray,
-          seed: int = 0) -> tuple[Similarity, float]:
+def align(
+    source: np.ndarray, target: np.ndarray, rotation: np.ndarray, seed: int = 0
+) -> tuple[Similarity, float]:
     """The similarity that lays a result on a person, and how far apart they stay.
 
     Height and middle of the hips first, then iterative closest points in both directions, in which
@@ -125,8 +128,11 @@ def _hips(points: np.ndarray) -> np.ndarray:
 
 
 SUFFIXES = (".ply", ".obj", ".glb")
-_AXES = {name: sign * np.eye(3)[k] for k, axis in enumerate("xyz")
-         for name, sign in ((axis, 1.0), (f"-{axis}", -1.0))}
+_AXES = {
+    name: sign * np.eye(3)[k]
+    for k, axis in enumerate("xyz")
+    for name, sign in ((axis, 1.0), (f"-{axis}", -1.0))
+}
 _SURFACE_POINTS = 60_000
 _SOLID = 0.3  # opacity from which a splat counts in the alignment
 
@@ -147,7 +153,8 @@ class Axes:
         known = [_AXES.get(name) for name in (self.up, self.front)]
         if any(v is None for v in known) or self.up.strip("-") == self.front.strip("-"):
             raise CrowdGaussianError(
-                f"'{self.up},{self.front}' are no axes; give up and front, such as y,z or -y,-z.")
+                f"'{self.up},{self.front}' are no axes; give up and front, such as y,z or -y,-z."
+            )
         return known[0], known[1]
 
 
@@ -165,7 +172,8 @@ def find_result(folder: Path, name: str, percent: int) -> Path:
         if path.is_file():
             return path
     raise CrowdGaussianError(
-        f"{folder} has no result {name}_{percent:02d} with the ending .ply, .obj or .glb.")
+        f"{folder} has no result {name}_{percent:02d} with the ending .ply, .obj or .glb."
+    )
 
 
 def read_result(path: Path) -> Gaussians:
@@ -182,8 +190,9 @@ def read_result(path: Path) -> Gaussians:
     return surface_gaussians(*_surface(path))
 
 
-def onto_person(gaussians: Gaussians, surface: np.ndarray, axes: Axes,
-                to_camera: np.ndarray) -> tuple[Gaussians, float]:
+def onto_person(
+    gaussians: Gaussians, surface: np.ndarray, axes: Axes, to_camera: np.ndarray
+) -> tuple[Gaussians, float]:
     """A result laid on a person's posed body by a similarity; see align.
 
     Args:
@@ -206,10 +215,12 @@ def moved(gaussians: Gaussians, how: Similarity) -> Gaussians:
     """Gaussians under a similarity."""
     turn = matrix_to_quat(how.rotation)
     return replace(
-        gaussians, means=how(gaussians.means.astype(np.float64)).astype(np.float32),
+        gaussians,
+        means=how(gaussians.means.astype(np.float64)).astype(np.float32),
         quats=quat_multiply(turn, gaussians.quats.astype(np.float64)).astype(np.float32),
         scales=(gaussians.scales * how.scale).astype(np.float32),
-        sh=rotate_sh(gaussians.sh, how.rotation).astype(np.float32))
+        sh=rotate_sh(gaussians.sh, how.rotation).astype(np.float32),
+    )
 
 
 def _surface(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:

@@ -69,8 +69,9 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
             for percent in job.percents:
                 find_result(other.folder, subject.name, percent)
     systems = own_systems(job.systems, job.config, body)
-    systems += [ImportedSystem(other.name, other.folder, body, other.axes)
-                for other in job.imported]
+    systems += [
+        ImportedSystem(other.name, other.folder, body, other.axes) for other in job.imported
+    ]
     if not systems:
         raise CrowdGaussianError("There is nothing to evaluate; name a system or import results.")
     lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
@@ -114,8 +115,13 @@ def hidden_image(subject: Subject, body: BodyModel, percent: int) -> Occluded:
     white = np.where(subject.mask[..., None], subject.photo, np.uint8(255))
     if percent == 0:
         return hide(white, subject.mask, np.zeros_like(subject.mask))
-    return occlude(white, subject.mask, joints_in_image(subject, body), percent / 100,
-                   occlusion_seed(subject.name, percent))
+    return occlude(
+        white,
+        subject.mask,
+        joints_in_image(subject, body),
+        percent / 100,
+        occlusion_seed(subject.name, percent),
+    )
 
 
 def body_of(subjects: list[Subject], smplx: Path | None) -> BodyModel:
@@ -127,12 +133,19 @@ def body_of(subjects: list[Subject], smplx: Path | None) -> BodyModel:
     names = sorted({subject.body_name for subject in subjects})
     if len(names) != 1:
         raise CrowdGaussianError(
-            f"The people of a data set must have one body model, these have {', '.join(names)}.")
+            f"The people of a data set must have one body model, these have {', '.join(names)}."
+        )
     return load_body(names[0], smplx if names[0] == "smplx" else None)
 
 
-def _person(subject: Subject, systems: list[System], job: Evaluation, body: BodyModel,
-            lpips: Lpips | None, drawn: bool) -> Iterator[Row]:
+def _person(
+    subject: Subject,
+    systems: list[System],
+    job: Evaluation,
+    body: BodyModel,
+    lpips: Lpips | None,
+    drawn: bool,
+) -> Iterator[Row]:
     truth, mask = subject.truth
     for percent in job.percents:
         hidden = hidden_image(subject, body, percent)
@@ -151,8 +164,10 @@ def _person(subject: Subject, systems: list[System], job: Evaluation, body: Body
 
 
 def _line(name: str, hidden: Occluded, views: Views, values: dict[str, float]) -> Picture:
-    title = (f"{name}   PSNR {values['psnr']:.2f}, person {values['masked_psnr']:.2f} dB, "
-             f"holes {values['holes']:.1f} %")
+    title = (
+        f"{name}   PSNR {values['psnr']:.2f}, person {values['masked_psnr']:.2f} dB, "
+        f"holes {values['holes']:.1f} %"
+    )
     return Picture(title, _pixels(hidden.image, views.colour.numpy()))
 
 
@@ -163,14 +178,18 @@ def _pixels(image: np.ndarray, views: np.ndarray) -> list[np.ndarray]:
 
 def _facts(job: Evaluation, subjects: list[Subject], body: BodyModel) -> list[str]:
     cameras = subjects[0].cameras
-    facts = [f"Data: {job.dataset.name}, people: {len(subjects)}, {len(cameras)} views of "
-             f"{cameras.width} x {cameras.height} pixels, body model {body.name}.",
-             "Every system of this program is given the true body parameters and silhouette.",
-             "Numbers are of whole images on white, as in the paper, or, where the column says "
-             "'person', inside the true silhouette; means over views, then over people."]
+    facts = [
+        f"Data: {job.dataset.name}, people: {len(subjects)}, {len(cameras)} views of "
+        f"{cameras.width} x {cameras.height} pixels, body model {body.name}.",
+        "Every system of this program is given the true body parameters and silhouette.",
+        "Numbers are of whole images on white, as in the paper, or, where the column says "
+        "'person', inside the true silhouette; means over views, then over people.",
+    ]
     if {"lhm", "lorm"} & set(job.systems):
-        facts.append(f"Network: {Path(job.config.lorm.weights).name}, adapters: "
-                     f"{Path(job.config.lorm.adapters).name or 'none'}; no face super-resolution.")
+        facts.append(
+            f"Network: {Path(job.config.lorm.weights).name}, adapters: "
+            f"{Path(job.config.lorm.adapters).name or 'none'}; no face super-resolution."
+        )
     return facts
 
 
@@ -178,12 +197,15 @@ def _say_distances(report: Report, systems: list[System]) -> None:
     for system in systems:
         if isinstance(system, ImportedSystem) and system.errors:
             apart = 1000 * float(np.mean(system.errors))
-            report.facts.append(f"{system.name}: imported; after alignment its surface is "
-                                f"{apart:.0f} mm from the body model (root mean square).")
+            report.facts.append(
+                f"{system.name}: imported; after alignment its surface is "
+                f"{apart:.0f} mm from the body model (root mean square)."
+            )
 
 
 def _check_percents(percents: tuple[int, ...]) -> None:
     for percent in percents:
         if not 0 <= percent <= MOST_PERCENT:
             raise CrowdGaussianError(
-                f"{percent} % cannot be hidden; choose whole numbers from 0 to {MOST_PERCENT}.")
+                f"{percent} % cannot be hidden; choose whole numbers from 0 to {MOST_PERCENT}."
+            )

@@ -29,8 +29,9 @@ _TITLES = {name: COLUMNS[name] for name in SCORES} | {CLEAN: "clean in: PSNR dB 
 _PICTURES = 6
 
 
-def evaluate_refiners(data: PairDataset, out: Path, refiners: dict[str, Refiner],
-                      report: Report = silent) -> str:
+def evaluate_refiners(
+    data: PairDataset, out: Path, refiners: dict[str, Refiner], report: Report = silent
+) -> str:
     """Measures all of them on the same views on white.
 
     Args:
@@ -77,21 +78,31 @@ def _last(images: Tensor) -> Tensor:
 
 
 def _markdown(data: PairDataset, rows: dict[str, list[dict[str, float]]], missing: str) -> str:
-    lines = ["# Evaluation of refiners", "",
-             f"- {len(data)} views of {len(data.scenes)} scenes that no refiner was trained on, on "
-             "white",
-             f"- masked: where truth or coarse view shows somebody, and {AROUND // 2} pixels more",
-             f"- inside: where the truth does, and {INSIDE // 2} pixels around too",
-             "- clean in: the truth goes in instead of the coarse view"]
+    lines = [
+        "# Evaluation of refiners",
+        "",
+        f"- {len(data)} views of {len(data.scenes)} scenes that no refiner was trained on, on "
+        "white",
+        f"- masked: where truth or coarse view shows somebody, and {AROUND // 2} pixels more",
+        f"- inside: where the truth does, and {INSIDE // 2} pixels around too",
+        "- clean in: the truth goes in instead of the coarse view",
+    ]
     if missing:
         lines.append(f"- LPIPS is {missing}")
-    lines += ["", "| views | " + " | ".join(_TITLES.values()) + " |",
-              "|---|" + "---|" * len(_TITLES)]
+    lines += [
+        "",
+        "| views | " + " | ".join(_TITLES.values()) + " |",
+        "|---|" + "---|" * len(_TITLES),
+    ]
     for name, values in rows.items():
-        means = {column: np.mean([value.get(column, np.nan) for value in values])
-                 for column in _TITLES}
-        lines.append(f"| {name} | "
-                     + " | ".join(cell(column, value) for column, value in means.items()) + " |")
+        means = {
+            column: np.mean([value.get(column, np.nan) for value in values]) for column in _TITLES
+        }
+        lines.append(
+            f"| {name} | "
+            + " | ".join(cell(column, value) for column, value in means.items())
+            + " |"
+        )
     return "\n".join(lines) + "\n"
 
 

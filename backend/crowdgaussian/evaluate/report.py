@@ -22,8 +22,13 @@ from ..splat.splats import DEFAULT_CONFIG, RasterConfig, Splats
 # The numbers of one result: its renders from all around against what is really seen there
 
 METRICS = {  # name: column title
-    "psnr": "PSNR dB ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "masked_psnr": "PSNR dB, person ↑",
-    "masked_ssim": "SSIM, person ↑", "masked_lpips": "LPIPS, person ↓", "holes": "holes % ↓",
+    "psnr": "PSNR dB ↑",
+    "ssim": "SSIM ↑",
+    "lpips": "LPIPS ↓",
+    "masked_psnr": "PSNR dB, person ↑",
+    "masked_ssim": "SSIM, person ↑",
+    "masked_lpips": "LPIPS, person ↓",
+    "holes": "holes % ↓",
 }
 _HOLE = 0.5  # alpha below which the person is missing
 
@@ -40,8 +45,10 @@ class Views:
 def render_views(splats: Splats, cameras: Cameras, config: RasterConfig = DEFAULT_CONFIG) -> Views:
     """Renders, where the splats are, rounded to the 8 bits of an image file; back on the CPU."""
     white = torch.ones(3, device=splats.means.device)
-    views = [rasterize(splats, cameras[i].to(splats.means.device), white, config=config)
-             for i in range(len(cameras))]
+    views = [
+        rasterize(splats, cameras[i].to(splats.means.device), white, config=config)
+        for i in range(len(cameras))
+    ]
     colour = torch.cat([view.color for view in views]).cpu().clamp(0, 1)
     return Views((colour * 255).round() / 255, torch.cat([view.alpha for view in views]).cpu())
 
@@ -60,10 +67,13 @@ def score(views: Views, truth: Tensor, mask: Tensor, lpips: Lpips | None) -> dic
         lpips: None where its files are not here; the columns are left out then.
     """
     colour = views.colour
-    values = {"psnr": psnr(colour, truth), "ssim": ssim(colour, truth),
-              "masked_psnr": masked_psnr(colour, truth, mask),
-              "masked_ssim": masked_ssim(colour, truth, mask),
-              "holes": 100 * (mask & (views.alpha < _HOLE)).sum((1, 2)) / mask.sum((1, 2))}
+    values = {
+        "psnr": psnr(colour, truth),
+        "ssim": ssim(colour, truth),
+        "masked_psnr": masked_psnr(colour, truth, mask),
+        "masked_ssim": masked_ssim(colour, truth, mask),
+        "holes": 100 * (mask & (views.alpha < _HOLE)).sum((1, 2)) / mask.sum((1, 2)),
+    }
     if lpips is not None:
         only = (torch.where(mask[..., None], image, 1.0) for image in (colour, truth))
         values |= {"lpips": _in_turn(lpips, colour, truth), "masked_lpips": _in_turn(lpips, *only)}
@@ -105,9 +115,12 @@ class Report:
             lines += [f"LPIPS is {self.lpips_missing}", ""]
         for percent in sorted({row.percent for row in self.rows}):
             rows = [row for row in self.rows if row.percent == percent]
-            lines += [f"## {percent} % hidden" if percent else "## Nothing hidden", "",
-                      "| system | people | " + " | ".join(METRICS.values()) + " |",
-                      "|---|---|" + "---|" * len(METRICS)]
+            lines += [
+                f"## {percent} % hidden" if percent else "## Nothing hidden",
+                "",
+                "| system | people | " + " | ".join(METRICS.values()) + " |",
+                "|---|---|" + "---|" * len(METRICS),
+            ]
             for system in dict.fromkeys(row.system for row in rows):
                 lines.append(_line(system, [row for row in rows if row.system == system]))
             lines.append("")
@@ -122,8 +135,15 @@ class Report:
         writer.writerow(["hidden_percent", "system", "person", *METRICS, "error"])
         for row in self.rows:
             values = (row.values.get(name) for name in METRICS)
-            writer.writerow([row.percent, row.system, row.person,
-                             *("" if v is None else f"{v:.6g}" for v in values), row.error])
+            writer.writerow(
+                [
+                    row.percent,
+                    row.system,
+                    row.person,
+                    *("" if v is None else f"{v:.6g}" for v in values),
+                    row.error,
+                ]
+            )
         return text.getvalue()
 
     def write(self, folder: Path) -> tuple[Path, Path]:
@@ -162,8 +182,12 @@ def write_picture(path: Path, pictures: list[Picture], height: int = 200) -> Non
     lines = []
     for picture in pictures:
         scaled = [Image.fromarray(image) for image in picture.images]
-        scaled = [image.resize((round(image.width * height / image.height), height),
-                               Image.Resampling.LANCZOS) for image in scaled]
+        scaled = [
+            image.resize(
+                (round(image.width * height / image.height), height), Image.Resampling.LANCZOS
+            )
+            for image in scaled
+        ]
         line = Image.new("RGB", (sum(image.width for image in scaled), height + _TITLE), "white")
         left = 0
         for image in scaled:
@@ -171,8 +195,9 @@ def write_picture(path: Path, pictures: list[Picture], height: int = 200) -> Non
             left += image.width
         ImageDraw.Draw(line).text((3, 1), picture.title, fill="black")
         lines.append(line)
-    sheet = Image.new("RGB", (max(line.width for line in lines),
-                              sum(line.height for line in lines)), "white")
+    sheet = Image.new(
+        "RGB", (max(line.width for line in lines), sum(line.height for line in lines)), "white"
+    )
     top = 0
     for line in lines:
         sheet.paste(line, (0, top))

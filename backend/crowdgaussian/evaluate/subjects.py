@@ -75,7 +75,8 @@ def read_subjects(folder: str | Path, names: tuple[str, ...] = ()) -> list[Subje
     if not found:
         raise CrowdGaussianError(
             f"{folder} is no data set for an evaluation: it holds no NAME/{FILE}; see "
-            "docs/evaluation.md, or make one with `crowdgaussian evaluate people`.")
+            "docs/evaluation.md, or make one with `crowdgaussian evaluate people`."
+        )
     unknown = sorted(set(names) - set(found))
     if unknown:
         raise CrowdGaussianError(f"{folder} has no person named {unknown[0]}.")
@@ -93,7 +94,8 @@ def read_subject(folder: Path) -> Subject:
         files = tuple(folder / view["image"] for view in about["views"])
         first = _pixels(files[0], "RGBA")
         cameras = Cameras.from_cameras(
-            [_camera(view, first.shape[1], first.shape[0]) for view in about["views"]])
+            [_camera(view, first.shape[1], first.shape[0]) for view in about["views"]]
+        )
         crowd = Crowd((_person(about, mask),), camera, "option", (True,))
         return Subject(folder.name, photo, mask, str(about["body"]), crowd, cameras, files)
     except (KeyError, TypeError, ValueError, IndexError, json.JSONDecodeError) as error:
@@ -120,9 +122,13 @@ def write_subject(folder: Path, subject: Subject, views: np.ndarray) -> None:
         Image.fromarray(view, "RGBA").save(folder / name)
         entries.append({"image": name, **_camera_entry(camera)})
     about = {
-        "body": subject.body_name, "betas": person.betas.tolist(), "pose": person.pose.tolist(),
-        "transl": person.transl.tolist(), "scale": float(person.scale),
-        "camera": _camera_entry(subject.crowd.camera), "views": entries,
+        "body": subject.body_name,
+        "betas": person.betas.tolist(),
+        "pose": person.pose.tolist(),
+        "transl": person.transl.tolist(),
+        "scale": float(person.scale),
+        "camera": _camera_entry(subject.crowd.camera),
+        "views": entries,
     }
     (folder / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -130,8 +136,10 @@ def write_subject(folder: Path, subject: Subject, views: np.ndarray) -> None:
 def joints_in_image(subject: Subject, body: BodyModel) -> np.ndarray:
     """The 55 joints in the input image, pixels.  # [55, 2]"""
     person = subject.person
-    values = (torch.as_tensor(np.asarray(v, np.float32))[None]
-              for v in (person.betas, person.pose, person.transl, person.scale))
+    values = (
+        torch.as_tensor(np.asarray(v, np.float32))[None]
+        for v in (person.betas, person.pose, person.transl, person.scale)
+    )
     with torch.no_grad():
         joints = body(*values).joints[0].double().numpy()
     camera = subject.crowd.camera
@@ -168,7 +176,8 @@ def _pixels(path: Path, mode: str, size: tuple[int, ...] | None = None) -> np.nd
     if size is not None and pixels.shape[:2] != size[:2]:
         raise CrowdGaussianError(
             f"{path} is {pixels.shape[1]} x {pixels.shape[0]} pixels where {size[1]} x {size[0]} "
-            "are expected.")
+            "are expected."
+        )
     return pixels
 
 
@@ -178,8 +187,9 @@ VIEWS = 24
 _FOV = 0.6  # radians, vertical
 
 
-def write_people(folder: str | Path, body: BodyModel, count: int, size: int = 256,
-                 seed: int = 0) -> list[Path]:
+def write_people(
+    folder: str | Path, body: BodyModel, count: int, size: int = 256, seed: int = 0
+) -> list[Path]:
     """Writes made-up people as a data set.
 
     Args:
@@ -192,8 +202,12 @@ def write_people(folder: str | Path, body: BodyModel, count: int, size: int = 25
     Returns:
         The folder of each.
     """
-    return [write_person(Path(folder) / f"made_up_{index:03d}", body, size,
-                         np.random.default_rng([seed, index])) for index in range(count)]
+    return [
+        write_person(
+            Path(folder) / f"made_up_{index:03d}", body, size, np.random.default_rng([seed, index])
+        )
+        for index in range(count)
+    ]
 
 
 def write_person(folder: Path, body: BodyModel, size: int, rng: np.random.Generator) -> Path:
@@ -211,10 +225,12 @@ def write_person(folder: Path, body: BodyModel, size: int, rng: np.random.Genera
     front = Cameras.orbit(middle, reach, 1, fov=_FOV, size=2 * size).to_cameras()[0]
     image = render_rgba(vertices, posed.faces, face_colours, front)
     mask = image[..., 3] >= 128
-    pictures = np.stack([render_rgba(vertices, posed.faces, face_colours, camera)
-                         for camera in views.to_cameras()])
-    person = known_person(parameters.betas, parameters.pose, parameters.transl, parameters.scale,
-                          mask)
+    pictures = np.stack(
+        [render_rgba(vertices, posed.faces, face_colours, camera) for camera in views.to_cameras()]
+    )
+    person = known_person(
+        parameters.betas, parameters.pose, parameters.transl, parameters.scale, mask
+    )
     crowd = Crowd((person,), front, "option", (True,))
     subject = Subject(folder.name, on_white(image), mask, body.name, crowd, views, ())
     write_subject(folder, subject, pictures)

@@ -74,9 +74,12 @@ class ImportedSystem:
         surface = posed_vertices(self.body, subject.person)
         viewmat = subject.crowd.camera.viewmat
         eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
-        laid, error = onto_person(read_result(path), surface,
-                                  self.axes or DEFAULT_AXES[path.suffix.lower()],
-                                  eye - surface.mean(0))
+        laid, error = onto_person(
+            read_result(path),
+            surface,
+            self.axes or DEFAULT_AXES[path.suffix.lower()],
+            eye - surface.mean(0),
+        )
         self.errors.append(error)
         return Splats.from_gaussians(laid, choose_device(""))
 
@@ -106,11 +109,13 @@ def own_systems(names: tuple[str, ...], config: Config, body: BodyModel) -> list
     unknown = [name for name in names if name not in OWN]
     if unknown:
         raise CrowdGaussianError(
-            f"There is no system '{unknown[0]}' to evaluate; choose from {', '.join(OWN)}.")
+            f"There is no system '{unknown[0]}' to evaluate; choose from {', '.join(OWN)}."
+        )
     if "lorm" in names and not config.lorm.adapters:
         raise CrowdGaussianError(
             "LORM is LHM with trained adapters: set lorm.adapters to their file, or leave 'lorm' "
-            "out.")
+            "out."
+        )
     systems: list[System] = []
     if "lhm" in names or "lorm" in names:
         from ..lorm.stage import LormReconstructor

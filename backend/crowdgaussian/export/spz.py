@@ -17,6 +17,7 @@ from crowdgaussian_shared.geometry.gaussians import Gaussians
 
 # A file for libraries that only write to a path; what they wrote is then put in place whole
 
+
 @contextmanager
 def scratch_file(suffix: str) -> Iterator[Path]:
     """A path in a folder that is gone afterwards.

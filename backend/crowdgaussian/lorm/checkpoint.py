@@ -34,8 +34,16 @@ LAYER = BODY + "smplx_layer."
 # Never read, and not missed: a face recogniser used in training, image encoders that have files of
 # their own, and a grid of skin weights (0.8 GB) that the published code computes but does not use.
 IGNORED = ("id_face_net.", "fine_encoder.", "faceESRGAN.", BODY + "voxel_")
-_FLAGS = ("rhand", "lhand", "face", "face_expr", "lower_body", "upper_body", "constrain_body",
-          "cavity")
+_FLAGS = (
+    "rhand",
+    "lhand",
+    "face",
+    "face_expr",
+    "lower_body",
+    "upper_body",
+    "constrain_body",
+    "cavity",
+)
 _EXPRESSIONS, _POSE_DIRS = 100, 9 * (NUM_JOINTS - 1)
 _NAMED = 3  # at most so many tensors in one sentence
 
@@ -62,20 +70,30 @@ def point_shapes(config: LormConfig) -> dict[str, tuple[int, ...]]:
 def body_shapes(config: LormConfig, vertices: int, faces: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the SMPL-X data in the checkpoint (10,475 vertices and 20,908 faces)."""
     shapes = {
-        "shapedirs": (vertices, 3, config.num_betas), "faces_tensor": (faces, 3),
-        "v_template": (vertices, 3), "J_regressor": (NUM_JOINTS, vertices),
-        "posedirs": (_POSE_DIRS, 3 * vertices), "parents": (NUM_JOINTS,),
-        "lbs_weights": (vertices, NUM_JOINTS), "left_hand_mean": (45,), "right_hand_mean": (45,),
-        "pose_mean": (3 * NUM_JOINTS,), "lmk_faces_idx": (51,), "lmk_bary_coords": (51, 3),
-        "dynamic_lmk_faces_idx": (79, 17), "dynamic_lmk_bary_coords": (79, 17, 3),
-        "neck_kin_chain": (5,), "expr_dirs": (vertices, 3, _EXPRESSIONS),
+        "shapedirs": (vertices, 3, config.num_betas),
+        "faces_tensor": (faces, 3),
+        "v_template": (vertices, 3),
+        "J_regressor": (NUM_JOINTS, vertices),
+        "posedirs": (_POSE_DIRS, 3 * vertices),
+        "parents": (NUM_JOINTS,),
+        "lbs_weights": (vertices, NUM_JOINTS),
+        "left_hand_mean": (45,),
+        "right_hand_mean": (45,),
+        "pose_mean": (3 * NUM_JOINTS,),
+        "lmk_faces_idx": (51,),
+        "lmk_bary_coords": (51, 3),
+        "dynamic_lmk_faces_idx": (79, 17),
+        "dynamic_lmk_bary_coords": (79, 17, 3),
+        "neck_kin_chain": (5,),
+        "expr_dirs": (vertices, 3, _EXPRESSIONS),
         "vertex_joint_selector.extra_joints_idxs": (21,),
     }
     return {LAYER + name: shape for name, shape in shapes.items()}
 
 
-def check_shapes(found: Shapes, expected: Shapes, where: str,
-                 optional: tuple[str, ...] = ()) -> None:
+def check_shapes(
+    found: Shapes, expected: Shapes, where: str, optional: tuple[str, ...] = ()
+) -> None:
     """Compares a checkpoint's tensors with those of the network.
 
     Args:
@@ -90,9 +108,11 @@ def check_shapes(found: Shapes, expected: Shapes, where: str,
     found = {name: shape for name, shape in found.items() if not name.startswith(IGNORED)}
     missing = [name for name in expected if name not in found and not name.startswith(optional)]
     extra = [name for name in found if name not in expected]
-    wrong = [f"{name} is {_text(found[name])} instead of {_text(shape)}"
-             for name, shape in expected.items()
-             if name in found and tuple(found[name]) != tuple(shape)]
+    wrong = [
+        f"{name} is {_text(found[name])} instead of {_text(shape)}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name]) != tuple(shape)
+    ]
     faults = [("lacks ", missing), ("has the unknown ", extra), ("is misshapen: ", wrong)]
     parts = [word + _list(names) for word, names in faults if names]
     if parts:
@@ -136,8 +156,9 @@ class Checkpoint:
             )
         try:
             self._file = safe_open(self.path, "pt")
-            self.shapes = {name: tuple(self._file.get_slice(name).get_shape())
-                           for name in self._file.keys()}  # noqa: SIM118
+            self.shapes = {
+                name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()
+            }  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise CrowdGaussianError(
                 f"{self.path} is cut off or no safetensors file; fetch it again."
@@ -161,8 +182,9 @@ class Checkpoint:
         config = LormConfig.from_shapes(self.shapes)
         vertices = self.shapes.get(LAYER + "v_template", (10475, 3))[0]
         faces = self.shapes.get(LAYER + "faces_tensor", (20908, 3))[0]
-        expected = (network_shapes(config) | point_shapes(config)
-                    | body_shapes(config, vertices, faces))
+        expected = (
+            network_shapes(config) | point_shapes(config) | body_shapes(config, vertices, faces)
+        )
         check_shapes(self.shapes, expected, str(self.path), optional)
         return config
 
@@ -181,8 +203,11 @@ class Checkpoint:
         vertices, directions = self[LAYER + "v_template"], self[LAYER + "shapedirs"]
         regressor = self[LAYER + "J_regressor"]
         return TemplateMesh(
-            vertices=vertices, faces=self[LAYER + "faces_tensor"].long(), shape_dirs=directions,
-            skin_weights=self[LAYER + "lbs_weights"], joints=regressor @ vertices,
+            vertices=vertices,
+            faces=self[LAYER + "faces_tensor"].long(),
+            shape_dirs=directions,
+            skin_weights=self[LAYER + "lbs_weights"],
+            joints=regressor @ vertices,
             joint_dirs=torch.einsum("jv,vcs->jcs", regressor, directions),
         )
 
@@ -224,8 +249,11 @@ class Checkpoint:
 
 
 def load_lorm(
-    source: str | Path, sapiens: str | Path | None = None, points: str | Path | None = None,
-    adapters: str | Path | None = None, body: BodyModel | None = None,
+    source: str | Path,
+    sapiens: str | Path | None = None,
+    points: str | Path | None = None,
+    adapters: str | Path | None = None,
+    body: BodyModel | None = None,
     device: str | torch.device = "cpu",
 ) -> LormModel:
     """A model ready for inference (eval mode; only adapters would be trained).
@@ -249,9 +277,11 @@ def load_lorm(
     mesh = checkpoint.mesh() if body is None else TemplateMesh.from_body(body)
     file = Path(points) if points else points_file(checkpoint.path, config.num_points)
     if file is None:
-        _LOG.warning("1_%d.ply is not there: the network's points are sampled anew, which its "
-                     "published code warns against; results may be a little worse.",
-                     config.num_points)
+        _LOG.warning(
+            "1_%d.ply is not there: the network's points are sampled anew, which its "
+            "published code warns against; results may be a little worse.",
+            config.num_points,
+        )
     encoder = None if sapiens is None else SapiensEncoder(sapiens)
     with torch.device("cpu"):
         query = checkpoint.points(mesh, file)
@@ -290,6 +320,7 @@ def _resolve(source: str | Path) -> Path:
 
 def _owners(mesh: TemplateMesh, weights: Tensor, directions: Tensor) -> np.ndarray:
     """The vertex whose attributes each published point carries.  # [N]"""
+
     def rows(directions: Tensor, weights: Tensor) -> np.ndarray:
         return torch.cat([directions.flatten(1), weights * 0.1], dim=1).numpy()
 

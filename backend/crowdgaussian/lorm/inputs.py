@@ -67,8 +67,12 @@ def body_size(source: int = SOURCE_SIZE) -> tuple[int, int]:
     return int(source * ASPECT / PATCH) * PATCH, int(source / PATCH) * PATCH
 
 
-def body_crop(photo: np.ndarray, visible: np.ndarray, frame: np.ndarray | None = None,
-              size: tuple[int, int] = body_size()) -> InputCrop:
+def body_crop(
+    photo: np.ndarray,
+    visible: np.ndarray,
+    frame: np.ndarray | None = None,
+    size: tuple[int, int] = body_size(),
+) -> InputCrop:
     """The body image of one person.
 
     Args:
@@ -95,8 +99,9 @@ def body_crop(photo: np.ndarray, visible: np.ndarray, frame: np.ndarray | None =
     return InputCrop(_resize(_take(picture, window, 1), size), to_crop)
 
 
-def head_crop(photo: np.ndarray, shown: np.ndarray, head: np.ndarray,
-              size: int = HEAD_SIZE) -> InputCrop:
+def head_crop(
+    photo: np.ndarray, shown: np.ndarray, head: np.ndarray, size: int = HEAD_SIZE
+) -> InputCrop:
     """The head image of one person.
 
     Args:
@@ -137,24 +142,28 @@ def check_mask(photo: np.ndarray, mask: np.ndarray, everybody: bool = False) -> 
     """
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
         raise CrowdGaussianError(
-            f"The photo must be 8-bit RGB, it has the shape {photo.shape} and type {photo.dtype}.")
+            f"The photo must be 8-bit RGB, it has the shape {photo.shape} and type {photo.dtype}."
+        )
     if mask.shape != photo.shape[:2]:
         raise CrowdGaussianError(
             f"The mask is {_by(mask)} pixels and the photo {_by(photo)}; give a mask made for "
-            "this photo.")
+            "this photo."
+        )
     if mask.dtype != bool:
         raise CrowdGaussianError(f"The mask must be of type bool, it is {mask.dtype}.")
     if everybody:
         return
     if not mask.any():
         raise CrowdGaussianError(
-            "The person's mask is empty; leave the person out or choose a larger photo.")
+            "The person's mask is empty; leave the person out or choose a larger photo."
+        )
     x0, y0, x1, y1 = _box(mask)
     longest = max(x1 - x0, y1 - y0) + 1
     if longest < LEAST_SIDE:
         raise CrowdGaussianError(
             f"Only {longest} pixels of the person are seen, too few to reconstruct somebody; "
-            f"choose a photo that shows people at least {LEAST_SIDE} pixels tall.")
+            f"choose a photo that shows people at least {LEAST_SIDE} pixels tall."
+        )
 
 
 def _by(image: np.ndarray) -> str:
@@ -172,8 +181,9 @@ def _canvas(box: Window, photo_size: tuple[int, int]) -> Window:
     spans = []
     for low, high, limit in zip(box[:2], box[2:], photo_size, strict=True):
         middle, extent = (low + high) // 2, (high - low) * _GROWN
-        spans.append((int(max(middle - extent // 2, 0)),
-                      int(min(middle + extent - extent // 2, limit))))
+        spans.append(
+            (int(max(middle - extent // 2, 0)), int(min(middle + extent - extent // 2, limit)))
+        )
     (left, right), (top, bottom) = spans
     width, height = right - left, bottom - top
     target = int(min(width * (height / width / ASPECT), height)) if width < height else 0
@@ -216,7 +226,7 @@ def _take(image: np.ndarray, window: Window, outside: float) -> np.ndarray:
     x0, y0, x1, y1 = window
     a, b, c, d = _cut(window, image)
     part = np.full((y1 - y0, x1 - x0, *image.shape[2:]), outside, image.dtype)
-    part[b - y0:d - y0, a - x0:c - x0] = image[b:d, a:c]
+    part[b - y0 : d - y0, a - x0 : c - x0] = image[b:d, a:c]
     return part
 
 
@@ -269,13 +279,16 @@ def check_person(person: Person, index: int) -> None:
         if not np.isfinite(getattr(person, name)).all():
             raise CrowdGaussianError(
                 f"The {name} of person {index} holds values that are not finite numbers; fit the "
-                "person again or leave the person out.")
+                "person again or leave the person out."
+            )
 
 
 def posed_vertices(body: BodyModel, person: Person) -> np.ndarray:
     """The skin of a fitted person in the scene frame, metres.  # [V, 3] float64"""
-    values = (torch.as_tensor(np.asarray(v, np.float32))[None]
-              for v in (person.betas, person.pose, person.transl, person.scale))
+    values = (
+        torch.as_tensor(np.asarray(v, np.float32))[None]
+        for v in (person.betas, person.pose, person.transl, person.scale)
+    )
     with torch.no_grad():
         return body(*values).vertices[0].double().numpy()
 

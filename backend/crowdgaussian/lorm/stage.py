@@ -92,13 +92,20 @@ def forward(model: LormModel, bodies: Tensor, heads: Tensor, bfloat16: bool = Tr
         if len(bodies) == 1:
             raise CrowdGaussianError(
                 "One person does not fit into the memory of the GPU; set lorm.device=cpu or use "
-                "a GPU with more memory.") from error
+                "a GPU with more memory."
+            ) from error
     torch.cuda.empty_cache()
     half = len(bodies) // 2
-    parts = [forward(model, bodies[some], heads[some], bfloat16)
-             for some in (slice(half), slice(half, None))]
-    return Attributes(*(torch.cat(values) for values in
-                        zip(*(vars(part).values() for part in parts), strict=True)))
+    parts = [
+        forward(model, bodies[some], heads[some], bfloat16)
+        for some in (slice(half), slice(half, None))
+    ]
+    return Attributes(
+        *(
+            torch.cat(values)
+            for values in zip(*(vars(part).values() for part in parts), strict=True)
+        )
+    )
 
 
 log = logging.getLogger(__name__)
@@ -123,12 +130,18 @@ class LormReconstructor:
         CrowdGaussianError: a file is missing, or a setting has no meaning.
     """
 
-    def __init__(self, config: LormStageConfig, body: BodyModel, model: LormModel | None = None,
-                 detector: HeadDetector | None = None,
-                 enlarger: FaceEnlarger | None = None) -> None:
+    def __init__(
+        self,
+        config: LormStageConfig,
+        body: BodyModel,
+        model: LormModel | None = None,
+        detector: HeadDetector | None = None,
+        enlarger: FaceEnlarger | None = None,
+    ) -> None:
         if config.frame not in FRAMES:
             raise CrowdGaussianError(
-                f"'{config.frame}' is no value for lorm.frame; use one of: {', '.join(FRAMES)}.")
+                f"'{config.frame}' is no value for lorm.frame; use one of: {', '.join(FRAMES)}."
+            )
         self.config, self.body = config, body
         self.device = choose_device(config.device)
         if model is None:
@@ -150,8 +163,9 @@ class LormReconstructor:
         """Who will be asked for, in order: as many as fit go through the network together."""
         self._expected, self._ready = list(indices), {}
 
-    def reconstruct(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int,
-                    report: Report) -> Avatar:
+    def reconstruct(
+        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int, report: Report
+    ) -> Avatar:
         """The avatar of one person; see AvatarBuilder.
 
         Raises:
@@ -168,12 +182,18 @@ class LormReconstructor:
 
     def _batch(self, index: int) -> list[int]:
         """This person and those who come next."""
-        later = self._expected[self._expected.index(index):] if index in self._expected else []
+        later = self._expected[self._expected.index(index) :] if index in self._expected else []
         many = self.config.batch or people_at_once(self.model.config, self.device)
         return [index, *(i for i in later[1:] if i not in self._ready)][:many]
 
-    def _run(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], people: list[int],
-             report: Report) -> None:
+    def _run(
+        self,
+        photo: np.ndarray,
+        crowd: Crowd,
+        masks: list[PersonMask],
+        people: list[int],
+        report: Report,
+    ) -> None:
         def tell(fraction: float, message: str) -> None:
             report(Progress("avatars", fraction, people[0], len(crowd.people), message))
 
@@ -204,8 +224,9 @@ class LormReconstructor:
             log.exception("person %d failed", index)
             self._ready[index] = error
 
-    def images(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-               index: int) -> Images:
+    def images(
+        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int
+    ) -> Images:
         """What the network sees of one person; see crops.
 
         Raises:
@@ -222,8 +243,9 @@ class LormReconstructor:
         shown = mask.visible
         if self.config.photo_behind_head:
             shown = ~np.any([m.visible for i, m in enumerate(masks) if i != index], axis=0)
-        return body.image, head_crop(photo, np.broadcast_to(shown, mask.visible.shape),
-                                     points).image
+        return body.image, head_crop(
+            photo, np.broadcast_to(shown, mask.visible.shape), points
+        ).image
 
     def _body_size(self) -> tuple[int, int]:
         """That of the published models, or what a small encoder was made for."""
@@ -244,9 +266,17 @@ class LormReconstructor:
         pose = torch.as_tensor(np.asarray(person.pose, np.float32), device=self.device)
         betas = torch.as_tensor(shape.betas, device=self.device)
         parts = self.model.canonical(attributes, place, betas, pose, shape.scale)
-        avatar = Avatar(parts.gaussians, parts.skin_joints, parts.skin_weights, parts.rest_joints,
-                        parts.body, np.asarray(person.pose, np.float32), shape.transl,
-                        shape.betas, shape.scale)
+        avatar = Avatar(
+            parts.gaussians,
+            parts.skin_joints,
+            parts.skin_weights,
+            parts.rest_joints,
+            parts.body,
+            np.asarray(person.pose, np.float32),
+            shape.transl,
+            shape.betas,
+            shape.scale,
+        )
         if crowd.on_ground[index]:
             lowest = posed_vertices(self.body, person)[:, 1].min()
             lift = np.array([0, lowest - _lowest(avatar), 0], np.float32)

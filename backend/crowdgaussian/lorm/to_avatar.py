@@ -40,8 +40,12 @@ class CanonicalPerson:
 
 @torch.no_grad()
 def canonical_person(
-    posing: Posing, mesh: TemplateMesh, attributes: Attributes, betas: Tensor,
-    pose: Tensor | None = None, scale: float = 1.0,
+    posing: Posing,
+    mesh: TemplateMesh,
+    attributes: Attributes,
+    betas: Tensor,
+    pose: Tensor | None = None,
+    scale: float = 1.0,
 ) -> CanonicalPerson:
     """Gaussians on the shaped T-pose body.
 
@@ -60,8 +64,10 @@ def canonical_person(
     if posing.constrained.any():
         turns = torch.where(posing.constrained[:, None], _counter_turns(posing, betas, pose), turns)
     gaussians = Gaussians(
-        means=_array(means), quats=_array(multiply_quats(turns, attributes.quats[0])),
-        scales=_array(attributes.scales[0] * scale), opacities=_array(attributes.opacities[0]),
+        means=_array(means),
+        quats=_array(multiply_quats(turns, attributes.quats[0])),
+        scales=_array(attributes.scales[0] * scale),
+        opacities=_array(attributes.opacities[0]),
         sh=_array(((attributes.rgb[0] - 0.5) / SH_C0)[:, None]),
     )
     joints, weights = _four(posing.skin_weights)
@@ -115,10 +121,14 @@ class Shape:
 def same_body(mesh: TemplateMesh, body: BodyModel) -> bool:
     """Whether betas of one mean the same to the other (its first ones where it has fewer)."""
     count = mesh.shape_dirs.shape[2]
-    return (mesh.vertices.shape == body.template.shape and count <= body.num_betas
-            and torch.allclose(mesh.vertices, body.template.cpu(), atol=1e-4)
-            and torch.allclose(mesh.joint_dirs, body.joint_directions[:count].permute(1, 2, 0)
-                               .cpu(), atol=1e-4))
+    return (
+        mesh.vertices.shape == body.template.shape
+        and count <= body.num_betas
+        and torch.allclose(mesh.vertices, body.template.cpu(), atol=1e-4)
+        and torch.allclose(
+            mesh.joint_dirs, body.joint_directions[:count].permute(1, 2, 0).cpu(), atol=1e-4
+        )
+    )
 
 
 def shape_of(mesh: TemplateMesh, body: BodyModel, person: Person) -> Shape:
@@ -133,10 +143,14 @@ def shape_of(mesh: TemplateMesh, body: BodyModel, person: Person) -> Shape:
         own, scale = fit_rest_joints(mesh, wanted)
     joints = (mesh.joints + mesh.joint_dirs @ own) * scale
     shift = (wanted[0] - joints[0]).numpy()
-    apart = (joints - joints[0] - (wanted - wanted[0]))[:len(BODY_JOINTS)]
+    apart = (joints - joints[0] - (wanted - wanted[0]))[: len(BODY_JOINTS)]
     error = float(apart.square().sum(-1).mean().sqrt())
-    return Shape(own.numpy().astype(np.float32), float(scale),
-                 (np.asarray(person.transl) + shift).astype(np.float32), error)
+    return Shape(
+        own.numpy().astype(np.float32),
+        float(scale),
+        (np.asarray(person.transl) + shift).astype(np.float32),
+        error,
+    )
 
 
 def fit_rest_joints(mesh: TemplateMesh, wanted: Tensor) -> tuple[Tensor, float]:
@@ -147,13 +161,17 @@ def fit_rest_joints(mesh: TemplateMesh, wanted: Tensor) -> tuple[Tensor, float]:
     """
     body, count = slice(0, len(BODY_JOINTS)), mesh.joint_dirs.shape[2]
     joints, directions = mesh.joints[body].double(), mesh.joint_dirs[body].double()
-    columns = [joints.reshape(-1, 1), directions.reshape(-1, count),
-               torch.eye(3).double().repeat(len(joints), 1)]
+    columns = [
+        joints.reshape(-1, 1),
+        directions.reshape(-1, count),
+        torch.eye(3).double().repeat(len(joints), 1),
+    ]
     rows = torch.cat(columns, 1) / _REACH  # [66, 1 + S + 3]
     values = wanted[body].double().reshape(-1) / _REACH
-    pulls = torch.diag(torch.cat([torch.tensor([1 / _SIZE_REACH]), torch.ones(count),
-                                  torch.zeros(3)]).double())
+    pulls = torch.diag(
+        torch.cat([torch.tensor([1 / _SIZE_REACH]), torch.ones(count), torch.zeros(3)]).double()
+    )
     pulled = torch.zeros(count + 4).double()
     pulled[0] = 1 / _SIZE_REACH
     solution = torch.linalg.lstsq(torch.cat([rows, pulls]), torch.cat([values, pulled])).solution
-    return (solution[1:1 + count] / solution[0]).float(), float(solution[0])
+    return (solution[1 : 1 + count] / solution[0]).float(), float(solution[0])

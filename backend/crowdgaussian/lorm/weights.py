@@ -18,6 +18,7 @@ from ..weights.local import UsedFile
 
 # Settings of the stage that reconstructs a crowd with LORM
 
+
 @dataclass(frozen=True)
 class LormStageConfig:
     """Which files, and how the people of a photo go through the network."""
@@ -52,8 +53,11 @@ def network_file(config: LormStageConfig) -> Path:
     path = Path(config.weights)
     if path.is_file() or (path / WEIGHTS_FILE).is_file():
         return path if path.is_file() else path / WEIGHTS_FILE
-    known = [entry for entry in TABLE.values()
-             if config.weights in (entry.place, entry.name) and entry.stage == "lorm"]
+    known = [
+        entry
+        for entry in TABLE.values()
+        if config.weights in (entry.place, entry.name) and entry.stage == "lorm"
+    ]
     for entry in known:
         if (found := local_path(entry.name)) is not None:
             return found
@@ -79,8 +83,11 @@ def used_files(config: LormStageConfig) -> list[UsedFile]:
     """
     network, sapiens, points = _files(config)
     licence = TABLE["lhm-500m-hf"].licence
-    named = [("LHM", network, licence), ("Sapiens-1B", sapiens, TABLE["sapiens-1b"].licence),
-             ("LHM query points", points, licence)]
+    named = [
+        ("LHM", network, licence),
+        ("Sapiens-1B", sapiens, TABLE["sapiens-1b"].licence),
+        ("LHM query points", points, licence),
+    ]
     if config.adapters:
         named.append(("LORM adapters", Path(config.adapters), ADAPTERS_LICENCE))
     return [_used(name, path, licence) for name, path, licence in named if path is not None]
@@ -134,8 +141,14 @@ def load_configured(config: LormStageConfig, device: "torch.device") -> "LormMod
 
 
 @lru_cache(maxsize=1)
-def _loaded(files: tuple[UsedFile, ...], network: Path, sapiens: Path, points: Path | None,
-            adapters: str | None, device: str) -> "LormModel":
+def _loaded(
+    files: tuple[UsedFile, ...],
+    network: Path,
+    sapiens: Path,
+    points: Path | None,
+    adapters: str | None,
+    device: str,
+) -> "LormModel":
     """files: with their times of change, so that a changed file is read again."""
     from .checkpoint import load_lorm
 

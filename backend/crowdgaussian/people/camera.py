@@ -23,8 +23,9 @@ def intrinsics(focal: float, width: int, height: int) -> np.ndarray:
     return np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
 
 
-def photo_camera(focal_px: float | None, shape: tuple[int, int],
-                 fov: float) -> tuple[np.ndarray, str]:
+def photo_camera(
+    focal_px: float | None, shape: tuple[int, int], fov: float
+) -> tuple[np.ndarray, str]:
     """K [3, 3] of a photo of that height and width, and the focal length's source."""
     height, width = shape
     K = intrinsics(focal_or_default(focal_px, width, height, fov), width, height)

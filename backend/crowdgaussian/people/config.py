@@ -42,8 +42,13 @@ class PeopleConfig:
 
 _DEFAULT = "keypoint_fit"
 _BOTH = "vitpose rt-detr"  # both networks of one stage are fetched by one command
-_MULTIHMR = Need("people", "multihmr", "people.multihmr", (
-    "multihmr-896-l", "multihmr-672-l", "multihmr-672-b", "multihmr-672-s"), _DEFAULT)
+_MULTIHMR = Need(
+    "people",
+    "multihmr",
+    "people.multihmr",
+    ("multihmr-896-l", "multihmr-672-l", "multihmr-672-b", "multihmr-672-s"),
+    _DEFAULT,
+)
 _SMPLX = Need("people", "multihmr", "people.smplx", ("smplx",), _DEFAULT)
 _VITPOSE = Need("people", "vitpose", "people.vitpose", ("vitpose",), _DEFAULT, _BOTH)
 _DETECTOR = Need("people", "vitpose", "people.detector", ("rt-detr",), _DEFAULT, _BOTH)
@@ -110,8 +115,15 @@ class OtherProgram:
 
     def provenance(self) -> ModelProvenance:
         """The entry for scene.json."""
-        return ModelProvenance(name=self.name, version="", file="", blake2b="",
-                               licence=self.licence, commercial=self.commercial, stage="people")
+        return ModelProvenance(
+            name=self.name,
+            version="",
+            file="",
+            blake2b="",
+            licence=self.licence,
+            commercial=self.commercial,
+            stage="people",
+        )
 
 
 def other_program(config: PeopleConfig) -> list[OtherProgram]:
@@ -126,5 +138,6 @@ def other_program(config: PeopleConfig) -> list[OtherProgram]:
     if entry is None:
         raise CrowdGaussianError(
             f"people.program is '{config.program}', which `crowdgaussian weights list` does not "
-            "have; use a name from there, or leave it empty.")
+            "have; use a name from there, or leave it empty."
+        )
     return [OtherProgram(entry.name, entry.licence, entry.commercial)]

@@ -28,8 +28,14 @@ from .types import Crowd, Keypoints, Person
 
 # From optimised bodies to the people that the stage hands on
 
-def make_people(fitter: Fitter, bodies: Bodies, found: list[Detection], targets: Targets,
-                flags: Sequence[tuple[str, ...]]) -> tuple[Person, ...]:
+
+def make_people(
+    fitter: Fitter,
+    bodies: Bodies,
+    found: list[Detection],
+    targets: Targets,
+    flags: Sequence[tuple[str, ...]],
+) -> tuple[Person, ...]:
     """Persons in the frame of the fitter's camera, in the order of found."""
     errors = pixel_errors(fitter, bodies, targets)
     rest = fitter.points.rest_joints(bodies.betas, bodies.scale)[:, 0]
@@ -38,12 +44,20 @@ def make_people(fitter: Fitter, bodies: Bodies, found: list[Detection], targets:
     for index, detection in enumerate(found):
         pose = np.concatenate([np.zeros((1, 3)), bodies.body_pose[index].numpy(), hands])
         pose[0] = matrix_to_axis_angle(bodies.orientation[index].double().numpy())
-        people.append(Person(
-            betas=bodies.betas[index].numpy().copy(), pose=pose.astype(np.float32),
-            transl=(bodies.pelvis[index] - rest[index]).numpy(),
-            scale=float(bodies.scale[index]), keypoints=detection.keypoints, box=detection.box,
-            score=detection.score, person_mask=detection.person_mask,
-            flags=tuple(flags[index]), reprojection_px=float(errors[index])))
+        people.append(
+            Person(
+                betas=bodies.betas[index].numpy().copy(),
+                pose=pose.astype(np.float32),
+                transl=(bodies.pelvis[index] - rest[index]).numpy(),
+                scale=float(bodies.scale[index]),
+                keypoints=detection.keypoints,
+                box=detection.box,
+                score=detection.score,
+                person_mask=detection.person_mask,
+                flags=tuple(flags[index]),
+                reprojection_px=float(errors[index]),
+            )
+        )
     return tuple(people)
 
 
@@ -74,8 +88,14 @@ class Fitted:
     targets: Targets
 
 
-def crowd_on_floor(alone: Fitter, fitted: Fitted, K: np.ndarray, shape: tuple[int, int],
-                   config: PeopleConfig, focal_source: str) -> Crowd:
+def crowd_on_floor(
+    alone: Fitter,
+    fitted: Fitted,
+    K: np.ndarray,
+    shape: tuple[int, int],
+    config: PeopleConfig,
+    focal_source: str,
+) -> Crowd:
     """Finds the floor, settles everybody on it and hands them on.
 
     Args:
@@ -86,15 +106,27 @@ def crowd_on_floor(alone: Fitter, fitted: Fitted, K: np.ndarray, shape: tuple[in
         config: how many steps.
         focal_source: where K comes from; "default" lets people who stand decide its focal length.
     """
-    placed = put_on_ground(alone, fitted.bodies, fitted.found, fitted.targets, shape, config,
-                           focal_known=focal_source != "default")
+    placed = put_on_ground(
+        alone,
+        fitted.bodies,
+        fitted.found,
+        fitted.targets,
+        shape,
+        config,
+        focal_known=focal_source != "default",
+    )
     if not np.allclose(placed.K, K, rtol=1e-5):  # the fitter keeps float32
         K, focal_source = placed.K.astype(np.float64), "people"
     fitter = Fitter(alone.body, alone.points, K, placed.viewmat)
     flags = [one.flags + more for one, more in zip(fitted.found, placed.flags)]
     people = make_people(fitter, placed.bodies, fitted.found, fitted.targets, flags)
-    return Crowd(people, Camera(K, placed.viewmat, shape[1], shape[0]), focal_source,
-                 tuple(bool(ground) for ground in placed.on_ground), placed.certainty)
+    return Crowd(
+        people,
+        Camera(K, placed.viewmat, shape[1], shape[0]),
+        focal_source,
+        tuple(bool(ground) for ground in placed.on_ground),
+        placed.certainty,
+    )
 
 
 # Soft masks of fitted bodies, for estimators whose networks give no masks of their own
@@ -109,21 +141,27 @@ def with_body_masks(crowd: Crowd, body: BodyModel) -> Crowd:
     masks = []
     for index, depth in enumerate(depths):
         seen = np.isfinite(depth)
-        for other in depths[:index] + depths[index + 1:]:
+        for other in depths[:index] + depths[index + 1 :]:
             seen &= ~(other < depth - _NEARER)
         rows = np.flatnonzero(seen.any(axis=1))
         sigma = max(_SOFT * (np.ptp(rows) if len(rows) else 0.0), 1.0)
         soft = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), sigma)
         masks.append((soft * 255 + 0.5).astype(np.uint8))
-    return replace(crowd, people=tuple(
-        replace(person, person_mask=mask) for person, mask in zip(crowd.people, masks)))
+    return replace(
+        crowd,
+        people=tuple(
+            replace(person, person_mask=mask) for person, mask in zip(crowd.people, masks)
+        ),
+    )
 
 
 def _depth(body: BodyModel, person: Person, camera: Camera) -> np.ndarray:
     """Metres to the body alone, inf beside it.  # [H, W]"""
     with torch.no_grad():
-        one = [torch.as_tensor(np.asarray(value, np.float32))[None]
-               for value in (person.betas, person.pose, person.transl, person.scale)]
+        one = [
+            torch.as_tensor(np.asarray(value, np.float32))[None]
+            for value in (person.betas, person.pose, person.transl, person.scale)
+        ]
         vertices = body(*one).vertices[0].numpy()
     depth, _ = render_mesh_depth(vertices, body.faces.numpy(), camera)
     return np.asarray(depth, np.float32)
@@ -135,8 +173,9 @@ _SEEN, _HIDDEN, _OUTSIDE = 0.95, 0.3, 0.1  # confidence of a landmark
 _LANDMARK_NEARER = 0.15  # metres by which another body must be nearer to hide a landmark
 
 
-def detections_of(alone: Fitter, bodies: Bodies, scores: Tensor,
-                  shape: tuple[int, int]) -> list[Detection]:
+def detections_of(
+    alone: Fitter, bodies: Bodies, scores: Tensor, shape: tuple[int, int]
+) -> list[Detection]:
     """What a detector would say about bodies in front of a camera at the origin.
 
     Args:
@@ -160,20 +199,29 @@ def detections_of(alone: Fitter, bodies: Bodies, scores: Tensor,
         mask = np.isfinite(depths[index])
         box = visible_box(pixels, sure, mask.astype(np.float32))
         keypoints = Keypoints(pixels.astype(np.float32), sure, _world(points[index], pixels, K))
-        found.append(Detection(keypoints, box, float(scores[index]),
-                               np.where(mask, 255, 0).astype(np.uint8), size,
-                               detection_flags(size, sure, box, shape)))
+        found.append(
+            Detection(
+                keypoints,
+                box,
+                float(scores[index]),
+                np.where(mask, 255, 0).astype(np.uint8),
+                size,
+                detection_flags(size, sure, box, shape),
+            )
+        )
     return found
 
 
-def _landmark_depth(alone: Fitter, vertices: np.ndarray, K: np.ndarray,
-           shape: tuple[int, int]) -> np.ndarray:
+def _landmark_depth(
+    alone: Fitter, vertices: np.ndarray, K: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
     camera = Camera(K, alone.camera[1].numpy().astype(np.float64), shape[1], shape[0])
     return np.asarray(render_mesh_depth(vertices, alone.body.faces.numpy(), camera)[0])
 
 
-def _confidence(xy: np.ndarray, depth: np.ndarray, depths: list[np.ndarray],
-                index: int) -> np.ndarray:
+def _confidence(
+    xy: np.ndarray, depth: np.ndarray, depths: list[np.ndarray], index: int
+) -> np.ndarray:
     """Whether each landmark is in the photo and before every other body.  # [33] float32"""
     height, width = depths[index].shape
     inside = ((xy >= 0) & (xy < [width, height])).all(axis=1)
@@ -196,8 +244,16 @@ def _world(points: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
 
 # The end of people stages that give bodies: on one floor, with masks of their own
 
-def settle_bodies(body: BodyModel, start: StartBodies, scores: torch.Tensor, K: np.ndarray,
-                  shape: tuple[int, int], config: PeopleConfig, focal_source: str) -> Crowd:
+
+def settle_bodies(
+    body: BodyModel,
+    start: StartBodies,
+    scores: torch.Tensor,
+    K: np.ndarray,
+    shape: tuple[int, int],
+    config: PeopleConfig,
+    focal_source: str,
+) -> Crowd:
     """Bodies in front of a camera become the crowd.
 
     Args:
@@ -215,6 +271,8 @@ def settle_bodies(body: BodyModel, start: StartBodies, scores: torch.Tensor, K: 
         config = replace(config, use_silhouette=False)  # the masks are the bodies' own
         fitted = Fitted(start.bodies, found, make_targets(found, K))
         crowd = crowd_on_floor(alone, fitted, K, shape, config, focal_source)
-        people = [replace(person, pose=np.concatenate([person.pose[:22], hands.numpy()]))
-                  for person, hands in zip(crowd.people, start.hands)]
+        people = [
+            replace(person, pose=np.concatenate([person.pose[:22], hands.numpy()]))
+            for person, hands in zip(crowd.people, start.hands)
+        ]
         return with_body_masks(replace(crowd, people=tuple(people)), body)

@@ -82,8 +82,9 @@ def same_person(person: Person, people: list[tuple[int, Person]]) -> int | None:
     return None
 
 
-def _on_floor(person: Person, pelvis: np.ndarray, crowd: Crowd, body: BodyModel,
-              stood: bool) -> tuple[Person, bool]:
+def _on_floor(
+    person: Person, pelvis: np.ndarray, crowd: Crowd, body: BodyModel, stood: bool
+) -> tuple[Person, bool]:
     """Slides along the viewing ray until the feet touch; only out of the floor if they float."""
     viewmat = crowd.camera.viewmat
     eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
@@ -102,8 +103,12 @@ def _placed(person: Person, pelvis: np.ndarray, scale: float, body: BodyModel) -
 
 
 def _posed(body: BodyModel, person: Person) -> BodyOutput:
-    return body(_batch(person.betas), _batch(person.pose), _batch(person.transl),
-                torch.tensor([float(person.scale)]))
+    return body(
+        _batch(person.betas),
+        _batch(person.pose),
+        _batch(person.transl),
+        torch.tensor([float(person.scale)]),
+    )
 
 
 def _batch(values: np.ndarray) -> torch.Tensor:

@@ -43,15 +43,22 @@ class KeypointFit:
         with single_thread():
             return self._fit(found, K, shape, report, source)
 
-    def _fit(self, found: list[Detection], K: np.ndarray, shape: tuple[int, int],
-             report: Report, focal_source: str) -> Crowd:
+    def _fit(
+        self,
+        found: list[Detection],
+        K: np.ndarray,
+        shape: tuple[int, int],
+        report: Report,
+        focal_source: str,
+    ) -> Crowd:
         people = len(found)
         report(Progress("people", 0.4, None, people, f"{people} found, fitting bodies"))
         targets = make_targets(found, K)
         alone = Fitter(self.body, self.points, K, camera_at_origin())
         bodies = fit_in_camera(alone, found, targets, K, self.config)
         report(Progress("people", 0.7, None, people, "looking for the ground"))
-        crowd = crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, self.config,
-                               focal_source)
+        crowd = crowd_on_floor(
+            alone, Fitted(bodies, found, targets), K, shape, self.config, focal_source
+        )
         report(Progress("people", 0.95, None, people, "people placed"))
         return crowd

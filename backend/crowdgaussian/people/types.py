@@ -70,8 +70,10 @@ class PeopleEstimator(Protocol):
 
 # People whose bodies are known already, as the people stage hands them on
 
-def known_person(betas: np.ndarray, pose: np.ndarray, transl: np.ndarray, scale: float,
-                 mask: np.ndarray) -> Person:
+
+def known_person(
+    betas: np.ndarray, pose: np.ndarray, transl: np.ndarray, scale: float, mask: np.ndarray
+) -> Person:
     """A person without keypoints.
 
     Args:
@@ -81,9 +83,18 @@ def known_person(betas: np.ndarray, pose: np.ndarray, transl: np.ndarray, scale:
         scale: of the rest body.
         mask: [H, W] bool, where the photo shows the person.
     """
-    none = Keypoints(np.zeros((33, 2), np.float32), np.zeros(33, np.float32),
-                     np.zeros((33, 3), np.float32))
+    none = Keypoints(
+        np.zeros((33, 2), np.float32), np.zeros(33, np.float32), np.zeros((33, 3), np.float32)
+    )
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0] * 4
-    return Person(betas, pose, transl, scale, none, np.array(box, np.float32), 1.0,
-                  mask.astype(np.uint8) * 255)
+    return Person(
+        betas,
+        pose,
+        transl,
+        scale,
+        none,
+        np.array(box, np.float32),
+        1.0,
+        mask.astype(np.uint8) * 255,
+    )

@@ -23,8 +23,9 @@ _ARRAYS = ("betas", "pose", "transl", "box", "person_mask")
 _NUMBERS = ("scale", "score", "reprojection_px")
 
 
-def find_run(out: Path, settings: dict, overwrite: bool,
-             ignored: tuple[str, ...] = ()) -> SceneFolder | None:
+def find_run(
+    out: Path, settings: dict, overwrite: bool, ignored: tuple[str, ...] = ()
+) -> SceneFolder | None:
     """The folder of the same run, interrupted or finished, or None when it starts anew.
 
     A run without refinement is the same run as one with it that has not come so far.
@@ -83,8 +84,15 @@ def _check_writable(out: Path) -> None:
 
 def clear(out: Path) -> None:
     """Removes an older scene's files and nothing else; scene.json goes first."""
-    names = ("scene.json", "timings.json", "photo.jpg", "people/*/*.npz", "people/*/*.ply",
-             "people/*/*.png", "previews/*.png")
+    names = (
+        "scene.json",
+        "timings.json",
+        "photo.jpg",
+        "people/*/*.npz",
+        "people/*/*.ply",
+        "people/*/*.png",
+        "previews/*.png",
+    )
     for name in names:
         for path in out.glob(name):
             path.unlink()
@@ -111,8 +119,12 @@ def load_crowd(folder: SceneFolder) -> Crowd | None:
         camera=info.camera.to_camera(),
         focal_source=info.camera.focal_source,
         on_ground=tuple(entry.on_ground for entry in info.people),
-        certainty=Certainty(info.ground.standing, info.ground.pitch_error,
-                            info.ground.height_error, info.camera.focal_error),
+        certainty=Certainty(
+            info.ground.standing,
+            info.ground.pitch_error,
+            info.ground.height_error,
+            info.camera.focal_error,
+        ),
     )
 
 

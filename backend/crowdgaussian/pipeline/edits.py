@@ -80,8 +80,7 @@ def copy_scene(base: Path, out: Path, name: str, settings: dict) -> SceneFolder:
         raise CrowdGaussianError(f"{base} is not finished; reconstruct its photo again first.")
     settings = {**settings, EDIT_KEY: info.settings.get(EDIT_KEY, "")}
     settings = {key: value for key, value in settings.items() if key != EDIT_KEY or value}
-    info = replace(info, photo=replace(info.photo, name=name or info.photo.name),
-                   settings=settings)
+    info = replace(info, photo=replace(info.photo, name=name or info.photo.name), settings=settings)
     files = [*info.previews, *(file for p in info.people for file in p.files.values())]
     checkpoint.clear(out)
     _copy(folder, out, [info.photo.file])
@@ -99,7 +98,8 @@ def _copy(folder: SceneFolder, out: Path, files: list[str]) -> None:
     except OSError as error:
         raise CrowdGaussianError(
             f"{folder.path} could not be copied ({error.strerror or error}); free some space, or "
-            "reconstruct its photo again.") from error
+            "reconstruct its photo again."
+        ) from error
 
 
 def crowd_of(folder: SceneFolder) -> Crowd:
@@ -112,7 +112,8 @@ def crowd_of(folder: SceneFolder) -> Crowd:
     if crowd is None:
         raise CrowdGaussianError(
             f"{folder.path} does not hold the fits of its people, as no folder does that came "
-            "from a server; correct it there, or reconstruct the photo here.")
+            "from a server; correct it there, or reconstruct the photo here."
+        )
     return crowd
 
 
@@ -127,13 +128,15 @@ def check_step(folder: SceneFolder, step: SceneEdit) -> None:
     for index in (*step.corrected, *step.excluded, *step.included):
         if index >= count:
             raise CrowdGaussianError(
-                f"There is no person {index} to correct; the scene has {len(people)} people.")
+                f"There is no person {index} to correct; the scene has {len(people)} people."
+            )
     for box in step.boxes:
         wide = min(box[2], photo.width) - max(box[0], 0)
         if min(wide, min(box[3], photo.height) - max(box[1], 0)) < _LEAST:
             raise CrowdGaussianError(
                 f"The box {','.join(f'{v:g}' for v in box)} has less than {_LEAST} pixels inside "
-                f"the photo, which is {photo.width} x {photo.height}; draw it around a person.")
+                f"the photo, which is {photo.width} x {photo.height}; draw it around a person."
+            )
     gone = {i for i, person in enumerate(people) if LEFT_OUT in person.flags}
     if len((gone | {*step.excluded}) - {*step.touched(len(people))}) >= count:
         raise CrowdGaussianError("Nobody would be left in the scene; keep at least one person.")
@@ -147,8 +150,9 @@ class Finder:
     config: Config
     stages: Stages
 
-    def find(self, crowd: Crowd, gone: set[int], boxes: Sequence[Box],
-             report: Report) -> list[tuple[Person, bool]]:
+    def find(
+        self, crowd: Crowd, gone: set[int], boxes: Sequence[Box], report: Report
+    ) -> list[tuple[Person, bool]]:
         """Who is in each box, found alone, and whether they stand on the floor.
 
         Args:
@@ -165,7 +169,8 @@ class Finder:
         if boxes and name in DEAF:
             raise CrowdGaussianError(
                 f"People stage '{name}' cannot look into boxes; add the person to the results of "
-                "your program, or reconstruct with another people stage.")
+                "your program, or reconstruct with another people stage."
+            )
         found = []
         for box in boxes:
             text = ",".join(f"{value:g}" for value in box)
@@ -177,12 +182,14 @@ class Finder:
             if twin is not None:
                 raise CrowdGaussianError(
                     f"The person in the box {text} is in the crowd already, as person {twin}; "
-                    "draw the box around somebody else.")
+                    "draw the box around somebody else."
+                )
             found.append(into_scene(alone, crowd, self.stages.body))
         return found
 
-    def corrected(self, folder: SceneFolder, crowd: Crowd, person: Person, index: int,
-                  edit: PoseEdit) -> Person:
+    def corrected(
+        self, folder: SceneFolder, crowd: Crowd, person: Person, index: int, edit: PoseEdit
+    ) -> Person:
         """The fit with a user's pose, and with the shape that the avatar has now.
 
         Args:
@@ -199,10 +206,17 @@ class Finder:
             if folder.info.body_model == self.config.stages.body:
                 person = replace(person, betas=avatar.betas, scale=avatar.scale)
             else:  # only the pelvis means the same in both bodies
-                transl = transl + avatar.rest_joints[0] - rest_pelvis(
-                    self.stages.body, person.betas, person.scale)
-        person = replace(person, pose=edit.pose.astype(np.float32),
-                         transl=transl.astype(np.float32), flags=_with(person.flags, CORRECTED))
+                transl = (
+                    transl
+                    + avatar.rest_joints[0]
+                    - rest_pelvis(self.stages.body, person.betas, person.scale)
+                )
+        person = replace(
+            person,
+            pose=edit.pose.astype(np.float32),
+            transl=transl.astype(np.float32),
+            flags=_with(person.flags, CORRECTED),
+        )
         return as_posed(person, crowd, self.stages.body)
 
 
@@ -220,10 +234,16 @@ class Change:
         people = list(folder.info.people)
         first = len(people)
         for person, standing in self.added:
-            people.append(PersonEntry(
-                state="fitted", flags=person.flags, box=tuple(float(v) for v in person.box),
-                score=float(person.score), on_ground=standing,
-                quality={"reprojection_px": float(person.reprojection_px)}))
+            people.append(
+                PersonEntry(
+                    state="fitted",
+                    flags=person.flags,
+                    box=tuple(float(v) for v in person.box),
+                    score=float(person.score),
+                    on_ground=standing,
+                    quality={"reprojection_px": float(person.reprojection_px)},
+                )
+            )
         fits = {first + k: person for k, (person, _) in enumerate(self.added)} | self.corrected
         for index in {*self.step.touched(first), *fits}:
             files = {"fit": people[index].files.get("fit", "")}
@@ -247,16 +267,33 @@ class Change:
 def _queued(entry: PersonEntry, files: dict[str, str], corrected: bool) -> PersonEntry:
     flags = tuple(flag for flag in entry.flags if flag != LEFT_OUT)
     flags = _with(flags, CORRECTED) if corrected else flags
-    return replace(entry, state="fitted", error="", files=files, flags=flags, gaussians=0,
-                   occlusion=0.0, quality={} if corrected else entry.quality, refinement="",
-                   refinement_note="")
+    return replace(
+        entry,
+        state="fitted",
+        error="",
+        files=files,
+        flags=flags,
+        gaussians=0,
+        occlusion=0.0,
+        quality={} if corrected else entry.quality,
+        refinement="",
+        refinement_note="",
+    )
 
 
 def _left_out(entry: PersonEntry) -> PersonEntry:
     files = {kind: file for kind, file in entry.files.items() if kind == "fit"}
-    return replace(entry, state="failed", error=LEFT_OUT_WORDS, files=files,
-                   flags=_with(entry.flags, LEFT_OUT), gaussians=0, quality={}, refinement="",
-                   refinement_note="")
+    return replace(
+        entry,
+        state="failed",
+        error=LEFT_OUT_WORDS,
+        files=files,
+        flags=_with(entry.flags, LEFT_OUT),
+        gaussians=0,
+        quality={},
+        refinement="",
+        refinement_note="",
+    )
 
 
 def _with(flags: tuple[str, ...], more: str) -> tuple[str, ...]:
@@ -270,8 +307,9 @@ def _remove_unnamed(folder: SceneFolder, old: SceneInfo) -> None:
             folder.resolve(file).unlink(missing_ok=True)
 
 
-def masks_of(folder: SceneFolder, crowd: Crowd,
-             segment: Callable[[Crowd], list[PersonMask]]) -> list[PersonMask]:
+def masks_of(
+    folder: SceneFolder, crowd: Crowd, segment: Callable[[Crowd], list[PersonMask]]
+) -> list[PersonMask]:
     """Masks of everybody who is not left out; nobody has a pixel of those who are.
 
     Args:
@@ -280,8 +318,11 @@ def masks_of(folder: SceneFolder, crowd: Crowd,
         segment: the masks stage.
     """
     there = [i for i, entry in enumerate(folder.info.people) if LEFT_OUT not in entry.flags]
-    some = replace(crowd, people=tuple(crowd.people[i] for i in there),
-                   on_ground=tuple(crowd.on_ground[i] for i in there))
+    some = replace(
+        crowd,
+        people=tuple(crowd.people[i] for i in there),
+        on_ground=tuple(crowd.on_ground[i] for i in there),
+    )
     found = dict(zip(there, segment(some), strict=True))
     nothing = np.zeros((crowd.camera.height, crowd.camera.width), bool)
     return [found.get(i, PersonMask(nothing, nothing, 0.0)) for i in range(len(crowd.people))]

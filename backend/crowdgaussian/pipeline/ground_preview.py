@@ -79,28 +79,41 @@ def _pixels(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return image[:, :2] / np.where(ahead, seen[:, 2], 1.0)[:, None], ahead
 
 
-def _line(picture: np.ndarray, camera: Camera, start: np.ndarray, end: np.ndarray,
-          colour: tuple[int, int, int], width: int) -> None:
+def _line(
+    picture: np.ndarray,
+    camera: Camera,
+    start: np.ndarray,
+    end: np.ndarray,
+    colour: tuple[int, int, int],
+    width: int,
+) -> None:
     along = np.linspace(0.0, 1.0, _PIECES + 1)[:, None]
     pixels, ahead = _pixels(camera, start * (1 - along) + end * along)
     _polyline(picture, pixels, ahead, colour, width)
 
 
-def _ring(picture: np.ndarray, camera: Camera, place: np.ndarray,
-          colour: tuple[int, int, int]) -> None:
+def _ring(
+    picture: np.ndarray, camera: Camera, place: np.ndarray, colour: tuple[int, int, int]
+) -> None:
     turn = np.linspace(0.0, 2 * np.pi, _PIECES + 1)
     circle = place + 0.3 * np.column_stack([np.cos(turn), np.sin(turn)])
     _polyline(picture, *_pixels(camera, circle), colour, 2)
 
 
-def _polyline(picture: np.ndarray, pixels: np.ndarray, ahead: np.ndarray,
-              colour: tuple[int, int, int], width: int) -> None:
+def _polyline(
+    picture: np.ndarray,
+    pixels: np.ndarray,
+    ahead: np.ndarray,
+    colour: tuple[int, int, int],
+    width: int,
+) -> None:
     limit = 4.0 * max(picture.shape)  # OpenCV's fixed-point coordinates overflow far outside
     fine = ahead & (np.abs(pixels) < limit).all(axis=1)
     points = np.round(np.clip(pixels, -limit, limit) * 8).astype(np.int32)
     for k in np.flatnonzero(fine[:-1] & fine[1:]):
-        cv2.line(picture, points[k].tolist(), points[k + 1].tolist(), colour, width, cv2.LINE_AA,
-                 shift=3)
+        cv2.line(
+            picture, points[k].tolist(), points[k + 1].tolist(), colour, width, cv2.LINE_AA, shift=3
+        )
 
 
 def _horizon(picture: np.ndarray, camera: Camera) -> None:

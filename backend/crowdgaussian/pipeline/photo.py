@@ -185,9 +185,7 @@ def _open_image(path: Path, data: bytes) -> Image.Image:
             f"{path} has too many pixels; make it at most {MAX_SIDE} pixels a side."
         ) from error
     except DECODE_ERRORS as error:
-        raise CrowdGaussianError(
-            f"{path} is a damaged image; export the photo again."
-        ) from error
+        raise CrowdGaussianError(f"{path} is a damaged image; export the photo again.") from error
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:

@@ -140,18 +140,24 @@ class _Run:
         return self.photo.focal_px, "exif" if self.photo.focal_px else "default"
 
     def _start_folder(self, crowd: Crowd, settings: dict) -> SceneFolder:
-        models = tuple(file.provenance() for file in files_for(self.job.config)
-                       if file.stage != REFINER_STAGE)  # named when somebody is refined
+        models = tuple(
+            file.provenance() for file in files_for(self.job.config) if file.stage != REFINER_STAGE
+        )  # named when somebody is refined
         checkpoint.clear(self.job.out)
         entries = tuple(
-            PersonEntry(flags=person.flags, box=tuple(float(v) for v in person.box),
-                        score=float(person.score), on_ground=bool(ground),
-                        quality={"reprojection_px": float(person.reprojection_px)})
+            PersonEntry(
+                flags=person.flags,
+                box=tuple(float(v) for v in person.box),
+                score=float(person.score),
+                on_ground=bool(ground),
+                quality={"reprojection_px": float(person.reprojection_px)},
+            )
             for person, ground in zip(crowd.people, crowd.on_ground, strict=True)
         )
         info = SceneInfo(
-            photo=PhotoInfo("", self.photo.width, self.photo.height,
-                            self.job.photo_name or self.photo.path.name),
+            photo=PhotoInfo(
+                "", self.photo.width, self.photo.height, self.job.photo_name or self.photo.path.name
+            ),
             camera=checkpoint.camera_info(crowd),
             ground=checkpoint.ground_info(crowd),
             body_model=getattr(self.stages.avatar, "body_name", self.job.config.stages.body),
@@ -162,7 +168,8 @@ class _Run:
             writer=f"crowdgaussian {__version__}",
         )
         folder = SceneFolder.create(
-            self.job.out, _encoded(Image.fromarray(self.photo.pixels), "JPEG"), ".jpg", info)
+            self.job.out, _encoded(Image.fromarray(self.photo.pixels), "JPEG"), ".jpg", info
+        )
         checkpoint.save_crowd(folder, crowd)
         floor = Image.fromarray(ground_view(self.photo.pixels, crowd))
         folder.write_preview(GROUND_PREVIEW, _encoded(floor, "PNG"))
@@ -176,16 +183,15 @@ class _Run:
         folder.add_timing("masks", time.perf_counter() - started)
         return masks
 
-    def build_avatar(self, folder: SceneFolder, crowd: Crowd, masks: list[PersonMask],
-                     index: int) -> None:
+    def build_avatar(
+        self, folder: SceneFolder, crowd: Crowd, masks: list[PersonMask], index: int
+    ) -> None:
         """One person; whatever goes wrong with the fit is that person's alone."""
         started = time.perf_counter()
         report = _share(self.report, index, len(crowd.people))
         report(Progress("avatars", 0.0))
         with _failure_is_theirs(folder, index):
-            avatar = self.stages.avatar.reconstruct(
-                self.photo.pixels, crowd, masks, index, report
-            )
+            avatar = self.stages.avatar.reconstruct(self.photo.pixels, crowd, masks, index, report)
             fitted = time.perf_counter()
             quality = self.stages.measure(avatar, self.photo.pixels, crowd, masks, index)
             quality["feet"] = _feet_height(avatar)
@@ -195,16 +201,21 @@ class _Run:
             seconds = {"avatar": fitted - started, "measure": time.perf_counter() - fitted}
             folder.add_person_timings(index, seconds)
             folder.update_person(index, state="done", error="", quality=quality)
-        spent = [steps.get(step, 0.0) for steps in folder.timings.people.values()
-                 for step in ("avatar", "measure")]
+        spent = [
+            steps.get(step, 0.0)
+            for steps in folder.timings.people.values()
+            for step in ("avatar", "measure")
+        ]
         folder.add_timing("avatars", sum(spent))
         report(Progress("avatars", 1.0))
 
-    def refine(self, folder: SceneFolder, crowd: Crowd,
-               chosen: Iterable[int] | None = None) -> None:
+    def refine(
+        self, folder: SceneFolder, crowd: Crowd, chosen: Iterable[int] | None = None
+    ) -> None:
         """Everybody who waits for it, of those chosen; refining.py says what is kept when."""
-        refinement.Refining(folder, self.photo.pixels, crowd, self.job.config, self.stages,
-                          self.report).run(chosen)
+        refinement.Refining(
+            folder, self.photo.pixels, crowd, self.job.config, self.stages, self.report
+        ).run(chosen)
 
 
 @dataclass
@@ -246,7 +257,8 @@ class _Edited:
         at = edits.steps_in(folder, job.edits)
         if at is None:
             raise CrowdGaussianError(
-                f"{folder.path} holds other corrections; choose another folder or add --overwrite.")
+                f"{folder.path} holds other corrections; choose another folder or add --overwrite."
+            )
         return folder, at
 
     def _plain_is_unfinished(self, folder: SceneFolder, copied: bool) -> bool:
@@ -271,8 +283,10 @@ class _Edited:
             finder = edits.Finder(self.photo.pixels, self.job.config, stages)
             added = finder.find(crowd, gone, step.boxes, self.report)
             people = [*crowd.people, *(person for person, _ in added)]
-            corrected = {index: finder.corrected(folder, crowd, people[index], index, edit)
-                         for index, edit in step.corrected.items()}
+            corrected = {
+                index: finder.corrected(folder, crowd, people[index], index, edit)
+                for index, edit in step.corrected.items()
+            }
         return edits.Change(step, text, corrected, added)
 
     def _build(self, folder: SceneFolder, step: SceneEdit) -> None:
@@ -288,8 +302,11 @@ class _Edited:
         run, crowd = self._run(), edits.crowd_of(folder)
         run = replace(run, report=_among(self.report, left, len(crowd.people)))
         run.report(Progress("masks", 0.0, None, len(crowd.people)))
-        masks = edits.masks_of(folder, crowd, lambda some: run.stages.segment.segment(
-            self.photo.pixels, some, run.report))
+        masks = edits.masks_of(
+            folder,
+            crowd,
+            lambda some: run.stages.segment.segment(self.photo.pixels, some, run.report),
+        )
         for index in left:
             checkpoint.save_mask(folder, index, masks[index])
         if isinstance(run.stages.avatar, CrowdBuilder):

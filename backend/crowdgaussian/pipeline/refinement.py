@@ -39,8 +39,9 @@ def waiting(folder: SceneFolder, config: Config, chosen: Iterable[int] | None = 
         return []
     people = folder.info.people
     indices = range(len(people)) if chosen is None else sorted(chosen)
-    return [i for i in indices
-            if people[i].state == "done" and people[i].refinement in ("", "failed")]
+    return [
+        i for i in indices if people[i].state == "done" and people[i].refinement in ("", "failed")
+    ]
 
 
 def forget(folder: SceneFolder, index: int) -> None:
@@ -56,9 +57,12 @@ def stored_masks(folder: SceneFolder) -> list[PersonMask]:
     """
     photo = folder.info.photo
     nothing = np.zeros((photo.height, photo.width), bool)
-    return [PersonMask(folder.read_mask(i), folder.read_mask(i, "amodal"), entry.occlusion)
-            if {"mask", "amodal"} <= entry.files.keys() else PersonMask(nothing, nothing, 0.0)
-            for i, entry in enumerate(folder.info.people)]
+    return [
+        PersonMask(folder.read_mask(i), folder.read_mask(i, "amodal"), entry.occlusion)
+        if {"mask", "amodal"} <= entry.files.keys()
+        else PersonMask(nothing, nothing, 0.0)
+        for i, entry in enumerate(folder.info.people)
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,14 @@ class Refining:
         avatars, masks = self._avatars(left), stored_masks(self.folder)
         models = [file.provenance() for file in files_for(self.config) if file.stage == STAGE]
         started = time.perf_counter()
-        clusters = self.stages.refiner.refine(self.photo, self.crowd, masks, avatars, self.report,
-                                              [index for index in left if index in avatars])
+        clusters = self.stages.refiner.refine(
+            self.photo,
+            self.crowd,
+            masks,
+            avatars,
+            self.report,
+            [index for index in left if index in avatars],
+        )
         for cluster in clusters:
             found = dict(zip(cluster.people, cluster.avatars))
             for index in cluster.people:
@@ -112,15 +122,24 @@ class Refining:
                 continue
             coarse = _coarse_path(self.folder, index)
             try:
-                avatars[index] = (read_avatar(coarse) if index in left and coarse.is_file()
-                                  else self.folder.read_avatar(index))
+                avatars[index] = (
+                    read_avatar(coarse)
+                    if index in left and coarse.is_file()
+                    else self.folder.read_avatar(index)
+                )
             except CrowdGaussianError as error:
                 if index in left:
                     self._note(index, "failed", str(error))
         return avatars
 
-    def _settle(self, index: int, avatar: Avatar | None, error: str, masks: list[PersonMask],
-                models: list[ModelProvenance]) -> None:
+    def _settle(
+        self,
+        index: int,
+        avatar: Avatar | None,
+        error: str,
+        masks: list[PersonMask],
+        models: list[ModelProvenance],
+    ) -> None:
         """Writes a refined avatar, or why there is none."""
         if avatar is None:
             self._note(index, "failed", error)
@@ -130,8 +149,12 @@ class Refining:
             before = self.folder.info.people[index].quality.get("psnr_db")
             after = quality.get("psnr_db", float("nan"))
             if before is not None and not after >= before - _SAME_DB:
-                self._note(index, "kept", f"Refined, this person matches the photo at {after:.1f} "
-                           f"dB instead of {before:.1f} dB, so the first avatar stays.")
+                self._note(
+                    index,
+                    "kept",
+                    f"Refined, this person matches the photo at {after:.1f} "
+                    f"dB instead of {before:.1f} dB, so the first avatar stays.",
+                )
                 return
             self._replace(index, avatar)
         except Cancelled:
@@ -143,8 +166,12 @@ class Refining:
             return
         except Exception as problem:
             log.exception("person %d could not be refined", index)
-            self._note(index, "failed", f"An unexpected {type(problem).__name__} ended this "
-                       "person's refinement; the log has the details.")
+            self._note(
+                index,
+                "failed",
+                f"An unexpected {type(problem).__name__} ended this "
+                "person's refinement; the log has the details.",
+            )
             return
         for model in models:
             self.folder.add_model(model)

@@ -17,15 +17,18 @@ from ..weights.local import Need, UsedFile, locate, used_file
 from .config import Config
 
 REGISTRY = {
-    "people": {"keypoint_fit": ".people.mediapipe:KeypointFit",
-               "vitpose": ".people.vitpose.stage:VitPoseFit",
-               "multihmr": ".people.multihmr.stage:MultiHmr",
-               "command": ".people.external.stage:CommandPeople",
-               "results": ".people.external.stage:ResultPeople"},
-    "segment": {"silhouettes": ".segment.silhouettes:SilhouetteSegmenter",
-                "sam": ".segment.sam.stage:SamSegmenter"},
-    "avatar": {"photo_fit": ".avatar.photo_fit:PhotoFit",
-               "lorm": ".lorm.stage:LormReconstructor"},
+    "people": {
+        "keypoint_fit": ".people.mediapipe:KeypointFit",
+        "vitpose": ".people.vitpose.stage:VitPoseFit",
+        "multihmr": ".people.multihmr.stage:MultiHmr",
+        "command": ".people.external.stage:CommandPeople",
+        "results": ".people.external.stage:ResultPeople",
+    },
+    "segment": {
+        "silhouettes": ".segment.silhouettes:SilhouetteSegmenter",
+        "sam": ".segment.sam.stage:SamSegmenter",
+    },
+    "avatar": {"photo_fit": ".avatar.photo_fit:PhotoFit", "lorm": ".lorm.stage:LormReconstructor"},
 }
 FILES = {  # the network files of stages that read the user's, by their part of the settings
     "vitpose": ("people", ".people.config:vitpose_files"),
@@ -67,8 +70,13 @@ def build_stages(config: Config) -> Stages:
     refiner = load_refiner(config)
     body = load_body(config.stages.body, _body_path(config))
     stages = {kind: load_stage(kind, config, body) for kind in REGISTRY}
-    return Stages(body=body, measure=measure, **stages,
-                  people_with=lambda other: load_stage("people", other, body), refiner=refiner)
+    return Stages(
+        body=body,
+        measure=measure,
+        **stages,
+        people_with=lambda other: load_stage("people", other, body),
+        refiner=refiner,
+    )
 
 
 def load_stage(kind: str, config: Config, body: Any) -> Any:
@@ -102,7 +110,8 @@ def load_refiner(config: Config) -> Any | None:
         return None
     if name not in REFINERS:
         raise CrowdGaussianError(
-            f"There is no refiner stage '{name}'; use one of: none, {', '.join(REFINERS)}.")
+            f"There is no refiner stage '{name}'; use one of: none, {', '.join(REFINERS)}."
+        )
     return _imported(REFINERS[name])(config.refine)
 
 

@@ -29,8 +29,10 @@ from .weights import small_path, turbo_files, turbo_path
 
 log = logging.getLogger(__name__)
 _MARGIN = 0.06  # of the cluster's box in the photo
-_STARVED = ("There is not enough memory to refine these people; lower refine.most_people or "
-            "refine.distil.size.")
+_STARVED = (
+    "There is not enough memory to refine these people; lower refine.most_people or "
+    "refine.distil.size."
+)
 _EDGE = 3  # pixels of the crop by which masks are shrunk: their rim is mixed with what is behind
 
 
@@ -49,9 +51,15 @@ class CrowdRefinement:
     def __init__(self, config: RefineConfig, refiner: Refiner) -> None:
         self.config, self.refiner = config, refiner
 
-    def refine(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-               avatars: dict[int, Avatar], report: Report,
-               only: Iterable[int] | None = None) -> Iterator[RefinedCluster]:
+    def refine(
+        self,
+        photo: np.ndarray,
+        crowd: Crowd,
+        masks: list[PersonMask],
+        avatars: dict[int, Avatar],
+        report: Report,
+        only: Iterable[int] | None = None,
+    ) -> Iterator[RefinedCluster]:
         """Yields clusters as they finish; one that fails does not stop the others.
 
         Args:
@@ -69,9 +77,10 @@ class CrowdRefinement:
                 yield RefinedCluster((index,), (), wrong[index])
         indices = [index for index in wrong if not wrong[index]]
         roots = np.array([_root(avatars[index]) for index in indices])
-        clusters = [tuple(indices[member] for member in members if indices[member] in wanted)
-                    for members in find_clusters(roots, self.config.reach,
-                                                 self.config.most_people)]
+        clusters = [
+            tuple(indices[member] for member in members if indices[member] in wanted)
+            for members in find_clusters(roots, self.config.reach, self.config.most_people)
+        ]
         clusters = [people for people in clusters if people]
         for number, people in enumerate(clusters):
 
@@ -82,13 +91,24 @@ class CrowdRefinement:
 
             yield self._cluster(photo, crowd, masks, {i: avatars[i] for i in people}, tell)
 
-    def _cluster(self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-                 avatars: dict[int, Avatar], tell) -> RefinedCluster:
+    def _cluster(
+        self,
+        photo: np.ndarray,
+        crowd: Crowd,
+        masks: list[PersonMask],
+        avatars: dict[int, Avatar],
+        tell,
+    ) -> RefinedCluster:
         people = tuple(avatars)
         try:
             anchor = photo_anchor(photo, crowd, masks, people, self.config.photo_px)
-            found = distil(_of_one_degree(list(avatars.values())), self.refiner, anchor,
-                           self.config.distil, tell)
+            found = distil(
+                _of_one_degree(list(avatars.values())),
+                self.refiner,
+                anchor,
+                self.config.distil,
+                tell,
+            )
         except CrowdGaussianError as error:
             return RefinedCluster(people, (), str(error))
         except Cancelled:
@@ -97,13 +117,18 @@ class CrowdRefinement:
             if is_out_of_memory(error):
                 return RefinedCluster(people, (), _STARVED)
             log.exception("people %s could not be refined", people)
-            return RefinedCluster(people, (), f"An unexpected {type(error).__name__} ended the "
-                                  "refinement of these people; the log has the details.")
+            return RefinedCluster(
+                people,
+                (),
+                f"An unexpected {type(error).__name__} ended the "
+                "refinement of these people; the log has the details.",
+            )
         return RefinedCluster(people, tuple(found))
 
 
-def photo_anchor(photo: np.ndarray, crowd: Crowd, masks: list[PersonMask],
-                 people: tuple[int, ...], max_side: int) -> Anchor | None:
+def photo_anchor(
+    photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], people: tuple[int, ...], max_side: int
+) -> Anchor | None:
     """The photo's crop around some people, and where it shows them; None where it does not."""
     seen = np.logical_or.reduce([masks[index].visible for index in people])
     box = box_of(seen)
@@ -130,8 +155,7 @@ def _trouble(index: int, avatar: Avatar, crowd: Crowd) -> str:
     arrays = {**vars(avatar.gaussians), "place": root, "pose": avatar.pose}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            return (f"Person {index} has {name} that are not finite; reconstruct that person "
-                    "again.")
+            return f"Person {index} has {name} that are not finite; reconstruct that person again."
     if not crowd.camera.viewmat[2, :3] @ root + crowd.camera.viewmat[2, 3] > 0:
         return f"Person {index} stands behind the photo's camera; correct that person's place."
     return ""
@@ -215,4 +239,5 @@ class _OnDemand:
 def _lacking(error: ImportError) -> CrowdGaussianError:
     return CrowdGaussianError(
         f"The refinement stage needs the package {error.name}; run `pip install "
-        "'crowdgaussian[networks]'`, or set stages.refiner to none.")
+        "'crowdgaussian[networks]'`, or set stages.refiner to none."
+    )

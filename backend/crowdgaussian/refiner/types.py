@@ -25,6 +25,7 @@ class Refiner(Protocol):
 
 # The options of the refinement stages; nothing here imports torch
 
+
 @dataclass(frozen=True)
 class DistilConfig:
     """How a cluster is refined."""

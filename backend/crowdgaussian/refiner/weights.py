@@ -38,14 +38,16 @@ def small_path(config: RefineConfig) -> Path:
             return path
         raise CrowdGaussianError(
             f"refine.weights names {config.weights}, which is no file; give one that "
-            "`crowdgaussian train refiner` wrote, or leave it empty to use the one that ships.")
+            "`crowdgaussian train refiner` wrote, or leave it empty to use the one that ships."
+        )
     path = OPEN_REFINER.path()
     if path.is_file():
         return path
     raise CrowdGaussianError(
         f"The refiner that ships, {path.name}, is not in this installation; install it again, set "
         "refine.weights to a file that `crowdgaussian train refiner` wrote, or set stages.refiner "
-        "to none.")
+        "to none."
+    )
 
 
 def small_files(config: RefineConfig) -> list[WeightFile | UsedFile]:
@@ -72,7 +74,8 @@ def turbo_path(config: RefineConfig) -> Path:
         return path
     raise CrowdGaussianError(
         f"{path} holds no refiner; set refine.weights to the folder that `crowdgaussian train "
-        "refiner --base` wrote, or to that of SD-Turbo.")
+        "refiner --base` wrote, or to that of SD-Turbo."
+    )
 
 
 def turbo_files(config: RefineConfig) -> list[UsedFile]:
@@ -107,8 +110,9 @@ def _trained(path: Path) -> tuple[str, bool]:
         licence = str(facts["licence"])
     except (OSError, ValueError, KeyError, TypeError):
         return derivative("Stable Diffusion", TABLE["sd-turbo"].licence), False
-    return licence, licence in {derivative(name, TABLE[name].licence) for name in BASES
-                                if TABLE[name].commercial}
+    return licence, licence in {
+        derivative(name, TABLE[name].licence) for name in BASES if TABLE[name].commercial
+    }
 
 
 def derivative(name: str, licence: str) -> str:
@@ -132,14 +136,17 @@ def _used(name: str, path: Path, licence: str, commercial: bool) -> UsedFile:
         about = path.stat()
     except OSError as error:
         raise CrowdGaussianError(
-            f"The refiner's file {path} is missing; get a whole copy.") from error
+            f"The refiner's file {path} is missing; get a whole copy."
+        ) from error
     return UsedFile(name, path, licence, commercial, STAGE, (about.st_size, about.st_mtime_ns))
 
 
 # The networks that a refiner can be trained from, and what their licences ask for
 
-_OWN_FOLDER = ("that of the network in the folder: Stability AI Community License for SD-Turbo, "
-               "CreativeML OpenRAIL++-M for SD 2.1-base")
+_OWN_FOLDER = (
+    "that of the network in the folder: Stability AI Community License for SD-Turbo, "
+    "CreativeML OpenRAIL++-M for SD 2.1-base"
+)
 
 
 @dataclass(frozen=True)

@@ -63,25 +63,35 @@ def within_reach(crop: EdgeInput, config: SegmentConfig) -> np.ndarray:
     return near
 
 
-def _certain(prior: np.ndarray, crop: EdgeInput,
-             config: SegmentConfig) -> tuple[np.ndarray, np.ndarray]:
+def _certain(
+    prior: np.ndarray, crop: EdgeInput, config: SegmentConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixels that are surely the person, and pixels that surely are not."""
     hard = (prior > 0.5).astype(np.uint8)
     depth_in = cv2.distanceTransform(hard, cv2.DIST_L2, 5)
-    depth_out = cv2.distanceTransform(1 - hard, cv2.DIST_L2, 5) if hard.any() else \
-        np.full(hard.shape, np.inf, np.float32)
+    depth_out = (
+        cv2.distanceTransform(1 - hard, cv2.DIST_L2, 5)
+        if hard.any()
+        else np.full(hard.shape, np.inf, np.float32)
+    )
     band = np.full(hard.shape, max(config.band * crop.height_px, 2.0), np.float32)
     if crop.head.any():
-        wide = cv2.dilate(crop.head.astype(np.uint8), disc(0.5 * config.hair_reach
-                                                           * crop.height_px))
+        wide = cv2.dilate(
+            crop.head.astype(np.uint8), disc(0.5 * config.hair_reach * crop.height_px)
+        )
         band[wide > 0] = max(config.hair_band * crop.height_px, 2.0)
     inside = (depth_in > band) & (prior > 0.7)
     outside = (depth_out > band) & (prior < 0.3)
     return inside & ~crop.others, outside | (crop.others & (prior < 0.9))
 
 
-def _grabcut(crop: EdgeInput, prior: np.ndarray, inside: np.ndarray, outside: np.ndarray,
-             config: SegmentConfig) -> np.ndarray:
+def _grabcut(
+    crop: EdgeInput,
+    prior: np.ndarray,
+    inside: np.ndarray,
+    outside: np.ndarray,
+    config: SegmentConfig,
+) -> np.ndarray:
     labels = np.where(prior > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[inside | (crop.silhouette & (prior > 0.95) & ~crop.others)] = cv2.GC_FGD
     labels[outside] = cv2.GC_BGD
@@ -90,14 +100,19 @@ def _grabcut(crop: EdgeInput, prior: np.ndarray, inside: np.ndarray, outside: np
         return prior.astype(np.float32)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(1)
-    cv2.grabCut(np.ascontiguousarray(crop.photo), labels, None, *models,
-                config.grabcut_iterations, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(
+        np.ascontiguousarray(crop.photo),
+        labels,
+        None,
+        *models,
+        config.grabcut_iterations,
+        cv2.GC_INIT_WITH_MASK,
+    )
     found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     return (_COLOUR_VOICE * found + (1 - _COLOUR_VOICE) * prior).astype(np.float32)
 
 
-def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int,
-                  epsilon: float) -> np.ndarray:
+def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
     """Edge-preserving smoothing of values by a colour guide (He et al. 2010, eq. 14-16).
 
     Args:

@@ -8,14 +8,16 @@ from .types import PersonMask, SegmentConfig
 
 # Removes specks and holes from a mask, but keeps the parts an occluder cut a body into
 
+
 def disc(radius: float) -> np.ndarray:
     """A round structuring element of the given radius in pixels."""
     size = 2 * max(int(round(radius)), 0) + 1
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
-def clean(mask: np.ndarray, keypoints: np.ndarray, smooth_px: float, min_component: float,
-          max_hole: float) -> np.ndarray:
+def clean(
+    mask: np.ndarray, keypoints: np.ndarray, smooth_px: float, min_component: float, max_hole: float
+) -> np.ndarray:
     """Smooths a mask, drops parts that are small and hold no keypoint, fills small holes.
 
     Args:
@@ -53,8 +55,9 @@ def drop_specks(mask: np.ndarray, keypoints: np.ndarray, min_component: float) -
 
 def fill_holes(mask: np.ndarray, max_hole: float) -> np.ndarray:
     """Fills background parts that touch no border and are small against the mask."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8),
-                                                               connectivity=4)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (~mask).astype(np.uint8), connectivity=4
+    )
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     fill = stats[:, cv2.CC_STAT_AREA] <= max_hole * mask.sum()
     fill[0] = False
@@ -62,8 +65,9 @@ def fill_holes(mask: np.ndarray, max_hole: float) -> np.ndarray:
     return mask | fill[labels] if count > 1 else mask
 
 
-def settle_mask(owner: np.ndarray, index: int, keypoints: np.ndarray, height_px: float,
-                config: SegmentConfig) -> np.ndarray:
+def settle_mask(
+    owner: np.ndarray, index: int, keypoints: np.ndarray, height_px: float, config: SegmentConfig
+) -> np.ndarray:
     """Cleans one person's pixels; what a clean-up adds never belongs to somebody else.
 
     Args:
@@ -76,8 +80,9 @@ def settle_mask(owner: np.ndarray, index: int, keypoints: np.ndarray, height_px:
     Returns:
         [H, W] bool.
     """
-    cleaned = clean(owner == index, keypoints, config.smooth * height_px, config.min_component,
-                    config.max_hole)
+    cleaned = clean(
+        owner == index, keypoints, config.smooth * height_px, config.min_component, config.max_hole
+    )
     visible = cleaned & ((owner == index) | (owner < 0))
     owner[(owner == index) & ~visible] = -1
     owner[visible] = index
@@ -94,6 +99,7 @@ def with_amodal(visible: np.ndarray, silhouette: np.ndarray) -> PersonMask:
 
 # Shares the pixels that several people claim
 
+
 class Claims:
     """Who has each pixel, as people claim windows of the photo one after the other.
 
@@ -108,8 +114,13 @@ class Claims:
         self._soft = np.zeros(shape, np.float32)
         self._depth = np.full(shape, np.inf, np.float32)
 
-    def claim(self, index: int, soft: np.ndarray, depth: np.ndarray,
-              window: tuple[slice, slice] = (slice(None), slice(None))) -> None:
+    def claim(
+        self,
+        index: int,
+        soft: np.ndarray,
+        depth: np.ndarray,
+        window: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> None:
         """One person's claim.
 
         Args:
@@ -128,8 +139,9 @@ class Claims:
         nearest[take] = depth[take]
 
 
-def resolve(soft: list[np.ndarray], depths: list[np.ndarray],
-            depth_margin: float) -> list[np.ndarray]:
+def resolve(
+    soft: list[np.ndarray], depths: list[np.ndarray], depth_margin: float
+) -> list[np.ndarray]:
     """Gives each pixel to one person at most, as Claims does.
 
     Args:

@@ -37,8 +37,10 @@ class BodyLayer:
 def posed_vertices(body, person: Person) -> np.ndarray:
     """The person's body vertices in the scene frame.  # [V, 3] float32, metres"""
     with torch.no_grad():
-        as_batch = [torch.as_tensor(np.asarray(v, np.float32))[None]
-                    for v in (person.betas, person.pose, person.transl)]
+        as_batch = [
+            torch.as_tensor(np.asarray(v, np.float32))[None]
+            for v in (person.betas, person.pose, person.transl)
+        ]
         output = body(*as_batch, torch.tensor([float(person.scale)]))
     return output.vertices[0].cpu().numpy().astype(np.float32)
 
@@ -94,24 +96,32 @@ class SilhouetteSegmenter:
         report(Progress("masks", 1.0, None, people))
         return masks
 
-    def _refine(self, photo: np.ndarray, people: tuple[Person, ...], layers: list[BodyLayer],
-                index: int) -> np.ndarray:
+    def _refine(
+        self, photo: np.ndarray, people: tuple[Person, ...], layers: list[BodyLayer], index: int
+    ) -> np.ndarray:
         """The person's own claim on every pixel of the photo.  # [H, W] float32 0..1"""
         person, layer, size = people[index], layers[index], (photo.shape[1], photo.shape[0])
         detected = person.person_mask.astype(np.float32) / 255
         box = box_of(layer.silhouette | (detected > 0.5))
         if box is None:
             return np.zeros(photo.shape[:2], np.float32)
-        crop = Crop.around(box, self.config.crop_margin * layer.height_px, size,
-                           self.config.max_crop_px)
+        crop = Crop.around(
+            box, self.config.crop_margin * layer.height_px, size, self.config.max_crop_px
+        )
         body = layer.silhouette | _forearms(person, layer, self.config.min_confidence)
-        edges = EdgeInput(crop.take(photo), crop.take(detected), crop.take(body),
-                          crop.take(layer.head), crop.take(_in_front(people, layers, index)),
-                          layer.height_px * crop.scale[1])
+        edges = EdgeInput(
+            crop.take(photo),
+            crop.take(detected),
+            crop.take(body),
+            crop.take(layer.head),
+            crop.take(_in_front(people, layers, index)),
+            layer.height_px * crop.scale[1],
+        )
         return crop.put(refine_edges(edges, self.config), size)
 
-    def _finish(self, resolved: list[np.ndarray], crowd: Crowd,
-                layers: list[BodyLayer]) -> list[PersonMask]:
+    def _finish(
+        self, resolved: list[np.ndarray], crowd: Crowd, layers: list[BodyLayer]
+    ) -> list[PersonMask]:
         """Cleans the masks; what a clean-up adds never belongs to somebody else."""
         owner = np.full(resolved[0].shape if resolved else (0, 0), -1, np.int16)
         for index, mask in enumerate(resolved):
@@ -119,8 +129,9 @@ class SilhouetteSegmenter:
         masks = []
         for index, (person, layer) in enumerate(zip(crowd.people, layers, strict=True)):
             trusted = person.keypoints.confidence >= self.config.min_confidence
-            visible = settle_mask(owner, index, person.keypoints.xy[trusted], layer.height_px,
-                                  self.config)
+            visible = settle_mask(
+                owner, index, person.keypoints.xy[trusted], layer.height_px, self.config
+            )
             masks.append(with_amodal(visible, layer.silhouette))
         return masks
 

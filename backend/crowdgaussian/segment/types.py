@@ -27,6 +27,7 @@ class Segmenter(Protocol):
 
 # Settings of the masks stages. Lengths are fractions of the person's height in the photo
 
+
 @dataclass(frozen=True)
 class SegmentConfig:
     """How soft masks become sharp masks that share no pixel with a neighbour."""

@@ -41,8 +41,15 @@ class Greeting:
         if device is None or device.kind == "cpu":
             here = describe_device(look_for_gpu=False)
             device = here if device is None else replace(device, memory_free=here.memory_free)
-        return Welcome(request, f"crowdgaussian {__version__}", self.data_port, device,
-                       self.limits, self.presets, PROTOCOL_MINOR)
+        return Welcome(
+            request,
+            f"crowdgaussian {__version__}",
+            self.data_port,
+            device,
+            self.limits,
+            self.presets,
+            PROTOCOL_MINOR,
+        )
 
 
 def offered_presets() -> tuple[Preset, ...]:
@@ -57,7 +64,9 @@ def _preset(name: str) -> Preset:
         return Preset(name, available=False, commercial=False, licence="", missing=str(error))
     closed = sorted({model.licence for model in found if not model.commercial})
     return Preset(
-        name, available=True, commercial=not closed,
+        name,
+        available=True,
+        commercial=not closed,
         licence=NOT_COMMERCIAL.format(", ".join(closed)) if closed else FREE,
         models=tuple(_model(model) for model in found),
     )
@@ -74,16 +83,26 @@ SAY_HELLO = "The server does not know this connection; say HELLO first."
 class Control:
     """Turns each message of a client into its answer."""
 
-    def __init__(self, jobs: Jobs, pool: WorkerPool, sessions: Sessions, greeting: Greeting,
-                 keys: KeyFolder | None) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        pool: WorkerPool,
+        sessions: Sessions,
+        greeting: Greeting,
+        keys: KeyFolder | None,
+    ) -> None:
         self._jobs = jobs
         self._pool = pool
         self._sessions = sessions
         self._greeting = greeting
         self._keys = keys
         self._handlers = {
-            m.Submit: self._submit, m.Status: self._status, m.Attach: self._attach,
-            m.Cancel: self._cancel, m.List: self._list, m.Delete: self._delete,
+            m.Submit: self._submit,
+            m.Status: self._status,
+            m.Attach: self._attach,
+            m.Cancel: self._cancel,
+            m.List: self._list,
+            m.Delete: self._delete,
         }
 
     def handle(self, letter: Letter) -> None:
@@ -126,8 +145,9 @@ class Control:
         handler = self._handlers.get(type(message))
         if handler is None:
             data = isinstance(message, m.Upload | m.Fetch)
-            raise RefusedError("message", "This goes over the data socket." if data else
-                               "Only a server says this.")
+            raise RefusedError(
+                "message", "This goes over the data socket." if data else "Only a server says this."
+            )
         return handler(session, message)
 
     def _submit(self, session: Session, message: m.Submit) -> Message:
@@ -152,8 +172,9 @@ class Control:
     def _attach(self, session: Session, message: m.Attach) -> Message:
         row = self._own(session, message.job)
         if message.last_seq > row.last_seq:
-            raise RefusedError("state", f"The job has had {row.last_seq} events only; attach with "
-                               "last_seq 0.")
+            raise RefusedError(
+                "state", f"The job has had {row.last_seq} events only; attach with last_seq 0."
+            )
         return m.JobInfo(message.request, self._jobs.describe(row))
 
     def _cancel(self, session: Session, message: m.Cancel) -> Message:

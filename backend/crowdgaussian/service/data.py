@@ -35,8 +35,13 @@ BURST = 32  # requests read before slow readers are tried again
 class DataServer(threading.Thread):
     """Serves UPLOAD and FETCH."""
 
-    def __init__(self, context: zmq.Context, socket: zmq.Socket, settings: ServiceSettings,
-                 keys: KeyFolder | None) -> None:
+    def __init__(
+        self,
+        context: zmq.Context,
+        socket: zmq.Socket,
+        settings: ServiceSettings,
+        keys: KeyFolder | None,
+    ) -> None:
         super().__init__(daemon=True)
         self._socket = socket
         self._settings = settings
@@ -198,8 +203,12 @@ class DataServer(threading.Thread):
         except PhotoRefusedError as error:
             self._tell(row.job, str(error))
             raise
-        log.info("job %s: photo of %d bytes is here, checked in %.0f ms", row.job, received,
-                 1000 * (time.perf_counter() - started))
+        log.info(
+            "job %s: photo of %d bytes is here, checked in %.0f ms",
+            row.job,
+            received,
+            1000 * (time.perf_counter() - started),
+        )
         self._tell(row.job, "")
 
     def _tell(self, job: str, refused: str) -> None:

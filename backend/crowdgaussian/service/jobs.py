@@ -27,11 +27,11 @@ UPLOAD_HOURS = 1.0  # without a byte, then the job is given up
 FIRST_GUESS = 60.0  # seconds a job takes, before one has been measured
 CRASHED = {
     "died": "The worker stopped unexpectedly; submit the photo again to go on with the people "
-            "that are left.",
+    "that are left.",
     "frozen": "The worker gave no sign of life and was stopped; submit the photo again to go on "
-              "with the people that are left.",
+    "with the people that are left.",
     "silent": "The job made no progress and was stopped; submit the photo again to go on with "
-              "the people that are left.",
+    "the people that are left.",
 }
 
 
@@ -51,9 +51,16 @@ class Jobs:
         if row.state == "uploading":
             received = min(self.folders.received(row.job), row.photo_bytes)
         return Job(
-            job=row.job, state=row.state, photo_name=row.photo_name, preset=row.preset,
-            created=row.created, position=self.store.position(row), received=received,
-            progress=row.progress, error=row.error, last_seq=row.last_seq,
+            job=row.job,
+            state=row.state,
+            photo_name=row.photo_name,
+            preset=row.preset,
+            created=row.created,
+            position=self.store.position(row),
+            received=received,
+            progress=row.progress,
+            error=row.error,
+            last_seq=row.last_seq,
         )
 
     def busy(self, owner: str) -> str:
@@ -116,11 +123,16 @@ class Jobs:
             self.store.put(row)
             self._event(row)
             return Task(
-                job=row.job, photo=str(self.folders.upload(row.job)), photo_name=row.photo_name,
-                scene=str(results.scene(row.key)), objects=str(results.objects(row.key)),
-                preset=row.preset, settings=row.settings,
+                job=row.job,
+                photo=str(self.folders.upload(row.job)),
+                photo_name=row.photo_name,
+                scene=str(results.scene(row.key)),
+                objects=str(results.objects(row.key)),
+                preset=row.preset,
+                settings=row.settings,
                 known={a.name: a.blake2b for a in self.store.newest(row.job)},
-                edit=row.edit, base=self._base(less),
+                edit=row.edit,
+                base=self._base(less),
             )
         return None
 
@@ -191,8 +203,12 @@ class Jobs:
                 self.end(row, "failed", str(error)[:500])
         for row in self.store.in_state("running"):
             if row.attempts >= MAX_ATTEMPTS:
-                self.end(row, "failed", "The service stopped each time this job ran; submit the "
-                         "photo again, or a smaller one.")
+                self.end(
+                    row,
+                    "failed",
+                    "The service stopped each time this job ran; submit the "
+                    "photo again, or a smaller one.",
+                )
             else:
                 self._event(replace(row, state="queued"))
 
@@ -229,8 +245,9 @@ class Jobs:
         except CrowdGaussianError:
             self.store.delete_result(row.key)  # damaged: computed anew
             return False
-        self._event(replace(row, state="done", progress=Progress("avatars", 1.0), error=""),
-                    artifacts)
+        self._event(
+            replace(row, state="done", progress=Progress("avatars", 1.0), error=""), artifacts
+        )
         results.discard(self.folders.upload(row.job))
         log.info("job %s: done, the result was known", row.job)
         return True

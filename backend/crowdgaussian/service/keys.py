@@ -56,8 +56,11 @@ class KeyFolder:
         if stamp != self._stamp:
             entries = parse_json(read_bytes(path, _LIMIT), str(path)).child("clients").items()
             self._clients = tuple(
-                Client(e.child("name").text(32), e.child("public").text(40),
-                       e.child("created").number())
+                Client(
+                    e.child("name").text(32),
+                    e.child("public").text(40),
+                    e.child("created").number(),
+                )
                 for e in entries
             )
             self._stamp = stamp

@@ -80,8 +80,9 @@ class Results:
         files = (p.stat() for p in (self.root / key).rglob("*") if p.is_file())
         return sum({info.st_ino: info.st_size for info in files}.values())
 
-    def renamed(self, key: str, artifacts: tuple[Artifact, ...],
-                photo_name: str) -> tuple[Artifact, ...]:
+    def renamed(
+        self, key: str, artifacts: tuple[Artifact, ...], photo_name: str
+    ) -> tuple[Artifact, ...]:
         """The artefacts of a finished result for a photo of the same bytes with another name.
 
         Raises:
@@ -98,6 +99,7 @@ class Results:
 
 
 # The service's data folder; nobody but its user can look inside
+
 
 @dataclass(frozen=True)
 class Folders:

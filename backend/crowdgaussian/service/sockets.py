@@ -30,8 +30,9 @@ class Letter:
     frames: list[bytes]
 
 
-def open_router(context: zmq.Context, address: Address, keys: KeyFolder | None,
-                send_limit: int, thread: int) -> tuple[zmq.Socket, int]:
+def open_router(
+    context: zmq.Context, address: Address, keys: KeyFolder | None, send_limit: int, thread: int
+) -> tuple[zmq.Socket, int]:
     """A bound ROUTER and its port.
 
     Args:
@@ -45,9 +46,16 @@ def open_router(context: zmq.Context, address: Address, keys: KeyFolder | None,
         CrowdGaussianError: the address is taken or not this computer's.
     """
     socket = context.socket(zmq.ROUTER)
-    options = ((zmq.ROUTER_MANDATORY, 1), (zmq.MAXMSGSIZE, MESSAGE_LIMIT), (zmq.RCVHWM, 16),
-               (zmq.SNDHWM, send_limit), (zmq.LINGER, 0), (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
-               (zmq.AFFINITY, 1 << thread), (zmq.IPV6, int(":" in address.host)))
+    options = (
+        (zmq.ROUTER_MANDATORY, 1),
+        (zmq.MAXMSGSIZE, MESSAGE_LIMIT),
+        (zmq.RCVHWM, 16),
+        (zmq.SNDHWM, send_limit),
+        (zmq.LINGER, 0),
+        (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
+        (zmq.AFFINITY, 1 << thread),
+        (zmq.IPV6, int(":" in address.host)),
+    )
     for option, value in options:
         socket.setsockopt(option, value)
     if keys is not None:

@@ -91,8 +91,10 @@ class Store:
 
     def put(self, row: JobRow) -> None:
         """Inserts a job, or replaces its row."""
-        record = asdict(row) | {"settings": json.dumps(row.settings),
-                                "progress": json.dumps(asdict(row.progress))}
+        record = asdict(row) | {
+            "settings": json.dumps(row.settings),
+            "progress": json.dumps(asdict(row.progress)),
+        }
         marks = ", ".join(f":{name}" for name in record)
         with self._db:
             self._db.execute(
@@ -125,7 +127,8 @@ class Store:
         marks = ", ".join("?" * len(ENDED))
         return self._rows(
             f"SELECT * FROM jobs WHERE state IN ({marks}) AND changed < ? ORDER BY changed",
-            *ENDED, moment,
+            *ENDED,
+            moment,
         )
 
     def count_active(self, owner: str | None = None) -> int:
@@ -153,21 +156,37 @@ class Store:
     def append(self, row: JobRow, artifacts: tuple[Artifact, ...] = ()) -> JobRow:
         """Stores a job's new state as its next event, with the artefacts that are new."""
         row = replace(row, last_seq=row.last_seq + 1, changed=time.time())
-        body = {"state": row.state, "progress": asdict(row.progress), "error": row.error,
-                "artifacts": [asdict(a) for a in artifacts]}
+        body = {
+            "state": row.state,
+            "progress": asdict(row.progress),
+            "error": row.error,
+            "artifacts": [asdict(a) for a in artifacts],
+        }
         with self._db:
-            self._db.execute("INSERT INTO events VALUES (?, ?, ?)",
-                             (row.job, row.last_seq, json.dumps(body, separators=(",", ":"))))
+            self._db.execute(
+                "INSERT INTO events VALUES (?, ?, ?)",
+                (row.job, row.last_seq, json.dumps(body, separators=(",", ":"))),
+            )
             for item in artifacts:
-                self._db.execute("UPDATE artifacts SET newest = 0 WHERE job = ? AND name = ?",
-                                 (row.job, item.name))
-                self._db.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, 1)",
-                                 (row.job, item.name, item.blake2b, item.size))
+                self._db.execute(
+                    "UPDATE artifacts SET newest = 0 WHERE job = ? AND name = ?",
+                    (row.job, item.name),
+                )
+                self._db.execute(
+                    "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, 1)",
+                    (row.job, item.name, item.blake2b, item.size),
+                )
             self._db.execute(
                 "UPDATE jobs SET state = ?, progress = ?, error = ?, last_seq = ?, changed = ? "
                 "WHERE job = ?",
-                (row.state, json.dumps(asdict(row.progress)), row.error, row.last_seq,
-                 row.changed, row.job),
+                (
+                    row.state,
+                    json.dumps(asdict(row.progress)),
+                    row.error,
+                    row.last_seq,
+                    row.changed,
+                    row.job,
+                ),
             )
         return row
 
@@ -201,17 +220,20 @@ class Store:
         rows = self._db.execute(
             "SELECT DISTINCT blake2b FROM artifacts JOIN jobs USING (job) WHERE key = :key AND "
             "newest = 0 EXCEPT SELECT blake2b FROM artifacts JOIN jobs USING (job) "
-            "WHERE key = :key AND newest = 1", {"key": key},
+            "WHERE key = :key AND newest = 1",
+            {"key": key},
         )
         return [row[0] for row in rows]
 
-    def put_result(self, key: str, size: int, complete: bool,
-                   artifacts: tuple[Artifact, ...]) -> None:
+    def put_result(
+        self, key: str, size: int, complete: bool, artifacts: tuple[Artifact, ...]
+    ) -> None:
         """Remembers what lies under a result's key."""
         text = json.dumps([asdict(a) for a in artifacts])
         with self._db:
-            self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)",
-                             (key, size, complete, text))
+            self._db.execute(
+                "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)", (key, size, complete, text)
+            )
 
     def complete_result(self, key: str) -> tuple[Artifact, ...] | None:
         """The artefacts of a finished result, or None."""

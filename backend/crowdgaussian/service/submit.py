@@ -93,8 +93,11 @@ def new_row(message: Submit, owner: str, settings: ServiceSettings) -> JobRow:
         raise RefusedError("message", "SUBMIT: photo_blake2b must be 64 hexadecimal digits.")
     largest = settings.limits.photo_bytes
     if not 0 < message.photo_bytes <= largest:
-        raise RefusedError("limit", f"A photo may have up to {largest >> 20} MiB and this one has "
-                           f"{message.photo_bytes} bytes; make it smaller.")
+        raise RefusedError(
+            "limit",
+            f"A photo may have up to {largest >> 20} MiB and this one has "
+            f"{message.photo_bytes} bytes; make it smaller.",
+        )
     try:
         config = _config(message, settings)
         key = result_key(message.photo_blake2b, config, settings.pipeline, normal(message.edit))
@@ -104,10 +107,18 @@ def new_row(message: Submit, owner: str, settings: ServiceSettings) -> JobRow:
         raise RefusedError("message", str(error)) from error
     now = time.time()
     return JobRow(
-        job=message.job, owner=owner, state="uploading", key=key,
-        photo_name=plain_name(message.photo_name), photo_bytes=message.photo_bytes,
-        photo_blake2b=message.photo_blake2b, preset=message.preset, settings=message.settings,
-        created=now, changed=now, edit=message.edit,
+        job=message.job,
+        owner=owner,
+        state="uploading",
+        key=key,
+        photo_name=plain_name(message.photo_name),
+        photo_bytes=message.photo_bytes,
+        photo_blake2b=message.photo_blake2b,
+        preset=message.preset,
+        settings=message.settings,
+        created=now,
+        changed=now,
+        edit=message.edit,
     )
 
 
@@ -127,9 +138,15 @@ def again(old: JobRow, new: JobRow) -> JobRow:
         RefusedError: it is another job under the same id.
     """
     if (old.photo_blake2b, old.photo_bytes) != (new.photo_blake2b, new.photo_bytes) or (
-        old.preset, old.settings, old.edit) != (new.preset, new.settings, new.edit):
-        raise RefusedError("state", "Another photo or other settings were submitted under this "
-                           "job id before; use a new id.")
+        old.preset,
+        old.settings,
+        old.edit,
+    ) != (new.preset, new.settings, new.edit):
+        raise RefusedError(
+            "state",
+            "Another photo or other settings were submitted under this "
+            "job id before; use a new id.",
+        )
     return replace(old, key=new.key)
 
 
@@ -162,11 +179,16 @@ def _config(message: Submit, settings: ServiceSettings) -> Config:
     config = configured(message.preset, message.settings)
     local = [name for name in message.settings if is_local(config, name)]
     if local:
-        raise RefusedError("message", f"{local[0]} names files or programs of the server, which "
-                           "only its owner sets; leave it out.")
+        raise RefusedError(
+            "message",
+            f"{local[0]} names files or programs of the server, which "
+            "only its owner sets; leave it out.",
+        )
     if config.people.max_people > settings.limits.people:
-        raise RefusedError("limit", f"This server takes up to {settings.limits.people} people; "
-                           "lower people.max_people.")
+        raise RefusedError(
+            "limit",
+            f"This server takes up to {settings.limits.people} people; lower people.max_people.",
+        )
     return config
 
 

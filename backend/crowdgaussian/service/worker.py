@@ -143,8 +143,9 @@ def _work(start: Start, link: zmq.Socket, cancelled: threading.Event) -> None:
         _tell(link, "ended", job=task.job, **_run(task, pipeline, link, cancelled))
 
 
-def _run(task: Task, pipeline: Callable[..., SceneFolder], link: zmq.Socket,
-         cancelled: threading.Event) -> dict[str, Any]:
+def _run(
+    task: Task, pipeline: Callable[..., SceneFolder], link: zmq.Socket, cancelled: threading.Event
+) -> dict[str, Any]:
     """Runs one task -> how it ended."""
     report = _WorkerReport(task, link, cancelled)
     try:
@@ -164,14 +165,20 @@ def _run(task: Task, pipeline: Callable[..., SceneFolder], link: zmq.Socket,
         return {"state": "failed", "error": sentence}
     except Exception as error:
         log.exception("job %s failed", task.job)
-        return {"state": "failed", "error": f"An unexpected {type(error).__name__} ended the job; "
-                "submit it again, and report it if it happens again."}
+        return {
+            "state": "failed",
+            "error": f"An unexpected {type(error).__name__} ended the job; "
+            "submit it again, and report it if it happens again.",
+        }
 
 
 def _job(task: Task) -> Job:
     return Job(
-        Path(task.photo), Path(task.scene), configured(task.preset, task.settings),
-        photo_name=task.photo_name, base=Path(task.base) if task.base else None,
+        Path(task.photo),
+        Path(task.scene),
+        configured(task.preset, task.settings),
+        photo_name=task.photo_name,
+        base=Path(task.base) if task.base else None,
         edits=SceneEdits.from_json(task.edit) if task.edit else None,
     )
 
@@ -208,10 +215,19 @@ class _WorkerReport:
         """Tells the broker, with the files that are new."""
         self._sent = time.monotonic()
         changes = [asdict(a) for a in self.announcer.changes()]
-        _tell(self._link, "progress", job=self._job, artifacts=changes, progress={
-            "stage": step.stage, "fraction": min(max(float(step.fraction), 0.0), 1.0),
-            "person": step.person, "people": step.people, "message": step.message[:500],
-        })
+        _tell(
+            self._link,
+            "progress",
+            job=self._job,
+            artifacts=changes,
+            progress={
+                "stage": step.stage,
+                "fraction": min(max(float(step.fraction), 0.0), 1.0),
+                "person": step.person,
+                "people": step.people,
+                "message": step.message[:500],
+            },
+        )
 
 
 class _Line(threading.Thread):

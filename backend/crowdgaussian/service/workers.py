@@ -24,6 +24,7 @@ from .settings import ServiceSettings
 
 # What this machine computes on
 
+
 def describe_device(look_for_gpu: bool) -> Device:
     """The GPU that torch would use, or the CPU.
 
@@ -67,6 +68,7 @@ def _main_memory() -> tuple[int, int]:
 
 
 # What the broker tells a worker
+
 
 @dataclass(frozen=True)
 class Start:
@@ -236,11 +238,14 @@ class WorkerPool:
             environment["CUDA_VISIBLE_DEVICES"] = worker.gpu
         worker.name = secrets.token_hex(16)
         worker.process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker"], stdin=subprocess.PIPE,
-            stdout=sys.stderr, env=environment,
+            [sys.executable, "-m", f"{__package__}.worker"],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr,
+            env=environment,
         )
-        start = Start(self._endpoint, worker.name, self.settings.beat_seconds,
-                      self.settings.pipeline)
+        start = Start(
+            self._endpoint, worker.name, self.settings.beat_seconds, self.settings.pipeline
+        )
         try:
             worker.process.stdin.write(json.dumps(asdict(start)).encode() + b"\n")
             worker.process.stdin.flush()

@@ -53,15 +53,20 @@ class Cameras:
         sizes = {(camera.width, camera.height) for camera in several}
         if len(sizes) != 1:
             raise CrowdGaussianError("Cameras rendered together need one common image size.")
-        (width, height), = sizes
-        stack = [np.stack([np.asarray(getattr(camera, name), np.float32) for camera in several])
-                 for name in ("K", "viewmat")]
+        ((width, height),) = sizes
+        stack = [
+            np.stack([np.asarray(getattr(camera, name), np.float32) for camera in several])
+            for name in ("K", "viewmat")
+        ]
         return cls(torch.from_numpy(stack[0]), torch.from_numpy(stack[1]), width, height)
 
     def to_cameras(self) -> list[Camera]:
         """The same cameras as shared numpy cameras."""
-        pairs = zip(self.Ks.detach().double().cpu().numpy(),
-                    self.viewmats.detach().double().cpu().numpy(), strict=True)
+        pairs = zip(
+            self.Ks.detach().double().cpu().numpy(),
+            self.viewmats.detach().double().cpu().numpy(),
+            strict=True,
+        )
         return [Camera(K, viewmat, self.width, self.height) for K, viewmat in pairs]
 
     def crop(self, left: int, top: int, width: int, height: int) -> "Cameras":
@@ -95,13 +100,23 @@ class Cameras:
     @classmethod
     def joined(cls, parts: "Sequence[Cameras]") -> "Cameras":
         """All of several cameras of one image size, in their order."""
-        return cls(torch.cat([part.Ks for part in parts]),
-                   torch.cat([part.viewmats for part in parts]), parts[0].width, parts[0].height)
+        return cls(
+            torch.cat([part.Ks for part in parts]),
+            torch.cat([part.viewmats for part in parts]),
+            parts[0].width,
+            parts[0].height,
+        )
 
     @classmethod
-    def orbit(cls, target: Sequence[float] | Tensor, radius: float, n: int,
-              elevation: float = 0.0, fov: float = 0.7, size: int | tuple[int, int] = 512,
-              ) -> "Cameras":
+    def orbit(
+        cls,
+        target: Sequence[float] | Tensor,
+        radius: float,
+        n: int,
+        elevation: float = 0.0,
+        fov: float = 0.7,
+        size: int | tuple[int, int] = 512,
+    ) -> "Cameras":
         """n cameras evenly around the vertical axis through the target, looking at it.
 
         The first stands in front of a person of identity orientation (on +z of the target); the
@@ -120,9 +135,15 @@ class Cameras:
         return _looking_at(target, radius, directions, fov, size)
 
     @classmethod
-    def hemisphere(cls, target: Sequence[float] | Tensor, radius: float, n: int,
-                   elevations: tuple[float, float] = (0.0, math.pi / 2), fov: float = 0.7,
-                   size: int | tuple[int, int] = 512) -> "Cameras":
+    def hemisphere(
+        cls,
+        target: Sequence[float] | Tensor,
+        radius: float,
+        n: int,
+        elevations: tuple[float, float] = (0.0, math.pi / 2),
+        fov: float = 0.7,
+        size: int | tuple[int, int] = 512,
+    ) -> "Cameras":
         """n cameras spread evenly over the sphere between two elevations, looking at the target.
 
         A Fibonacci spiral: every camera stands for the same area. Arguments are those of
@@ -138,12 +159,18 @@ class Cameras:
 def _directions(azimuths: Tensor, elevations: Tensor) -> Tensor:
     """Unit vectors from the target to the cameras, y up, azimuth 0 on +z.  # [n, 3]"""
     flat = torch.cos(elevations)
-    return torch.stack([flat * torch.sin(azimuths), torch.sin(elevations),
-                        flat * torch.cos(azimuths)], -1)
+    return torch.stack(
+        [flat * torch.sin(azimuths), torch.sin(elevations), flat * torch.cos(azimuths)], -1
+    )
 
 
-def _looking_at(target: Sequence[float] | Tensor, radius: float, directions: Tensor, fov: float,
-                size: int | tuple[int, int]) -> Cameras:
+def _looking_at(
+    target: Sequence[float] | Tensor,
+    radius: float,
+    directions: Tensor,
+    fov: float,
+    size: int | tuple[int, int],
+) -> Cameras:
     width, height = (size, size) if isinstance(size, int) else size
     centre = torch.as_tensor(target, dtype=torch.float64).detach().cpu()
     forward = -directions

@@ -25,8 +25,9 @@ def camera_vector(cameras: Cameras, index: int, config: RasterConfig) -> np.ndar
     rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
     centre = -np.linalg.solve(rotation, translation)
     limits = (cameras.width, cameras.height, config.near, config.far, config.eps2d)
-    return np.concatenate([[K[0, 0], K[1, 1], K[0, 2], K[1, 2]], rotation.ravel(),
-                           translation, centre, limits])
+    return np.concatenate(
+        [[K[0, 0], K[1, 1], K[0, 2], K[1, 2]], rotation.ravel(), translation, centre, limits]
+    )
 
 
 @dataclass
@@ -79,8 +80,9 @@ def _prepare(scene: _Scene, cam: np.ndarray) -> _View:
     across, down = -(-width // blending.TILE_WIDTH), -(-height // blending.TILE_HEIGHT)
     geo, boxes = np.empty((count, 7), np.float32), np.empty((count, 4), np.int32)
     colors, bounds = np.empty((count, 3), np.float32), even_bounds(count)
-    run_chunks(projecting.project, bounds, scene.means, scene.cov6, scene.opacities, cam, geo,
-               boxes)
+    run_chunks(
+        projecting.project, bounds, scene.means, scene.cov6, scene.opacities, cam, geo, boxes
+    )
     run_chunks(shading.colors, bounds, scene.shading, cam, boxes, colors)
     order = tiling.depth_order(geo, boxes)
     slots, offsets = tiling.count_tiles(order, boxes, across, down)
@@ -88,8 +90,9 @@ def _prepare(scene: _Scene, cam: np.ndarray) -> _View:
     tiling.fill_tiles(order, boxes, across, offsets, entries)
     channels = FIXED_CHANNELS + scene.features.shape[1]
     rows = np.empty((len(order), blending.HEADER + channels), np.float32)
-    run_chunks(tiling.gather, even_bounds(len(order)), order, geo, boxes,
-               (colors, scene.features), rows)
+    run_chunks(
+        tiling.gather, even_bounds(len(order)), order, geo, boxes, (colors, scene.features), rows
+    )
     return _View(cam, geo, boxes, order, slots, rows, (entries, offsets), across)
 
 
@@ -109,33 +112,70 @@ class _Gradients:
         return cls(*(np.zeros_like(value) for value in vars(scene).values()))
 
 
-def _view_backward(scene: _Scene, view: _View, forward: tuple, v_outputs: tuple,
-                   total: _Gradients) -> None:
+def _view_backward(
+    scene: _Scene, view: _View, forward: tuple, v_outputs: tuple, total: _Gradients
+) -> None:
     """Add one camera's gradients to ``total``; arguments as in kernels_blend.blend_backward."""
     channels = FIXED_CHANNELS + scene.features.shape[1]
     grads = np.zeros((view.slots[-1], 6 + channels), np.float32)
-    run_chunks(blending.blend_backward, balanced_bounds(view.tiles[1]), view.rows, view.tiles,
-               view.across, forward, v_outputs, grads)
+    run_chunks(
+        blending.blend_backward,
+        balanced_bounds(view.tiles[1]),
+        view.rows,
+        view.tiles,
+        view.across,
+        forward,
+        v_outputs,
+        grads,
+    )
     count = len(scene.means)
     v_geo, v_colors = np.empty((count, 7), np.float32), np.empty((count, 3), np.float32)
-    run_chunks(tiling.scatter, even_bounds(len(view.order)), view.order, view.slots, grads,
-               (v_geo, v_colors, total.features))
+    run_chunks(
+        tiling.scatter,
+        even_bounds(len(view.order)),
+        view.order,
+        view.slots,
+        grads,
+        (v_geo, v_colors, total.features),
+    )
     bounds = even_bounds(count)
-    run_chunks(shading.colors_backward, bounds, scene.shading, view.cam, view.boxes, v_colors,
-               (total.means, total.sh, total.frames))
-    run_chunks(projecting.project_backward, bounds, (scene.means, scene.cov6), view.cam,
-               (view.geo, view.boxes), v_geo, (total.means, total.cov, total.opacities))
+    run_chunks(
+        shading.colors_backward,
+        bounds,
+        scene.shading,
+        view.cam,
+        view.boxes,
+        v_colors,
+        (total.means, total.sh, total.frames),
+    )
+    run_chunks(
+        projecting.project_backward,
+        bounds,
+        (scene.means, scene.cov6),
+        view.cam,
+        (view.geo, view.boxes),
+        v_geo,
+        (total.means, total.cov, total.opacities),
+    )
 
 
-def _shape_gradients(total: _Gradients, quats: Tensor | None, scales: Tensor | None,
-                     covars: Tensor | None) -> tuple[Tensor | None, ...]:
+def _shape_gradients(
+    total: _Gradients, quats: Tensor | None, scales: Tensor | None, covars: Tensor | None
+) -> tuple[Tensor | None, ...]:
     """The covariance gradient as gradients of what the caller gave."""
     if covars is not None:
         full = total.cov[:, (0, 1, 2, 1, 3, 4, 2, 4, 5)].reshape(-1, 3, 3)
         return None, None, torch.from_numpy(full)
     v_quats, v_scales = np.empty((len(quats), 4), np.float32), np.empty_like(total.means)
-    run_chunks(projecting.covariances_backward, even_bounds(len(v_quats)), _array(quats),
-               _array(scales), total.cov, v_quats, v_scales)
+    run_chunks(
+        projecting.covariances_backward,
+        even_bounds(len(v_quats)),
+        _array(quats),
+        _array(scales),
+        total.cov,
+        v_quats,
+        v_scales,
+    )
     return torch.from_numpy(v_quats), torch.from_numpy(v_scales), None
 
 
@@ -161,16 +201,29 @@ class _RasterizeCPU(torch.autograd.Function):
         cams, background = fixed
         frames, features = optional
         empty = np.zeros((0, 3, 3), np.float32)
-        scene = _Scene(_array(means), _cov6(quats, scales, covars), _array(opacities), _array(sh),
-                       empty if frames is None else _array(frames), _array(features))
+        scene = _Scene(
+            _array(means),
+            _cov6(quats, scales, covars),
+            _array(opacities),
+            _array(sh),
+            empty if frames is None else _array(frames),
+            _array(features),
+        )
         size = (int(cams[0][20]), int(cams[0][19]))
         images = torch.empty(len(cams), FIXED_CHANNELS + features.shape[1], *size)
         alphas = torch.empty(len(cams), *size)
         ctx.scene, ctx.views, ctx.shape = scene, [], (quats, scales, covars)
         for cam, image, alpha, behind in zip(cams, images, alphas, background, strict=True):
             view = _prepare(scene, cam)
-            run_chunks(blending.blend, balanced_bounds(view.tiles[1]), view.rows, view.tiles,
-                       view.across, behind, (image.numpy(), alpha.numpy()))
+            run_chunks(
+                blending.blend,
+                balanced_bounds(view.tiles[1]),
+                view.rows,
+                view.tiles,
+                view.across,
+                behind,
+                (image.numpy(), alpha.numpy()),
+            )
             ctx.views.append(view)
         ctx.set_materialize_grads(False)
         ctx.finished = images.numpy(), alphas.numpy()
@@ -183,17 +236,31 @@ class _RasterizeCPU(torch.autograd.Function):
         v_images = _joined(v_parts[:3], images.shape)
         v_alphas = np.zeros_like(alphas) if v_parts[3] is None else _array(v_parts[3])
         for k, view in enumerate(ctx.views):
-            _view_backward(ctx.scene, view, (images[k], alphas[k]), (v_images[k], v_alphas[k]),
-                           total)
+            _view_backward(
+                ctx.scene, view, (images[k], alphas[k]), (v_images[k], v_alphas[k]), total
+            )
         v_quats, v_scales, v_covars = _shape_gradients(total, *ctx.shape)
         v_frames = torch.from_numpy(total.frames) if len(ctx.scene.frames) else None
-        return (None, torch.from_numpy(total.means), torch.from_numpy(total.opacities),
-                torch.from_numpy(total.sh), v_quats, v_scales, v_covars, v_frames,
-                torch.from_numpy(total.features))
+        return (
+            None,
+            torch.from_numpy(total.means),
+            torch.from_numpy(total.opacities),
+            torch.from_numpy(total.sh),
+            v_quats,
+            v_scales,
+            v_covars,
+            v_frames,
+            torch.from_numpy(total.features),
+        )
 
 
-def rasterize_cpu(splats: Splats, cameras: Cameras, background: Tensor | None,
-                  features: Tensor | None, config: RasterConfig) -> tuple[Tensor, ...]:
+def rasterize_cpu(
+    splats: Splats,
+    cameras: Cameras,
+    background: Tensor | None,
+    features: Tensor | None,
+    config: RasterConfig,
+) -> tuple[Tensor, ...]:
     """Colour [C, 3, H, W], summed depth [C, H, W], features [C, F, H, W] and alpha [C, H, W].
 
     Arguments are those of ``rasterize``; every tensor is on the CPU. Results are float32.
@@ -204,7 +271,17 @@ def rasterize_cpu(splats: Splats, cameras: Cameras, background: Tensor | None,
         behind[:] = _array(background)
     if features is None:
         features = splats.means.new_zeros(len(splats), 0)
-    shape = (None, None, splats.covars) if splats.covars is not None else (
-        splats.quats, splats.scales, None)
-    return _RasterizeCPU.apply((cams, behind), splats.means, splats.opacities, splats.sh, *shape,
-                               splats.sh_frames, features)
+    shape = (
+        (None, None, splats.covars)
+        if splats.covars is not None
+        else (splats.quats, splats.scales, None)
+    )
+    return _RasterizeCPU.apply(
+        (cams, behind),
+        splats.means,
+        splats.opacities,
+        splats.sh,
+        *shape,
+        splats.sh_frames,
+        features,
+    )

@@ -35,8 +35,11 @@ def _numpy(values: np.ndarray | Tensor, dtype: type) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=dtype)
 
 
-def _z_buffer(vertices: np.ndarray, faces: np.ndarray, camera: Camera,
-              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _z_buffer(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    camera: Camera,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depth [H, W], face index [H, W] and barycentric coordinates [H, W, 2]."""
     viewmat, K = np.asarray(camera.viewmat, np.float64), np.asarray(camera.K, np.float64)
     points = vertices.astype(np.float64) @ viewmat[:3, :3].T + viewmat[:3, 3]
@@ -44,14 +47,20 @@ def _z_buffer(vertices: np.ndarray, faces: np.ndarray, camera: Camera,
     pixels = points[:, :2] / z[:, None] * K[(0, 1), (0, 1)] + K[:2, 2]
     points[:, :2] = pixels
     size = (camera.height, camera.width)
-    outputs = (np.full(size, np.inf, np.float32), np.full(size, -1, np.int32),
-               np.zeros((*size, 2), np.float32))
+    outputs = (
+        np.full(size, np.inf, np.float32),
+        np.full(size, -1, np.int32),
+        np.zeros((*size, 2), np.float32),
+    )
     run_chunks(draw_mesh, even_bounds(camera.height, 32), points, faces, NEAR, outputs)
     return outputs
 
 
-def render_mesh_depth(vertices: np.ndarray | Tensor, faces: np.ndarray | Tensor, camera: Camera,
-                      ) -> tuple[np.ndarray, np.ndarray]:
+def render_mesh_depth(
+    vertices: np.ndarray | Tensor,
+    faces: np.ndarray | Tensor,
+    camera: Camera,
+) -> tuple[np.ndarray, np.ndarray]:
     """Which face every pixel centre sees, and how far away.
 
     Args:
@@ -71,13 +80,19 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals, the mean of the faces around weighted by area.  # [V, 3], [F, 3] -> [V, 3]"""
     corners = vertices[faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    sums = np.stack([np.bincount(faces.ravel(), np.repeat(cross[:, k], 3), len(vertices))
-                     for k in range(3)], -1)
+    sums = np.stack(
+        [np.bincount(faces.ravel(), np.repeat(cross[:, k], 3), len(vertices)) for k in range(3)], -1
+    )
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-20)
 
 
-def _normal_colors(normals: np.ndarray, faces: np.ndarray, index: np.ndarray, bary: np.ndarray,
-                   rotation: np.ndarray) -> np.ndarray:
+def _normal_colors(
+    normals: np.ndarray,
+    faces: np.ndarray,
+    index: np.ndarray,
+    bary: np.ndarray,
+    rotation: np.ndarray,
+) -> np.ndarray:
     """Interpolated vertex normals of the pixels that see a face, colour coded.  # [H, W, 3]"""
     seen = index >= 0
     uv = bary[seen]
@@ -89,8 +104,11 @@ def _normal_colors(normals: np.ndarray, faces: np.ndarray, index: np.ndarray, ba
     return colors
 
 
-def render_normals(vertices: np.ndarray | Tensor, faces: np.ndarray | Tensor, cameras: Cameras,
-                   ) -> NormalMaps:
+def render_normals(
+    vertices: np.ndarray | Tensor,
+    faces: np.ndarray | Tensor,
+    cameras: Cameras,
+) -> NormalMaps:
     """Normal maps of one or several bodies that hide one another.
 
     Args:

@@ -12,6 +12,7 @@ from .splats import DEFAULT_CONFIG, RasterConfig, Render, Splats
 
 # The CUDA rasteriser: gsplat 1.5.3, called so that it gives what the CPU kernels give
 
+
 def _view_colors(splats: Splats, cameras: Cameras) -> Tensor:
     """Colours per camera, for Gaussians whose harmonics have frames of their own.  # [C, N, 3]"""
     return torch.stack([sh_colors(splats, center) for center in cameras.centers])
@@ -25,8 +26,9 @@ def _channels(splats: Splats, cameras: Cameras, features: Tensor | None) -> Tens
     return torch.cat([colors, features.expand(len(cameras), -1, -1)], -1)
 
 
-def _nothing(cameras: Cameras, background: Tensor | None, features: int,
-             device: torch.device) -> tuple[Tensor, ...]:
+def _nothing(
+    cameras: Cameras, background: Tensor | None, features: int, device: torch.device
+) -> tuple[Tensor, ...]:
     """What cameras see where there are no Gaussians at all."""
     alpha = torch.zeros(len(cameras), cameras.height, cameras.width, device=device)
     color = alpha[:, None].repeat(1, 3, 1, 1)
@@ -35,8 +37,13 @@ def _nothing(cameras: Cameras, background: Tensor | None, features: int,
     return color, alpha.clone(), alpha[:, None].repeat(1, features, 1, 1), alpha
 
 
-def rasterize_cuda(splats: Splats, cameras: Cameras, background: Tensor | None,
-                   features: Tensor | None, config: RasterConfig) -> tuple[Tensor, ...]:
+def rasterize_cuda(
+    splats: Splats,
+    cameras: Cameras,
+    background: Tensor | None,
+    features: Tensor | None,
+    config: RasterConfig,
+) -> tuple[Tensor, ...]:
     """Colour [C, 3, H, W], summed depth [C, H, W], features [C, F, H, W] and alpha [C, H, W].
 
     Raises:
@@ -46,7 +53,8 @@ def rasterize_cuda(splats: Splats, cameras: Cameras, background: Tensor | None,
         from gsplat import rasterization
     except ImportError as error:
         raise CrowdGaussianError(
-            "Rendering on CUDA needs gsplat: install crowdgaussian[cuda].") from error
+            "Rendering on CUDA needs gsplat: install crowdgaussian[cuda]."
+        ) from error
     device = splats.means.device
     cameras = cameras.to(device)
     if not len(splats):
@@ -58,16 +66,35 @@ def rasterize_cuda(splats: Splats, cameras: Cameras, background: Tensor | None,
         behind = torch.zeros(len(cameras), 3 if native else colors.shape[-1], device=device)
         behind[:, :3] = background.to(device)
     out, alpha, _ = rasterization(
-        splats.means, splats.quats, splats.scales, splats.opacities, colors, cameras.viewmats,
-        cameras.Ks, cameras.width, cameras.height, near_plane=config.near, far_plane=config.far,
-        eps2d=config.eps2d, sh_degree=splats.sh_degree if native else None, packed=False,
-        backgrounds=behind, render_mode="RGB+D", covars=splats.covars)  # [C, H, W, 3 + F + 1]
+        splats.means,
+        splats.quats,
+        splats.scales,
+        splats.opacities,
+        colors,
+        cameras.viewmats,
+        cameras.Ks,
+        cameras.width,
+        cameras.height,
+        near_plane=config.near,
+        far_plane=config.far,
+        eps2d=config.eps2d,
+        sh_degree=splats.sh_degree if native else None,
+        packed=False,
+        backgrounds=behind,
+        render_mode="RGB+D",
+        covars=splats.covars,
+    )  # [C, H, W, 3 + F + 1]
     planes = torch.movedim(out, -1, 1)
     return planes[:, :3], planes[:, -1], planes[:, 3:-1], alpha[..., 0]
 
 
-def rasterize(splats: Splats, cameras: Cameras, background: Tensor | None = None,
-              features: Tensor | None = None, config: RasterConfig = DEFAULT_CONFIG) -> Render:
+def rasterize(
+    splats: Splats,
+    cameras: Cameras,
+    background: Tensor | None = None,
+    features: Tensor | None = None,
+    config: RasterConfig = DEFAULT_CONFIG,
+) -> Render:
     """Render Gaussians by EWA splatting, differentiably in every Gaussian parameter.
 
     On the CPU our own kernels run (float32, as many threads as torch uses, the same result for
@@ -95,7 +122,8 @@ def rasterize(splats: Splats, cameras: Cameras, background: Tensor | None = None
     splats.check()
     if features is not None and (features.ndim != 2 or len(features) != len(splats)):
         raise CrowdGaussianError(
-            f"features have shape {tuple(features.shape)}, they must be ({len(splats)}, F).")
+            f"features have shape {tuple(features.shape)}, they must be ({len(splats)}, F)."
+        )
     if splats.means.is_cuda:
         # import merged
 
@@ -103,5 +131,9 @@ def rasterize(splats: Splats, cameras: Cameras, background: Tensor | None = None
     else:
         parts = rasterize_cpu(splats, cameras, background, features, config)
     color, depth, blended, alpha = parts
-    return Render(torch.movedim(color, 1, -1), alpha, depth / alpha.clamp(min=1e-10),
-                  None if features is None else torch.movedim(blended, 1, -1))
+    return Render(
+        torch.movedim(color, 1, -1),
+        alpha,
+        depth / alpha.clamp(min=1e-10),
+        None if features is None else torch.movedim(blended, 1, -1),
+    )

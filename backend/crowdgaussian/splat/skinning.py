@@ -47,8 +47,9 @@ def polar_rotations(linear: Tensor) -> Tensor:
     rotation = torch.where(singular[:, None, None], torch.eye(3).to(linear), linear)
     for _ in range(_NEWTON_STEPS):
         a, b, c = rotation.unbind(1)
-        cofactors = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a),
-                                 torch.linalg.cross(a, b)], 1)
+        cofactors = torch.stack(
+            [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], 1
+        )
         inverse = cofactors / (a * cofactors[:, 0]).sum(-1)[:, None, None]  # transposed
         norms = inverse.square().sum((1, 2)) / rotation.square().sum((1, 2))
         g = norms.detach().pow(0.25)[:, None, None]
@@ -81,12 +82,19 @@ def pose_splats(splats: Splats, affines: Tensor, sh_frames: Tensor | None = None
         covars = linear @ splats.covars @ linear.transpose(1, 2)
     if splats.sh.shape[1] > 1 and sh_frames is None:
         sh_frames = polar_rotations(linear)
-    return replace(splats, means=means, covars=covars, quats=None, scales=None,
-                   sh_frames=sh_frames if splats.sh.shape[1] > 1 else None)
+    return replace(
+        splats,
+        means=means,
+        covars=covars,
+        quats=None,
+        scales=None,
+        sh_frames=sh_frames if splats.sh.shape[1] > 1 else None,
+    )
 
 
-def skin_splats(splats: Splats, skin_joints: Tensor, skin_weights: Tensor,
-                transforms: Tensor) -> Splats:
+def skin_splats(
+    splats: Splats, skin_joints: Tensor, skin_weights: Tensor, transforms: Tensor
+) -> Splats:
     """Pose canonical Gaussians by linear blend skinning, differentiably in every tensor.
 
     Arguments are those of ``blend_affines``, the result that of ``pose_splats``.

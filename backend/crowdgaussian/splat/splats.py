@@ -42,25 +42,34 @@ class Splats:
     def check(self) -> None:
         """Raise CrowdGaussianError where the tensors do not fit together."""
         n = len(self.means)
-        shapes = {"means": (n, 3), "opacities": (n,), "quats": (n, 4), "scales": (n, 3),
-                  "covars": (n, 3, 3), "sh_frames": (n, 3, 3)}
+        shapes = {
+            "means": (n, 3),
+            "opacities": (n,),
+            "quats": (n, 4),
+            "scales": (n, 3),
+            "covars": (n, 3, 3),
+            "sh_frames": (n, 3, 3),
+        }
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
                 raise CrowdGaussianError(
-                    f"splats.{name} has shape {tuple(value.shape)}, it must be {shape}.")
+                    f"splats.{name} has shape {tuple(value.shape)}, it must be {shape}."
+                )
         if self.sh.ndim != 3 or self.sh.shape[0] != n or self.sh.shape[1:] not in _SH_SHAPES:
             raise CrowdGaussianError(
-                f"splats.sh has shape {tuple(self.sh.shape)}, it must be ({n}, 1|4|9|16, 3).")
+                f"splats.sh has shape {tuple(self.sh.shape)}, it must be ({n}, 1|4|9|16, 3)."
+            )
         if self.covars is None and (self.quats is None or self.scales is None):
             raise CrowdGaussianError("splats need either covars or both quats and scales.")
 
     @classmethod
     def from_gaussians(cls, gaussians: Gaussians, device: str | torch.device = "cpu") -> "Splats":
         """Numpy Gaussians as float32 tensors."""
-        arrays = {name: torch.as_tensor(getattr(gaussians, name), dtype=torch.float32,
-                                        device=device)
-                  for name in ("means", "opacities", "sh", "quats", "scales")}
+        arrays = {
+            name: torch.as_tensor(getattr(gaussians, name), dtype=torch.float32, device=device)
+            for name in ("means", "opacities", "sh", "quats", "scales")
+        }
         return cls(**arrays)
 
 

@@ -44,8 +44,12 @@ def draw_chain(rng: np.random.Generator) -> tuple[str, ...]:
     return tuple(names[k] for k in rng.permutation(len(names))[:count])
 
 
-def degrade(clean: list[Gaussians], placed: tuple[Placed, ...], chain: tuple[str, ...],
-            rng: np.random.Generator) -> list[Gaussians]:
+def degrade(
+    clean: list[Gaussians],
+    placed: tuple[Placed, ...],
+    chain: tuple[str, ...],
+    rng: np.random.Generator,
+) -> list[Gaussians]:
     """Every person through the chain.
 
     Args:
@@ -59,8 +63,12 @@ def degrade(clean: list[Gaussians], placed: tuple[Placed, ...], chain: tuple[str
     result = []
     for gaussians, person in zip(clean, placed, strict=True):
         mild = rng.random() < _NEARLY_CLEAN
-        patient = Patient(gaussians, unseen(gaussians, towards), person,
-                          _MILD if mild else float(rng.uniform(0.6, 1.0)))
+        patient = Patient(
+            gaussians,
+            unseen(gaussians, towards),
+            person,
+            _MILD if mild else float(rng.uniform(0.6, 1.0)),
+        )
         for name in chain:
             patient = HARMS[name](patient, rng)
         result.append(patient.gaussians)
@@ -81,8 +89,13 @@ def thin(patient: Patient, rng: np.random.Generator) -> Patient:
     kept = rng.random(len(keep)) < keep
     swell = (keep[kept] ** -0.5 * (1 + rng.uniform(0, 0.4) * patient.damage[kept]))[:, None]
     g = patient.gaussians
-    fewer = Gaussians(g.means[kept], g.quats[kept], (g.scales[kept] * swell).astype(np.float32),
-                      g.opacities[kept], g.sh[kept])
+    fewer = Gaussians(
+        g.means[kept],
+        g.quats[kept],
+        (g.scales[kept] * swell).astype(np.float32),
+        g.opacities[kept],
+        g.sh[kept],
+    )
     return replace(patient, gaussians=fewer, damage=patient.damage[kept])
 
 
@@ -165,6 +178,10 @@ def _sums(values: np.ndarray, members: np.ndarray, count: int) -> np.ndarray:
 
 
 HARMS: dict[str, Harm] = {
-    "thin": thin, "blur": blur_colours, "quantise": quantise_colours, "fade": fade,
-    "jitter": jitter, "misalign": misalign,
+    "thin": thin,
+    "blur": blur_colours,
+    "quantise": quantise_colours,
+    "fade": fade,
+    "jitter": jitter,
+    "misalign": misalign,
 }

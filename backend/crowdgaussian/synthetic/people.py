@@ -24,8 +24,11 @@ def draw_parameters(body: BodyModel, rng: np.random.Generator) -> BodyParameters
     betas = 0.6 * rng.standard_normal(body.num_betas).clip(-2, 2)
     pose, stride = np.zeros((55, 3)), rng.normal(0, 0.15)
     for side, sign in (("left", -1), ("right", 1)):
-        pose[JOINT_INDEX[f"{side}_shoulder"]] = (0, rng.normal(0, 0.2),
-                                                 sign * rng.uniform(0.5, 1.2))
+        pose[JOINT_INDEX[f"{side}_shoulder"]] = (
+            0,
+            rng.normal(0, 0.2),
+            sign * rng.uniform(0.5, 1.2),
+        )
         pose[JOINT_INDEX[f"{side}_elbow"]] = 0, sign * rng.uniform(0, 0.7), 0
         pose[JOINT_INDEX[f"{side}_hip"]] = sign * stride, 0, -sign * rng.uniform(0, 0.15)
         pose[JOINT_INDEX[f"{side}_knee"]] = abs(rng.normal(0, 0.1)), 0, 0
@@ -38,8 +41,9 @@ def draw_parameters(body: BodyModel, rng: np.random.Generator) -> BodyParameters
 def on_floor(body: BodyModel, betas: np.ndarray, pose: np.ndarray) -> BodyParameters:
     """A body over the origin whose lowest point touches the floor."""
     transl = np.array([0, 1.0, 0])
-    given = BodyParameters(betas.astype(np.float32), pose.astype(np.float32),
-                           transl.astype(np.float32), 1.0)
+    given = BodyParameters(
+        betas.astype(np.float32), pose.astype(np.float32), transl.astype(np.float32), 1.0
+    )
     posed = pose_body(body, given)
     transl[1] -= posed.pose_points(posed.rest)[:, 1].min()
     return BodyParameters(given.betas, given.pose, transl.astype(np.float32), 1.0)
@@ -58,11 +62,13 @@ def paint(posed: PosedBody, regions: Regions, rng: np.random.Generator) -> np.nd
     x, y = posed.rest[:, 0], posed.rest[:, 1]
     skin = np.array([0.86, 0.66, 0.54]) * rng.uniform(0.45, 1.05)
     shirt, stripe, trousers, shoes, hair = (
-        rng.uniform(0.1, 0.85) + rng.normal(0, 0.12, 3) for _ in range(5))
+        rng.uniform(0.1, 0.85) + rng.normal(0, 0.12, 3) for _ in range(5)
+    )
     colours = np.tile(skin, (len(posed.rest), 1))
     sleeve = rng.uniform(0.25, 0.75)
     top = ((regions.group == TORSO) & ~regions.neck) | (
-        (regions.group == ARM) & (np.abs(x) < sleeve))
+        (regions.group == ARM) & (np.abs(x) < sleeve)
+    )
     wave = np.sin(y * rng.uniform(30, 90)) > rng.uniform(-0.5, 1.2)
     colours[top] = np.where(wave[top, None], shirt, stripe)
     waist = posed.joints[0, 1] + rng.uniform(-0.02, 0.06)
@@ -74,8 +80,12 @@ def paint(posed: PosedBody, regions: Regions, rng: np.random.Generator) -> np.nd
     return colours
 
 
-def lit(colours: np.ndarray, normals: np.ndarray, towards: tuple[float, float, float] = LIGHT,
-        direct: float = _DIRECT) -> np.ndarray:
+def lit(
+    colours: np.ndarray,
+    normals: np.ndarray,
+    towards: tuple[float, float, float] = LIGHT,
+    direct: float = _DIRECT,
+) -> np.ndarray:
     """Colours under light from one side and all around.  # [V, 3], [V, 3] -> [V, 3] 0..1"""
     light = 1 - direct + direct * normals @ unit(np.array(towards))
     return (colours * light[:, None]).clip(0, 1)
@@ -86,8 +96,9 @@ def lit(colours: np.ndarray, normals: np.ndarray, towards: tuple[float, float, f
 _FINER = 2  # pixels are averages of so many by so many
 
 
-def render_rgba(vertices: np.ndarray, faces: np.ndarray, face_colours: np.ndarray,
-                camera: Camera) -> np.ndarray:
+def render_rgba(
+    vertices: np.ndarray, faces: np.ndarray, face_colours: np.ndarray, camera: Camera
+) -> np.ndarray:
     """What the camera sees; alpha is how much of a pixel the surface covers.
 
     Args:
@@ -106,8 +117,9 @@ def render_rgba(vertices: np.ndarray, faces: np.ndarray, face_colours: np.ndarra
     colour = face_colours[np.maximum(face, 0)]
     alpha = (face >= 0)[..., None].astype(np.float64)
     size = (camera.width, camera.height)
-    layers = cv2.resize(np.concatenate([colour * alpha, alpha], -1), size,
-                        interpolation=cv2.INTER_AREA)
+    layers = cv2.resize(
+        np.concatenate([colour * alpha, alpha], -1), size, interpolation=cv2.INTER_AREA
+    )
     layers[..., :3] /= np.maximum(layers[..., 3:], 1e-6)
     return (255 * layers.clip(0, 1)).round().astype(np.uint8)
 
@@ -124,8 +136,11 @@ _WIDTH = 0.7  # of a surface Gaussian, in distances between neighbours
 _FLAT = 0.1  # its thickness by its width
 
 
-def spread_points(areas: np.ndarray, count: int, rng: np.random.Generator,
-                  ) -> tuple[np.ndarray, np.ndarray]:
+def spread_points(
+    areas: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """Random places on a mesh, evenly by area.
 
     Args:
@@ -142,8 +157,9 @@ def spread_points(areas: np.ndarray, count: int, rng: np.random.Generator,
     return faces, np.stack([1 - root, root * (1 - v), root * v], 1)
 
 
-def surface_gaussians(points: np.ndarray, normals: np.ndarray, colours: np.ndarray,
-                      spacing: float) -> Gaussians:
+def surface_gaussians(
+    points: np.ndarray, normals: np.ndarray, colours: np.ndarray, spacing: float
+) -> Gaussians:
     """Flat, opaque Gaussians on a surface.
 
     # [N, 3], [N, 3] unit, [N, 3] sRGB 0..1, metres between neighbours
@@ -154,7 +170,9 @@ def surface_gaussians(points: np.ndarray, normals: np.ndarray, colours: np.ndarr
     frames = np.stack([first, np.cross(normals, first), normals], 2)  # [N, 3, 3]
     width = _WIDTH * spacing
     return Gaussians(
-        points.astype(np.float32), matrix_to_quat(frames).astype(np.float32),
+        points.astype(np.float32),
+        matrix_to_quat(frames).astype(np.float32),
         np.tile(np.array([width, width, _FLAT * width], np.float32), (len(points), 1)),
         np.full(len(points), 0.99, np.float32),
-        ((colours - 0.5) / SH_C0)[:, None].astype(np.float32))
+        ((colours - 0.5) / SH_C0)[:, None].astype(np.float32),
+    )

@@ -53,16 +53,18 @@ def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) ->
     colours = [face_light(each, scene.light, scene.direct) for each in scene.people]
     starts = np.cumsum([0, *(len(mesh) for mesh in meshes)])
     faces = [each.actor.faces + start for each, start in zip(scene.people, starts)]
-    seen = render_rgba(np.concatenate(meshes), np.concatenate(faces), np.concatenate(colours),
-                       camera)
+    seen = render_rgba(
+        np.concatenate(meshes), np.concatenate(faces), np.concatenate(colours), camera
+    )
     alpha = seen[..., 3:] / 255
     photo = seen[..., :3] * alpha + _behind(camera, rng) * (1 - alpha)
     masks = _masks(meshes, [each.actor.faces for each in scene.people], camera)
     people = []
     for placed, mask in zip(scene.people, masks):
         given = placed_body(placed)
-        people.append(known_person(given.betas, given.pose, given.transl, given.scale,
-                                   mask.visible))
+        people.append(
+            known_person(given.betas, given.pose, given.transl, given.scale, mask.visible)
+        )
     crowd = Crowd(tuple(people), camera, "option", (True,) * len(people))
     return ScenePhoto(photo.round().astype(np.uint8), crowd, masks)
 
@@ -84,19 +86,21 @@ def _camera(scene: CrowdScene, rng: np.random.Generator, size: int) -> Camera:
 
 def _behind(camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """A wall that gets darker to one side, and the floor below.  # [H, W, 3] 0..255"""
-    wall, floor = (rng.uniform(*_WALL) + rng.normal(0, 0.05, 3), rng.uniform(*_FLOOR)
-                   + rng.normal(0, 0.05, 3))
+    wall, floor = (
+        rng.uniform(*_WALL) + rng.normal(0, 0.05, 3),
+        rng.uniform(*_FLOOR) + rng.normal(0, 0.05, 3),
+    )
     shade = np.linspace(1, rng.uniform(0.7, 1), camera.width)[None, :, None]
     edge = int(camera.height * rng.uniform(0.6, 0.85))
     rows = np.arange(camera.height)[:, None, None]
     return 255 * (np.where(rows < edge, wall, floor) * shade).clip(0, 1)
 
 
-def _masks(meshes: list[np.ndarray], faces: list[np.ndarray],
-           camera: Camera) -> list[PersonMask]:
+def _masks(meshes: list[np.ndarray], faces: list[np.ndarray], camera: Camera) -> list[PersonMask]:
     """What is seen of each, and what would be without the others."""
-    depths = np.stack([np.asarray(render_mesh_depth(mesh, part, camera)[0])
-                       for mesh, part in zip(meshes, faces)])
+    depths = np.stack(
+        [np.asarray(render_mesh_depth(mesh, part, camera)[0]) for mesh, part in zip(meshes, faces)]
+    )
     nearest = depths.argmin(0)
     masks = []
     for index, depth in enumerate(depths):
@@ -125,8 +129,10 @@ class CoarseCrowd:
 
 def clean_people(scene: CrowdScene, rng: np.random.Generator, points: int) -> list[Gaussians]:
     """Dense Gaussians of everybody."""
-    return [clean_gaussians(each, face_light(each, scene.light, scene.direct), points, rng)
-            for each in scene.people]
+    return [
+        clean_gaussians(each, face_light(each, scene.light, scene.direct), points, rng)
+        for each in scene.people
+    ]
 
 
 def damaged(scene: CrowdScene, rng: np.random.Generator, points: int) -> CoarseCrowd:
@@ -134,12 +140,14 @@ def damaged(scene: CrowdScene, rng: np.random.Generator, points: int) -> CoarseC
     clean = clean_people(scene, rng, points)
     chain = draw_chain(rng)
     bodies = np.stack([each.points(each.actor.body_vertices) for each in scene.people])
-    return CoarseCrowd(degrade(clean, scene.people, chain, rng), bodies,
-                       scene.people[0].actor.body.faces, chain)
+    return CoarseCrowd(
+        degrade(clean, scene.people, chain, rng), bodies, scene.people[0].actor.body.faces, chain
+    )
 
 
-def rebuilt(scene: CrowdScene, builder: AvatarBuilder, rng: np.random.Generator,
-            size: int) -> tuple[CrowdScene, CoarseCrowd]:
+def rebuilt(
+    scene: CrowdScene, builder: AvatarBuilder, rng: np.random.Generator, size: int
+) -> tuple[CrowdScene, CoarseCrowd]:
     """Everybody reconstructed from one photo of the scene, as the pipeline does it.
 
     Args:
@@ -158,19 +166,23 @@ def rebuilt(scene: CrowdScene, builder: AvatarBuilder, rng: np.random.Generator,
     indices = [int(index) for index in np.flatnonzero(shown)]
     if isinstance(builder, CrowdBuilder):
         builder.expect(indices)
-    avatars = [builder.reconstruct(photo.photo, photo.crowd, photo.masks, index, silent)
-               for index in indices]
+    avatars = [
+        builder.reconstruct(photo.photo, photo.crowd, photo.masks, index, silent)
+        for index in indices
+    ]
     kept = replace(scene, people=tuple(scene.people[index] for index in indices))
     return kept, _crowd(avatars)
 
 
 def _crowd(avatars: list[Avatar]) -> CoarseCrowd:
-    return CoarseCrowd([pose_avatar(avatar) for avatar in avatars],
-                       np.stack([pose_body(avatar) for avatar in avatars]), avatars[0].body.faces)
+    return CoarseCrowd(
+        [pose_avatar(avatar) for avatar in avatars],
+        np.stack([pose_body(avatar) for avatar in avatars]),
+        avatars[0].body.faces,
+    )
 
 
-def _photo(scene: CrowdScene, rng: np.random.Generator,
-           size: int) -> tuple[ScenePhoto, np.ndarray]:
+def _photo(scene: CrowdScene, rng: np.random.Generator, size: int) -> tuple[ScenePhoto, np.ndarray]:
     """The photo that shows most of whom it shows least, and who is in it.  # [B] bool"""
     best, best_share = None, -1.0
     for _ in range(_PHOTOS):
@@ -182,6 +194,7 @@ def _photo(scene: CrowdScene, rng: np.random.Generator,
             break
     shown = np.array([mask.visible.sum() >= _LEAST_PX for mask in best.masks])
     if not shown.any():
-        raise CrowdGaussianError("Nobody can be made out in the photo of a scene; make it of fewer "
-                                 "people.")
+        raise CrowdGaussianError(
+            "Nobody can be made out in the photo of a scene; make it of fewer people."
+        )
     return best, shown

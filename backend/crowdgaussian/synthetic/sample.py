@@ -50,8 +50,9 @@ def load_ground_truth(folder: Path = FOLDER) -> GroundTruth:
     bits = np.asarray(Image.open(folder / "amodal.png"))
     people = tuple(_read_person(person) for person in document["people"])
     return GroundTruth(
-        camera=Camera(np.array(camera["K"]), np.array(camera["viewmat"]), camera["width"],
-                      camera["height"]),
+        camera=Camera(
+            np.array(camera["K"]), np.array(camera["viewmat"]), camera["width"], camera["height"]
+        ),
         people=people,
         visible=np.stack([ids == k + 1 for k in range(len(people))]),
         amodal=np.stack([(bits >> k & 1).astype(bool) for k in range(len(people))]),
@@ -59,10 +60,17 @@ def load_ground_truth(folder: Path = FOLDER) -> GroundTruth:
 
 
 def _read_person(person: dict) -> TruePerson:
-    arrays = {name: np.array(person[name], dtype=np.float64)
-              for name in ("betas", "pose", "transl", "joints", "joints_px")}
-    return TruePerson(name=person["name"], scale=person["scale"], depth=person["depth"],
-                      visible_fraction=person["visible_fraction"], **arrays)
+    arrays = {
+        name: np.array(person[name], dtype=np.float64)
+        for name in ("betas", "pose", "transl", "joints", "joints_px")
+    }
+    return TruePerson(
+        name=person["name"],
+        scale=person["scale"],
+        depth=person["depth"],
+        visible_fraction=person["visible_fraction"],
+        **arrays,
+    )
 
 
 # The bundled sample picture and what is true about it. Made by scripts/render_sample.py

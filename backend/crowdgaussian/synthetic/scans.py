@@ -59,7 +59,8 @@ class MeshPeople:
             if name not in self._parameters:
                 raise CrowdGaussianError(
                     f"Person {name} of {folder} has no {FILES[body.name]}; put it beside the scan, "
-                    "or take the person out.")
+                    "or take the person out."
+                )
         self.names = sorted(self._scans)
         self.person = lru_cache(maxsize=_KEPT)(self._read)
 
@@ -68,7 +69,7 @@ class MeshPeople:
 
     def split(self) -> tuple[DrawActor, DrawActor]:
         """Draws people for training and for testing: others, where there are five or more."""
-        test = self.names[_TEST_EVERY - 1::_TEST_EVERY] or self.names
+        test = self.names[_TEST_EVERY - 1 :: _TEST_EVERY] or self.names
         train = [name for name in self.names if name not in test] or self.names
         return self._among(train), self._among(test)
 
@@ -98,11 +99,14 @@ def body_of(folder: Path) -> str:
         if any(folder.glob(f"**/{file}")):
             return name
     if any(folder.glob("**/smplx_param.pkl")):
-        raise CrowdGaussianError(f"{folder} holds pickles, which are not read; run "
-                                 f"`python scripts/thuman_to_npz.py {folder}` once.")
+        raise CrowdGaussianError(
+            f"{folder} holds pickles, which are not read; run "
+            f"`python scripts/thuman_to_npz.py {folder}` once."
+        )
     raise CrowdGaussianError(
         f"{folder} holds no smplx_param.npz; it needs people in the layout of THuman2.1, such as "
-        "0001/0001.obj and 0001/smplx_param.npz.")
+        "0001/0001.obj and 0001/smplx_param.npz."
+    )
 
 
 def read_hands(path: Path) -> Hands:
@@ -111,8 +115,11 @@ def read_hands(path: Path) -> Hands:
     Raises:
         CrowdGaussianError: they are not there.
     """
-    shapes = {f"hands_{what}{side}": shape for side in "lr"
-              for what, shape in (("mean", (45,)), ("components", (45, 45)))}
+    shapes = {
+        f"hands_{what}{side}": shape
+        for side in "lr"
+        for what, shape in (("mean", (45,)), ("components", (45, 45)))
+    }
 
     def check(headers: Mapping[str, ArrayHeader]) -> None:
         for name, shape in shapes.items():
@@ -120,12 +127,18 @@ def read_hands(path: Path) -> Hands:
                 raise CrowdGaussianError(f"{path} is not SMPL-X: it lacks {name}.")
 
     arrays = read_npz(path, check, shapes, ours=False)
-    return {side: (arrays[f"hands_mean{side}"].astype(np.float64),
-                   arrays[f"hands_components{side}"].astype(np.float64)) for side in "lr"}
+    return {
+        side: (
+            arrays[f"hands_mean{side}"].astype(np.float64),
+            arrays[f"hands_components{side}"].astype(np.float64),
+        )
+        for side in "lr"
+    }
 
 
-def read_parameters(path: Path, body: BodyModel,
-                    hands: Hands | None = None) -> tuple[BodyParameters, float]:
+def read_parameters(
+    path: Path, body: BodyModel, hands: Hands | None = None
+) -> tuple[BodyParameters, float]:
     """The body of a scan in metres, and how many metres a unit of the scan is.
 
     Raises:
@@ -137,31 +150,38 @@ def read_parameters(path: Path, body: BodyModel,
         found = {name: int(np.prod(header.shape)) for name, header in headers.items()}
         right = all(found.get(name) in ((12, 45) if hands else (45,)) for name in _HANDS)
         if not right or any(found.get(name) != size for name, size in sizes.items()):
-            raise CrowdGaussianError(f"{path} does not hold the parameters of one body, or of "
-                                     "another body model.")
+            raise CrowdGaussianError(
+                f"{path} does not hold the parameters of one body, or of another body model."
+            )
 
     arrays = read_npz(path, check, _NAMES, ours=False)
     values = {name: array.astype(np.float64).reshape(-1) for name, array in arrays.items()}
     scale = float(values["scale"][0])
     if not all(np.isfinite(each).all() for each in values.values()) or scale <= 0:
         raise CrowdGaussianError(f"{path} holds something that is no number, or no size.")
-    pose = [*(values[name] for name in _POSE),
-            *(_hand(values[name], hands and hands[name[0]]) for name in _HANDS)]
-    return BodyParameters(values["betas"].astype(np.float32),
-                          np.concatenate(pose).reshape(55, 3).astype(np.float32),
-                          values["transl"].astype(np.float32), 1.0), 1 / scale
+    pose = [
+        *(values[name] for name in _POSE),
+        *(_hand(values[name], hands and hands[name[0]]) for name in _HANDS),
+    ]
+    return BodyParameters(
+        values["betas"].astype(np.float32),
+        np.concatenate(pose).reshape(55, 3).astype(np.float32),
+        values["transl"].astype(np.float32),
+        1.0,
+    ), 1 / scale
 
 
 def _hand(values: np.ndarray, rest: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
     if rest is None:
         return values
     mean, components = rest
-    return mean + (values if len(values) == len(mean) else values @ components[:len(values)])
+    return mean + (values if len(values) == len(mean) else values @ components[: len(values)])
 
 
 def _scans(folder: Path) -> dict[str, Path]:
-    scans = {path.stem: path for path in sorted(folder.glob("**/*.obj"))
-             if path.parent.name == path.stem}
+    scans = {
+        path.stem: path for path in sorted(folder.glob("**/*.obj")) if path.parent.name == path.stem
+    }
     if not scans:
         raise CrowdGaussianError(f"{folder} holds no scans, such as 0001/0001.obj.")
     return scans
@@ -177,8 +197,10 @@ def _standing(mesh: ColouredMesh, body: BodyModel, given: BodyParameters) -> Act
     surface = posed.pose_points(posed.rest)
     apart = float(np.median(cKDTree(mesh.vertices).query(surface)[0]))
     if apart > _FAR:
-        raise CrowdGaussianError(f"The body of the parameters is {apart:.2f} m away from the scan; "
-                                 "they are not of the same person, or not of this body model.")
+        raise CrowdGaussianError(
+            f"The body of the parameters is {apart:.2f} m away from the scan; "
+            "they are not of the same person, or not of this body model."
+        )
     joints = posed.transforms[:, :3, :3] @ posed.joints[:, :, None]
     joints = joints[:, :, 0] + posed.transforms[:, :3, 3]  # [55, 3] where they are
     turn = _upright(joints)
@@ -186,8 +208,15 @@ def _standing(mesh: ColouredMesh, body: BodyModel, given: BodyParameters) -> Act
     shift = -np.array([pelvis[0], lowest, pelvis[2]])
     moved = moved_body(body, given, turn, shift)
     posed = pose_body(body, moved)
-    return Actor(mesh.vertices @ turn.T + shift, mesh.faces, mesh.colours, False, body, moved,
-                 posed.pose_points(posed.rest))
+    return Actor(
+        mesh.vertices @ turn.T + shift,
+        mesh.faces,
+        mesh.colours,
+        False,
+        body,
+        moved,
+        posed.pose_points(posed.rest),
+    )
 
 
 def _upright(joints: np.ndarray) -> np.ndarray:

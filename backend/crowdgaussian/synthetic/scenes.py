@@ -64,16 +64,26 @@ def made_up_actor(body: BodyModel, rng: np.random.Generator) -> Actor:
     regions = find_regions(body, posed)
     dressed = dress(posed, regions, rng)
     colours = paint(posed, regions, rng).clip(0.02, _HIGHEST)
-    return Actor(posed.pose_points(dressed), posed.faces, colours[posed.faces].mean(1), True,
-                 body, parameters, posed.pose_points(posed.rest))
+    return Actor(
+        posed.pose_points(dressed),
+        posed.faces,
+        colours[posed.faces].mean(1),
+        True,
+        body,
+        parameters,
+        posed.pose_points(posed.rest),
+    )
 
 
 def _lively(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Walks, bends, lifts arms."""
     pose = pose.copy()
     for side, sign in (("left", -1), ("right", 1)):
-        pose[JOINT_INDEX[f"{side}_shoulder"]] += (0, sign * rng.uniform(0, 0.8),
-                                                  sign * rng.uniform(-1.3, 0.3))
+        pose[JOINT_INDEX[f"{side}_shoulder"]] += (
+            0,
+            sign * rng.uniform(0, 0.8),
+            sign * rng.uniform(-1.3, 0.3),
+        )
         pose[JOINT_INDEX[f"{side}_elbow"]] += 0, sign * rng.uniform(0, 1.3), 0
         pose[JOINT_INDEX[f"{side}_hip"]] += rng.uniform(-0.7, 0.2), 0, 0
         pose[JOINT_INDEX[f"{side}_knee"]] += rng.uniform(0, 0.8), 0, 0
@@ -81,15 +91,17 @@ def _lively(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return pose
 
 
-def moved_body(body: BodyModel, given: BodyParameters, rotation: np.ndarray,
-               offset: np.ndarray) -> BodyParameters:
+def moved_body(
+    body: BodyModel, given: BodyParameters, rotation: np.ndarray, offset: np.ndarray
+) -> BodyParameters:
     """The parameters of a body after its points went through rotation [3, 3] and offset [3]."""
     pelvis = pose_body(body, given).joints[0]
     pose = given.pose.astype(np.float64).copy()
     pose[0] = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(pose[0]))
     transl = rotation @ (pelvis + given.transl) + offset - pelvis
-    return BodyParameters(given.betas, pose.astype(np.float32), transl.astype(np.float32),
-                          given.scale)
+    return BodyParameters(
+        given.betas, pose.astype(np.float32), transl.astype(np.float32), given.scale
+    )
 
 
 def face_light(placed: Placed, light: np.ndarray, direct: float) -> np.ndarray:
@@ -101,8 +113,9 @@ def face_light(placed: Placed, light: np.ndarray, direct: float) -> np.ndarray:
     return lit(actor.face_colours, normals, tuple(light), direct)
 
 
-def clean_gaussians(placed: Placed, colours: np.ndarray, count: int,
-                    rng: np.random.Generator) -> Gaussians:
+def clean_gaussians(
+    placed: Placed, colours: np.ndarray, count: int, rng: np.random.Generator
+) -> Gaussians:
     """Dense Gaussians on a person's surface.
 
     Args:
@@ -116,8 +129,9 @@ def clean_gaussians(placed: Placed, colours: np.ndarray, count: int,
     areas = np.linalg.norm(normals, axis=1) / 2
     chosen, shares = spread_points(areas, count, rng)
     points = np.einsum("nk,nkc->nc", shares, vertices[faces[chosen]])
-    return surface_gaussians(points, unit(normals[chosen]), colours[chosen],
-                             _FINE * float(np.sqrt(areas.sum() / count)))
+    return surface_gaussians(
+        points, unit(normals[chosen]), colours[chosen], _FINE * float(np.sqrt(areas.sum() / count))
+    )
 
 
 _SLICE = 0.2  # metres of height that are looked at together
@@ -201,8 +215,9 @@ def apart(one: np.ndarray, other: np.ndarray) -> bool:
     return bool((empty | (gaps.max(1) >= _GAP)).all())
 
 
-def _free_place(shape: np.ndarray, others: list[np.ndarray],
-                rng: np.random.Generator) -> np.ndarray:
+def _free_place(
+    shape: np.ndarray, others: list[np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
     radius = 0.3
     while True:
         angle, distance = rng.uniform(0, 2 * np.pi), radius * np.sqrt(rng.random())

@@ -10,6 +10,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 
 # Mesh files and the colours on their surfaces, from a texture or from the vertices
 
+
 def read_parts(path: Path) -> list[trimesh.Trimesh]:
     """The meshes of a file.
 
@@ -89,20 +90,24 @@ def read_textured(path: Path, unit: float, most: int = _MOST) -> ColouredMesh:
     """
     parts = [_coloured(part, unit, path) for part in read_parts(path)]
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
-    whole = ColouredMesh(np.concatenate([part.vertices for part in parts]),
-                         np.concatenate([part.faces + s for part, s in zip(parts, starts)]),
-                         np.concatenate([part.colours for part in parts]))
+    whole = ColouredMesh(
+        np.concatenate([part.vertices for part in parts]),
+        np.concatenate([part.faces + s for part, s in zip(parts, starts)]),
+        np.concatenate([part.colours for part in parts]),
+    )
     return simplified(whole, most)
 
 
 def _coloured(part: trimesh.Trimesh, unit: float, path: Path) -> ColouredMesh:
     pixels = texture_of(part)
     if pixels is None:
-        raise CrowdGaussianError(f"{path} has no texture; put its .mtl file and its image beside "
-                                 "it.")
+        raise CrowdGaussianError(
+            f"{path} has no texture; put its .mtl file and its image beside it."
+        )
     vertices, faces = np.asarray(part.vertices) * unit, np.asarray(part.faces)
     finer, split, source = trimesh.remesh.subdivide_to_size(
-        vertices, faces, _LONGEST, max_iter=12, return_index=True)
+        vertices, faces, _LONGEST, max_iter=12, return_index=True
+    )
     uv = part.visual.uv[faces[source]]  # [F, 3, 2]
     colours = np.zeros((len(split), 3))
     for place in _PLACES:

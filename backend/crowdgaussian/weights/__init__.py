@@ -14,6 +14,16 @@ from .local import local_path, require, weights_folder
 from .table import TABLE, find
 
 __all__ = [
-    "CATALOGUE", "OPEN_BODY", "OPEN_REFINER", "POSE_DETECTOR", "POSE_LANDMARKS", "TABLE",
-    "RemoteWeights", "WeightFile", "find", "local_path", "require", "weights_folder",
+    "CATALOGUE",
+    "OPEN_BODY",
+    "OPEN_REFINER",
+    "POSE_DETECTOR",
+    "POSE_LANDMARKS",
+    "TABLE",
+    "RemoteWeights",
+    "WeightFile",
+    "find",
+    "local_path",
+    "require",
+    "weights_folder",
 ]

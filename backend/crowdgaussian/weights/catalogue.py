@@ -60,8 +60,13 @@ class WeightFile:
                 "run `make setup` again."
             )
         return ModelProvenance(
-            name=self.name, version=self.version, file=Path(self.file).name, blake2b=found,
-            licence=self.licence, commercial=self.commercial, stage=self.stage,
+            name=self.name,
+            version=self.version,
+            file=Path(self.file).name,
+            blake2b=found,
+            licence=self.licence,
+            commercial=self.commercial,
+            stage=self.stage,
         )
 
 
@@ -124,6 +129,7 @@ CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name
 
 
 # Model files that are not bundled: where they come from and what they allow
+
 
 class Source(StrEnum):
     """How the files are got."""

@@ -102,8 +102,9 @@ def _download(entry: RemoteWeights, file: RemoteFile, path: Path) -> None:
         if entry.source is Source.HUB:
             from huggingface_hub import hf_hub_download
 
-            hf_hub_download(entry.place, file.name, revision=entry.revision or None,
-                            local_dir=folder_of(entry))
+            hf_hub_download(
+                entry.place, file.name, revision=entry.revision or None, local_dir=folder_of(entry)
+            )
         else:
             _download_url(f"{entry.place}/{file.name}", path, file.size)
     except (OSError, ValueError, HTTPError) as error:
@@ -115,8 +116,13 @@ def _download_url(url: str, path: Path, size: int) -> None:
 
     partial = path.with_name(path.name + ".part")
     with partial.open("ab") as stream:
-        http_get(url, stream, resume_size=stream.tell(), expected_size=size or None,
-                 displayed_filename=path.name)
+        http_get(
+            url,
+            stream,
+            resume_size=stream.tell(),
+            expected_size=size or None,
+            displayed_filename=path.name,
+        )
     partial.replace(path)
 
 
@@ -125,13 +131,18 @@ def _sentence(place: str, error: Exception) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return (f"{place} is gated: accept its licence there, log in with `hf auth login`, and "
-                "fetch again.")
-    if isinstance(error, errors.RepositoryNotFoundError | errors.EntryNotFoundError
-                  | errors.RevisionNotFoundError) and not isinstance(
-                      error, errors.LocalEntryNotFoundError):
+        return (
+            f"{place} is gated: accept its licence there, log in with `hf auth login`, and "
+            "fetch again."
+        )
+    if isinstance(
+        error,
+        errors.RepositoryNotFoundError | errors.EntryNotFoundError | errors.RevisionNotFoundError,
+    ) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"{place} does not have this file any more; look for the model's new place."
     if isinstance(error, OSError) and error.errno == 28:
         return f"The disk is full, so {place} could not be fetched; free some space."
-    return (f"{place} cannot be reached; check the network (and HF_HUB_OFFLINE) and fetch again, "
-            "which goes on where it stopped.")
+    return (
+        f"{place} cannot be reached; check the network (and HF_HUB_OFFLINE) and fetch again, "
+        "which goes on where it stopped."
+    )

@@ -115,9 +115,15 @@ class UsedFile:
         Raises:
             CrowdGaussianError: the file cannot be read.
         """
-        return ModelProvenance(name=self.name, version="", file=self.location.name,
-                               blake2b=hash_file(self.location), licence=self.licence,
-                               commercial=self.commercial, stage=self.stage)
+        return ModelProvenance(
+            name=self.name,
+            version="",
+            file=self.location.name,
+            blake2b=hash_file(self.location),
+            licence=self.licence,
+            commercial=self.commercial,
+            stage=self.stage,
+        )
 
 
 def locate(given: str, need: Need) -> Path:
@@ -161,7 +167,8 @@ def used_file(given: str, need: Need) -> UsedFile:
         about = file.stat()
     except OSError as error:
         raise CrowdGaussianError(
-            f"{path} holds no {_TENSORS}; download the model again.") from error
+            f"{path} holds no {_TENSORS}; download the model again."
+        ) from error
     stamp = (about.st_size, about.st_mtime_ns)
     for entry in map(find, need.names):
         if local_path(entry.name) == path or _is_called_like(entry, path):
@@ -170,8 +177,9 @@ def used_file(given: str, need: Need) -> UsedFile:
 
 
 def _file(entry: RemoteWeights) -> str:
-    return next((file.name for file in entry.files if file.name.endswith(_TENSORS)),
-                entry.files[0].name)
+    return next(
+        (file.name for file in entry.files if file.name.endswith(_TENSORS)), entry.files[0].name
+    )
 
 
 def _is_called_like(entry: RemoteWeights, path: Path) -> bool:

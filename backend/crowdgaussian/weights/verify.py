@@ -14,8 +14,13 @@ from .local import files_of
 
 _V = 10475  # vertices of SMPL-X
 _SMPLX = {
-    "v_template": (_V, 3), "f": (20908, 3), "posedirs": (_V, 3, 486), "weights": (_V, 55),
-    "J_regressor": (55, _V), "kintree_table": (2, 55), "lmk_faces_idx": (51,),
+    "v_template": (_V, 3),
+    "f": (20908, 3),
+    "posedirs": (_V, 3, 486),
+    "weights": (_V, 55),
+    "J_regressor": (55, _V),
+    "kintree_table": (2, 55),
+    "lmk_faces_idx": (51,),
     "lmk_bary_coords": (51, 3),
 }
 
@@ -86,8 +91,11 @@ def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         for member in archive.namelist():
             with archive.open(member) as stream:
                 version = np.lib.format.read_magic(stream)
-                read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0)
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
                 shapes[member.removesuffix(".npy")] = read(stream)[0]
     return shapes
 

@@ -27,9 +27,16 @@ class Watch:
     on_round: Callable[[], None] = lambda: None  # at least four times per second
 
 
-def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, preset: str = "open",
-                settings: Mapping[str, str] | None = None, edit: str = "",
-                watch: Watch | None = None) -> Path:
+def reconstruct(
+    photo: str | Path,
+    out: str | Path,
+    server: str | Server,
+    *,
+    preset: str = "open",
+    settings: Mapping[str, str] | None = None,
+    edit: str = "",
+    watch: Watch | None = None,
+) -> Path:
     """Sends a photo and waits for the whole scene folder, which it returns.
 
     Calling it again with the same photo and folder goes on where it was.
@@ -60,8 +67,9 @@ def reconstruct(photo: str | Path, out: str | Path, server: str | Server, *, pre
             raise
 
 
-def follow(client: Client, job: str, watch: Watch,
-           enough: Callable[[JobUpdate], bool] | None = None) -> JobUpdate:
+def follow(
+    client: Client, job: str, watch: Watch, enough: Callable[[JobUpdate], bool] | None = None
+) -> JobUpdate:
     """Pumps a client that has no thread until the job has ended and all its files are here.
 
     Args:

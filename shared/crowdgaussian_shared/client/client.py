@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client that the add-on, the command line and scripts use; docs/protocol.md, "Clients".
 
-    client = Client(Server.parse("tcp://127.0.0.1:5555"), "my script 1.0")
-    client.start()                                   # a thread that owns the sockets
-    job = client.submit(JobRequest(Path("photo.jpg"), Path("out")))
-    while True:
-        for update in client.poll():                 # never waits
-            ...
+client = Client(Server.parse("tcp://127.0.0.1:5555"), "my script 1.0")
+client.start()                                   # a thread that owns the sockets
+job = client.submit(JobRequest(Path("photo.jpg"), Path("out")))
+while True:
+    for update in client.poll():                 # never waits
+        ...
 """
 
 import logging
@@ -157,8 +157,9 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _run(self) -> None:
@@ -167,8 +168,13 @@ class Client:
                 self.pump()
         except Exception as error:
             log.exception("the client's network thread ended")
-            self.updates.put(ServerUpdate("lost", "lost", f"The client met an unexpected "
-                                          f"{type(error).__name__}; connect again."))
+            self.updates.put(
+                ServerUpdate(
+                    "lost",
+                    "lost",
+                    f"The client met an unexpected {type(error).__name__}; connect again.",
+                )
+            )
         finally:
             self._session.close()
 

@@ -68,8 +68,10 @@ class DataChannel:
             self.link.flush()
         self._fill(tasks, now)
         if self._waiting and now > self._heard + SILENCE and self.link.failure is None:
-            self.link.fail("silent", f"{self.server.endpoint(self._port)} stopped answering; "
-                           "check the network.")
+            self.link.fail(
+                "silent",
+                f"{self.server.endpoint(self._port)} stopped answering; check the network.",
+            )
         if self.link is not None and self.link.failure is not None:
             self._lost(tasks, now)
 

@@ -83,9 +83,19 @@ class JobTask:
         if t.submitted:
             self._desk.ask(lambda n: m.Attach(n, t.job, self._mirror.settled), self._on_attached)
         else:
-            self._desk.ask(lambda n: m.Submit(n, t.job, t.photo_name, t.photo_bytes,
-                                              t.photo_blake2b, t.preset, t.settings, t.edit),
-                           self._on_submitted)
+            self._desk.ask(
+                lambda n: m.Submit(
+                    n,
+                    t.job,
+                    t.photo_name,
+                    t.photo_bytes,
+                    t.photo_blake2b,
+                    t.preset,
+                    t.settings,
+                    t.edit,
+                ),
+                self._on_submitted,
+            )
 
     def resubmit(self) -> None:
         """A job that failed or was cancelled is to go on, or a new one to start."""
@@ -113,11 +123,15 @@ class JobTask:
             return None
         download, offset = found
         artifact = download.artifact
-        return (lambda n: m.Fetch(n, self.job, artifact.name, offset, artifact.blake2b), (),
-                download)
+        return (
+            lambda n: m.Fetch(n, self.job, artifact.name, offset, artifact.blake2b),
+            (),
+            download,
+        )
 
-    def on_data(self, token: object, answer: Message, payloads: tuple[bytes, ...],
-                last: bool) -> None:
+    def on_data(
+        self, token: object, answer: Message, payloads: tuple[bytes, ...], last: bool
+    ) -> None:
         """An answer from the data socket; `last`: this task waits for no other one."""
         if isinstance(token, Download):
             self._on_chunk(token, answer, payloads)
@@ -143,8 +157,13 @@ class JobTask:
             self._replayed.update({a.name: a for a in event.artifacts})
             self._end_replay()
         else:
-            self._job = replace(self._job, state=event.state, progress=event.progress,
-                                error=event.error, last_seq=event.seq)
+            self._job = replace(
+                self._job,
+                state=event.state,
+                progress=event.progress,
+                error=event.error,
+                last_seq=event.seq,
+            )
             self._guard(lambda: self._mirror.announce(event.seq, event.artifacts))
         if self._job.state != "uploading":
             self._upload = None
@@ -180,14 +199,20 @@ class JobTask:
         job = self._job or m.Job(self.job, "uploading")
         state = "busy" if self._busy else (job.state if self._job else "submitting")
         sent = 0.0 if job.state == "uploading" and self._upload is None else 1.0
-        self._desk.tell(JobUpdate(
-            job=self.job, folder=self.folder, state=state, progress=job.progress,
-            position=job.position if job.state == "queued" else 0,
-            error=error or job.error or self._busy,
-            sent=self._upload.share if self._upload else sent,
-            files_missing=self._mirror.pending, bytes_missing=self._mirror.pending_bytes,
-            finished=self.finished,
-        ))
+        self._desk.tell(
+            JobUpdate(
+                job=self.job,
+                folder=self.folder,
+                state=state,
+                progress=job.progress,
+                position=job.position if job.state == "queued" else 0,
+                error=error or job.error or self._busy,
+                sent=self._upload.share if self._upload else sent,
+                files_missing=self._mirror.pending,
+                bytes_missing=self._mirror.pending_bytes,
+                finished=self.finished,
+            )
+        )
 
     def fail(self, sentence: str) -> None:
         """Gives the job up on this side."""
@@ -259,8 +284,9 @@ class JobTask:
 
     def _on_chunk(self, download: Download, answer: Message, payloads: tuple[bytes, ...]) -> None:
         if isinstance(answer, m.Chunk) and answer.artifact == download.artifact.name:
-            self._guard(lambda: self._mirror.add_chunk(download, answer.offset, answer.size,
-                                                       payloads[0]))
+            self._guard(
+                lambda: self._mirror.add_chunk(download, answer.offset, answer.size, payloads[0])
+            )
             self._note_scene()
             now = time.monotonic()
             if now >= self._tell_at:

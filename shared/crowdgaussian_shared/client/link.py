@@ -80,15 +80,21 @@ class Link:
         self.socket = context.socket(zmq.DEALER)
         self._set_options()
         self.monitor = self.socket.get_monitor_socket(
-            zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
-            | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            zmq.EVENT_CONNECTED
+            | zmq.EVENT_CLOSED
+            | zmq.EVENT_DISCONNECTED
+            | zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
         )
         try:
             self.socket.connect(self._endpoint)
         except zmq.ZMQError as error:
-            self.fail("unreachable", f"{self._endpoint} cannot be reached ({error.strerror}); "
-                       "check the address.")
+            self.fail(
+                "unreachable",
+                f"{self._endpoint} cannot be reached ({error.strerror}); check the address.",
+            )
 
     def send(self, message: Message, payloads: tuple[bytes, ...] = ()) -> None:
         """Sends a message, now or as soon as there is room."""
@@ -140,9 +146,12 @@ class Link:
 
     def _set_options(self) -> None:
         options = {
-            zmq.LINGER: 0, zmq.SNDHWM: HIGH_WATER, zmq.RCVHWM: HIGH_WATER,
+            zmq.LINGER: 0,
+            zmq.SNDHWM: HIGH_WATER,
+            zmq.RCVHWM: HIGH_WATER,
             zmq.IPV6: int(self._server.host.startswith("[")),
-            zmq.MAXMSGSIZE: MESSAGE_LIMIT, zmq.RECONNECT_IVL: -1,
+            zmq.MAXMSGSIZE: MESSAGE_LIMIT,
+            zmq.RECONNECT_IVL: -1,
             zmq.CONNECT_TIMEOUT: int(CONNECT_SECONDS * 1000),
             zmq.HANDSHAKE_IVL: int(CONNECT_SECONDS * 1000),
         }
@@ -161,32 +170,48 @@ class Link:
             self.up = True
             self.flush()
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.fail("denied", f"{self._endpoint} does not accept this pairing line, it may have "
-                       "been revoked; ask for a new one (`crowdgaussian keys new NAME`).")
+            self.fail(
+                "denied",
+                f"{self._endpoint} does not accept this pairing line, it may have "
+                "been revoked; ask for a new one (`crowdgaussian keys new NAME`).",
+            )
         elif event in _UNEXPLAINED:
             timed_out = event != zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == errno.EAGAIN
             self.fail(*(self._silence() if timed_out else self._handshake_failure()))
         elif event == zmq.EVENT_DISCONNECTED:
-            self.fail("lost", f"The connection to {self._endpoint} broke; check the network and "
-                       "the server.")
+            self.fail(
+                "lost",
+                f"The connection to {self._endpoint} broke; check the network and the server.",
+            )
         elif event == zmq.EVENT_CLOSED and not self._connected:
-            self.fail("refused", f"Nobody listens at {self._endpoint}; start the server there "
-                       "(`crowdgaussian serve`) or check the address.")
+            self.fail(
+                "refused",
+                f"Nobody listens at {self._endpoint}; start the server there "
+                "(`crowdgaussian serve`) or check the address.",
+            )
 
     def _handshake_failure(self) -> tuple[Reason, str]:
         """The side that hangs up first decides which event comes, so the port itself is asked."""
         mechanism = zmtp_mechanism(self._server.host.strip("[]"), self._port)
         if not mechanism:
-            return "foreign", (f"What listens at {self._endpoint} is no CrowdGaussian server; "
-                               "check the address and the port.")
+            return "foreign", (
+                f"What listens at {self._endpoint} is no CrowdGaussian server; "
+                "check the address and the port."
+            )
         if self._server.pairing is None:
-            return "pairing", (f"{self._endpoint} asks for a pairing line; run `crowdgaussian keys "
-                               "new NAME` there and paste the line here.")
+            return "pairing", (
+                f"{self._endpoint} asks for a pairing line; run `crowdgaussian keys "
+                "new NAME` there and paste the line here."
+            )
         if mechanism == "NULL":
-            return "pairing", (f"{self._endpoint} works without keys; leave the pairing line out, "
-                               "or check the address.")
-        return "key", (f"{self._endpoint} does not have the key that the pairing line names; check "
-                       "the address, or ask for a new line (`crowdgaussian keys new NAME`).")
+            return "pairing", (
+                f"{self._endpoint} works without keys; leave the pairing line out, "
+                "or check the address."
+            )
+        return "key", (
+            f"{self._endpoint} does not have the key that the pairing line names; check "
+            "the address, or ask for a new line (`crowdgaussian keys new NAME`)."
+        )
 
     def _silence(self) -> tuple[Reason, str]:
         host = self._server.host.strip("[]")
@@ -195,5 +220,6 @@ class Link:
                 socket.getaddrinfo(host, None)
             except OSError:
                 return "unreachable", f"There is no computer named {host}; check the address."
-        return "silent", (f"{self._endpoint} does not answer; check the address, the network and "
-                          "the firewall.")
+        return "silent", (
+            f"{self._endpoint} does not answer; check the address, the network and the firewall."
+        )

@@ -42,8 +42,9 @@ class Session:
         tell: takes updates.
     """
 
-    def __init__(self, server: Server, client: str, client_id: str,
-                 tell: Callable[[Update], None]) -> None:
+    def __init__(
+        self, server: Server, client: str, client_id: str, tell: Callable[[Update], None]
+    ) -> None:
         self.tasks: dict[str, JobTask] = {}
         self.welcome: m.Welcome | None = None  # while connected
         self.tell = tell
@@ -71,8 +72,9 @@ class Session:
         if task is not None:
             task.close()
 
-    def ask(self, make: Callable[[int], Message], answer: Callable[[Message], None],
-            keep: bool = False) -> None:
+    def ask(
+        self, make: Callable[[int], Message], answer: Callable[[Message], None], keep: bool = False
+    ) -> None:
         """Sends a request; with `keep` it is sent again after a break, until it is answered."""
         if self.welcome is None and not keep:
             return
@@ -157,8 +159,10 @@ class Session:
         if not link.up:
             self._heard = now
         elif now > self._heard + MISSES * PING_EVERY:
-            link.fail("silent", f"{self._server} does not answer any more; check the network and "
-                      "the server.")
+            link.fail(
+                "silent",
+                f"{self._server} does not answer any more; check the network and the server.",
+            )
         elif self.welcome is not None and now >= self._ping_at:
             self._ping_at = now + PING_EVERY
             link.send(m.Ping(next(self._numbers)))
@@ -211,18 +215,23 @@ class Session:
         """A data port that cannot be reached is worth a word; a single break is not."""
         failure, self._data.failure = self._data.failure, None
         if failure is not None and failure.reason != "lost":
-            self.tell(ServerUpdate("connected", failure.reason, failure.message,
-                                   welcome=self.welcome))
+            self.tell(
+                ServerUpdate("connected", failure.reason, failure.message, welcome=self.welcome)
+            )
 
     def _order(self, kind: type, *job: str) -> None:
         """A request of the user's, which is kept until it is answered."""
-        self.ask(lambda number: kind(number, *job), lambda answer: self._ordered(kind, job, answer),
-                 keep=True)
+        self.ask(
+            lambda number: kind(number, *job),
+            lambda answer: self._ordered(kind, job, answer),
+            keep=True,
+        )
 
     def _ordered(self, kind: type, job: tuple[str, ...], answer: Message) -> None:
         if isinstance(answer, m.Error):
-            self.tell(RequestFailed(kind.__name__.upper(), "".join(job), answer.code,
-                                    answer.message))
+            self.tell(
+                RequestFailed(kind.__name__.upper(), "".join(job), answer.code, answer.message)
+            )
         elif isinstance(answer, m.Jobs):
             self.tell(JobList(answer.jobs))
         elif isinstance(answer, m.Done):

@@ -21,8 +21,16 @@ from ..scene.schema import hash_file
 WIRE_FOLDER = ".wire"
 TICKET_FILE = "job.json"
 _LIMIT = 1 << 20  # bytes
-_SCENE_FILES = (SCENE_FILE, "photo.jpg", "people/*/*.npz", "people/*/*.ply", "people/*/*.png",
-                "previews/*.png", f"{WIRE_FOLDER}/*.part", f"{WIRE_FOLDER}/{TICKET_FILE}")
+_SCENE_FILES = (
+    SCENE_FILE,
+    "photo.jpg",
+    "people/*/*.npz",
+    "people/*/*.ply",
+    "people/*/*.png",
+    "previews/*.png",
+    f"{WIRE_FOLDER}/*.part",
+    f"{WIRE_FOLDER}/{TICKET_FILE}",
+)
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,17 @@ def _new_ticket(request: JobRequest, server: str) -> Ticket:
         raise CrowdGaussianError(f"{photo} cannot be read ({error.strerror or error}).") from error
     settings = {str(name): str(value) for name, value in request.settings.items()}
     name = photo.name.encode(errors="replace").decode()[-200:]  # it may hold bytes that are no text
-    return Ticket(str(uuid.uuid4()), server, str(photo), name, size, digest,
-                  request.preset, settings, edit=request.edit)
+    return Ticket(
+        str(uuid.uuid4()),
+        server,
+        str(photo),
+        name,
+        size,
+        digest,
+        request.preset,
+        settings,
+        edit=request.edit,
+    )
 
 
 def _check_folder(folder: Path, photo: Path) -> None:
@@ -121,7 +138,11 @@ def _check_folder(folder: Path, photo: Path) -> None:
 
 def _same_work(old: Ticket, new: Ticket) -> bool:
     return (old.photo_blake2b, old.preset, old.settings, old.edit) == (
-        new.photo_blake2b, new.preset, new.settings, new.edit)
+        new.photo_blake2b,
+        new.preset,
+        new.settings,
+        new.edit,
+    )
 
 
 def _clear(folder: Path) -> None:

@@ -138,6 +138,7 @@ class Download:
 
 # The photo on its way to the server, piece by piece
 
+
 class PhotoUpload:
     """A photo in memory until the server has all of it.
 

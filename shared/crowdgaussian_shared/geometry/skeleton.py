@@ -7,10 +7,28 @@ Source: the joint table of the smplx package (vchoutas/smplx, joint_names.py).
 import numpy as np
 
 BODY_JOINTS = (
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2",
-    "left_ankle", "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar",
-    "right_collar", "head", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
-    "left_wrist", "right_wrist",
+    "pelvis",
+    "left_hip",
+    "right_hip",
+    "spine1",
+    "left_knee",
+    "right_knee",
+    "spine2",
+    "left_ankle",
+    "right_ankle",
+    "spine3",
+    "left_foot",
+    "right_foot",
+    "neck",
+    "left_collar",
+    "right_collar",
+    "head",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
 )
 FACE_JOINTS = ("jaw", "left_eye_smplhf", "right_eye_smplhf")
 FINGERS = ("index", "middle", "pinky", "ring", "thumb")
@@ -40,6 +58,8 @@ PARENTS: tuple[int, ...] = (
 def mirror_index() -> np.ndarray:
     """Index of each joint's left-right counterpart (itself on the midline).  # [55] int64"""
     swap = {"left": "right", "right": "left"}
-    other = (n.replace(n[: n.find("_")], swap[n[: n.find("_")]], 1)
-             if n[: n.find("_")] in swap else n for n in JOINT_NAMES)
+    other = (
+        n.replace(n[: n.find("_")], swap[n[: n.find("_")]], 1) if n[: n.find("_")] in swap else n
+        for n in JOINT_NAMES
+    )
     return np.array([JOINT_INDEX[n] for n in other], dtype=np.int64)

@@ -192,6 +192,7 @@ def _keep_order(
 
 # Whole clouds of Gaussians moved, turned, stretched and joined
 
+
 def transform_gaussians(gaussians: Gaussians, matrix: np.ndarray) -> Gaussians:
     """The cloud under one affine map.
 

@@ -250,9 +250,7 @@ def sole_heights(
     return np.minimum.reduce(heights)
 
 
-def _sink(
-    rest: np.ndarray, places: np.ndarray, wanted: list[np.ndarray], fps: float
-) -> np.ndarray:
+def _sink(rest: np.ndarray, places: np.ndarray, wanted: list[np.ndarray], fps: float) -> np.ndarray:
     """How far the pelvis must go down for the legs to reach, smoothly.  # [T] metres"""
     need = np.zeros(len(places))
     for leg, ankles in zip(LEGS, wanted):

@@ -93,9 +93,7 @@ def joint_paths(rest_joints: np.ndarray, turns: np.ndarray, transl: np.ndarray) 
 
 def heading(turns: np.ndarray) -> np.ndarray:
     """The turn about y nearest to each rotation, in radians.  # [..., 3, 3] -> [...]"""
-    return np.arctan2(
-        turns[..., 0, 2] - turns[..., 2, 0], turns[..., 0, 0] + turns[..., 2, 2]
-    )
+    return np.arctan2(turns[..., 0, 2] - turns[..., 2, 0], turns[..., 0, 0] + turns[..., 2, 2])
 
 
 def about_y(angle: float) -> np.ndarray:

@@ -102,9 +102,7 @@ def _check_numbers(values: np.ndarray, limit: float, what: str, beyond: str) -> 
 def map_rows(motion: Motion, rows: Callable[[np.ndarray], np.ndarray]) -> Motion:
     """The motion with another choice of frames."""
     contacts = None if motion.contacts is None else rows(motion.contacts)
-    return replace(
-        motion, poses=rows(motion.poses), transl=rows(motion.transl), contacts=contacts
-    )
+    return replace(motion, poses=rows(motion.poses), transl=rows(motion.transl), contacts=contacts)
 
 
 # Which feet stand, and when: from how fast and how high ankles and balls of the feet move

@@ -138,8 +138,11 @@ def _find_spine(found: dict[str, int], parents: Sequence[int]) -> dict[str, int]
     spread = {1: (3,), 2: (1, 3), 3: (1, 2, 3)}.get(len(chain))
     if spread is None:
         middle = chain[len(chain) // 2]
-        return dict(zip(("spine1", "spine2", "spine3"), (chain[0], middle, chain[-1]))) \
-            if chain else {}
+        return (
+            dict(zip(("spine1", "spine2", "spine3"), (chain[0], middle, chain[-1])))
+            if chain
+            else {}
+        )
     return {f"spine{k}": index for k, index in zip(spread, chain)}
 
 

@@ -322,8 +322,26 @@ class Error:
 
 
 Message = (
-    Hello | Submit | Upload | Status | Attach | Fetch | Cancel | List | Delete | Ping
-    | Welcome | Busy | JobInfo | Jobs | Event | Uploaded | Chunk | Done | Pong | Error
+    Hello
+    | Submit
+    | Upload
+    | Status
+    | Attach
+    | Fetch
+    | Cancel
+    | List
+    | Delete
+    | Ping
+    | Welcome
+    | Busy
+    | JobInfo
+    | Jobs
+    | Event
+    | Uploaded
+    | Chunk
+    | Done
+    | Pong
+    | Error
 )
 
 MESSAGES: dict[str, type] = {cls.__name__.upper(): cls for cls in Message.__args__}

@@ -142,8 +142,12 @@ def _plain(step: SceneEdit) -> dict:
         str(index): {"pose": _numbers(edit.pose), "transl": _numbers(edit.transl)}
         for index, edit in sorted(step.corrected.items())
     }
-    parts = {"corrected": corrected, "excluded": sorted(step.excluded),
-             "included": sorted(step.included), "boxes": [_numbers(box) for box in step.boxes]}
+    parts = {
+        "corrected": corrected,
+        "excluded": sorted(step.excluded),
+        "included": sorted(step.included),
+        "boxes": [_numbers(box) for box in step.boxes],
+    }
     return {name: part for name, part in parts.items() if part}
 
 

@@ -102,8 +102,10 @@ def _camera(camera: Field) -> CameraInfo:
 
 
 def _ground(ground: Field) -> Ground:
-    errors = {name: ground.child(name).number(low=0) if ground.has(name) else 0.0
-              for name in ("pitch_error", "height_error")}  # folders before these fields
+    errors = {
+        name: ground.child(name).number(low=0) if ground.has(name) else 0.0
+        for name in ("pitch_error", "height_error")
+    }  # folders before these fields
     return Ground(
         height=ground.child("height").number(),
         spread=ground.child("spread").number(low=0),
@@ -125,10 +127,12 @@ def _person(person: Field) -> PersonEntry:
         gaussians=person.child("gaussians").whole(0, 1_000_000_000),
         files={name: _path(path) for name, path in files},
         quality=_numbers(person.child("quality")),
-        refinement=(person.child("refinement").choice(REFINEMENTS)
-                    if person.has("refinement") else ""),  # folders before it, as the next
-        refinement_note=(person.child("refinement_note").text()
-                         if person.has("refinement_note") else ""),
+        refinement=(
+            person.child("refinement").choice(REFINEMENTS) if person.has("refinement") else ""
+        ),  # folders before it, as the next
+        refinement_note=(
+            person.child("refinement_note").text() if person.has("refinement_note") else ""
+        ),
     )
 
 

@@ -50,11 +50,11 @@ class CameraInfo:
     focal_error: float = 0.0  # relative, one standard deviation; 0 when the focal length was given
 
     @classmethod
-    def from_camera(cls, camera: Camera, focal_source: FocalSource = "default",
-                    focal_error: float = 0.0) -> "CameraInfo":
+    def from_camera(
+        cls, camera: Camera, focal_source: FocalSource = "default", focal_error: float = 0.0
+    ) -> "CameraInfo":
         """Take over a Camera."""
-        return cls(camera.K, camera.viewmat, camera.width, camera.height, focal_source,
-                   focal_error)
+        return cls(camera.K, camera.viewmat, camera.width, camera.height, focal_source, focal_error)
 
     def to_camera(self) -> Camera:
         """The camera for rendering."""
@@ -154,6 +154,7 @@ def hash_bytes(data: bytes) -> str:
 
 
 # Paths inside a scene folder: relative, forward slashes, never out of the folder
+
 
 def check_relative(path: str, where: str) -> str:
     """Return the path if it stays inside its folder on every platform.

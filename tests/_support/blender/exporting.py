@@ -26,11 +26,11 @@ class Record(dict):
     def __eq__(self, other) -> bool:
         names = "worlds", "poses"
         matrices = [np.array(record[name]) for record in (self, other) for name in names]
-        plain = [{k: v for k, v in record.items() if k not in names}
-                 for record in (self, other)]
+        plain = [{k: v for k, v in record.items() if k not in names} for record in (self, other)]
         return plain[0] == plain[1] and all(
             a.shape == b.shape and np.allclose(a, b, atol=1e-5)
-            for a, b in zip(matrices[:2], matrices[2:]))
+            for a, b in zip(matrices[:2], matrices[2:])
+        )
 
 
 def record() -> Record:

@@ -28,18 +28,30 @@ def clean_environment(profile: Path) -> dict[str, str]:
     """Nothing of the repository, and a Blender profile of our own."""
     hidden = ("PYTHONPATH", "BLENDER_USER_RESOURCES")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    return environment | {"BLENDER_USER_RESOURCES": str(profile), "OMP_NUM_THREADS": "2",
-                          "PYTHONDONTWRITEBYTECODE": "1"}
+    return environment | {
+        "BLENDER_USER_RESOURCES": str(profile),
+        "OMP_NUM_THREADS": "2",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def install_addon(profile: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
     """Runs install_addon.py; by default for the Blender module of this Python."""
-    command = [sys.executable, "-S", str(ROOT / "install_addon.py"), "--out", str(out),
-               "--wheels", str(WHEELS), *(options or ("--blender", sys.executable))]
+    command = [
+        sys.executable,
+        "-S",
+        str(ROOT / "install_addon.py"),
+        "--out",
+        str(out),
+        "--wheels",
+        str(WHEELS),
+        *(options or ("--blender", sys.executable)),
+    ]
     if not any(WHEELS.glob("*/*.whl")):
         command.remove("-S")  # pip is needed for the first download
-    return subprocess.run(command, capture_output=True, text=True,
-                          env=clean_environment(profile), timeout=300)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=clean_environment(profile), timeout=300
+    )
 
 
 def run_scenario(name: str, profile: Path, **given: object) -> dict:
@@ -48,7 +60,10 @@ def run_scenario(name: str, profile: Path, **given: object) -> dict:
     given = {"backend": str(FAST_BACKEND)} | given
     done = subprocess.run(
         [sys.executable, str(SCENARIOS / f"{name}.py"), json.dumps(given, default=str)],
-        capture_output=True, text=True, env=environment, timeout=590,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=590,
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return json.loads(done.stdout.strip().splitlines()[-1])

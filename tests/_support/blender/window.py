@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 SCREEN = (1600, 900)
-PACKAGES = ("blender xvfb xauth x11-apps libgl1-mesa-dri libglx-mesa0 libegl1 libegl-mesa0 "
-            "fonts-dejavu-core python3-numpy python3-requests python3-zstandard python3-cattr")
+PACKAGES = (
+    "blender xvfb xauth x11-apps libgl1-mesa-dri libglx-mesa0 libegl1 libegl-mesa0 "
+    "fonts-dejavu-core python3-numpy python3-requests python3-zstandard python3-cattr"
+)
 _MAKE = r"""
 set -e
 debootstrap --variant=minbase --include=ca-certificates sid "$1" "$2"
@@ -41,8 +43,10 @@ exec chroot "$@"
 
 def debian_mirror() -> str:
     """The mirror that this machine uses, or Debian's own."""
-    for path in (*Path("/etc/apt").glob("sources.list"),
-                 *Path("/etc/apt/sources.list.d").glob("*")):
+    for path in (
+        *Path("/etc/apt").glob("sources.list"),
+        *Path("/etc/apt/sources.list.d").glob("*"),
+    ):
         for word in path.read_text().split():
             if word.startswith("http") and word.rstrip("/").endswith("/debian"):
                 return word
@@ -53,8 +57,10 @@ def make_debian(folder: Path) -> None:
     """Debian sid with Blender; about two minutes the first time."""
     if (folder / "made").exists() or (folder / "usr/bin/blender").exists():
         return
-    subprocess.run(["unshare", "-m", "sh", "-c", _MAKE, "sh", str(folder), debian_mirror(),
-                    PACKAGES], check=True)
+    subprocess.run(
+        ["unshare", "-m", "sh", "-c", _MAKE, "sh", str(folder), debian_mirror(), PACKAGES],
+        check=True,
+    )
 
 
 def run_blender(debian: Path, shared: Path, script: str, *arguments: str) -> str:
@@ -68,15 +74,49 @@ def run_blender(debian: Path, shared: Path, script: str, *arguments: str) -> str
     """
     (debian / "tmp/home").mkdir(parents=True, exist_ok=True)
     command = [
-        "unshare", "-m", "sh", "-c", _RUN, "sh", str(debian), str(shared), str(debian),
-        "env", "-i", "PATH=/usr/bin:/bin", "HOME=/tmp/home", "LIBGL_ALWAYS_SOFTWARE=1",
-        "GALLIUM_DRIVER=llvmpipe", "LP_NUM_THREADS=2", "BLENDER_USER_RESOURCES=/mnt/test/blender",
-        "xvfb-run", "-a", "-s", f"-screen 0 {SCREEN[0]}x{SCREEN[1]}x24",
-        "blender", "--factory-startup", "--gpu-backend", "opengl", "--window-geometry", "0", "0",
-        str(SCREEN[0]), str(SCREEN[1]), "--python", f"/mnt/test/{script}", "--", *arguments,
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        _RUN,
+        "sh",
+        str(debian),
+        str(shared),
+        str(debian),
+        "env",
+        "-i",
+        "PATH=/usr/bin:/bin",
+        "HOME=/tmp/home",
+        "LIBGL_ALWAYS_SOFTWARE=1",
+        "GALLIUM_DRIVER=llvmpipe",
+        "LP_NUM_THREADS=2",
+        "BLENDER_USER_RESOURCES=/mnt/test/blender",
+        "xvfb-run",
+        "-a",
+        "-s",
+        f"-screen 0 {SCREEN[0]}x{SCREEN[1]}x24",
+        "blender",
+        "--factory-startup",
+        "--gpu-backend",
+        "opengl",
+        "--window-geometry",
+        "0",
+        "0",
+        str(SCREEN[0]),
+        str(SCREEN[1]),
+        "--python",
+        f"/mnt/test/{script}",
+        "--",
+        *arguments,
     ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=1200, env=dict(os.environ))
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1200,
+        env=dict(os.environ),
+    )
     return done.stdout
 
 
@@ -96,6 +136,8 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     rows[:, 1:] = pixels.reshape(height, -1)
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     blocks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))
-    body = b"".join(struct.pack(">I", len(data)) + name + data
-                    + struct.pack(">I", zlib.crc32(name + data)) for name, data in blocks)
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in blocks
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)

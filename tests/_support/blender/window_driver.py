@@ -24,8 +24,9 @@ STARTED = time.monotonic()
 
 
 def main():
-    bpy.ops.extensions.package_install_files(filepath=ZIP, repo="user_default",
-                                             enable_on_install=True)
+    bpy.ops.extensions.package_install_files(
+        filepath=ZIP, repo="user_default", enable_on_install=True
+    )
     bpy.context.preferences.view.show_splash = False
     preferences = bpy.context.preferences.addons[MODULE].preferences
     preferences.place, preferences.address = "THERE", PLAN["address"]
@@ -71,8 +72,11 @@ def script():
     press(area, "cancel", job=row.job)
     pressed = time.monotonic()
     yield from until(lambda: row.finished)
-    DIARY["cancelled"] = {"state": row.state, "people_done": row.people_done,
-                          "seconds": time.monotonic() - pressed}
+    DIARY["cancelled"] = {
+        "state": row.state,
+        "people_done": row.people_done,
+        "seconds": time.monotonic() - pressed,
+    }
     area.spaces.active.shading.type = PLAN["shading"]
     yield PLAN["settle"] / 4
     picture("panel_cancelled")
@@ -107,8 +111,9 @@ def until(ready):
 
 
 def open_sidebar():
-    area = next(a for a in bpy.context.window_manager.windows[0].screen.areas
-                if a.type == "VIEW_3D")
+    area = next(
+        a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D"
+    )
     area.spaces.active.show_region_ui = True
     return area
 
@@ -150,8 +155,9 @@ def look_at_crowd(area):
     space.shading.type = PLAN["shading"]
     space.overlay.show_overlays = False
     region = next(r for r in area.regions if r.type == "WINDOW")
-    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0], area=area,
-                                   region=region):
+    with bpy.context.temp_override(
+        window=bpy.context.window_manager.windows[0], area=area, region=region
+    ):
         bpy.ops.view3d.view_center_camera()
     space.region_3d.view_camera_zoom -= 7
     space.region_3d.view_camera_offset[0] += 0.09  # the sidebar covers the right of the view

@@ -44,15 +44,21 @@ def test_operator_brings_everybody_in_refined(installed, photo):
 
 
 def test_each_person_is_one_undo_step(installed, photo, tmp_path):
-    told = run_scenario("by_operator", installed, photo=photo("people3.png"), cache=tmp_path,
-                        options={"refinement": "OFF"})
+    told = run_scenario(
+        "by_operator",
+        installed,
+        photo=photo("people3.png"),
+        cache=tmp_path,
+        options={"refinement": "OFF"},
+    )
     assert told["undo"] == [3, 2, 3]
     assert told["row"]["settings"] == {"stages.refiner": "none"}
 
 
 def test_killed_backend_is_told_and_continued(installed, photo, tmp_path):
-    told = run_scenario("killed_backend", installed, photo=photo("slow-people3.png"),
-                        cache=tmp_path)
+    told = run_scenario(
+        "killed_backend", installed, photo=photo("slow-people3.png"), cache=tmp_path
+    )
     assert told["seen"]["server"] == "stopped"
     assert 0 < told["seen"]["people"] < 3  # the second may have come with the first
     assert "killed (signal 9)" in told["seen"]["trouble"]
@@ -62,8 +68,13 @@ def test_killed_backend_is_told_and_continued(installed, photo, tmp_path):
 
 
 def test_other_files_get_no_people(installed, photo, tmp_path):
-    told = run_scenario("file_load", installed, photo=photo("slow-people3.png"), cache=tmp_path,
-                        blend=tmp_path / "home.blend")
+    told = run_scenario(
+        "file_load",
+        installed,
+        photo=photo("slow-people3.png"),
+        cache=tmp_path,
+        blend=tmp_path / "home.blend",
+    )
     assert told["in_new_file"] == 0
     assert told["at_home"] == told["again"] == THREE
     assert len(set(told["handlers"])) == len(told["handlers"]), "handlers pile up"
@@ -96,18 +107,34 @@ def test_corrections_reach_whom_they_name(installed, photo, tmp_path):
     differ = [name for name, value in told["first"].items() if told["second"][name] != value]
     assert differ == ["people/001/avatar.npz"]
     assert told["titles"][::-1][1:] == [
-        "people3.png: " + what for what in ("Refit Person 001", "Leave out Person 002",
-                                            "Bring back Person 002", "Add a person")]
+        "people3.png: " + what
+        for what in (
+            "Refit Person 001",
+            "Leave out Person 002",
+            "Bring back Person 002",
+            "Add a person",
+        )
+    ]
 
 
 def test_servers_elsewhere(installed, photo, tmp_path):
     data = tmp_path / "data"
     line = subprocess.run(
         [backend_python(), "-m", "crowdgaussian", "keys", "new", "blender", "--data", data],
-        check=True, capture_output=True, text=True).stdout.strip()
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     with serving(data, "--bind", "tcp://0.0.0.0:0") as port:
-        told = run_scenario("remote", installed, photo=photo("people2.png"), cache=tmp_path / "c",
-                            pairing=line, port=port, free_port=1)
+        told = run_scenario(
+            "remote",
+            installed,
+            photo=photo("people2.png"),
+            cache=tmp_path / "c",
+            pairing=line,
+            port=port,
+            free_port=1,
+        )
     assert told["online"] is False
     refused = told["refused"]
     assert "paste the pairing line" in refused["nothing"]
@@ -122,8 +149,9 @@ def test_batch_goes_past_a_broken_photo_and_resumes(installed, photo, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no photo")
     photos = [str(p) for p in (photo("people1.png", 1), broken, photo("people2.png", 2))]
-    told = run_scenario("batch", installed, photos=photos, out=tmp_path / "out",
-                        cache=tmp_path / "c")
+    told = run_scenario(
+        "batch", installed, photos=photos, out=tmp_path / "out", cache=tmp_path / "c"
+    )
     for run in told["runs"]:
         assert [r["people"] for r in run["results"]] == [1, 0, 2]
         assert run["results"][1]["error"] and not run["results"][0]["error"]
@@ -137,25 +165,42 @@ def test_documented_script_runs_as_shown(installed, photo, tmp_path):
     script = tmp_path / "reconstruct_folder.py"
     script.write_text(text.split("`reconstruct_folder.py`:")[1].split("```")[1].partition("\n")[2])
     photo("people2.png")
-    told = run_scenario("documented", installed, script=script, photos=tmp_path,
-                        out=tmp_path / "out", cache=tmp_path / "c")
+    told = run_scenario(
+        "documented",
+        installed,
+        script=script,
+        photos=tmp_path,
+        out=tmp_path / "out",
+        cache=tmp_path / "c",
+    )
     assert told["code"] == 0
     assert (tmp_path / "out/people2/crowd.blend").is_file()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bpy.app.version < (5, 0),
-                    reason="the backend's whole pipeline runs twice: one Blender is enough")
+@pytest.mark.skipif(
+    bpy.app.version < (5, 0),
+    reason="the backend's whole pipeline runs twice: one Blender is enough",
+)
 def test_real_pipeline_gives_what_the_command_line_gives(installed, tmp_path):
     if not SAMPLE.is_file():
         pytest.skip(f"{SAMPLE} is not in this checkout")
     python = backend_python()
-    told = run_scenario("by_operator", installed, photo=SAMPLE, backend=python, cache=tmp_path,
-                        options={"quality": "DRAFT", "most_people": 2, "refinement": "OFF"})
+    told = run_scenario(
+        "by_operator",
+        installed,
+        photo=SAMPLE,
+        backend=python,
+        cache=tmp_path,
+        options={"quality": "DRAFT", "most_people": 2, "refinement": "OFF"},
+    )
     assert told["people"] == THREE[:2]
     settings = [f"--set={name}={value}" for name, value in told["row"]["settings"].items()]
-    subprocess.run([python, "-m", "crowdgaussian", "reconstruct", SAMPLE, "-o", tmp_path / "cli",
-                    *settings], check=True, capture_output=True)
+    subprocess.run(
+        [python, "-m", "crowdgaussian", "reconstruct", SAMPLE, "-o", tmp_path / "cli", *settings],
+        check=True,
+        capture_output=True,
+    )
     ours, theirs = artefacts(Path(told["folder"])), artefacts(tmp_path / "cli")
     assert ours == theirs
 
@@ -176,9 +221,22 @@ class serving:
         stages = ["--pipeline", "_support.service_pipeline:run"] if stand_ins else []
         bind = [] if "--bind" in options else ["--bind", "tcp://127.0.0.1:0"]
         self._process = subprocess.Popen(
-            [backend_python(), "-m", "crowdgaussian", "serve", "--data", data, *bind, *options,
-             *stages], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment)
+            [
+                backend_python(),
+                "-m",
+                "crowdgaussian",
+                "serve",
+                "--data",
+                data,
+                *bind,
+                *options,
+                *stages,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
 
     def __enter__(self):
         line = self._process.stdout.readline()

@@ -64,8 +64,9 @@ def poll_until(server, ready):
 def test_the_table_survives_and_unfinished_jobs_are_paused(tmp_path):
     table = JobTable(tmp_path / "jobs.json")
     table.add(JobRow("a", "/p/a.jpg", "/s/a", "x", state="done", finished=True, people_done=3))
-    table.add(JobRow("b", "/p/b.jpg", "/s/b", "x", "open", {"k": "v"}, imported=(0, 2),
-                     stage="masks"))
+    table.add(
+        JobRow("b", "/p/b.jpg", "/s/b", "x", "open", {"k": "v"}, imported=(0, 2), stage="masks")
+    )
     table.save()
     again = JobTable(tmp_path / "jobs.json")
     again.load()
@@ -92,14 +93,24 @@ def test_an_older_row_of_the_same_job_is_replaced(tmp_path):
 
 def test_progress_grows_over_the_stages():
     steps = [("people", 0.0), ("people", 0.9), ("masks", 0.5), ("avatars", 0.1), ("avatars", 1.0)]
-    values = [JobRow("", "", "", "", state="running", stage=stage, fraction=fraction).progress
-              for stage, fraction in steps]
+    values = [
+        JobRow("", "", "", "", state="running", stage=stage, fraction=fraction).progress
+        for stage, fraction in steps
+    ]
     assert values == sorted(values) and values[0] == 0.0 and values[-1] == 1.0
 
 
 def test_progress_of_a_job_that_refines_does_not_go_back(tmp_path):
-    steps = [("people", 1.0), ("masks", 1.0), ("avatars", 0.5), ("avatars", 1.0), ("refine", 0.0),
-             ("refine", 1.0), ("masks", 0.0), ("refine", 1.0)]  # a correction after its base
+    steps = [
+        ("people", 1.0),
+        ("masks", 1.0),
+        ("avatars", 0.5),
+        ("avatars", 1.0),
+        ("refine", 0.0),
+        ("refine", 1.0),
+        ("masks", 0.0),
+        ("refine", 1.0),
+    ]  # a correction after its base
     session = Session(tmp_path, "test")
     session.table.add(JobRow("a", "", str(tmp_path), "x", refines=True))
     values = []
@@ -112,17 +123,25 @@ def test_progress_of_a_job_that_refines_does_not_go_back(tmp_path):
 
 
 def test_rows_say_who_stays_unrefined_and_why(tmp_path):
-    people = [PersonEntry(state="done", refinement=what, refinement_note=note)
-              for what, note in (("refined", ""), ("kept", "Worse."), ("failed", "No memory."),
-                                 ("failed", "No memory."))]
-    info = SceneInfo(PhotoInfo("", 4, 4), people=tuple(people),
-                     settings={"stages.refiner": "small"})
+    people = [
+        PersonEntry(state="done", refinement=what, refinement_note=note)
+        for what, note in (
+            ("refined", ""),
+            ("kept", "Worse."),
+            ("failed", "No memory."),
+            ("failed", "No memory."),
+        )
+    ]
+    info = SceneInfo(
+        PhotoInfo("", 4, 4), people=tuple(people), settings={"stages.refiner": "small"}
+    )
     folder = SceneFolder.create(tmp_path / "s", b"x", ".jpg", info)
     row = JobRow("a", "", str(folder.path), "x")
     row.count_people()
     assert row.refines and row.people_refined == 1 and row.people_done == 4
-    assert row.unrefined == ("Not refined: people 2, 3. No memory. 1 matches the photo better "
-                             "unrefined.")
+    assert row.unrefined == (
+        "Not refined: people 2, 3. No memory. 1 matches the photo better unrefined."
+    )
 
 
 def test_refinements_are_stages_of_the_backend():
@@ -135,10 +154,12 @@ def test_refinements_are_stages_of_the_backend():
 
 def test_qualities_are_settings_of_the_backend():
     names = {name for quality in QUALITIES for name in quality.settings}
-    tree = ast.parse((Path(__file__).parents[3] / "backend/crowdgaussian/avatar/types.py")
-                     .read_text())
-    known = {f"avatar.{node.target.id}" for node in ast.walk(tree)
-             if isinstance(node, ast.AnnAssign)}
+    tree = ast.parse(
+        (Path(__file__).parents[3] / "backend/crowdgaussian/avatar/types.py").read_text()
+    )
+    known = {
+        f"avatar.{node.target.id}" for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)
+    }
     assert names <= known
     assert settings_for("NORMAL") == {}
     assert settings_for("DRAFT", 4)["people.max_people"] == "4"
@@ -179,11 +200,20 @@ def test_a_killed_server_is_told(tmp_path):
     assert "signal 9" in server.failure and "start it again" in server.failure
 
 
-@pytest.mark.parametrize("said, words", [
-    ("crowdgaussian: Another server runs on it; stop it.", "Another server runs on it; stop it."),
-    ("/usr/bin/python: No module named crowdgaussian", "There is no backend in this environment"),
-    ("Segmentation fault", "exit code 3 after 'Segmentation fault'"),
-])
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        (
+            "crowdgaussian: Another server runs on it; stop it.",
+            "Another server runs on it; stop it.",
+        ),
+        (
+            "/usr/bin/python: No module named crowdgaussian",
+            "There is no backend in this environment",
+        ),
+        ("Segmentation fault", "exit code 3 after 'Segmentation fault'"),
+    ],
+)
 def test_why_a_server_did_not_start(tmp_path, said, words):
     server = LocalServer(tmp_path / "server")
     server.start(script(tmp_path / "python", f"#!/bin/sh\necho '{said}' >&2\nexit 3\n"))
@@ -203,8 +233,11 @@ def test_a_backend_that_cannot_start_stays_readable_in_the_row(tmp_path, scene_f
 
 def test_updates_reach_the_row(session):
     row = session.rows[0]
-    session._client.updates = [JobUpdate(
-        "id", Path(row.folder), "running", Progress("avatars", 0.5, 2, 6), files_missing=4)]
+    session._client.updates = [
+        JobUpdate(
+            "id", Path(row.folder), "running", Progress("avatars", 0.5, 2, 6), files_missing=4
+        )
+    ]
     assert session.poll() == set()
     assert (row.stage, row.fraction, row.person, row.people_found) == ("avatars", 0.5, 2, 6)
     session._client.updates = [SceneUpdate("id", Path(row.folder)), SceneUpdate("other", Path("x"))]
@@ -226,8 +259,9 @@ def test_a_lost_server_is_told_in_the_rows_until_it_is_back(session):
 
 
 def test_a_job_given_up_by_the_client_has_failed(session):
-    session._client.updates = [JobUpdate("id", Path("x"), "running", error="The disk is full.",
-                                         finished=True)]
+    session._client.updates = [
+        JobUpdate("id", Path("x"), "running", error="The disk is full.", finished=True)
+    ]
     session.poll()
     assert session.rows[0].state == "failed" and session.rows[0].error == "The disk is full."
 

@@ -35,8 +35,16 @@ class Server:
 
     def submit(self, target, request, source=None):
         self.requests.append(request)
-        row = JobRow(f"job {len(self.requests)}", str(request.photo), str(request.folder), "x",
-                     request.preset, dict(request.settings), state="running", edit=request.edit)
+        row = JobRow(
+            f"job {len(self.requests)}",
+            str(request.photo),
+            str(request.folder),
+            "x",
+            request.preset,
+            dict(request.settings),
+            state="running",
+            edit=request.edit,
+        )
         self.session.table.add(row)
         return row
 
@@ -80,8 +88,14 @@ def crowd(tmp_path, scene_folder, photo, monkeypatch):
     """An imported crowd of two and a server."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     state.close_session()
-    scene_folder.update(settings={"photo.blake2b": hash_file(photo), "avatar.gaussians": 900,
-                                  "stages.people": "keypoint_fit", "people.vitpose": "/secret"})
+    scene_folder.update(
+        settings={
+            "photo.blake2b": hash_file(photo),
+            "avatar.gaussians": 900,
+            "stages.people": "keypoint_fit",
+            "people.vitpose": "/secret",
+        }
+    )
     crowdgaussian_addon.register()
     session = state._session = Session(tmp_path / "cache", "test")
     monkeypatch.setattr(state, "cache_folder", lambda: tmp_path / "cache")
@@ -89,8 +103,13 @@ def crowd(tmp_path, scene_folder, photo, monkeypatch):
     monkeypatch.setattr(state, "find_target", lambda: SimpleNamespace(label="x"))
     result = import_scene(scene_folder)
     bpy.ops.ed.undo_push(message="imported")
-    yield SimpleNamespace(**vars(result), server=Server(session), photo=str(photo),
-                          folder=scene_folder, session=session)
+    yield SimpleNamespace(
+        **vars(result),
+        server=Server(session),
+        photo=str(photo),
+        folder=scene_folder,
+        session=session,
+    )
     crowdgaussian_addon.unregister()
     state._session = None
 
@@ -115,8 +134,16 @@ def select(*objects):
 
 
 def uids(person):
-    blocks = [person.rig, person.rig.data, person.splats, person.splats.data, person.body,
-              person.body.data, person.rig.animation_data.action, person.collection]
+    blocks = [
+        person.rig,
+        person.rig.data,
+        person.splats,
+        person.splats.data,
+        person.body,
+        person.body.data,
+        person.rig.animation_data.action,
+        person.collection,
+    ]
     return [block.session_uid for block in blocks]
 
 
@@ -259,31 +286,38 @@ def test_drawing_a_box_by_hand(crowd, monkeypatch):
 
     monkeypatch.setattr(module, "region_2d_to_vector_3d", ray)
     monkeypatch.setattr(module, "window_region", lambda area: SimpleNamespace(x=100, y=40))
-    said = SimpleNamespace(status_text_set=lambda text: None, cursor_modal_restore=lambda: None,
-                           tag_redraw=lambda: None, spaces=SimpleNamespace(
-                               active=SimpleNamespace(region_3d=None)))
+    said = SimpleNamespace(
+        status_text_set=lambda text: None,
+        cursor_modal_restore=lambda: None,
+        tag_redraw=lambda: None,
+        spaces=SimpleNamespace(active=SimpleNamespace(region_3d=None)),
+    )
     context = SimpleNamespace(area=said, workspace=said, window=said)
     drawn = SimpleNamespace(_corners=[], _drawn=None, _camera=info, _seen=turn, sent=False)
     drawn.cancel = lambda context: None
     drawn._take = lambda *a: AddPerson._take(drawn, *a)
     event = lambda kind, value, x, y: SimpleNamespace(  # noqa: E731
-        type=kind, value=value, mouse_x=100 + x, mouse_y=40 + y)
+        type=kind, value=value, mouse_x=100 + x, mouse_y=40 + y
+    )
     assert AddPerson.modal(drawn, context, event("ESC", "PRESS", 0, 0)) == {"CANCELLED"}
     AddPerson.modal(drawn, context, event("LEFTMOUSE", "PRESS", 20, info.height - 10))
     AddPerson.modal(drawn, context, event("MOUSEMOVE", "NOTHING", 60, 50))
     assert drawn._corners == [(20, info.height - 10), (60, 50)]
     AddPerson._take(drawn, context, None)
-    np.testing.assert_allclose((drawn.x0, drawn.y0, drawn.x1, drawn.y1),
-                               (20, 10, 60, info.height - 50), atol=1e-3)
+    np.testing.assert_allclose(
+        (drawn.x0, drawn.y0, drawn.x1, drawn.y1), (20, 10, 60, info.height - 50), atol=1e-3
+    )
 
 
 def test_pixels_of_directions(crowd):
     info, turn = crowd.folder.info.camera, np.array(crowd.camera.matrix_world)[:3, :3]
-    np.testing.assert_allclose(pixel_of_direction(info, turn, turn @ (0, 0, -3)),
-                               info.K[:2, 2], atol=1e-9)
+    np.testing.assert_allclose(
+        pixel_of_direction(info, turn, turn @ (0, 0, -3)), info.K[:2, 2], atol=1e-9
+    )
     right = pixel_of_direction(info, turn, turn @ (0.1, 0.2, -1))
-    np.testing.assert_allclose(right - info.K[:2, 2],
-                               [0.1 * info.K[0, 0], -0.2 * info.K[1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(
+        right - info.K[:2, 2], [0.1 * info.K[0, 0], -0.2 * info.K[1, 1]], rtol=1e-6
+    )
 
 
 def test_buttons_are_grey_for_a_reason(crowd, monkeypatch):
@@ -316,8 +350,9 @@ def test_what_cannot_be_is_one_sentence(crowd, tmp_path):
     other.write_bytes(b"something else")
     fails(operators.refit, "is not the photo of Crowd", filepath=str(other))
     fails(operators.find_photo, "is not the photo of Crowd", filepath=str(other))
-    fails(operators.add_person, "less than 8 pixels", x0=-50, y0=0, x1=-5, y1=90,
-          filepath=crowd.photo)
+    fails(
+        operators.add_person, "less than 8 pixels", x0=-50, y0=0, x1=-5, y1=90, filepath=crowd.photo
+    )
     crowd.people[1].rig.scale = (1.2, 1.2, 1.2)
     bpy.context.view_layer.update()
     fails(operators.refit, "is scaled", filepath=crowd.photo)
@@ -334,7 +369,8 @@ def test_a_rig_that_was_deleted_meanwhile(crowd):
     bpy.data.objects.remove(crowd.people[1].rig)
     crowd.server.finish(crowd.folder, [1])
     assert crowd.session.rows[0].note == (
-        "Person 1 is not in the crowd any more; Import Again has them.")
+        "Person 1 is not in the crowd any more; Import Again has them."
+    )
     assert set(people(crowd)) == {0}
 
 
@@ -362,8 +398,10 @@ def test_the_panel_draws(crowd):
     crowd.collection[GONE] = [7]
     Panel.draw_people(SimpleNamespace(layout=layout), bpy.context)
     assert "Bring Back Person 007" in layout.texts()
-    assert {f"crowdgaussian.{name}" for name in (
-        "find_photo", "refit", "leave_out", "add_person", "bring_back")} == set(layout.buttons())
+    assert {
+        f"crowdgaussian.{name}"
+        for name in ("find_photo", "refit", "leave_out", "add_person", "bring_back")
+    } == set(layout.buttons())
     bpy.ops.crowdgaussian.find_photo(filepath=crowd.photo)
     layout = FakeLayout()
     Panel.draw_people(SimpleNamespace(layout=layout), bpy.context)

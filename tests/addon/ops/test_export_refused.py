@@ -45,8 +45,9 @@ def test_the_panel_offers_what_can_be_done():
     empty = bpy.data.scenes.new("Empty")
     with bpy.context.temp_override(scene=empty):
         assert draw_panel() == imports
-        assert not any(getattr(bpy.ops.crowdgaussian, name.split(".")[1]).poll()
-                       for name in exports)
+        assert not any(
+            getattr(bpy.ops.crowdgaussian, name.split(".")[1]).poll() for name in exports
+        )
         assert all(getattr(bpy.ops.crowdgaussian, name.split(".")[1]).poll() for name in imports)
     bpy.data.scenes.remove(empty)
 
@@ -63,8 +64,9 @@ def test_a_bad_ply_is_one_sentence(tmp_path, damage):
     elif damage == "NaN":
         path.write_bytes(whole[:-4] + b"\0\0\xc0\x7f")
     elif damage == "no splats":
-        path.write_bytes(whole.partition(b"end_header")[0].replace(b"vertex 20", b"vertex 0")
-                         + b"end_header\n")
+        path.write_bytes(
+            whole.partition(b"end_header")[0].replace(b"vertex 20", b"vertex 0") + b"end_header\n"
+        )
     else:
         path.unlink()
     said = refused(bpy.ops.crowdgaussian.import_splats, filepath=str(path))
@@ -85,6 +87,7 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, trouble):
     if trouble == "no folder":
         target = Path("/proc/none/a.ply")
     elif trouble == "full disk":
+
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -94,8 +97,12 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, trouble):
     else:
         options = {"animation": True, "frame_start": 5, "frame_end": 4}
     said = refused(bpy.ops.crowdgaussian.export_splats, filepath=str(target), **options)
-    words = {"no folder": "cannot be written", "full disk": "disk is full",
-             "no name": "No file name", "no frames": "holds 0 frames"}
+    words = {
+        "no folder": "cannot be written",
+        "full disk": "disk is full",
+        "no name": "No file name",
+        "no frames": "holds 0 frames",
+    }
     assert words[trouble] in said
     assert os.listdir(tmp_path) == ["a.ply"] and (tmp_path / "a.ply").read_bytes() == b"older"
 
@@ -103,11 +110,16 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, trouble):
 def test_spz_and_gltf_need_a_backend(tmp_path, monkeypatch):
     monkeypatch.delenv("CROWDGAUSSIAN_BACKEND", raising=False)
     for kind in ("SPZ", "GLB"):
-        said = refused(bpy.ops.crowdgaussian.export_splats, format=kind,
-                       filepath=str(tmp_path / "a"))
+        said = refused(
+            bpy.ops.crowdgaussian.export_splats, format=kind, filepath=str(tmp_path / "a")
+        )
         assert f"{kind} is written by the backend" in said and "preferences" in said
-        said = refused(bpy.ops.crowdgaussian.export_splats, format=kind, animation=True,
-                       filepath=str(tmp_path / "a"))
+        said = refused(
+            bpy.ops.crowdgaussian.export_splats,
+            format=kind,
+            animation=True,
+            filepath=str(tmp_path / "a"),
+        )
         assert "choose PLY" in said
     assert not os.listdir(tmp_path)
 
@@ -118,8 +130,9 @@ def test_the_backend_s_own_sentence_is_shown(tmp_path, monkeypatch):
     fake.write_text(f"#!/bin/sh\n{said}exit 2\n")
     fake.chmod(0o755)
     monkeypatch.setenv("CROWDGAUSSIAN_BACKEND", str(fake))
-    said = refused(bpy.ops.crowdgaussian.export_splats, format="SPZ",
-                   filepath=str(tmp_path / "a.spz"))
+    said = refused(
+        bpy.ops.crowdgaussian.export_splats, format="SPZ", filepath=str(tmp_path / "a.spz")
+    )
     assert said == "The disk is full." and os.listdir(tmp_path) == ["python"]
 
 

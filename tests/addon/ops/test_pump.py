@@ -23,8 +23,15 @@ def row(tmp_path, scene_folder):
     state.close_session()
     crowdgaussian_addon.register()
     state._session = Session(tmp_path / "cache", "test")
-    made = JobRow("job-id", "/p/party.jpg", str(scene_folder.path), "x", state="running",
-                  people_done=2, people_found=2)
+    made = JobRow(
+        "job-id",
+        "/p/party.jpg",
+        str(scene_folder.path),
+        "x",
+        state="running",
+        people_done=2,
+        people_found=2,
+    )
     state._session.table.add(made)
     pump.adopt(made)
     bpy.ops.ed.undo_push(message="before anybody came in")

@@ -73,8 +73,9 @@ def window(monkeypatch):
     monkeypatch.setattr(steps, "bpy", SimpleNamespace(app=SimpleNamespace(background=False)))
     lines = []
     workspace = SimpleNamespace(status_text_set=lines.append)
-    return SimpleNamespace(window=object(), window_manager=Manager(), workspace=workspace,
-                           lines=lines)
+    return SimpleNamespace(
+        window=object(), window_manager=Manager(), workspace=workspace, lines=lines
+    )
 
 
 def event(kind, value="NOTHING"):
@@ -133,8 +134,19 @@ def test_buttons_are_grey_for_a_reason(empty_blender, scene_folder):
     crowdgaussian_addon.register()
     ops = bpy.ops.crowdgaussian
     try:
-        names = ("rest_pose", "photo_pose", "add_ik", "remove_ik", "snap_to_ground", "spread",
-                 "face", "resolve_overlaps", "scatter", "match_photo", "body_shadow")
+        names = (
+            "rest_pose",
+            "photo_pose",
+            "add_ik",
+            "remove_ik",
+            "snap_to_ground",
+            "spread",
+            "face",
+            "resolve_overlaps",
+            "scatter",
+            "match_photo",
+            "body_shadow",
+        )
         for name in names:
             operator = getattr(ops, name)
             assert not operator.poll(), name
@@ -149,6 +161,7 @@ def test_buttons_are_grey_for_a_reason(empty_blender, scene_folder):
             assert getattr(ops, name).poll(), name
             kind = getattr(ops, name).get_rna_type()
             assert kind.description and all(
-                p.description for p in kind.properties if p.identifier != "rna_type"), name
+                p.description for p in kind.properties if p.identifier != "rna_type"
+            ), name
     finally:
         crowdgaussian_addon.unregister()

@@ -14,17 +14,25 @@ import zmq  # noqa: E402
 
 everybody = module("scene.people").all_people(bpy.context.scene)
 read_gaussians = module("scene.splats").read_gaussians
-means = [read_gaussians(person.splats).means.tolist()
-         for person in sorted(everybody, key=lambda person: person.index)]
+means = [
+    read_gaussians(person.splats).means.tolist()
+    for person in sorted(everybody, key=lambda person: person.index)
+]
 counts = [len(people())]
 for step in (bpy.ops.ed.undo, bpy.ops.ed.redo):
     step()
     pump()
     counts.append(len(people()))
 tell(
-    result=list(result), means=means, people=people(), row=vars(row), undo=counts,
+    result=list(result),
+    means=means,
+    people=people(),
+    row=vars(row),
+    undo=counts,
     folder=row.folder,
-    cameras=len(bpy.data.cameras), scene_camera=bpy.context.scene.camera.name,
+    cameras=len(bpy.data.cameras),
+    scene_camera=bpy.context.scene.camera.name,
     wheels=[str(Path(m.__file__).parent) for m in (zmq, crowdgaussian_shared)],
-    server=server_process(), paths=[p for p in sys.path if "crowdgaussian" in p],
+    server=server_process(),
+    paths=[p for p in sys.path if "crowdgaussian" in p],
 )

@@ -25,8 +25,10 @@ def meshes():
 
 
 def hashes(folder):
-    return {str(p.relative_to(folder)): hashlib.md5(p.read_bytes()).hexdigest()
-            for p in Path(folder).glob("people/*/avatar.npz")}
+    return {
+        str(p.relative_to(folder)): hashlib.md5(p.read_bytes()).hexdigest()
+        for p in Path(folder).glob("people/*/avatar.npz")
+    }
 
 
 before = meshes()
@@ -45,6 +47,15 @@ results.append(list(bpy.ops.crowdgaussian.leave_out(wait=True)))
 left = people()
 results.append(list(bpy.ops.crowdgaussian.bring_back(person=2, wait=True)))
 results.append(list(bpy.ops.crowdgaussian.add_person(x0=100, y0=10, x1=130, y1=110, wait=True)))
-tell(results=results, changed=[i for i in before if before[i] != after[i]], wanted=wanted,
-     stored=stored, left=left, people=people(), titles=[r.title for r in session().rows],
-     first=hashes(row.folder), second=hashes(one.folder), note=[r.note for r in session().rows])
+tell(
+    results=results,
+    changed=[i for i in before if before[i] != after[i]],
+    wanted=wanted,
+    stored=stored,
+    left=left,
+    people=people(),
+    titles=[r.title for r in session().rows],
+    first=hashes(row.folder),
+    second=hashes(one.folder),
+    note=[r.note for r in session().rows],
+)

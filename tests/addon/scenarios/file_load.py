@@ -19,6 +19,13 @@ bpy.ops.crowdgaussian.import_again(job=row.job)
 again = people()
 bpy.ops.ed.undo_push(message="something of the artist's")
 bpy.ops.crowdgaussian.remove_job(job=row.job)
-tell(in_new_file=in_new_file, at_home=at_home, again=again, handlers=[
-    f"{h.__module__}.{h.__name__}" for h in bpy.app.handlers.load_post
-    if "crowdgaussian" in h.__module__])
+tell(
+    in_new_file=in_new_file,
+    at_home=at_home,
+    again=again,
+    handlers=[
+        f"{h.__module__}.{h.__name__}"
+        for h in bpy.app.handlers.load_post
+        if "crowdgaussian" in h.__module__
+    ],
+)

@@ -14,5 +14,10 @@ pump_until(lambda: row.state == "paused")
 seen = {"trouble": row.trouble, "server": session().server.state, "people": len(people())}
 bpy.ops.crowdgaussian.go_on(job=row.job)
 settle(row)
-tell(seen=seen, state=row.state, people=people(), restarted=server_process() != first,
-     error=row.error)
+tell(
+    seen=seen,
+    state=row.state,
+    people=people(),
+    restarted=server_process() != first,
+    error=row.error,
+)

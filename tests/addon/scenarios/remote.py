@@ -26,5 +26,4 @@ refused = {
 }
 online = bpy.app.online_access
 paired = attempt(address=f"tcp://127.0.0.1:{GIVEN['port']}", pairing=GIVEN["pairing"])
-tell(refused=refused, online=online, paired=paired, people=people(),
-     ready=session().server.state)
+tell(refused=refused, online=online, paired=paired, people=people(), ready=session().server.state)

@@ -180,8 +180,7 @@ def test_native_splats_hold_the_pose_and_the_world_transform(empty_blender, tmp_
     assert f"{native.FORMAT.band}15" in cloud.attributes
     still = native.make_native(convert_gaussians(avatar.gaussians, "scene", "blender"), "still")
     rest = convert_points(avatar.gaussians.means, "scene", "blender")
-    np.testing.assert_allclose(
-        read_attribute(still.data, native.FORMAT.position), rest, atol=1e-6)
+    np.testing.assert_allclose(read_attribute(still.data, native.FORMAT.position), rest, atol=1e-6)
 
 
 def test_native_splats_are_refused_with_the_reason_where_there_are_none():

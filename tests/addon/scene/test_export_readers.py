@@ -40,8 +40,9 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("crowd")
     camera = make_camera()
     crowdgaussian_addon.register()
-    people = start(write_scene(folder / "out", [make_avatar(COUNT, 0, s) for s in (0, 1)],
-                               camera)).people
+    people = start(
+        write_scene(folder / "out", [make_avatar(COUNT, 0, s) for s in (0, 1)], camera)
+    ).people
     rig = people[0].rig
     rig.rotation_euler.y, rig.scale = 0.25, (1.15, 0.9, 1.05)
     bpy.ops.crowdgaussian.export_splats(filepath=str(folder / "a.ply"))
@@ -74,8 +75,11 @@ def test_plyfile_reads_it(exported):
 
 @need_node
 def test_splat_transform_reads_it(exported, tmp_path):
-    done = subprocess.run(["node", str(TRANSFORM), "-w", str(exported[0]), str(tmp_path / "b.ply")],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        ["node", str(TRANSFORM), "-w", str(exported[0]), str(tmp_path / "b.ply")],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     ours, theirs = read_splat_ply(exported[0]), read_splat_ply(tmp_path / "b.ply")
     np.testing.assert_allclose(theirs.means, ours.means, atol=1e-6)

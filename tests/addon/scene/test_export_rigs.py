@@ -61,8 +61,9 @@ def joints_by_frame(rigs, frames) -> np.ndarray:
     seen = []
     for frame in frames:
         bpy.context.scene.frame_set(frame)
-        seen.append([[rig.matrix_world @ rig.pose.bones[name].head for name in JOINT_NAMES]
-                     for rig in rigs])
+        seen.append(
+            [[rig.matrix_world @ rig.pose.bones[name].head for name in JOINT_NAMES] for rig in rigs]
+        )
     return np.array(seen)
 
 
@@ -88,8 +89,9 @@ def come_back(path: Path):
 def test_animated_rigs_come_back(crowd, tmp_path, kind):
     path = tmp_path / f"a.{kind.lower()}"
     before = record()
-    bpy.ops.crowdgaussian.export_rigs(filepath=str(path), format=kind, animation=True,
-                                      frame_start=FRAMES[0], frame_end=FRAMES[-1])
+    bpy.ops.crowdgaussian.export_rigs(
+        filepath=str(path), format=kind, animation=True, frame_start=FRAMES[0], frame_end=FRAMES[-1]
+    )
     assert record() == before and os.listdir(tmp_path) == [path.name]
     wanted = joints_by_frame([person.rig for person in crowd], FRAMES)
     bpy.context.scene.frame_set(4)
@@ -128,11 +130,16 @@ def test_a_pose_without_keys_is_exported_as_it_is_seen(crowd, tmp_path):
 @need_validator
 def test_the_gltf_is_valid(crowd, tmp_path):
     path = tmp_path / "a.glb"
-    bpy.ops.crowdgaussian.export_rigs(filepath=str(path), format="GLB", animation=True,
-                                      frame_start=1, frame_end=3)
-    done = subprocess.run(["node", str(ROOT / "tests/node/validate.cjs"), str(path)], check=True,
-                          capture_output=True, text=True,
-                          env={**os.environ, "CROWDGAUSSIAN_NODE": str(MODULES)})
+    bpy.ops.crowdgaussian.export_rigs(
+        filepath=str(path), format="GLB", animation=True, frame_start=1, frame_end=3
+    )
+    done = subprocess.run(
+        ["node", str(ROOT / "tests/node/validate.cjs"), str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CROWDGAUSSIAN_NODE": str(MODULES)},
+    )
     issues = json.loads(done.stdout)[str(path)]
     assert issues["numErrors"] == 0, issues["messages"]
 
@@ -140,8 +147,9 @@ def test_the_gltf_is_valid(crowd, tmp_path):
 @pytest.mark.parametrize("kind", ["NPZ", "BVH"])
 def test_motions_come_back_to_a_tenth_of_a_degree(crowd, tmp_path, kind):
     before = record()
-    bpy.ops.crowdgaussian.export_motion(filepath=str(tmp_path / "m"), format=kind,
-                                        frame_start=FRAMES[0], frame_end=FRAMES[-1])
+    bpy.ops.crowdgaussian.export_motion(
+        filepath=str(tmp_path / "m"), format=kind, frame_start=FRAMES[0], frame_end=FRAMES[-1]
+    )
     assert record() == before
     for person in crowd:
         path = tmp_path / f"m_Person_00{person.index}.{kind.lower()}"

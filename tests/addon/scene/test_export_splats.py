@@ -112,8 +112,10 @@ def test_colours_turn_with_the_rig(crowd, folder, tmp_path):
     (first,) = export(tmp_path / "a.ply", axes="blender")
     before = eval_sh(read_splat_ply(first).sh, seen)
     turn = axis_angle_to_matrix(np.array([0.5, -0.8, 1.2]))
-    crowd[0].rig.matrix_world = Matrix(
-        np.block([[turn, np.zeros((3, 1))], [0, 0, 0, 1]]).tolist()) @ crowd[0].rig.matrix_world
+    crowd[0].rig.matrix_world = (
+        Matrix(np.block([[turn, np.zeros((3, 1))], [0, 0, 0, 1]]).tolist())
+        @ crowd[0].rig.matrix_world
+    )
     bpy.context.view_layer.update()
     export(tmp_path / "b.ply", axes="blender")
     after = eval_sh(read_splat_ply(tmp_path / "b.ply").sh, seen @ turn.T)
@@ -168,8 +170,9 @@ def test_stopping_leaves_whole_files_and_the_frame(crowd, folder, tmp_path, monk
         return {"CANCELLED"}
 
     monkeypatch.setattr(Exporter, "execute", stopped)
-    bpy.ops.crowdgaussian.export_splats(filepath=str(tmp_path / "a.ply"), animation=True,
-                                        frame_start=1, frame_end=50)
+    bpy.ops.crowdgaussian.export_splats(
+        filepath=str(tmp_path / "a.ply"), animation=True, frame_start=1, frame_end=50
+    )
     assert 0 <= said[0][0] < said[-1][0] < 1 and said[-1][1].startswith("Writing a_00")
     assert record() == before
     files = sorted(tmp_path.iterdir())

@@ -58,8 +58,9 @@ def everything():
 
 def test_posed_points_are_the_skinned_body(crowd, avatars):
     for person, avatar in zip(crowd, avatars):
-        np.testing.assert_allclose(posed_points(person), scene_to_blender(pose_body(avatar)),
-                                   atol=1e-4)
+        np.testing.assert_allclose(
+            posed_points(person), scene_to_blender(pose_body(avatar)), atol=1e-4
+        )
 
 
 def test_soles_touch_flat_and_uneven_ground_without_sinking_in(crowd):
@@ -81,8 +82,9 @@ def test_spreading_keeps_headings_and_heights(crowd):
     before, facing = places(crowd), headings(crowd)
     OPS.spread(factor=2.0)
     after = places(crowd)
-    np.testing.assert_allclose(after[1, :2] - after[0, :2], 2 * (before[1] - before[0])[:2],
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        after[1, :2] - after[0, :2], 2 * (before[1] - before[0])[:2], atol=1e-5
+    )
     np.testing.assert_allclose(after[:, 2], before[:, 2], atol=1e-6)
     np.testing.assert_allclose(headings(crowd), facing, atol=1e-5)
 
@@ -92,8 +94,10 @@ def test_people_turn_to_camera_and_objects_on_the_spot(crowd):
     target = bpy.data.objects.new("Stage", None)
     bpy.context.scene.collection.objects.link(target)
     target.location = (3.0, -2.0, 1.0)
-    for options, place in (({"towards": "OBJECT", "target": "Stage"}, (3.0, -2.0)),
-                           ({"towards": "CAMERA"}, bpy.context.scene.camera.location.xy)):
+    for options, place in (
+        ({"towards": "OBJECT", "target": "Stage"}, (3.0, -2.0)),
+        ({"towards": "CAMERA"}, bpy.context.scene.camera.location.xy),
+    ):
         OPS.face(**options)
         x, y = (np.array(place) - before[:, :2]).T
         np.testing.assert_allclose(headings(crowd), np.arctan2(x, -y), atol=1e-4)
@@ -125,7 +129,7 @@ def test_overlap_moves_are_the_shortest_and_spare_who_is_chosen_to_stay():
 
 
 WRONG = (
-    (lambda: OPS.snap_to_ground(ground="nothing"), "no object \"nothing\""),
+    (lambda: OPS.snap_to_ground(ground="nothing"), 'no object "nothing"'),
     (lambda: OPS.snap_to_ground(ground="Photo camera"), "Photo camera is not a mesh"),
     (lambda: OPS.snap_to_ground(ground="Island"), "is not above or below Island"),
     (lambda: OPS.face(towards="OBJECT"), "No object is chosen"),
@@ -196,8 +200,7 @@ def instanced_quads():
             mesh, world = instance.object.data, np.array(instance.matrix_world)
             points = np.empty(3 * len(mesh.vertices), np.float32)
             mesh.vertices.foreach_get("co", points)
-            found.append((points.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3])
-                         .reshape(-1, 4, 3))
+            found.append((points.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3]).reshape(-1, 4, 3))
     return found
 
 

@@ -37,7 +37,8 @@ def test_renamed_people_are_the_same_people(crowd):
     crowd.people[0].collection.name = "Anna"
     people = all_people(bpy.context.scene)
     assert [(p.rig, p.splats, p.body, p.index) for p in people] == [
-        (p.rig, p.splats, p.body, p.index) for p in crowd.people]
+        (p.rig, p.splats, p.body, p.index) for p in crowd.people
+    ]
     assert people[0].name == "Anna"
     assert person_of(crowd.people[1].body).rig == crowd.people[1].rig
     assert person_of(crowd.ground) is None
@@ -132,5 +133,4 @@ def test_weights_and_body_are_read_back(crowd, avatars):
 
 
 def same_rotations(got, wanted):
-    np.testing.assert_allclose(
-        axis_angle_to_matrix(got), axis_angle_to_matrix(wanted), atol=2e-5)
+    np.testing.assert_allclose(axis_angle_to_matrix(got), axis_angle_to_matrix(wanted), atol=2e-5)

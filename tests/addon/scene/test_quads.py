@@ -114,7 +114,8 @@ def test_size_limits(person):
     # the pose shears a little, and limits hold for what is seen, so only roughly so
     expected = wanted(avatar, matrix, pixel, sizes=(0.015, 0.02))
     ratio = np.trace(drawn(found.splats)[1], axis1=1, axis2=2) / np.trace(
-        expected[1], axis1=1, axis2=2)
+        expected[1], axis1=1, axis2=2
+    )
     assert 0.9 < ratio.min() and ratio.max() < 1.1
 
 

@@ -171,8 +171,10 @@ def test_five_people_in_other_poses_equal_the_backends_rasteriser(dancers, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bpy.app.version < (5, 0),
-                    reason="EEVEE compiles shaders for half a minute: one Blender is enough")
+@pytest.mark.skipif(
+    bpy.app.version < (5, 0),
+    reason="EEVEE compiles shaders for half a minute: one Blender is enough",
+)
 @pytest.mark.skipif(backend_python() is None, reason="no environment with the backend was found")
 def test_eevee_is_close_to_the_backends_rasteriser(dancers, tmp_path):
     """Blended and sorted within each person; EEVEE compiles its shaders first."""

@@ -127,8 +127,9 @@ def test_rest_and_photo_pose_after_other_actions(crowd, avatars):
 
 def check_pose(rig, wanted, part=slice(None)):
     got, _ = read_pose(rig)
-    np.testing.assert_allclose(axis_angle_to_matrix(got[part]), axis_angle_to_matrix(wanted),
-                               atol=STILL)
+    np.testing.assert_allclose(
+        axis_angle_to_matrix(got[part]), axis_angle_to_matrix(wanted), atol=STILL
+    )
 
 
 def test_files_without_a_stored_photo_pose_say_so(crowd):
@@ -145,8 +146,13 @@ def test_bodies_as_shadows_and_obstacles(crowd):
     OPS.body_shadow(enabled=True)
     for body in bodies:
         assert not body.hide_render and body.visible_shadow
-        assert not (body.visible_camera or body.visible_diffuse or body.visible_glossy
-                    or body.visible_transmission or body.visible_volume_scatter)
+        assert not (
+            body.visible_camera
+            or body.visible_diffuse
+            or body.visible_glossy
+            or body.visible_transmission
+            or body.visible_volume_scatter
+        )
     assert not any(person.splats.visible_shadow for person in crowd.people)
     OPS.body_collision(kind="SOFT")
     assert all(body.collision is not None and body.visible_get() for body in bodies)

@@ -14,8 +14,10 @@ from crowdgaussian_addon.ui import panel, preferences
 from crowdgaussian_shared.protocol import messages as m
 
 DEVICE = m.Device("cpu", "CPU, 2 cores", 16 << 30, 8 << 30)
-PRESETS = (m.Preset("open", True, True, "Free to use, also commercially."),
-           m.Preset("paper", False, False, "Not for commercial use.", "It needs weights."))
+PRESETS = (
+    m.Preset("open", True, True, "Free to use, also commercially."),
+    m.Preset("paper", False, False, "Not for commercial use.", "It needs weights."),
+)
 
 
 @pytest.fixture
@@ -32,8 +34,11 @@ def session(tmp_path):
 def draw(**options):
     """The panel's layout after drawing."""
     fake = SimpleNamespace(layout=FakeLayout())
-    context = SimpleNamespace(scene=bpy.context.scene, preferences=bpy.context.preferences,
-                              region=SimpleNamespace(width=options.get("width", 300)))
+    context = SimpleNamespace(
+        scene=bpy.context.scene,
+        preferences=bpy.context.preferences,
+        region=SimpleNamespace(width=options.get("width", 300)),
+    )
     panel.CROWDGAUSSIAN_PT_reconstruct.draw(fake, context)
     return fake.layout
 
@@ -45,15 +50,17 @@ def add_row(session, **values):
 
 
 def connect(session):
-    session.server = ServerView("connected", "", m.Welcome(1, "s", 1, DEVICE, m.Limits(), PRESETS),
-                                "tcp://127.0.0.1:5555")
+    session.server = ServerView(
+        "connected", "", m.Welcome(1, "s", 1, DEVICE, m.Limits(), PRESETS), "tcp://127.0.0.1:5555"
+    )
 
 
 def test_first_look(session):
     layout = draw()
     assert "Server: not running" in layout.texts()
-    assert layout.buttons() == ["crowdgaussian.connect", "crowdgaussian.choose_photo"], \
+    assert layout.buttons() == ["crowdgaussian.connect", "crowdgaussian.choose_photo"], (
         "Reconstruct must wait for a photo"
+    )
 
 
 def test_a_photo_has_a_thumbnail_and_enables_the_button(
@@ -88,7 +95,9 @@ def test_server_and_its_machine(session):
     connect(session)
     texts = draw().texts()
     assert "127.0.0.1:5555: ready" in texts and "CPU, 2 cores, 8 GiB free" in texts
-    session.server = ServerView("lost", "Nobody listens there; start the server.", None, "tcp://a:1")
+    session.server = ServerView(
+        "lost", "Nobody listens there; start the server.", None, "tcp://a:1"
+    )
     texts = draw().texts()
     assert "A:1: out of reach" in texts and "Nobody listens there; start the" in texts
 
@@ -150,12 +159,19 @@ def test_long_sentences_are_wrapped_to_the_width(session):
 
 def test_preferences_page(session, monkeypatch):
     fake = SimpleNamespace(
-        layout=FakeLayout(), place="HERE", backend="", cache="",
+        layout=FakeLayout(),
+        place="HERE",
+        backend="",
+        cache="",
         bl_rna=preferences.CrowdGaussianPreferences.bl_rna,
         _draw_server=lambda context: preferences.CrowdGaussianPreferences._draw_server(
-            fake, context))
-    for place, names in (("HERE", {"place", "backend", "cache"}),
-                         ("THERE", {"place", "pairing", "address", "cache"})):
+            fake, context
+        ),
+    )
+    for place, names in (
+        ("HERE", {"place", "backend", "cache"}),
+        ("THERE", {"place", "pairing", "address", "cache"}),
+    ):
         fake.place, fake.layout = place, FakeLayout()
         preferences.CrowdGaussianPreferences.draw(fake, bpy.context)
         assert {call[1] for call in fake.layout.calls if call[0] == "prop"} == names

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The panel in a real Blender window: Debian sid's Blender on a virtual screen.
 
-    CROWDGAUSSIAN_WINDOW=FOLDER            installs that Blender into FOLDER (root, 1.2 GiB), once
-    CROWDGAUSSIAN_WINDOW_PICTURES=FOLDER   the real pipeline on the bundled sample, pictures kept
+CROWDGAUSSIAN_WINDOW=FOLDER            installs that Blender into FOLDER (root, 1.2 GiB), once
+CROWDGAUSSIAN_WINDOW_PICTURES=FOLDER   the real pipeline on the bundled sample, pictures kept
 """
 
 import json
@@ -22,8 +22,11 @@ DEBIAN = os.environ.get("CROWDGAUSSIAN_WINDOW")
 PICTURES = os.environ.get("CROWDGAUSSIAN_WINDOW_PICTURES")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not DEBIAN, reason="set CROWDGAUSSIAN_WINDOW to a folder, as root, to "
-                       "install Debian sid's Blender there (1.2 GiB) and test in its window"),
+    pytest.mark.skipif(
+        not DEBIAN,
+        reason="set CROWDGAUSSIAN_WINDOW to a folder, as root, to "
+        "install Debian sid's Blender there (1.2 GiB) and test in its window",
+    ),
 ]
 
 
@@ -38,16 +41,26 @@ def diary(tmp_path_factory):
     photo = Path(shutil.copy(SAMPLE, shared)) if PICTURES else noise(shared / "slow-people5.png")
     (shared / "out").mkdir()
     with serving(shared / "data", stand_ins=not PICTURES) as port:
-        plan = {"address": f"tcp://127.0.0.1:{port}", "photo": f"/mnt/test/{photo.name}",
-                "settle": 40.0 if PICTURES else 0.8,
-                "shading": "MATERIAL" if PICTURES else "SOLID"}
+        plan = {
+            "address": f"tcp://127.0.0.1:{port}",
+            "photo": f"/mnt/test/{photo.name}",
+            "settle": 40.0 if PICTURES else 0.8,
+            "shading": "MATERIAL" if PICTURES else "SOLID",
+        }
         (shared / "plan.json").write_text(json.dumps(plan))
-        said = run_blender(Path(DEBIAN), shared, "window_driver.py", "/mnt/test/addon.zip",
-                           "/mnt/test/plan.json", "/mnt/test/out")
+        said = run_blender(
+            Path(DEBIAN),
+            shared,
+            "window_driver.py",
+            "/mnt/test/addon.zip",
+            "/mnt/test/plan.json",
+            "/mnt/test/out",
+        )
     found = json.loads((shared / "out/diary.json").read_text())
     assert found.get("finished"), f"{found}\n{said[-3000:]}"
-    found["pictures"] = {Path(name).stem: read_xwd(shared / "out" / name)
-                         for name in found["pictures"]}
+    found["pictures"] = {
+        Path(name).stem: read_xwd(shared / "out" / name) for name in found["pictures"]
+    }
     if PICTURES:
         keep(found["pictures"], Path(PICTURES))
     return found
@@ -93,8 +106,9 @@ def test_a_wrong_photo_is_refused_in_words(diary):
 
 
 def test_the_panel_is_drawn_and_changes(diary):
-    ready, running, done = (sidebar(diary["pictures"][f"panel_{name}"])
-                            for name in ("ready", "running", "done"))
+    ready, running, done = (
+        sidebar(diary["pictures"][f"panel_{name}"]) for name in ("ready", "running", "done")
+    )
     assert len(np.unique(ready.reshape(-1, 3), axis=0)) > 50, "the sidebar is empty"
     assert blue(running) > blue(done), "no progress bar"
     assert np.abs(running.astype(int) - ready).mean() > 1.0

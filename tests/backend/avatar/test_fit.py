@@ -104,10 +104,10 @@ def test_an_occluder_hides_but_leaves_no_hole(body, scene):
 
 def test_coverage_sees_a_hole(built):
     from dataclasses import replace
+
     gaussians = built.avatar.gaussians
     solid = np.where(np.abs(gaussians.means[:, 1] - 0.2) < 0.06, 0.0, gaussians.opacities)
-    holed = replace(built.avatar, gaussians=replace(gaussians,
-                                                    opacities=solid.astype(np.float32)))
+    holed = replace(built.avatar, gaussians=replace(gaussians, opacities=solid.astype(np.float32)))
     assert coverage(holed, views=2, size=128) < 0.97
 
 
@@ -115,6 +115,7 @@ def test_cancel_stops_between_steps(body, scene):
     def stop(progress):
         if progress.fraction > 0.3:
             raise Cancelled
+
     with pytest.raises(Cancelled):
         PhotoFit(CONFIG, body).reconstruct(scene.photo, crowd_of(scene), masks_of(scene), 0, stop)
 

@@ -94,11 +94,9 @@ def test_top_four_keeps_the_largest_and_sums_to_one():
 
 def test_bound_discs_lie_on_the_posed_surface(body, scene):
     regions = find_regions(body, scene.posed)
-    density = face_density(np.zeros(len(scene.posed.rest)), scene.posed, regions,
-                           PhotoFitConfig())
+    density = face_density(np.zeros(len(scene.posed.rest)), scene.posed, regions, PhotoFitConfig())
     points = sample_surface(scene.posed.rest, scene.posed.faces, density, 3000, 0)
-    cloud = bind(points, scene.posed.rest, scene.posed, regions,
-                 np.asarray(body.mirror_vertices))
+    cloud = bind(points, scene.posed.rest, scene.posed, regions, np.asarray(body.mirror_vertices))
     matrices = blend(scene.posed.transforms, cloud.skin_joints, cloud.skin_weights)
     posed = np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.means) + matrices[:, :, 3]
     on_mesh = points.on(scene.posed.pose_points(scene.posed.rest), scene.posed.faces)
@@ -138,8 +136,9 @@ def test_contour_steps_bring_a_turned_arm_back(body, view):
     pose = bare.parameters.pose.copy()
     pose[16] += (0, 0, 0.15)
     pose[4] += (0, 0, 0.08)
-    wrong = BodyParameters(bare.parameters.betas, pose,
-                           bare.parameters.transl + np.float32(0.01), 1.0)
+    wrong = BodyParameters(
+        bare.parameters.betas, pose, bare.parameters.transl + np.float32(0.01), 1.0
+    )
     started = refine_pose(body, wrong, seen, PhotoFitConfig(pose_steps=0))
     refined = refine_pose(body, wrong, seen, PhotoFitConfig(pose_steps=6))
     start = iou_of(started.pose_points(started.rest), started.faces, seen)

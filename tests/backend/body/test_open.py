@@ -189,8 +189,17 @@ def test_landmarks_lie_where_their_names_say(body):
     right = torch.tensor([4, 5, 6, *range(8, 33, 2)])
     assert (points[:, left, 0] > 0).all()
     torch.testing.assert_close(points[:, right] * FLIP, points[:, left], atol=1e-3, rtol=0)
-    near = {11: "shoulder", 13: "elbow", 15: "wrist", 17: "pinky1", 19: "index1", 21: "thumb2",
-            23: "hip", 25: "knee", 27: "ankle"}
+    near = {
+        11: "shoulder",
+        13: "elbow",
+        15: "wrist",
+        17: "pinky1",
+        19: "index1",
+        21: "thumb2",
+        23: "hip",
+        25: "knee",
+        27: "ankle",
+    }
     for landmark, joint in near.items():
         gap = points[:, landmark] - posed.joints[:, JOINT_INDEX[f"left_{joint}"]]
         assert gap.norm(dim=1).max() < 0.05, joint

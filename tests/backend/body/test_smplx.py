@@ -45,7 +45,10 @@ def test_it_says_that_it_is_not_for_commercial_use(body):
 
 def test_posing_equals_the_smplx_package(body, folder):
     original = smplx.SMPLX(
-        str(folder / "SMPLX_NEUTRAL.npz"), num_betas=10, use_pca=False, flat_hand_mean=True,
+        str(folder / "SMPLX_NEUTRAL.npz"),
+        num_betas=10,
+        use_pca=False,
+        flat_hand_mean=True,
         batch_size=1,
     )
     generator = torch.Generator().manual_seed(1)
@@ -54,9 +57,15 @@ def test_posing_equals_the_smplx_package(body, folder):
     transl = torch.tensor([[0.1, 0.2, 3.0]])
     flat = pose.flatten(1)
     theirs = original(
-        betas=betas, transl=transl, global_orient=flat[:, :3], body_pose=flat[:, 3:66],
-        jaw_pose=flat[:, 66:69], leye_pose=flat[:, 69:72], reye_pose=flat[:, 72:75],
-        left_hand_pose=flat[:, 75:120], right_hand_pose=flat[:, 120:165],
+        betas=betas,
+        transl=transl,
+        global_orient=flat[:, :3],
+        body_pose=flat[:, 3:66],
+        jaw_pose=flat[:, 66:69],
+        leye_pose=flat[:, 69:72],
+        reye_pose=flat[:, 72:75],
+        left_hand_pose=flat[:, 75:120],
+        right_hand_pose=flat[:, 120:165],
     )
     ours = body(betas, pose, transl)
     torch.testing.assert_close(ours.vertices, theirs.vertices, atol=2e-5, rtol=0)
@@ -75,18 +84,34 @@ def test_posing_equals_the_smplx_package(body, folder):
 def test_bodies_of_scans_are_where_the_smplx_package_has_them(body, folder, tmp_path, hand, place):
     """THuman2.1 to scan 0525, and from 0526 (its authors' code in ytrock/THuman2.0-Dataset#23)."""
     rng = np.random.default_rng(2)
-    sizes = {"global_orient": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3,
-             "left_hand_pose": hand, "right_hand_pose": hand, "betas": 10}
+    sizes = {
+        "global_orient": 3,
+        "body_pose": 63,
+        "jaw_pose": 3,
+        "leye_pose": 3,
+        "reye_pose": 3,
+        "left_hand_pose": hand,
+        "right_hand_pose": hand,
+        "betas": 10,
+    }
     values = {k: 0.3 * rng.normal(size=(1, size)).astype(np.float32) for k, size in sizes.items()}
     scale, at = 0.4, np.array([[0.1, 0.2, 0.3]], np.float32)
     (tmp_path / "smplx_param.pkl").write_bytes(
-        pickle.dumps({**values, "scale": np.float32([scale]), place: at}))
-    original = smplx.SMPLX(str(folder / "SMPLX_NEUTRAL.npz"), use_pca=hand == 12,
-                           num_pca_comps=hand, flat_hand_mean=False)
+        pickle.dumps({**values, "scale": np.float32([scale]), place: at})
+    )
+    original = smplx.SMPLX(
+        str(folder / "SMPLX_NEUTRAL.npz"),
+        use_pca=hand == 12,
+        num_pca_comps=hand,
+        flat_hand_mean=False,
+    )
     transl = torch.tensor(at / scale if place == "translation" else at)
     theirs = original(**{k: torch.tensor(v) for k, v in values.items()}, transl=transl)
-    given, unit = read_parameters(converter.convert(tmp_path / "smplx_param.pkl"), body,
-                                  read_hands(folder / "SMPLX_NEUTRAL.npz"))
+    given, unit = read_parameters(
+        converter.convert(tmp_path / "smplx_param.pkl"),
+        body,
+        read_hands(folder / "SMPLX_NEUTRAL.npz"),
+    )
     ours = body(*(torch.tensor(v)[None] for v in (given.betas, given.pose, given.transl)))
     scan = scale * theirs.vertices
     torch.testing.assert_close(ours.vertices, scan * unit, atol=2e-5, rtol=0)

@@ -71,10 +71,17 @@ def bad_photo(kind, path):
         path.mkdir()
 
 
-@pytest.mark.parametrize("kind, word", [
-    ("missing", "no such file"), ("folder", "not a file"), ("text", "not an image"),
-    ("truncated", "cut off"), ("1x1", "1 x 1"), ("20000 wide", "20000 x 100"),
-])
+@pytest.mark.parametrize(
+    "kind, word",
+    [
+        ("missing", "no such file"),
+        ("folder", "not a file"),
+        ("text", "not an image"),
+        ("truncated", "cut off"),
+        ("1x1", "1 x 1"),
+        ("20000 wide", "20000 x 100"),
+    ],
+)
 def test_bad_photos(tmp_path, capsys, kind, word):
     photo, out = tmp_path / "a.jpg", tmp_path / "out"
     bad_photo(kind, photo)
@@ -90,20 +97,23 @@ def test_nobody_found(tmp_path, capsys, stand_in):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("options, word", [
-    ((), "required: PHOTO, -o"),
-    (("a.jpg",), "required: -o"),
-    (("a.jpg", "-o", "o", "--frobnicate"), "--frobnicate"),
-    (("a.jpg", "-o", "o", "--preset", "paper"), "weights fetch"),
-    (("a.jpg", "-o", "o", "--preset", "magic"), "no preset 'magic'"),
-    (("a.jpg", "-o", "o", "--max-people", "0"), "people.max_people is 0"),
-    (("a.jpg", "-o", "o", "--max-people", "six"), "'six' is no value"),
-    (("a.jpg", "-o", "o", "--gaussians", "1e9"), "no value for avatar.gaussians"),
-    (("a.jpg", "-o", "o", "--set", "avatar.sleeves=2"), "no setting 'avatar.sleeves'"),
-    (("a.jpg", "-o", "o", "--set", "avatar=2"), "no value for avatar"),
-    (("a.jpg", "-o", "o", "--set", "avatar.seed"), "needs a value"),
-    (("a.jpg", "-o", "o", "--set", "avatar.colour_rate=nan"), "must be from"),
-])
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ((), "required: PHOTO, -o"),
+        (("a.jpg",), "required: -o"),
+        (("a.jpg", "-o", "o", "--frobnicate"), "--frobnicate"),
+        (("a.jpg", "-o", "o", "--preset", "paper"), "weights fetch"),
+        (("a.jpg", "-o", "o", "--preset", "magic"), "no preset 'magic'"),
+        (("a.jpg", "-o", "o", "--max-people", "0"), "people.max_people is 0"),
+        (("a.jpg", "-o", "o", "--max-people", "six"), "'six' is no value"),
+        (("a.jpg", "-o", "o", "--gaussians", "1e9"), "no value for avatar.gaussians"),
+        (("a.jpg", "-o", "o", "--set", "avatar.sleeves=2"), "no setting 'avatar.sleeves'"),
+        (("a.jpg", "-o", "o", "--set", "avatar=2"), "no value for avatar"),
+        (("a.jpg", "-o", "o", "--set", "avatar.seed"), "needs a value"),
+        (("a.jpg", "-o", "o", "--set", "avatar.colour_rate=nan"), "must be from"),
+    ],
+)
 def test_bad_options(tmp_path, capsys, monkeypatch, options, word):
     monkeypatch.chdir(tmp_path)
     write_photo(tmp_path / "a.jpg")
@@ -114,14 +124,16 @@ def test_bad_options(tmp_path, capsys, monkeypatch, options, word):
 def test_bad_focal(tmp_path, capsys, stand_in):
     photo = write_photo(tmp_path / "a.png")
     assert "focal length" in refused(
-        capsys, "reconstruct", photo, "-o", tmp_path / "o", "--focal", "wide")
+        capsys, "reconstruct", photo, "-o", tmp_path / "o", "--focal", "wide"
+    )
     assert not (tmp_path / "o").exists()
 
 
 def test_unknown_stage(tmp_path, capsys):
     photo = write_photo(tmp_path / "a.png")
-    error = refused(capsys, "reconstruct", photo, "-o", tmp_path / "o", "--set",
-                    "stages.people=psychic")
+    error = refused(
+        capsys, "reconstruct", photo, "-o", tmp_path / "o", "--set", "stages.people=psychic"
+    )
     assert "no people stage 'psychic'" in error
 
 
@@ -207,7 +219,9 @@ def test_a_really_full_disk(tmp_path):
     limit = 16_000  # bytes: scene.json fits, photo.jpg does not
     done = subprocess.run(
         [sys.executable, "-c", code, str(Path(__file__).parents[2]), str(photo), str(out)],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True,
+        text=True,
+        timeout=120,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert done.returncode == 2, done.stderr
@@ -285,8 +299,9 @@ def test_settings_lists_every_setting(capsys):
     assert "avatar.gaussians=" in out and "photo.max_side=" in out
 
 
-@pytest.mark.parametrize("file", [f for files in CATALOGUE.values() for f in files],
-                         ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", [f for files in CATALOGUE.values() for f in files], ids=lambda file: file.name
+)
 def test_the_catalogue_describes_the_files_that_are_there(file):
     entry = file.provenance()
     assert entry.commercial and entry.licence and entry.blake2b

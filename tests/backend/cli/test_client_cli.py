@@ -57,19 +57,23 @@ def address(service):
 
 def files_of(folder, *without):
     names = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    return {name: (folder / name).read_bytes() for name in names
-            if Path(name).name not in without}
+    return {name: (folder / name).read_bytes() for name in names if Path(name).name not in without}
 
 
 def test_submit_gives_what_reconstruct_gives_to_the_byte(service, home, tmp_path):
     photo = noise_photo(tmp_path / "people3.png")
-    submitted = crowdgaussian(home, "submit", photo, "--server", address(service),
-                              "-o", tmp_path / "far")
+    submitted = crowdgaussian(
+        home, "submit", photo, "--server", address(service), "-o", tmp_path / "far"
+    )
     assert submitted.returncode == 0, submitted.stderr
     assert submitted.stdout.splitlines()[-1] == str(tmp_path / "far/scene.json")
     assert "Building avatars" in submitted.stdout
-    subprocess.run([sys.executable, "-c", DIRECTLY, photo, tmp_path / "near"], check=True,
-                   env=home | {"PYTHONPATH": str(HERE)}, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", DIRECTLY, photo, tmp_path / "near"],
+        check=True,
+        env=home | {"PYTHONPATH": str(HERE)},
+        timeout=60,
+    )
     near = files_of(tmp_path / "near", "fit.npz", "timings.json")
     assert files_of(tmp_path / "far", "job.json") == near and len(near) == 15
 
@@ -102,16 +106,33 @@ def test_people_who_are_refined_after_they_arrived_arrive_again(service, tmp_pat
 
 def test_what_only_the_server_s_owner_sets_about_refinement(service, home, tmp_path):
     photo = noise_photo(tmp_path / "people1.png", seed=4)
-    for setting, words in (("refine.weights=/etc/passwd", "names files or programs"),
-                           ("refine.distil.steps=1000000", "must be from")):
-        refused = crowdgaussian(home, "submit", photo, "--server", address(service), "-o",
-                                tmp_path / "o", "--set", setting)
+    for setting, words in (
+        ("refine.weights=/etc/passwd", "names files or programs"),
+        ("refine.distil.steps=1000000", "must be from"),
+    ):
+        refused = crowdgaussian(
+            home,
+            "submit",
+            photo,
+            "--server",
+            address(service),
+            "-o",
+            tmp_path / "o",
+            "--set",
+            setting,
+        )
         assert refused.returncode == 2 and words in refused.stderr, refused.stderr
 
 
 def test_left_alone_and_fetched_later(service, home, tmp_path):
-    submit = ("submit", noise_photo(tmp_path / "p.png", seed=1), "--server", address(service),
-              "-o", tmp_path / "out")
+    submit = (
+        "submit",
+        noise_photo(tmp_path / "p.png", seed=1),
+        "--server",
+        address(service),
+        "-o",
+        tmp_path / "out",
+    )
     left = crowdgaussian(home, *submit, "--detach")
     assert left.returncode == 0 and re.search(r"Job \S{36} goes on", left.stderr)
     assert not (tmp_path / "out/scene.json").exists()
@@ -124,7 +145,11 @@ def test_followed_interrupted_cancelled_and_deleted(service, home, tmp_path):
     photo = noise_photo(tmp_path / "stuck.png", seed=2)
     follower = subprocess.Popen(
         command("submit", photo, *server, "-o", tmp_path / "out"),
-        env=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        env=home,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     while "Starting" not in follower.stdout.readline():
         assert follower.poll() is None
     follower.send_signal(signal.SIGINT)
@@ -152,8 +177,9 @@ def test_followed_interrupted_cancelled_and_deleted(service, home, tmp_path):
 )  # fmt: skip
 def test_mistakes_are_one_sentence(service, home, tmp_path, options, words):
     photo = noise_photo(tmp_path / "p.png")
-    done = crowdgaussian(home, "submit", photo, "--server", address(service), "-o",
-                         tmp_path / "out", *options)
+    done = crowdgaussian(
+        home, "submit", photo, "--server", address(service), "-o", tmp_path / "out", *options
+    )
     assert done.returncode == 2 and words in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

@@ -63,6 +63,7 @@ def free_port():
 def tcp_server(serve):
     """A TCP server that is no ZeroMQ at all -> its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def accept():
             while True:
                 try:
@@ -84,7 +85,8 @@ class FakeServer(threading.Thread):
         self._context = zmq.Context()
         self._sockets = [self._context.socket(zmq.ROUTER) for _ in range(2)]
         self.port, self.data_port = (
-            s.bind_to_random_port("tcp://127.0.0.1") for s in self._sockets)
+            s.bind_to_random_port("tcp://127.0.0.1") for s in self._sockets
+        )
         self._answer = answer
         self._stopping = threading.Event()
 
@@ -210,8 +212,9 @@ def one_job_server(artifacts, contents):
         n = message.request
         progress = m.Progress("avatars", 1.0)
         if isinstance(message, m.Hello):
-            return [encode(m.Welcome(n, "fake", server.data_port, m.Device("cpu", "x", 1, 1),
-                                     LIMITS))]
+            return [
+                encode(m.Welcome(n, "fake", server.data_port, m.Device("cpu", "x", 1, 1), LIMITS))
+            ]
         if isinstance(message, m.Ping):
             return [encode(m.Pong(n))]
         if isinstance(message, m.Submit):
@@ -222,8 +225,9 @@ def one_job_server(artifacts, contents):
             return [encode(m.JobInfo(n, job)), encode(event)]
         data = contents[message.artifact]
         piece = data[message.offset : message.offset + m.CHUNK_BYTES]
-        return [encode(m.Chunk(n, message.job, message.artifact, message.offset, len(data)),
-                       (piece,))]
+        return [
+            encode(m.Chunk(n, message.job, message.artifact, message.offset, len(data)), (piece,))
+        ]
 
     return FakeServer(answer)
 
@@ -234,8 +238,9 @@ def end_of_job(server, tmp_path):
         return pump_until(client, finished)[-1]
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil", "C:\\evil",
-                                  ".wire/job.json"])
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil", "C:\\evil", ".wire/job.json"]
+)
 def test_a_name_that_leads_out_is_refused(tmp_path, name):
     data = b"evil"
     with one_job_server([m.Artifact(name, 4, hash_bytes(data))], {name: data}) as server:
@@ -246,16 +251,18 @@ def test_a_name_that_leads_out_is_refused(tmp_path, name):
 
 def test_wrong_bytes_never_take_their_place(tmp_path):
     data = b"\x01" * 3000
-    with one_job_server([m.Artifact("photo.jpg", 3000, hash_bytes(data))],
-                        {"photo.jpg": b"\x02" * 3000}) as server:
+    with one_job_server(
+        [m.Artifact("photo.jpg", 3000, hash_bytes(data))], {"photo.jpg": b"\x02" * 3000}
+    ) as server:
         last = end_of_job(server, tmp_path)
     assert "arrived damaged 3 times" in last.error
     assert not (tmp_path / "out/photo.jpg").exists()
 
 
 def test_a_file_of_another_size_is_refused(tmp_path):
-    with one_job_server([m.Artifact("photo.jpg", 2 << 20, "ab" * 32)],
-                        {"photo.jpg": b"\x02" * 10}) as server:
+    with one_job_server(
+        [m.Artifact("photo.jpg", 2 << 20, "ab" * 32)], {"photo.jpg": b"\x02" * 10}
+    ) as server:
         assert "arrived damaged" in end_of_job(server, tmp_path).error
 
 

@@ -167,8 +167,9 @@ def test_a_broken_control_connection_comes_back(service, tmp_path):
     with proxy_to(service.port, cuts=[3000, 1500]) as proxy:
         server = server_of(proxy)
         with Client(server, "test") as client:
-            job = client.submit(JobRequest(noise_photo(tmp_path / "slow-p.png", seed=7),
-                                           tmp_path / "out"))
+            job = client.submit(
+                JobRequest(noise_photo(tmp_path / "slow-p.png", seed=7), tmp_path / "out")
+            )
             updates = pump_until(client, finished)
         assert proxy.connections == 3
     assert updates[-1].succeeded
@@ -184,8 +185,12 @@ def test_a_restarted_broker_is_found_again(tmp_path):
         service.process.send_signal(signal.SIGKILL)
         service.process.wait()
         assert pump_until(client, lost)[-1].reason == "lost"
-        with serving(tmp_path / "data", "--data-port", str(service.data_port),
-                     bind=f"tcp://127.0.0.1:{service.port}") as again:
+        with serving(
+            tmp_path / "data",
+            "--data-port",
+            str(service.data_port),
+            bind=f"tcp://127.0.0.1:{service.port}",
+        ) as again:
             updates = pump_until(client, finished)
             assert any(isinstance(u, ServerUpdate) and u.state == "connected" for u in updates)
             assert updates[-1].succeeded
@@ -237,8 +242,9 @@ def test_twenty_clients_are_served_or_told_to_wait(tmp_path):
         clients = [Client(server_of(service), "test") for _ in range(20)]
         for i, client in enumerate(clients):
             name = f"slow-people1-{i}.png" if i == 0 else f"people1-{i}.png"
-            client.submit(JobRequest(noise_photo(tmp_path / name, seed=20 + i),
-                                     tmp_path / f"out{i}"))
+            client.submit(
+                JobRequest(noise_photo(tmp_path / name, seed=20 + i), tmp_path / f"out{i}")
+            )
         pump_until(clients[0], lambda u: isinstance(u, SceneUpdate))
         for client in clients[1:]:
             client.start()
@@ -247,8 +253,9 @@ def test_twenty_clients_are_served_or_told_to_wait(tmp_path):
         while len(told) < 20 and time.monotonic() < deadline:
             for i, client in enumerate(clients):
                 for update in client.poll():
-                    if isinstance(update, JobUpdate) and (update.finished
-                                                          or update.state == "busy"):
+                    if isinstance(update, JobUpdate) and (
+                        update.finished or update.state == "busy"
+                    ):
                         told[i] = update
             time.sleep(0.05)
         for client in clients:

@@ -25,15 +25,21 @@ def test_agree_with_scikit_image(pair):
     for k in range(2):
         a, b = pair[0][k], pair[1][k]
         expected = structural_similarity(
-            a, b, channel_axis=-1, data_range=1.0, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False)
+            a,
+            b,
+            channel_axis=-1,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
         assert float(ssim(image, truth)[k]) == pytest.approx(expected, abs=1e-9)
         expected = peak_signal_noise_ratio(b, a, data_range=1.0)
         assert float(psnr(image, truth)[k]) == pytest.approx(expected, abs=1e-9)
 
 
 def test_equal_images_are_perfect(pair):
-    truth, = torches(pair[1])
+    (truth,) = torches(pair[1])
     assert torch.allclose(ssim(truth, truth), torch.ones(2).double())
     assert torch.equal(psnr(truth, truth), torch.full((2,), 100.0).double())
 

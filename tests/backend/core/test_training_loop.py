@@ -16,8 +16,10 @@ class Steps:
     def __init__(self, broken=None, votes=None):
         self.step, self.broken, self.saved, self.drawn = 0, broken, [], []
         self.accelerator = SimpleNamespace(
-            num_processes=1 if votes is None else 2, device="cpu",
-            reduce=lambda vote, how: vote + torch.tensor(float(self.step in votes)))
+            num_processes=1 if votes is None else 2,
+            device="cpu",
+            reduce=lambda vote, how: vote + torch.tensor(float(self.step in votes)),
+        )
 
     def iterate(self):
         if self.step + 1 == self.broken:

@@ -148,11 +148,13 @@ def test_bad_results_are_one_sentence(tmp_path):
     (tmp_path / "a_20.obj").write_text("v 0 0 0\n")
     (tmp_path / "b_20.glb").write_bytes(b"glTF nonsense")
     (tmp_path / "c_20.ply").write_bytes(b"ply\nnonsense")
-    for call in (lambda: read_result(tmp_path / "a_20.obj"),
-                 lambda: read_result(tmp_path / "b_20.glb"),
-                 lambda: read_result(tmp_path / "c_20.ply"),
-                 lambda: read_result(tmp_path / "d.fbx"),
-                 lambda: find_result(tmp_path, "nobody", 20)):
+    for call in (
+        lambda: read_result(tmp_path / "a_20.obj"),
+        lambda: read_result(tmp_path / "b_20.glb"),
+        lambda: read_result(tmp_path / "c_20.ply"),
+        lambda: read_result(tmp_path / "d.fbx"),
+        lambda: find_result(tmp_path, "nobody", 20),
+    ):
         with pytest.raises(CrowdGaussianError) as caught:
             call()
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
@@ -161,12 +163,14 @@ def test_bad_results_are_one_sentence(tmp_path):
 def test_moving_splats_keeps_their_look(scene, surface):
     mesh = painted_mesh(scene, surface)
     points, faces = trimesh.sample.sample_surface(mesh, 3000, seed=1)
-    splats = surface_gaussians(points, mesh.face_normals[faces],
-                               mesh.visual.face_colors[faces][:, :3] / 255, 0.03)
+    splats = surface_gaussians(
+        points, mesh.face_normals[faces], mesh.visual.face_colors[faces][:, :3] / 255, 0.03
+    )
     there = moved(splats, other_frame())
     back = moved(there, umeyama(there.means.astype(np.float64), points))
     for name in ("means", "scales"):
         assert np.allclose(getattr(back, name), getattr(splats, name), atol=1e-4)
     assert np.allclose(np.abs((back.quats * splats.quats).sum(1)), 1, atol=1e-4)
-    assert np.allclose(picture(replace(back, sh=splats.sh), scene)[0], picture(splats, scene)[0],
-                       atol=0.02)
+    assert np.allclose(
+        picture(replace(back, sh=splats.sh), scene)[0], picture(splats, scene)[0], atol=0.02
+    )

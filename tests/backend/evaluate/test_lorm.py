@@ -25,9 +25,16 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
 from PIL import Image
 
-QUICK = [f"avatar.{name}={value}" for name, value in
-         {"gaussians": 2000, "colour_steps": 3, "pose_steps": 1, "contour_steps": 1,
-          "max_crop_px": 120}.items()]
+QUICK = [
+    f"avatar.{name}={value}"
+    for name, value in {
+        "gaussians": 2000,
+        "colour_steps": 3,
+        "pose_steps": 1,
+        "contour_steps": 1,
+        "max_crop_px": 120,
+    }.items()
+]
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +105,28 @@ def grey_person(subject, colour=0.5):
     return surface_gaussians(points, normals, np.full((len(points), 3), colour), 0.02)
 
 
-def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(tmp_path, people, subject, files,
-                                                              capsys, monkeypatch):
+def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(
+    tmp_path, people, subject, files, capsys, monkeypatch
+):
     """The whole command with a small checkpoint; LHM and LORM differ by the adapters alone."""
     monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path / "none"))
     (tmp_path / "other").mkdir()
     write_splat_ply(tmp_path / "other/made_up_000_40.ply", grey_person(subject))
     changes = [part for change in files + QUICK for part in ("--set", change)]
 
-    assert run(people, "-o", tmp_path / "out", "--occlusion", 40, "--import",
-               f"OTHER={tmp_path / 'other'}:y,z", *changes) == 0
+    assert (
+        run(
+            people,
+            "-o",
+            tmp_path / "out",
+            "--occlusion",
+            40,
+            "--import",
+            f"OTHER={tmp_path / 'other'}:y,z",
+            *changes,
+        )
+        == 0
+    )
 
     found = {row["system"]: row for row in rows(tmp_path / "out")}
     assert list(found) == ["LHM", "LORM", "photo_fit", "OTHER"]
@@ -126,8 +145,22 @@ def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(tmp_path, people, 
 
 def test_the_same_pixels_are_hidden_every_time(tmp_path, people, subject):
     for name in ("a", "b"):
-        assert main(["evaluate", "inputs", str(people), "-o", str(tmp_path / name),
-                     "--occlusion", "0", "20", "60"]) == 0
+        assert (
+            main(
+                [
+                    "evaluate",
+                    "inputs",
+                    str(people),
+                    "-o",
+                    str(tmp_path / name),
+                    "--occlusion",
+                    "0",
+                    "20",
+                    "60",
+                ]
+            )
+            == 0
+        )
     for file in sorted((tmp_path / "a").iterdir()):
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
     person = subject.mask.sum()
@@ -157,9 +190,12 @@ def test_lpips_only_from_the_published_files(tmp_path):
 
 def plain_lpips(a, b, network, heads):
     """The published steps one after the other, for one pair [H, W, 3]."""
+
     def features(image):
-        shift, scale = (torch.tensor(v)[:, None, None] for v in
-                        ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
+        shift, scale = (
+            torch.tensor(v)[:, None, None]
+            for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450))
+        )
         x, taken = ((2 * image.movedim(-1, 0) - 1 - shift) / scale)[None], []
         for place in VGG16:
             x = torch.nn.functional.max_pool2d(x, 2) if place in (5, 10, 17, 24) else x
@@ -169,8 +205,10 @@ def plain_lpips(a, b, network, heads):
                 taken.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return taken
 
-    return sum(torch.nn.functional.conv2d((x - y) ** 2, heads[f"lin{k}.model.1.weight"]).mean()
-               for k, (x, y) in enumerate(zip(features(a), features(b), strict=True)))
+    return sum(
+        torch.nn.functional.conv2d((x - y) ** 2, heads[f"lin{k}.model.1.weight"]).mean()
+        for k, (x, y) in enumerate(zip(features(a), features(b), strict=True))
+    )
 
 
 def test_lpips_is_what_was_published(tmp_path, monkeypatch):
@@ -197,16 +235,18 @@ def test_bad_input_is_one_sentence(tmp_path, people, capsys):
     (missing / "made_up_000/views/007.png").unlink()
     (tmp_path / "empty").mkdir()
     out = ("-o", tmp_path / "out", "--systems", "photo_fit")
-    cases = [((tmp_path / "empty", *out), "is no data set"),
-             ((broken, *out), "pose must be (55, 3) finite numbers"),
-             ((missing, *out, *(p for q in QUICK for p in ("--set", q))), "views/007.png"),
-             ((people, *out, "--people", "ann"), "no person named ann"),
-             ((people, *out, "--occlusion", "80"), "80 % cannot be hidden"),
-             ((people, *out, "--import", "X"), "NAME=FOLDER"),
-             ((people, *out, "--import", f"X={tmp_path}"), "has no result made_up_000_20"),
-             ((people, "-o", tmp_path / "out", "--systems", "lgm"), "no system 'lgm'"),
-             ((people, "-o", tmp_path / "out", "--systems", "none"), "nothing to evaluate"),
-             ((people, "-o", tmp_path / "out", "--systems", "lorm"), "set lorm.adapters")]
+    cases = [
+        ((tmp_path / "empty", *out), "is no data set"),
+        ((broken, *out), "pose must be (55, 3) finite numbers"),
+        ((missing, *out, *(p for q in QUICK for p in ("--set", q))), "views/007.png"),
+        ((people, *out, "--people", "ann"), "no person named ann"),
+        ((people, *out, "--occlusion", "80"), "80 % cannot be hidden"),
+        ((people, *out, "--import", "X"), "NAME=FOLDER"),
+        ((people, *out, "--import", f"X={tmp_path}"), "has no result made_up_000_20"),
+        ((people, "-o", tmp_path / "out", "--systems", "lgm"), "no system 'lgm'"),
+        ((people, "-o", tmp_path / "out", "--systems", "none"), "nothing to evaluate"),
+        ((people, "-o", tmp_path / "out", "--systems", "lorm"), "set lorm.adapters"),
+    ]
     for arguments, words in cases:
         assert run(*arguments) == 2, words
         sentence = capsys.readouterr().err.strip()

@@ -38,8 +38,9 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 
-FAST = RefineConfig(reach=9.0, photo_px=96,
-                    distil=DistilConfig(views=4, size=64, rounds=1, steps=40))
+FAST = RefineConfig(
+    reach=9.0, photo_px=96, distil=DistilConfig(views=4, size=64, rounds=1, steps=40)
+)
 
 HASTY = replace(FAST, distil=replace(FAST.distil, steps=4))
 
@@ -52,8 +53,16 @@ def draw():
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    return CrowdsJob(tmp_path_factory.mktemp("crowds"), crowds=1, people=2, views=3, size=96,
-                     points=1500, stage_1="damage", refine=FAST)
+    return CrowdsJob(
+        tmp_path_factory.mktemp("crowds"),
+        crowds=1,
+        people=2,
+        views=3,
+        size=96,
+        points=1500,
+        stage_1="damage",
+        refine=FAST,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +74,9 @@ class Oracle:
     """Knows what is really seen from the cameras of a refinement of everybody at once."""
 
     def __init__(self, trial):
-        views = cluster_views(list(trial.coarse.avatars.values()), FAST.distil.views,
-                              FAST.distil.size, "cpu")
+        views = cluster_views(
+            list(trial.coarse.avatars.values()), FAST.distil.views, FAST.distil.size, "cpu"
+        )
         layers = torch.from_numpy(render_truth(trial.scene, views.cameras)).float() / 255
         pictures = layers[..., :3] * layers[..., 3:] + 0.5 * (1 - layers[..., 3:])
         self.pictures, self.given = pictures.movedim(-1, 1), 0
@@ -74,7 +84,7 @@ class Oracle:
     def refine(self, images, normals):
         first = self.given % len(self.pictures)
         self.given += len(images)
-        return self.pictures[first:first + len(images)]
+        return self.pictures[first : first + len(images)]
 
 
 class Vandal:
@@ -118,8 +128,9 @@ def test_a_refiner_that_knows_the_truth_is_found_better(trial, job):
         return score_views(views, trial.truth.views, mask, None)
 
     mask = near(trial.truth.views.alpha, shown(avatars.values(), trial.truth.cameras).alpha)
-    before, taught, alone = (scores(some) for some in (
-        avatars, refined(Oracle(trial)), refined(Unchanged())))
+    before, taught, alone = (
+        scores(some) for some in (avatars, refined(Oracle(trial)), refined(Unchanged()))
+    )
     assert taught["masked_psnr"] > alone["masked_psnr"] + 0.2
     assert taught["inside_psnr"] > alone["inside_psnr"] + 0.2
     assert taught["masked_ssim"] > before["masked_ssim"] + 0.02
@@ -136,7 +147,11 @@ def test_a_refiner_that_does_harm_is_found_out(job, draw):
     for method, harm in zip(methods[2:], (1.0, 0.05)):
         assert report.mean(method, "inside_psnr") < report.mean(COARSE, "inside_psnr") - harm
     assert [(row.method, row.person) for row in report.identity] == [
-        ("no refiner", 0), ("no refiner", 1), ("vandal", 0), ("vandal", 1)]
+        ("no refiner", 0),
+        ("no refiner", 1),
+        ("vandal", 0),
+        ("vandal", 1),
+    ]
     for alone, harmed in zip(report.identity[:2], report.identity[2:]):
         assert harmed.loss[1] > max(ALLOWED, alone.loss[1]) and harmed.before == alone.before
     text = (job.out / "report.md").read_text()
@@ -144,7 +159,11 @@ def test_a_refiner_that_does_harm_is_found_out(job, draw):
     assert "who lose over 0.2 dB" in text and "2 of 2" in text and "0 of 1, -" in text
     assert "LPIPS is not available" in text and "- nothing" in text
     assert [row.method for row in report.clusters] == [
-        "no refiner", "no refiner, clean", "vandal", "vandal, clean"]
+        "no refiner",
+        "no refiner, clean",
+        "vandal",
+        "vandal, clean",
+    ]
     assert all(row.people == (0, 1) and row.cost.cpu > 0.01 for row in report.clusters)
     with (job.out / "results.csv").open() as stream:
         kinds = [line["kind"] for line in csv.DictReader(stream)]
@@ -198,10 +217,30 @@ def test_the_command_line_refines_crowds(tmp_path, capsys):
     command = ["evaluate", "refiner", "-o", str(tmp_path), "--refiner", f"mine={path}"]
     assert main(command) == 2
     assert "--crowds 5" in capsys.readouterr().err
-    assert main([*command, "--crowds", "1", "--people", "1", "--views", "2", "--size", "48",
-                 "--stage-1", "damage", "--set", "refine.distil.size=64", "--set",
-                 "refine.distil.views=2", "--set",
-                 "refine.distil.steps=3"]) == 0
+    assert (
+        main(
+            [
+                *command,
+                "--crowds",
+                "1",
+                "--people",
+                "1",
+                "--views",
+                "2",
+                "--size",
+                "48",
+                "--stage-1",
+                "damage",
+                "--set",
+                "refine.distil.size=64",
+                "--set",
+                "refine.distil.views=2",
+                "--set",
+                "refine.distil.steps=3",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "| mine, 3D |" in printed and "crowds/report.md" in printed
     assert "avatars before refinement: damage" in printed and "2 rounds of 3 steps" in printed

@@ -42,11 +42,23 @@ def make_avatar(seed: int, count: int = 300) -> Avatar:
         rng.uniform(0.05, 0.95, count).astype(np.float32),
         rng.normal(0, 0.25, (count, 16, 3)).astype(np.float32),
     )
-    body = BodyMesh(rng.normal(size=(4, 3)).astype(np.float32),
-                    np.array([[0, 1, 2], [0, 2, 3]], np.int32), joints[:4], weights[:4])
-    return Avatar(cloud, joints, weights, rng.normal(size=(55, 3)).astype(np.float32), body,
-                  rng.normal(0, 0.2, (55, 3)).astype(np.float32),
-                  np.array([seed, 0, -4], np.float32), np.zeros(10, np.float32), 1.0)
+    body = BodyMesh(
+        rng.normal(size=(4, 3)).astype(np.float32),
+        np.array([[0, 1, 2], [0, 2, 3]], np.int32),
+        joints[:4],
+        weights[:4],
+    )
+    return Avatar(
+        cloud,
+        joints,
+        weights,
+        rng.normal(size=(55, 3)).astype(np.float32),
+        body,
+        rng.normal(0, 0.2, (55, 3)).astype(np.float32),
+        np.array([seed, 0, -4], np.float32),
+        np.zeros(10, np.float32),
+        1.0,
+    )
 
 
 @pytest.fixture
@@ -76,8 +88,7 @@ def covariances(cloud: Gaussians) -> np.ndarray:
 
 def assert_close(read: Gaussians, wanted: Gaussians, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(read.means, wanted.means, atol=tolerance)
-    np.testing.assert_allclose(covariances(read), covariances(wanted), atol=tolerance**2,
-                               rtol=1e-3)
+    np.testing.assert_allclose(covariances(read), covariances(wanted), atol=tolerance**2, rtol=1e-3)
     np.testing.assert_allclose(read.opacities, wanted.opacities, atol=tolerance)
     np.testing.assert_allclose(read.sh, wanted.sh, atol=tolerance)
 
@@ -177,15 +188,20 @@ def test_the_gltf_says_what_splat_transform_says(scene, tmp_path):
     splat_transform(tmp_path / "a.ply", tmp_path / "theirs.glb")
     ours, theirs = read_glb(tmp_path / "a.glb"), read_glb(tmp_path / "theirs.glb")
     for name in ("SCALE", "OPACITY", "SH_DEGREE_0_COEF_0"):
-        np.testing.assert_allclose(attribute(*ours, f"{EXTENSION}:{name}"),
-                                   attribute(*theirs, f"{EXTENSION}:{name}"), atol=1e-6)
+        np.testing.assert_allclose(
+            attribute(*ours, f"{EXTENSION}:{name}"),
+            attribute(*theirs, f"{EXTENSION}:{name}"),
+            atol=1e-6,
+        )
     wanted = pose_avatar(scene.read_avatar(0))
     np.testing.assert_allclose(attribute(*ours, "POSITION"), wanted.means, atol=1e-6)
-    np.testing.assert_allclose(attribute(*ours, f"{EXTENSION}:ROTATION"),
-                               wanted.quats[:, [1, 2, 3, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        attribute(*ours, f"{EXTENSION}:ROTATION"), wanted.quats[:, [1, 2, 3, 0]], atol=1e-6
+    )
     for k, (degree, n) in enumerate((d, n) for d in range(4) for n in range(2 * d + 1)):
-        np.testing.assert_allclose(attribute(*ours, f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{n}"),
-                                   wanted.sh[:, k], atol=1e-6)
+        np.testing.assert_allclose(
+            attribute(*ours, f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{n}"), wanted.sh[:, k], atol=1e-6
+        )
 
 
 def test_several_plys_are_joined_and_keep_their_names(scene, tmp_path):

@@ -182,9 +182,16 @@ def test_the_avatar_stands_where_the_person_stood(model, body, scene, three):
     assert avatar.skin_weights.shape == (800, 4)
     assert np.allclose(avatar.skin_weights.sum(1), 1, atol=1e-5)
     assert np.allclose(avatar.pose, crowd.people[0].pose)
-    solid = pose_avatar(replace(avatar, gaussians=replace(
-        avatar.gaussians, opacities=np.full(800, 0.99, np.float32),
-        scales=np.full((800, 3), 0.02, np.float32))))
+    solid = pose_avatar(
+        replace(
+            avatar,
+            gaussians=replace(
+                avatar.gaussians,
+                opacities=np.full(800, 0.99, np.float32),
+                scales=np.full((800, 3), 0.02, np.float32),
+            ),
+        )
+    )
     alpha = rasterize(Splats.from_gaussians(solid), Cameras.from_cameras(scene.camera)).alpha[0]
     drawn = alpha.numpy() > 0.5
     assert (drawn & scene.mask).sum() / (drawn | scene.mask).sum() > 0.75
@@ -193,10 +200,13 @@ def test_the_avatar_stands_where_the_person_stood(model, body, scene, three):
 def another_mesh(body, scale=1.07, shift=0.3):
     """The open body as another model would have it: larger, elsewhere, other betas."""
     mesh = TemplateMesh.from_body(body)
-    return replace(mesh, vertices=mesh.vertices * scale + shift,
-                   joints=mesh.joints * scale + shift,
-                   joint_dirs=-mesh.joint_dirs[..., :4] * scale,
-                   shape_dirs=-mesh.shape_dirs[..., :4] * scale)
+    return replace(
+        mesh,
+        vertices=mesh.vertices * scale + shift,
+        joints=mesh.joints * scale + shift,
+        joint_dirs=-mesh.joint_dirs[..., :4] * scale,
+        shape_dirs=-mesh.shape_dirs[..., :4] * scale,
+    )
 
 
 def test_betas_of_another_body_are_fitted_to_the_joints(body):
@@ -213,14 +223,16 @@ def test_betas_of_another_body_are_fitted_to_the_joints(body):
 
 
 def test_the_pelvis_stays_with_another_body(body, scene):
-    person, = crowd_of(scene).people
+    (person,) = crowd_of(scene).people
     mesh = another_mesh(body)
     assert same_body(TemplateMesh.from_body(body), body) and not same_body(mesh, body)
     shape = shape_of(mesh, body, person)
     rest = ((mesh.joints + mesh.joint_dirs @ torch.from_numpy(shape.betas)) * shape.scale).numpy()
     own = body.rest(torch.as_tensor(person.betas)[None])[1][0].numpy()
-    posed, before = (joint_transforms(r, person.pose, t) @ np.append(r[0], 1)
-                     for r, t in ((rest, shape.transl), (own, person.transl)))
+    posed, before = (
+        joint_transforms(r, person.pose, t) @ np.append(r[0], 1)
+        for r, t in ((rest, shape.transl), (own, person.transl))
+    )
     assert np.allclose(posed[0], before[0], atol=1e-4)
     assert shape.error < 0.01
 
@@ -235,8 +247,9 @@ def test_an_avatar_in_another_body_stands_on_the_same_floor(body, scene, three):
     avatar = stage.reconstruct(scene.photo, crowd, masks, 0, silent)
     assert avatar.betas.shape == (4,) and avatar.scale != 1
     transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
-    posed = skin(avatar.body.vertices, avatar.body.skin_joints, avatar.body.skin_weights,
-                 transforms)
+    posed = skin(
+        avatar.body.vertices, avatar.body.skin_joints, avatar.body.skin_weights, transforms
+    )
     before = posed_vertices(body, crowd.people[0])
     assert abs(posed[:, 1].min() - before[:, 1].min()) < 1e-3
     assert np.abs(posed.mean(0) - before.mean(0)).max() < 0.05
@@ -278,8 +291,12 @@ def test_background_of_the_head_but_never_other_people(model, body, scene, three
     photo[other] = (255, 0, 0)
     nobody = PersonMask(mask.visible & False, mask.visible, 1.0)
     masks = [mask, PersonMask(other, other, 0.0), nobody]
-    heads = [LormReconstructor(LormStageConfig(device="cpu", photo_behind_head=kept), body, model)
-             .images(photo, crowd, masks, 0)[1] for kept in (True, False)]
+    heads = [
+        LormReconstructor(
+            LormStageConfig(device="cpu", photo_behind_head=kept), body, model
+        ).images(photo, crowd, masks, 0)[1]
+        for kept in (True, False)
+    ]
     for head in heads:
         assert not ((head[..., 0] > 0.9) & (head[..., 1] < 0.2)).any()
     white = [(head > 0.99).all(-1).mean() for head in heads]
@@ -289,14 +306,20 @@ def test_background_of_the_head_but_never_other_people(model, body, scene, three
 def test_missing_files_and_devices_are_one_sentence(tmp_path, files, monkeypatch):
     monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path / "none"))
     small = Path(files.weights)
-    cases = [(lambda: used_files(LormStageConfig(weights=str(tmp_path))),
-              "model.safetensors .*CC-BY-NC-4.0.* preset 'open'"),
-             (lambda: used_files(LormStageConfig(weights="nobody/nothing")), "nobody/nothing"),
-             (lambda: used_files(LormStageConfig(weights=str(small))), "weights 'sapiens-1b'"),
-             (lambda: used_files(replace(files, adapters=str(tmp_path / "no"))),
-              "LORM adapters is missing"),
-             (lambda: LormReconstructor(LormStageConfig(frame="tight"), None), "lorm.frame"),
-             (lambda: choose_device("cuda:77"), "no device 'cuda:77'")]
+    cases = [
+        (
+            lambda: used_files(LormStageConfig(weights=str(tmp_path))),
+            "model.safetensors .*CC-BY-NC-4.0.* preset 'open'",
+        ),
+        (lambda: used_files(LormStageConfig(weights="nobody/nothing")), "nobody/nothing"),
+        (lambda: used_files(LormStageConfig(weights=str(small))), "weights 'sapiens-1b'"),
+        (
+            lambda: used_files(replace(files, adapters=str(tmp_path / "no"))),
+            "LORM adapters is missing",
+        ),
+        (lambda: LormReconstructor(LormStageConfig(frame="tight"), None), "lorm.frame"),
+        (lambda: choose_device("cuda:77"), "no device 'cuda:77'"),
+    ]
     for call, words in cases:
         with pytest.raises(CrowdGaussianError, match=words) as caught:
             call()
@@ -327,18 +350,32 @@ class Given:
 def test_a_photo_becomes_a_scene_folder_with_lorm(tmp_path, body, scene, three, files):
     """The whole pipeline but for finding people; the scene says what it may be used for."""
     save_small(SmallRefiner(SmallConfig(widths=(4, 8))), tmp_path / "tiny.safetensors")
-    changes = {"stages.avatar": "lorm", "lorm.device": "cpu", "lorm.batch": "2",
-               "stages.refiner": "small", "refine.weights": str(tmp_path / "tiny.safetensors"),
-               "refine.distil.views": "2", "refine.distil.size": "32", "refine.photo_px": "64",
-               "refine.distil.rounds": "1", "refine.distil.steps": "2"}
+    changes = {
+        "stages.avatar": "lorm",
+        "lorm.device": "cpu",
+        "lorm.batch": "2",
+        "stages.refiner": "small",
+        "refine.weights": str(tmp_path / "tiny.safetensors"),
+        "refine.distil.views": "2",
+        "refine.distil.size": "32",
+        "refine.photo_px": "64",
+        "refine.distil.rounds": "1",
+        "refine.distil.steps": "2",
+    }
     changes |= {f"lorm.{name}": getattr(files, name) for name in ("weights", "sapiens", "points")}
     config = configured("open", changes)
     crowd, masks = three
     given = Given(Crowd(crowd.people[:2], crowd.camera, "default", (True, True)), masks[:2])
 
     def stages(config: Config) -> Stages:
-        return Stages(body, given, given, load_stage("avatar", config, body),
-                      lambda *_: {"iou": 0.5}, refiner=load_refiner(config))
+        return Stages(
+            body,
+            given,
+            given,
+            load_stage("avatar", config, body),
+            lambda *_: {"iou": 0.5},
+            refiner=load_refiner(config),
+        )
 
     Image.fromarray(scene.photo).save(tmp_path / "photo.png")
     reconstruct(Job(tmp_path / "photo.png", tmp_path / "out", config), silent, stages)

@@ -37,8 +37,7 @@ def published(photo, mask, size):
     spans = []
     for at, limit in ((xs, photo.shape[1]), (ys, photo.shape[0])):
         middle, extent = int((at.min() + at.max()) / 2), int(at.max() - at.min()) * 1.1
-        spans += [int(max(middle - extent // 2, 0)),
-                  int(min(middle + extent - extent // 2, limit))]
+        spans += [int(max(middle - extent // 2, 0)), int(min(middle + extent - extent // 2, limit))]
     left, right, top, bottom = spans
     rgb, alpha = photo[top:bottom, left:right], mask[top:bottom, left:right].astype(float)
     h, w = alpha.shape
@@ -63,12 +62,20 @@ def published(photo, mask, size):
     else:
         half_h = round(half_w * (5 / 3))
     assert half_w <= cx and half_h <= cy and abs(half_h / half_w - 5 / 3) < 0.03
-    rgb = rgb[cy - half_h:cy + half_h, cx - half_w:cx + half_w]
+    rgb = rgb[cy - half_h : cy + half_h, cx - half_w : cx + half_w]
     return cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
 
 
-@pytest.mark.parametrize("box", [(40, 30, 95, 190), (100, 11, 171, 190), (31, 17, 120, 121),
-                                 (50, 120, 120, 199), (3, 20, 33, 170)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (40, 30, 95, 190),
+        (100, 11, 171, 190),
+        (31, 17, 120, 121),
+        (50, 120, 120, 199),
+        (3, 20, 33, 170),
+    ],
+)
 def test_ordinary_crops_are_those_of_the_published_steps(box):
     photo, mask = blob(200, 260, box)
     ours = body_crop(photo, mask, size=SIZE).image
@@ -80,9 +87,13 @@ def test_size_of_the_published_body_image():
 
 
 SHAPES = {
-    "lying": (20, 90, 240, 140), "sitting": (60, 60, 170, 165), "waist up": (80, 90, 190, 199),
-    "wider than high at the corner": (0, 0, 120, 70), "touches top and bottom": (90, 0, 130, 199),
-    "touches three edges": (0, 0, 90, 199), "whole photo": (0, 0, 259, 199),
+    "lying": (20, 90, 240, 140),
+    "sitting": (60, 60, 170, 165),
+    "waist up": (80, 90, 190, 199),
+    "wider than high at the corner": (0, 0, 120, 70),
+    "touches top and bottom": (90, 0, 130, 199),
+    "touches three edges": (0, 0, 90, 199),
+    "whole photo": (0, 0, 259, 199),
     "thin": (100, 20, 104, 180),
 }
 
@@ -136,8 +147,10 @@ def test_camera_of_a_crop_is_exact():
     camera = Camera(K, np.diag([1.0, -1, -1, 1]), 260, 200)
     points = np.random.default_rng(1).normal(0, 0.5, (50, 3)) + (0, 0, 4)
     in_photo = (points / points[:, 2:]) @ K[:2].T
-    for crop in (body_crop(photo, mask, size=SIZE),
-                 head_crop(photo, mask, np.array([[230.0, 40], [280, 99]]))):
+    for crop in (
+        body_crop(photo, mask, size=SIZE),
+        head_crop(photo, mask, np.array([[230.0, 40], [280, 99]])),
+    ):
         seen = crop.camera(camera)
         assert (seen.height, seen.width) == crop.image.shape[:2]
         assert np.allclose((points / points[:, 2:]) @ seen.K[:2].T, crop.points(in_photo))
@@ -149,8 +162,10 @@ def test_the_crop_shows_what_its_camera_says():
     photo, mask = np.full((200, 260, 3), 255, np.uint8), np.zeros((200, 260), bool)
     mask[20:190, 50:120] = True
     photo[60:80, 70:90] = 0
-    for crop in (body_crop(photo, mask, size=SIZE),
-                 head_crop(photo, mask, np.array([[60.0, 50], [100, 90]]))):
+    for crop in (
+        body_crop(photo, mask, size=SIZE),
+        head_crop(photo, mask, np.array([[60.0, 50], [100, 90]])),
+    ):
         rows, columns = np.nonzero(crop.image[..., 0] < 0.5)
         low, high = crop.points(np.array([[70, 60], [90, 80]]))
         assert np.abs((columns.min(), rows.min()) - low).max() < 1.0
@@ -165,7 +180,7 @@ def body():
 def test_head_of_the_body_model(body):
     """The head's square lies around the painted head and follows it out of the photo."""
     scene = paint(body, 120, 160)
-    person, = crowd_of(scene).people
+    (person,) = crowd_of(scene).people
     head = head_points(posed_vertices(body, person), body.parts, scene.camera)
     crop = head_crop(scene.photo, scene.mask, head)
     assert crop.image.shape == (112, 112, 3) and crop.shown
@@ -187,13 +202,15 @@ def test_bad_input_is_one_sentence(body):
     photo, mask = blob(200, 260, (40, 20, 100, 190))
     tiny = np.zeros_like(mask)
     tiny[50:62, 60:65] = True
-    person, = crowd_of(paint(body, 60, 80)).people
+    (person,) = crowd_of(paint(body, 60, 80)).people
     person.pose[3] = np.nan
-    cases = [("empty", lambda: body_crop(photo, mask & False)),
-             ("260 x 150 pixels and the photo 260 x 200", lambda: body_crop(photo, mask[:150])),
-             ("12 pixels", lambda: body_crop(photo, tiny)),
-             ("it is uint8", lambda: body_crop(photo, mask.astype(np.uint8))),
-             ("pose of person 4", lambda: check_person(person, 4))]
+    cases = [
+        ("empty", lambda: body_crop(photo, mask & False)),
+        ("260 x 150 pixels and the photo 260 x 200", lambda: body_crop(photo, mask[:150])),
+        ("12 pixels", lambda: body_crop(photo, tiny)),
+        ("it is uint8", lambda: body_crop(photo, mask.astype(np.uint8))),
+        ("pose of person 4", lambda: check_person(person, 4)),
+    ]
     for words, call in cases:
         with pytest.raises(CrowdGaussianError, match=words) as caught:
             call()

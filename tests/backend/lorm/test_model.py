@@ -29,8 +29,10 @@ from crowdgaussian_shared.geometry.skinning import pose_avatar
 from torch.nn import functional as F
 
 GOLDENS = SHARED / "goldens"
-golden_test = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the goldens of the published code "
-                                 "are not beside the checkout (../shared/goldens)")
+golden_test = pytest.mark.skipif(
+    not GOLDENS.is_dir(),
+    reason="the goldens of the published code are not beside the checkout (../shared/goldens)",
+)
 
 
 @cache
@@ -41,7 +43,7 @@ def golden(name):
 
 def weights(arrays, part):
     start = f"weights/{part}."
-    return {k[len(start):]: v for k, v in arrays.items() if k.startswith(start)}
+    return {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
 
 
 def assert_close(ours, theirs, relative=1e-5):
@@ -54,25 +56,37 @@ def assert_close(ours, theirs, relative=1e-5):
 def test_transformer_agrees_with_the_published_code():
     arrays = golden("mbht_a.npz")
     dim, heads, layers, cond_dim, tokens = arrays["config"].tolist()
-    config = LormConfig(width=dim, heads=heads, layers=layers, cond_dim=cond_dim,
-                        body_tokens=tokens, num_points=12)
+    config = LormConfig(
+        width=dim, heads=heads, layers=layers, cond_dim=cond_dim, body_tokens=tokens, num_points=12
+    )
     model = BodyHeadTransformer(config)
     model.load_state_dict(weights(arrays, "transformer"), strict=True)
-    found = model(arrays["in/query_tokens"], arrays["in/condition_tokens"],
-                  arrays["in/motion_embedding"])
+    found = model(
+        arrays["in/query_tokens"], arrays["in/condition_tokens"], arrays["in/motion_embedding"]
+    )
     assert_close(found, arrays["out/query_features"], relative=1e-6)  # catches a wrong epsilon
 
 
 def golden_posing(arrays):
-    body = {key[len("body/"):]: value for key, value in arrays.items() if key.startswith("body/")}
+    body = {key[len("body/") :]: value for key, value in arrays.items() if key.startswith("body/")}
     mesh = TemplateMesh(
-        vertices=body["template_points"], faces=torch.zeros(1, 3, dtype=torch.int64),
-        shape_dirs=body["shape_dirs"], skin_weights=body["skinning_weight"],
-        joints=body["rest_joints"], joint_dirs=body["joint_shape_dirs"],
+        vertices=body["template_points"],
+        faces=torch.zeros(1, 3, dtype=torch.int64),
+        shape_dirs=body["shape_dirs"],
+        skin_weights=body["skinning_weight"],
+        joints=body["rest_joints"],
+        joint_dirs=body["joint_shape_dirs"],
     )
-    return Posing(QueryPoints(body["template_points"], body["skinning_weight"],
-                              body["shape_dirs"], body["is_upper_body"],
-                              body["is_constrain_body"], mesh))
+    return Posing(
+        QueryPoints(
+            body["template_points"],
+            body["skinning_weight"],
+            body["shape_dirs"],
+            body["is_upper_body"],
+            body["is_constrain_body"],
+            mesh,
+        )
+    )
 
 
 @golden_test
@@ -101,8 +115,9 @@ def test_decoder_and_posing_agree_with_the_published_code():
     assert_close(found.quats[0], arrays["out/rotation_wxyz"])
     assert_close(found.rgb[0], arrays["out/rgb"])
     parts = ["root_pose", "body_pose", "jaw_pose", None, "left_hand_pose", "right_hand_pose"]
-    pose = torch.cat([arrays[f"in/{p}"].reshape(1, -1, 3) if p else torch.zeros(1, 2, 3)
-                      for p in parts], dim=1)
+    pose = torch.cat(
+        [arrays[f"in/{p}"].reshape(1, -1, 3) if p else torch.zeros(1, 2, 3) for p in parts], dim=1
+    )
     centres, quats = posing(found, arrays["in/betas"], pose, arrays["in/transl"])
     assert_close(centres[0], arrays["out/posed_xyz"])
     assert_close(quats[0], arrays["out/posed_rotation_wxyz"])
@@ -127,8 +142,16 @@ def plain_head_encoder(state, config, images):
     """DINOv2 with registers and the fusion, written down from its description."""
     get = {k.removeprefix("model."): v for k, v in state.items()}
     batch, side = len(images), config.image // config.patch
-    x = F.conv2d(images, get["patch_embed.proj.weight"], get["patch_embed.proj.bias"],
-                 stride=config.patch).flatten(2).transpose(1, 2)
+    x = (
+        F.conv2d(
+            images,
+            get["patch_embed.proj.weight"],
+            get["patch_embed.proj.bias"],
+            stride=config.patch,
+        )
+        .flatten(2)
+        .transpose(1, 2)
+    )
     places = get["pos_embed"][0, 1:].reshape(config.grid, config.grid, -1)
     matrix = shrinking(config.grid, side)
     places = torch.einsum("ai,bj,ijc->abc", matrix, matrix, places).flatten(0, 1)
@@ -137,36 +160,48 @@ def plain_head_encoder(state, config, images):
     x, taps = torch.cat([first, registers, x + places], dim=1), []
     norm = [get[f"norm.{kind}"] for kind in ("weight", "bias")]
     for k in range(config.depth):
-        p = {n.removeprefix(f"blocks.{k}."): v for n, v in get.items()
-             if n.startswith(f"blocks.{k}.")}
+        p = {
+            n.removeprefix(f"blocks.{k}."): v
+            for n, v in get.items()
+            if n.startswith(f"blocks.{k}.")
+        }
 
         def linear(name, value, p=p):
             return value @ p[f"{name}.weight"].T + p[f"{name}.bias"]
 
         def normed(name, value, p=p):
-            return F.layer_norm(value, (config.width,), p[f"{name}.weight"], p[f"{name}.bias"],
-                                1e-6)
+            return F.layer_norm(
+                value, (config.width,), p[f"{name}.weight"], p[f"{name}.bias"], 1e-6
+            )
 
-        q, key, v = (part.unflatten(-1, (config.heads, -1)).transpose(1, 2)
-                     for part in linear("attn.qkv", normed("norm1", x)).chunk(3, dim=-1))
+        q, key, v = (
+            part.unflatten(-1, (config.heads, -1)).transpose(1, 2)
+            for part in linear("attn.qkv", normed("norm1", x)).chunk(3, dim=-1)
+        )
         scores = (q @ key.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
         attended = (scores @ v).transpose(1, 2).flatten(2)
         x = x + p["ls1.gamma"] * linear("attn.proj", attended)
         x = x + p["ls2.gamma"] * linear("mlp.fc2", F.gelu(linear("mlp.fc1", normed("norm2", x))))
         if k in config.taps:
-            taps.append(F.layer_norm(x, (config.width,), *norm, 1e-6)[:, 1 + config.registers:])
-    fused = [tap @ get[f"fusion_head.projects.{i}.weight"][:, :, 0, 0].T
-             + get[f"fusion_head.projects.{i}.bias"] for i, tap in enumerate(taps)]
-    return (torch.cat(fused, -1) @ get["fusion_head.output_conv.weight"][:, :, 0, 0].T
-            + get["fusion_head.output_conv.bias"])
+            taps.append(F.layer_norm(x, (config.width,), *norm, 1e-6)[:, 1 + config.registers :])
+    fused = [
+        tap @ get[f"fusion_head.projects.{i}.weight"][:, :, 0, 0].T
+        + get[f"fusion_head.projects.{i}.bias"]
+        for i, tap in enumerate(taps)
+    ]
+    return (
+        torch.cat(fused, -1) @ get["fusion_head.output_conv.weight"][:, :, 0, 0].T
+        + get["fusion_head.output_conv.bias"]
+    )
 
 
 @torch.no_grad()
 def test_head_encoder_is_dinov2_as_described():
     """Registers, 37 -> 32 position embeddings, layer scales, inner layers, no ImageNet colours."""
     torch.manual_seed(0)
-    config = HeadEncoderConfig(depth=5, width=32, heads=2, mlp=128, patch=2, image=64,
-                               taps=(1, 2, 3, 4))
+    config = HeadEncoderConfig(
+        depth=5, width=32, heads=2, mlp=128, patch=2, image=64, taps=(1, 2, 3, 4)
+    )
     encoder = HeadEncoder(config)
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -229,8 +264,9 @@ def model():
 def test_what_the_transformer_is_given(model, monkeypatch):
     """Body tokens, then head tokens padded with zeros; the motion from the mean body token."""
     given, queries = [], model.posing.query
-    monkeypatch.setattr(model.transformer, "forward", lambda *inputs: given.extend(inputs)
-                        or inputs[0])
+    monkeypatch.setattr(
+        model.transformer, "forward", lambda *inputs: given.extend(inputs) or inputs[0]
+    )
     tokens = Tokens(torch.randn(2, 60, 128), torch.randn(2, 64, 64))
     model.attributes(tokens)
     points, condition, motion = given
@@ -248,7 +284,7 @@ def test_people_in_a_batch_do_not_influence_each_other(model):
     body, head = torch.rand(2, 3, 160, 96), torch.rand(2, 3, 64, 64)
     both = model(body, head)
     for index in range(2):
-        alone = model(body[index:index + 1], head[index:index + 1])
+        alone = model(body[index : index + 1], head[index : index + 1])
         for name, value in vars(alone).items():
             assert torch.allclose(getattr(both, name)[index], value[0], atol=1e-5), name
     assert not torch.allclose(both.rgb[0], both.rgb[1], atol=1e-5)
@@ -260,8 +296,9 @@ def test_autocast_leaves_the_geometry_in_float32(model):
     exact = model.attributes(tokens)
     with torch.autocast("cpu", torch.bfloat16):
         rough = model.attributes(tokens)
-        placed = model.gaussians(exact, torch.zeros(1, 16), torch.zeros(1, 55, 3),
-                                 torch.zeros(1, 3))
+        placed = model.gaussians(
+            exact, torch.zeros(1, 16), torch.zeros(1, 55, 3), torch.zeros(1, 3)
+        )
     assert all(value.dtype == torch.float32 for value in vars(rough).values())
     assert (rough.offsets - exact.offsets).abs().max() < 0.05
     still = model.gaussians(exact, torch.zeros(1, 16), torch.zeros(1, 55, 3), torch.zeros(1, 3))
@@ -281,8 +318,17 @@ def test_the_avatar_in_blender_reproduces_the_networks_centres(model):
     attributes, betas, pose, transl = posed(model)
     splats = model.gaussians(attributes, betas, pose, transl)[1]
     parts = model.canonical(attributes, 1, betas[1], pose[1])
-    avatar = Avatar(parts.gaussians, parts.skin_joints, parts.skin_weights, parts.rest_joints,
-                    parts.body, pose[1].numpy(), transl[1].numpy(), betas[1].numpy(), 1.0)
+    avatar = Avatar(
+        parts.gaussians,
+        parts.skin_joints,
+        parts.skin_weights,
+        parts.rest_joints,
+        parts.body,
+        pose[1].numpy(),
+        transl[1].numpy(),
+        betas[1].numpy(),
+        1.0,
+    )
     animated = pose_avatar(avatar)
     assert np.abs(animated.means - splats.means.numpy()).max() < 1e-5
     rigid = model.posing.skin_weights.amax(dim=1).numpy() > 0.999
@@ -331,8 +377,9 @@ def test_sampled_points_are_spread_as_the_published_ones(model):
 
 
 def test_large_sizes_keep_a_finite_gradient():
-    decoder = GaussianDecoder(LormConfig(width=16, heads=1, num_points=4, decoder_hidden=8,
-                                         cond_dim=16))
+    decoder = GaussianDecoder(
+        LormConfig(width=16, heads=1, num_points=4, decoder_hidden=8, cond_dim=16)
+    )
     torch.nn.init.constant_(decoder.gs_net.out_layers["scaling"].bias, 300.0)
     features = torch.randn(1, 4, 16, requires_grad=True)
     found: Attributes = decoder(features, torch.tensor([True, False, True, False]))

@@ -18,8 +18,12 @@ from crowdgaussian.lorm.model.lorm import LormModel, Tokens
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-PUBLISHED_COUNTS = {"samples": 2_621_440, "attention": 5_111_808, "attention+ff": 11_010_048,
-                    "all": 15_335_424}
+PUBLISHED_COUNTS = {
+    "samples": 2_621_440,
+    "attention": 5_111_808,
+    "attention+ff": 11_010_048,
+    "all": 15_335_424,
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +49,9 @@ def tiny(mesh, layers=2):
 
 def tokens():
     generator = torch.Generator().manual_seed(3)
-    return Tokens(torch.randn(1, 60, 128, generator=generator),
-                  torch.randn(1, 64, 64, generator=generator))
+    return Tokens(
+        torch.randn(1, 60, 128, generator=generator), torch.randn(1, 64, 64, generator=generator)
+    )
 
 
 def output(model):
@@ -137,8 +142,11 @@ def test_bad_adapter_files_leave_the_model_as_it_was(mesh, tmp_path):
     base = output(small)
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(path.read_bytes()[:1000])
-    for file, words in ((path, "other sizes"), (damaged, "damaged"),
-                        (tmp_path / "none", "missing")):
+    for file, words in (
+        (path, "other sizes"),
+        (damaged, "damaged"),
+        (tmp_path / "none", "missing"),
+    ):
         with pytest.raises(CrowdGaussianError, match=words):
             load_adapters(small, file)
     assert torch.equal(output(small), base)

@@ -47,16 +47,22 @@ def small(folder, change=None, floats="F32", values=True):
     rng = np.random.default_rng(0)
     shapes = shapes_of(SMALL, *SMALL_BODY)
     body, places = body_values(SMALL, rng, *SMALL_BODY)
-    network = {name: rng.normal(0, 0.1, shape).astype(np.float32)
-               for name, shape in shapes.items()
-               if not name.startswith(BODY)}
+    network = {
+        name: rng.normal(0, 0.1, shape).astype(np.float32)
+        for name, shape in shapes.items()
+        if not name.startswith(BODY)
+    }
     written = (body | network) if values else body
     if floats == "F16":
-        written = {name: value.astype(np.float16) if dtype_of(name) == "F32" else value
-                   for name, value in written.items()}
+        written = {
+            name: value.astype(np.float16) if dtype_of(name) == "F32" else value
+            for name, value in written.items()
+        }
     if floats == "BF16":
-        written = {name: _bf16(value) if dtype_of(name) == "F32" else value
-                   for name, value in written.items()}
+        written = {
+            name: _bf16(value) if dtype_of(name) == "F32" else value
+            for name, value in written.items()
+        }
     if change:
         change(shapes)
         written = {name: value for name, value in written.items() if name in shapes}
@@ -70,31 +76,47 @@ def _bf16(value):
     return torch.from_numpy(value).bfloat16().view(torch.int16).numpy()
 
 
-@pytest.mark.skipif(not TABLE.is_file(), reason="the table of the published tensors is not beside "
-                    "the checkout (../shared/reference)")
+@pytest.mark.skipif(
+    not TABLE.is_file(),
+    reason="the table of the published tensors is not beside the checkout (../shared/reference)",
+)
 def test_the_layout_is_the_published_table():
     rows = [line.split("\t") for line in TABLE.read_text().splitlines()]
-    shapes = {name: tuple(int(n) for n in shape.strip("()").split(",") if n.strip())
-              for name, shape, *_ in rows}
-    dtypes = {name: {"float32": "F32", "int64": "I64", "bool": "BOOL"}[dtype]
-              for name, _, dtype, _ in rows}
+    shapes = {
+        name: tuple(int(n) for n in shape.strip("()").split(",") if n.strip())
+        for name, shape, *_ in rows
+    }
+    dtypes = {
+        name: {"float32": "F32", "int64": "I64", "bool": "BOOL"}[dtype]
+        for name, _, dtype, _ in rows
+    }
     assert len(rows) == 721
     assert shapes_of(PUBLISHED["500m-hf"]) == shapes
     assert {name: dtype_of(name) for name in shapes} == dtypes
     assert LormConfig.from_shapes(shapes) == PUBLISHED["500m-hf"]
 
 
-@pytest.mark.parametrize("name, tensors, size", [
-    ("mini", 529, 2_775_668_536), ("500m-hf", 721, 3_830_005_560), ("1b", 1361, 6_852_462_632),
-])
+@pytest.mark.parametrize(
+    "name, tensors, size",
+    [
+        ("mini", 529, 2_775_668_536),
+        ("500m-hf", 721, 3_830_005_560),
+        ("1b", 1361, 6_852_462_632),
+    ],
+)
 def test_published_layouts_load_strictly(tmp_path, monkeypatch, name, tensors, size):
     """Tensor counts and file sizes are the published ones, to the byte.
 
     The files are full-size but sparse; the network's tensors are zeros without memory of their own.
     """
     config, read = PUBLISHED[name], Checkpoint.__getitem__
-    monkeypatch.setattr(Checkpoint, "__getitem__", lambda self, name: (
-        read(self, name) if name.startswith(BODY) else torch.zeros(()).expand(self.shapes[name])))
+    monkeypatch.setattr(
+        Checkpoint,
+        "__getitem__",
+        lambda self, name: (
+            read(self, name) if name.startswith(BODY) else torch.zeros(()).expand(self.shapes[name])
+        ),
+    )
     shapes = shapes_of(config)
     values, places = body_values(config, np.random.default_rng(0))
     written = write_checkpoint(tmp_path / "model.safetensors", shapes, values)
@@ -106,7 +128,8 @@ def test_published_layouts_load_strictly(tmp_path, monkeypatch, name, tensors, s
     assert model.config == config
     state = model.state_dict()
     assert {k: tuple(v.shape) for k, v in state.items()} == {
-        k: v for k, v in shapes.items() if not k.startswith(BODY)}
+        k: v for k, v in shapes.items() if not k.startswith(BODY)
+    }
     assert not any(value.is_meta for value in state.values())
     assert model.posing.query.shape == (config.num_points, 3)
 
@@ -136,16 +159,23 @@ def test_what_the_network_does_not_use_is_not_missed_or_minded(tmp_path):
     load_lorm(small(tmp_path / "a", change, values=False)[0])
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda s: s.update({"transformer.norm.weigth": s.pop("transformer.norm.weight")}),
-     ("lacks transformer.norm.weight", "unknown transformer.norm.weigth")),
-    (lambda s: s.update({Q_WEIGHT: (64, 65)}), (f"{Q_WEIGHT} is 64x65 instead of 64x64",)),
-    (lambda s: s.update(surplus=(3,)), ("unknown surplus",)),
-    (lambda s: [s.pop(n) for n in list(s) if n.startswith("encoder.model.blocks.2.")],
-     ("lacks encoder.model.blocks.2", "and 11 more")),
-    (lambda s: s.pop("pcl_embed.basis"), ("pcl_embed.basis is missing",)),
-    (lambda s: s.pop(BODY + "is_cavity"), (f"lacks {BODY}is_cavity",)),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda s: s.update({"transformer.norm.weigth": s.pop("transformer.norm.weight")}),
+            ("lacks transformer.norm.weight", "unknown transformer.norm.weigth"),
+        ),
+        (lambda s: s.update({Q_WEIGHT: (64, 65)}), (f"{Q_WEIGHT} is 64x65 instead of 64x64",)),
+        (lambda s: s.update(surplus=(3,)), ("unknown surplus",)),
+        (
+            lambda s: [s.pop(n) for n in list(s) if n.startswith("encoder.model.blocks.2.")],
+            ("lacks encoder.model.blocks.2", "and 11 more"),
+        ),
+        (lambda s: s.pop("pcl_embed.basis"), ("pcl_embed.basis is missing",)),
+        (lambda s: s.pop(BODY + "is_cavity"), (f"lacks {BODY}is_cavity",)),
+    ],
+)
 def test_wrong_tensors_are_named(tmp_path, change, words):
     sentence = refusal(small(tmp_path / "a", change, values=False)[0])
     assert all(word in sentence for word in words), sentence
@@ -200,9 +230,14 @@ def test_smplx_from_the_users_file_does_what_the_checkpoints_own_does(tmp_path):
     rng = np.random.default_rng(0)
     arrays = synthetic(rng)
     np.savez(tmp_path / "SMPLX_NEUTRAL.npz", **arrays)
-    own = {"v_template": arrays["v_template"], "lbs_weights": arrays["weights"],
-           "shapedirs": arrays["shapedirs"][:, :, :10], "J_regressor": arrays["J_regressor"],
-           "parents": np.array(PARENTS), "faces_tensor": arrays["f"].astype(np.int64)}
+    own = {
+        "v_template": arrays["v_template"],
+        "lbs_weights": arrays["weights"],
+        "shapedirs": arrays["shapedirs"][:, :, :10],
+        "J_regressor": arrays["J_regressor"],
+        "parents": np.array(PARENTS),
+        "faces_tensor": arrays["f"].astype(np.int64),
+    }
     owner = rng.integers(0, len(arrays["v_template"]), SMALL.num_points)
     values = {LAYER + name: value for name, value in own.items()} | {
         BODY + "skinning_weight": own["lbs_weights"][owner],
@@ -218,7 +253,8 @@ def test_smplx_from_the_users_file_does_what_the_checkpoints_own_does(tmp_path):
     write_checkpoint(stripped, shapes, {k: v for k, v in values.items() if k in shapes})
     assert "lacks" in refusal(stripped, points=places)
     assert "16 shape directions where the checkpoint has 10" in refusal(
-        stripped, points=places, body=load_body("open"))
+        stripped, points=places, body=load_body("open")
+    )
     other = load_lorm(stripped, points=places, body=load_body("smplx", tmp_path))
     for name, value in whole.posing.named_buffers():
         assert torch.allclose(value.float(), getattr(other.posing, name).float(), atol=1e-6), name

@@ -23,9 +23,19 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX
 
 HEIGHT, WIDTH, TALL = 200, 120, 160  # pixels; the person is 160 tall
 PLACES = {  # x, y in pixels, right side mirrored
-    "pelvis": (60, 105), "spine1": (60, 95), "spine2": (60, 82), "spine3": (60, 70),
-    "neck": (60, 52), "head": (60, 38), "hip": (70, 110), "knee": (72, 145), "ankle": (73, 172),
-    "foot": (74, 178), "collar": (66, 56), "shoulder": (76, 58), "elbow": (84, 82),
+    "pelvis": (60, 105),
+    "spine1": (60, 95),
+    "spine2": (60, 82),
+    "spine3": (60, 70),
+    "neck": (60, 52),
+    "head": (60, 38),
+    "hip": (70, 110),
+    "knee": (72, 145),
+    "ankle": (73, 172),
+    "foot": (74, 178),
+    "collar": (66, 56),
+    "shoulder": (76, 58),
+    "elbow": (84, 82),
     "wrist": (88, 104),
 }
 
@@ -43,8 +53,11 @@ def person():
     joints = np.array([joint(name) for name in BODY_JOINTS], float)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.ellipse(mask, (60, 32), (11, 12), 0, 0, 360, 255, -1)
-    for chain in (("neck", "spine2", "pelvis"), ("shoulder", "elbow", "wrist"),
-                  ("hip", "knee", "foot")):
+    for chain in (
+        ("neck", "spine2", "pelvis"),
+        ("shoulder", "elbow", "wrist"),
+        ("hip", "knee", "foot"),
+    ):
         for side in ("left_", "right_"):
             names = [side + n if side + n in JOINT_INDEX else n for n in chain]
             thick = 32 if chain[0] == "neck" else 11
@@ -140,8 +153,10 @@ def test_cuts_come_with_their_probability_and_hide_one_side(person):
 def test_never_more_than_seventy_percent(person):
     _, mask, joints = person
     rng = np.random.default_rng(2)
-    for config in (OcclusionConfig(),
-                   OcclusionConfig(ellipses=(9, 9), ellipse_radii=(0.3, 0.6), bands=(4, 4))):
+    for config in (
+        OcclusionConfig(),
+        OcclusionConfig(ellipses=(9, 9), ellipse_radii=(0.3, 0.6), bands=(4, 4)),
+    ):
         hidden = [simulate(mask, joints, rng, config).hidden.sum() for _ in range(150)]
         assert max(hidden) <= 0.7 * mask.sum()
         assert min(hidden) > 0

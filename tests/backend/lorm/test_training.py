@@ -180,8 +180,9 @@ def test_the_same_pixels_are_hidden_in_body_and_head(base, data):
     left = np.arange(person.mask.shape[1]) < middle
     hidden = hide(person.photo, person.mask, person.mask & left)
     sizes = InputSizes((160, 96), 64, photo_behind_head=False)
-    for whole_image, image in zip(complete_inputs(person, sizes),
-                                  occluded_inputs(person, hidden, sizes), strict=True):
+    for whole_image, image in zip(
+        complete_inputs(person, sizes), occluded_inputs(person, hidden, sizes), strict=True
+    ):
         half = image.shape[2] // 2
         shown = (whole_image < 0.9).any(0)
         assert shown[:, : half - 4].any() and shown[:, half + 4 :].any()
@@ -189,11 +190,16 @@ def test_the_same_pixels_are_hidden_in_body_and_head(base, data):
         assert torch.equal(image[:, :, half + 4 :], whole_image[:, :, half + 4 :])
 
 
-@pytest.mark.parametrize(("name", "change", "words"), [
-    ("mask.png", "empty", "mask is empty"), ("mask.png", "small", "same picture and size"),
-    ("person.json", "nan", "no numbers"), ("person.json", "{}", "entry 'betas' is missing"),
-    ("image.png", "cut", "missing or damaged"),
-])
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("mask.png", "empty", "mask is empty"),
+        ("mask.png", "small", "same picture and size"),
+        ("person.json", "nan", "no numbers"),
+        ("person.json", "{}", "entry 'betas' is missing"),
+        ("image.png", "cut", "missing or damaged"),
+    ],
+)
 def test_bad_people_are_told_by_name(base, data, tmp_path, name, change, words):
     folder = shutil.copytree(data, tmp_path / "data")
     path = folder / "person_1" / name

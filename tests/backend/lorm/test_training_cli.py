@@ -17,10 +17,33 @@ def data(tmp_path_factory):
 
 def test_train_lorm_from_files_on_disk(data, tmp_path, capsys):
     files = write_small_lorm(tmp_path / "lhm", load_body("open"))
-    code = main(["train", "lorm", str(data), "-o", str(tmp_path / "out"), "--weights",
-                 files.weights, "--sapiens", files.sapiens, "--points", files.points, "--device",
-                 "cpu", "--iterations", "1", "--views-per-step", "1", "--render-size", "32",
-                 "--rank", "2", "--occlusions", "1"])
+    code = main(
+        [
+            "train",
+            "lorm",
+            str(data),
+            "-o",
+            str(tmp_path / "out"),
+            "--weights",
+            files.weights,
+            "--sapiens",
+            files.sapiens,
+            "--points",
+            files.points,
+            "--device",
+            "cpu",
+            "--iterations",
+            "1",
+            "--views-per-step",
+            "1",
+            "--render-size",
+            "32",
+            "--rank",
+            "2",
+            "--occlusions",
+            "1",
+        ]
+    )
     told = capsys.readouterr()
     assert code == 0, told.err
     assert (tmp_path / "out/lorm_adapters.safetensors").is_file()
@@ -34,8 +57,18 @@ def test_a_bad_setting_is_one_sentence(data, tmp_path, capsys):
 
 def test_train_occlusion_draws_the_stages(data, tmp_path, capsys):
     person, out = data / "person_0", tmp_path / "stages.png"
-    code = main(["train", "occlusion", str(person / "image.png"), str(person / "mask.png"), "-o",
-                 str(out), "--rows", "2"])
+    code = main(
+        [
+            "train",
+            "occlusion",
+            str(person / "image.png"),
+            str(person / "mask.png"),
+            "-o",
+            str(out),
+            "--rows",
+            "2",
+        ]
+    )
     assert code == 0 and np.asarray(Image.open(out)).shape == (2 * (96 + 24), 8 * 96, 3)
     blank = tmp_path / "blank.png"
     Image.fromarray(np.zeros((96, 96), np.uint8)).save(blank)

@@ -18,8 +18,9 @@ def photo():
 def test_exactly_the_people_in_the_boxes_are_found(photo):
     truth = load_ground_truth()
     wanted = [truth.people[k].joints_px for k in (0, 4)]
-    boxes = ";".join(",".join(str(v) for v in (*(xy.min(0) - 15), *(xy.max(0) + 15)))
-                     for xy in wanted)
+    boxes = ";".join(
+        ",".join(str(v) for v in (*(xy.min(0) - 15), *(xy.max(0) + 15))) for xy in wanted
+    )
     found = detect_people(photo, PeopleConfig(boxes=boxes))
     assert len(found) == 2
     middles = sorted(xy[[16, 17, 1, 2]].mean(axis=0).tolist() for xy in wanted)

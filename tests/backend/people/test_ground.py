@@ -46,10 +46,16 @@ def test_the_floor_beats_stature_alone(kind, error, order):
         together = crowd.alone * decided.slide
         feet = (crowd.evidence.soles[:, 0] * decided.slide[:, None] @ ground.turn.T)[:, 1]
         on = decided.on_ground & (crowd.lift == 0)
-        rows.append([
-            crowd.relative_error(crowd.alone), crowd.relative_error(together),
-            crowd.order_accuracy(crowd.alone), crowd.order_accuracy(together),
-            np.std(feet[on]), on.sum() / (crowd.lift == 0).sum()])
+        rows.append(
+            [
+                crowd.relative_error(crowd.alone),
+                crowd.relative_error(together),
+                crowd.order_accuracy(crowd.alone),
+                crowd.order_accuracy(together),
+                np.std(feet[on]),
+                on.sum() / (crowd.lift == 0).sum(),
+            ]
+        )
     before, after, ranked_before, ranked, scatter, stand = np.mean(rows, axis=0)
     assert after < before and after <= error
     assert ranked >= min(ranked_before, 0.99) and ranked >= order
@@ -74,8 +80,12 @@ def test_those_off_the_floor_are_left_alone():
 
 
 def test_the_error_that_is_told_is_the_error_that_is_made():
-    told, made = zip(*((ground.pitch_error, abs(ground.pitch - crowd.pitch))
-                       for crowd, ground, _ in solved(Kind(12), 20)))
+    told, made = zip(
+        *(
+            (ground.pitch_error, abs(ground.pitch - crowd.pitch))
+            for crowd, ground, _ in solved(Kind(12), 20)
+        )
+    )
     assert 0.5 < np.sqrt(np.mean(np.square(made))) / np.mean(told) < 2.0
 
 
@@ -114,10 +124,12 @@ def test_the_floor_is_drawn_where_it_is():
     view = ground_view(np.zeros((480, 640, 3), np.uint8), crowd)
     changed = view.max(axis=2) > 60
     row = round(240 - 500 * np.tan(np.radians(10)))  # of the level horizon
-    assert changed[row - 1:row + 2].any(axis=0).all()
-    assert not changed[:row - 3].any() and changed[row + 20:].any()
-    below = ground_view(np.zeros((480, 640, 3), np.uint8),
-                        replace(crowd, camera=replace(camera, viewmat=scene_viewmat(1.7, -1.5))))
+    assert changed[row - 1 : row + 2].any(axis=0).all()
+    assert not changed[: row - 3].any() and changed[row + 20 :].any()
+    below = ground_view(
+        np.zeros((480, 640, 3), np.uint8),
+        replace(crowd, camera=replace(camera, viewmat=scene_viewmat(1.7, -1.5))),
+    )
     assert below.shape == (480, 640, 3)  # a camera that sees only sky draws no floor
 
 

@@ -72,25 +72,38 @@ def test_it_computes_what_the_plain_twin_computes(network, state, images):
     found = network(images, Ks, threshold=0.5)
     for image, K, humans in zip(images, Ks, found):
         features = plain.backbone(state, image, BLOCKS)
-        score = plain.linear(state, "mlp_classif.2", plain.linear(
-            state, "mlp_classif.0", features).relu()).sigmoid().reshape(SIDE, SIDE)
-        places = [(i, j) for i in range(SIDE) for j in range(SIDE)
-                  if score[i, j] >= 0.5 and score[i, j] == score[
-                      max(i - 1, 0):i + 2, max(j - 1, 0):j + 2].max()]
+        score = (
+            plain.linear(
+                state, "mlp_classif.2", plain.linear(state, "mlp_classif.0", features).relu()
+            )
+            .sigmoid()
+            .reshape(SIDE, SIDE)
+        )
+        places = [
+            (i, j)
+            for i in range(SIDE)
+            for j in range(SIDE)
+            if score[i, j] >= 0.5
+            and score[i, j] == score[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].max()
+        ]
         places.sort(key=lambda place: -score[place])
         assert len(places) == len(humans.scores) > 3
         grid = features.reshape(SIDE, SIDE, -1)
         full = torch.cat([grid, plain.rays(K, SIDE)], dim=-1)
         pose, betas, cam, expression = plain.head(state, full, places)
-        offset = plain.linear(state, "mlp_offset.2", plain.linear(
-            state, "mlp_offset.0", torch.stack([grid[p] for p in places])).relu())
+        offset = plain.linear(
+            state,
+            "mlp_offset.2",
+            plain.linear(state, "mlp_offset.0", torch.stack([grid[p] for p in places])).relu(),
+        )
         loc = torch.tensor([[j + 0.5, i + 0.5] for i, j in places]).add(offset) * 14
         close = {"atol": 2e-4, "rtol": 2e-4}
         torch.testing.assert_close(humans.loc, loc, **close)
         torch.testing.assert_close(humans.betas, betas, **close)
         torch.testing.assert_close(humans.expression, expression, **close)
         torch.testing.assert_close(
-            humans.rotations, torch.stack([plain.rotations(row) for row in pose]), **close)
+            humans.rotations, torch.stack([plain.rotations(row) for row in pose]), **close
+        )
         distance = (cam[:, 0] * K[0, 0] * 2 * math.tan(math.pi / 6) / SIZE).exp()
         torch.testing.assert_close(humans.distance, distance, **close)
         torch.testing.assert_close(humans.transl[:, 2], distance, **close)
@@ -103,7 +116,10 @@ def test_images_of_a_batch_do_not_touch_each_other(network, images):
     torch.testing.assert_close(together[1].transl, alone.transl, atol=1e-4, rtol=1e-4)
     nobody = network(images, torch.stack([K, K]), threshold=1.1)
     assert [len(one.scores) for one in nobody] == [0, 0] and nobody[0].rotations.shape[1:] == (
-        53, 3, 3)
+        53,
+        3,
+        3,
+    )
 
 
 def test_forty_people_attend_to_each_other(state):
@@ -111,8 +127,10 @@ def test_forty_people_attend_to_each_other(state):
     wide = MultiHmrNetwork(NetworkSizes.from_shapes(shapes)).eval()
     wide.load_state_dict(to_network_names(made_up.random_state(shapes)))
     generator = torch.Generator().manual_seed(1)
-    rows, columns = torch.randperm(24 * 24, generator=generator)[:40].div(
-        24, rounding_mode="floor"), torch.arange(40) % 24
+    rows, columns = (
+        torch.randperm(24 * 24, generator=generator)[:40].div(24, rounding_mode="floor"),
+        torch.arange(40) % 24,
+    )
     image = torch.randn(24, 24, WIDTH + 99, generator=generator)
     head = wide.x_attention_head
     with torch.no_grad():
@@ -139,8 +157,16 @@ def test_the_53_rotations_reach_their_joints():
     rotations[0, :, 1, 0], rotations[0, :, 0, 1] = turns.sin(), -turns.sin()
     pose = full_pose(rotations)[0]
     assert pose[:, :2].abs().max() < 1e-6
-    expected = {"pelvis": 0, "head": 15, "right_wrist": 21, "left_index1": 22, "left_thumb3": 36,
-                "right_index1": 37, "right_thumb3": 51, "jaw": 52}
+    expected = {
+        "pelvis": 0,
+        "head": 15,
+        "right_wrist": 21,
+        "left_index1": 22,
+        "left_thumb3": 36,
+        "right_index1": 37,
+        "right_thumb3": 51,
+        "jaw": 52,
+    }
     for name, k in expected.items():
         assert abs(pose[JOINT_INDEX[name], 2] - turns[k]) < 1e-5, name
     assert (pose[[23, 24]] == 0).all()
@@ -156,11 +182,18 @@ def smplx_file(tmp_path_factory):
 def some_humans(people=3):
     generator = torch.Generator().manual_seed(2)
     pose = torch.tensor([1.0, 0, 0, 0, 1, 0]).repeat(53) + 0.2 * torch.randn(
-        people, 318, generator=generator)
+        people, 318, generator=generator
+    )
     transl = torch.tensor([[0.4, -0.3, 4.0]]).repeat(people, 1)
-    return Humans(torch.ones(people), torch.zeros(people, 2), transl[:, 2], transl,
-                  decode_rotations(pose), torch.randn(people, 10, generator=generator),
-                  torch.randn(people, 10, generator=generator))
+    return Humans(
+        torch.ones(people),
+        torch.zeros(people, 2),
+        transl[:, 2],
+        transl,
+        decode_rotations(pose),
+        torch.randn(people, 10, generator=generator),
+        torch.randn(people, 10, generator=generator),
+    )
 
 
 def test_people_are_placed_as_the_smplx_package_places_them(smplx_file):
@@ -172,12 +205,23 @@ def test_people_are_placed_as_the_smplx_package_places_them(smplx_file):
     projected = placed.j3d.double() @ K.double().T
     assert ((projected[..., :2] / projected[..., 2:]) - placed.j2d).abs().max() < 0.1
     torch.testing.assert_close(placed.j3d[:, HEAD], humans.transl)
-    original = smplx.SMPLX(str(smplx_file), num_betas=10, num_expression_coeffs=10, use_pca=False,
-                           flat_hand_mean=True, batch_size=3)
+    original = smplx.SMPLX(
+        str(smplx_file),
+        num_betas=10,
+        num_expression_coeffs=10,
+        use_pca=False,
+        flat_hand_mean=True,
+        batch_size=3,
+    )
     flat = full_pose(humans.rotations).flatten(1)
     theirs = original(
-        betas=humans.betas, expression=humans.expression, body_pose=flat[:, 3:66],
-        jaw_pose=flat[:, 66:69], left_hand_pose=flat[:, 75:120], right_hand_pose=flat[:, 120:165])
+        betas=humans.betas,
+        expression=humans.expression,
+        body_pose=flat[:, 3:66],
+        jaw_pose=flat[:, 66:69],
+        left_hand_pose=flat[:, 75:120],
+        right_hand_pose=flat[:, 120:165],
+    )
     pelvis = theirs.joints[:, :1]
     turned = (theirs.joints - pelvis) @ humans.rotations[:, 0].transpose(1, 2)
     moved = turned - turned[:, HEAD, None] + humans.transl[:, None]

@@ -65,8 +65,9 @@ class TrueJoints:
 
     def place(self, humans, K):
         viewmat = self.truth.camera.viewmat
-        joints = np.stack([person.joints @ viewmat[:3, :3].T + viewmat[:3, 3]
-                           for person in self.truth.people])
+        joints = np.stack(
+            [person.joints @ viewmat[:3, :3].T + viewmat[:3, 3] for person in self.truth.people]
+        )
         return type("Placed", (), {"j3d": torch.as_tensor(joints, dtype=torch.float32)})
 
 
@@ -103,8 +104,10 @@ def test_an_unusual_focal_length_keeps_people_where_they_are_seen(truth):
     usual = intrinsics(side / 2 / np.tan(np.radians(30)), side, side)
     assert np.allclose(known_camera(usual, side), usual)
     view = letterbox(np.zeros((truth.camera.height, truth.camera.width, 3), np.uint8), 896)
-    in_square = replace(humans, loc=torch.as_tensor(
-        humans.loc.numpy() * view.scale + view.offset, dtype=torch.float32))
+    in_square = replace(
+        humans,
+        loc=torch.as_tensor(humans.loc.numpy() * view.scale + view.offset, dtype=torch.float32),
+    )
     moved = in_photo(in_square, view, used, K)
     flat = moved.transl.numpy() @ K.T
     assert np.abs(flat[:, :2] / flat[:, 2:] - humans.loc.numpy()).max() < 0.01
@@ -143,13 +146,16 @@ def test_the_stage_gives_the_sample_s_people(truth, body, with_size):
     errors, fingers = [], []
     with torch.no_grad():
         for person, real in zip(crowd.people, truth.people):
-            out = body(*(torch.as_tensor(np.asarray(v, np.float32))[None] for v in (
-                person.betas, person.pose, person.transl, person.scale)))
+            out = body(
+                *(
+                    torch.as_tensor(np.asarray(v, np.float32))[None]
+                    for v in (person.betas, person.pose, person.transl, person.scale)
+                )
+            )
             joints = out.joints[0].numpy()
             seen = joints @ crowd.camera.viewmat[:3, :3].T
             goal = real.joints @ truth.camera.viewmat[:3, :3].T
-            errors.append(np.linalg.norm(
-                (seen - seen[0]) - (goal - goal[0]), axis=1)[:22].mean())
+            errors.append(np.linalg.norm((seen - seen[0]) - (goal - goal[0]), axis=1)[:22].mean())
             fingers.append(np.abs(person.pose[22:] - real.pose[22:])[[0, *range(3, 33)]].max())
             assert person.person_mask.shape == photo.shape[:2] and person.person_mask.max() > 200
             assert person.reprojection_px < 0.03 * np.ptp(real.joints_px[:, 1])

@@ -39,6 +39,7 @@ def vertices(crowd, body) -> np.ndarray:
     def stack(name):
         values = [getattr(person, name) for person in crowd.people]
         return torch.as_tensor(np.stack(values), dtype=torch.float32)
+
     with torch.no_grad():
         return body(stack("betas"), stack("pose"), stack("transl"), stack("scale")).vertices.numpy()
 
@@ -92,8 +93,7 @@ def test_the_heavy_man_is_heavy_and_landmarks_fit(park, body):
 
 def test_footballers_but_no_spectators():
     people = detect_people(photo("football.jpg"), PeopleConfig())
-    expected = [(110, 480), (380, 590), (483, 335), (632, 365), (782, 500), (948, 520),
-                (1130, 505)]
+    expected = [(110, 480), (380, 590), (483, 335), (632, 365), (782, 500), (948, 520), (1130, 505)]
     counts = found_at(trunks(people, 800), expected, 60.0)
     assert (counts == 1).all()
     assert len(people) <= 8  # an eighth stands half hidden behind another

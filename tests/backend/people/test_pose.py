@@ -67,10 +67,15 @@ def test_the_prior_is_the_same_for_left_and_right():
     assert torch.allclose(limit_energy(pose), limit_energy(mirrored), rtol=1e-5)
 
 
-@pytest.mark.parametrize("joint, bend", [
-    ("left_knee", (1.2, 0, 0)), ("right_knee", (1.2, 0, 0)),
-    ("left_elbow", (0, -1.5, 0)), ("right_elbow", (0, 1.5, 0)),
-])
+@pytest.mark.parametrize(
+    "joint, bend",
+    [
+        ("left_knee", (1.2, 0, 0)),
+        ("right_knee", (1.2, 0, 0)),
+        ("left_elbow", (0, -1.5, 0)),
+        ("right_elbow", (0, 1.5, 0)),
+    ],
+)
 def test_knees_and_elbows_bend_one_way_only(joint, bend):
     natural, broken = usual_pose()[None].clone(), usual_pose()[None].clone()
     natural[0, JOINT_INDEX[joint] - 1] = torch.tensor(bend, dtype=torch.float32)
@@ -112,7 +117,7 @@ def test_points_are_those_of_the_whole_body(model, points):
     whole = model(betas, pose, torch.zeros(2, 3), scale)
     posed = points(betas, axis_angle_to_matrix(pose), whole.joints[:, 0], scale)
     assert torch.allclose(posed.landmarks, model.landmarks(whole), atol=1e-5)
-    lowest = whole.vertices[:, points.ids[-posed.soles.shape[1]:]]
+    lowest = whole.vertices[:, points.ids[-posed.soles.shape[1] :]]
     assert torch.allclose(posed.soles, lowest, atol=1e-5)
 
 
@@ -127,11 +132,18 @@ def standing_people(model, points, count, seed):
     limbs[:, [3, 4], 0] = limbs[:, [3, 4], 0].abs()
     turn = torch.zeros(count, 3)
     turn[:, 1] = torch.linspace(-1.2, 1.2, count)
-    rotations = pose_matrices(axis_angle_to_matrix(turn), limbs,
-                              axis_angle_to_matrix(relaxed_hands()))
+    rotations = pose_matrices(
+        axis_angle_to_matrix(turn), limbs, axis_angle_to_matrix(relaxed_hands())
+    )
     betas = 0.3 * torch.randn(count, model.num_betas, generator=generator)
-    pelvis = torch.stack([torch.linspace(-1.6, 1.6, count), torch.zeros(count),
-                          -4.0 - torch.rand(count, generator=generator)], dim=1)
+    pelvis = torch.stack(
+        [
+            torch.linspace(-1.6, 1.6, count),
+            torch.zeros(count),
+            -4.0 - torch.rand(count, generator=generator),
+        ],
+        dim=1,
+    )
     ones = torch.ones(count)
     drop = points(betas, rotations, pelvis, ones).soles[..., 1].amin(dim=1)
     pelvis[:, 1] = -1.5 - drop
@@ -144,8 +156,16 @@ def standing_people(model, points, count, seed):
     for xy, metric in zip(pixels, world):
         crop = turn_to_ray(pixel_rays(xy[[11, 12, 23, 24]].mean(axis=0), K))
         keypoints = Keypoints(xy, np.full(33, 0.95, np.float32), metric @ crop)
-        found.append(Detection(keypoints, np.array([0, 0, 9, 9]), 0.9,
-                               np.zeros((800, 1200), np.uint8), float(np.ptp(xy[:, 1])), ()))
+        found.append(
+            Detection(
+                keypoints,
+                np.array([0, 0, 9, 9]),
+                0.9,
+                np.zeros((800, 1200), np.uint8),
+                float(np.ptp(xy[:, 1])),
+                (),
+            )
+        )
     return posed.joints.numpy(), found
 
 
@@ -169,8 +189,11 @@ def test_the_fit_finds_known_people_and_their_floor(model, points):
 
 def test_people_inside_each_other_are_pushed_apart_along_the_floor(model, points):
     betas, ones = torch.zeros(2, model.num_betas), torch.ones(2)
-    rotations = pose_matrices(torch.eye(3).expand(2, 3, 3), usual_pose().expand(2, 21, 3),
-                              axis_angle_to_matrix(relaxed_hands()))
+    rotations = pose_matrices(
+        torch.eye(3).expand(2, 3, 3),
+        usual_pose().expand(2, 21, 3),
+        axis_angle_to_matrix(relaxed_hands()),
+    )
     pelvis = torch.tensor([[0.0, 0.95, -4.0], [0.12, 0.95, -4.1]])
     joints = points(betas, rotations, pelvis, ones).joints
     radii = sphere_radii(model, betas, ones)

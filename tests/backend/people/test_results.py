@@ -54,8 +54,12 @@ def standing_people(body, people=2):
 
 
 def posed(body, pose, transl, scale=None):
-    return body(torch.zeros(len(pose), body.num_betas), _float(pose), _float(transl),
-                None if scale is None else _float(scale))
+    return body(
+        torch.zeros(len(pose), body.num_betas),
+        _float(pose),
+        _float(transl),
+        None if scale is None else _float(scale),
+    )
 
 
 def keypoints_of(body, output):
@@ -77,8 +81,14 @@ def reprojection(body, start, keypoints, camera):
     from crowdgaussian.people.fit.convert import _targets
 
     bodies = start.bodies
-    rotations = torch.cat([bodies.orientation[:, None], axis_angle_to_matrix(bodies.body_pose),
-                           axis_angle_to_matrix(start.hands)], dim=1)
+    rotations = torch.cat(
+        [
+            bodies.orientation[:, None],
+            axis_angle_to_matrix(bodies.body_pose),
+            axis_angle_to_matrix(start.hands),
+        ],
+        dim=1,
+    )
     points = BodyPoints(body)(bodies.betas, rotations, bodies.pelvis, bodies.scale)
     own = _targets(body, _float(keypoints)).points(points, bodies.scale).numpy()
     apart = project(own @ SCENE_FROM_OPENCV, camera) - project(keypoints[:, ORDER], camera)
@@ -88,9 +98,13 @@ def reprojection(body, start, keypoints, camera):
 def save_sam3d(folder, keypoints, camera=K):
     for index, person in enumerate(keypoints):
         place = np.array([0.0, 0.0, 1.0])
-        np.savez(folder / f"person{index}.npz", pred_keypoints_3d=person - place,
-                 pred_keypoints_2d=project(person, camera), pred_cam_t=place,
-                 mhr_model_params=np.zeros(204))
+        np.savez(
+            folder / f"person{index}.npz",
+            pred_keypoints_3d=person - place,
+            pred_keypoints_2d=project(person, camera),
+            pred_cam_t=place,
+            mhr_model_params=np.zeros(204),
+        )
 
 
 def test_sam3d_body_people_become_ours_and_children_stay_children(body, tmp_path):
@@ -108,8 +122,11 @@ def test_sam3d_body_people_become_ours_and_children_stay_children(body, tmp_path
     assert np.abs(stature / true - 1).max() < 0.06
 
 
-@pytest.mark.skipif(not SAMPLE, reason="CROWDGAUSSIAN_MHR_SAMPLE does not name the folder "
-                    "sam3d_body_outputs of the public MHR repository")
+@pytest.mark.skipif(
+    not SAMPLE,
+    reason="CROWDGAUSSIAN_MHR_SAMPLE does not name the folder "
+    "sam3d_body_outputs of the public MHR repository",
+)
 def test_the_public_sample_reprojects(body):
     found = read_results(Path(SAMPLE), (890, 1920))
     assert len(found) == 4
@@ -124,10 +141,18 @@ def test_prompthmr_people_keep_their_pose_and_place(body, tmp_path):
     square = K.copy()
     square[:2] *= SQUARE / WIDTH
     square[1, 2] += (SQUARE - HEIGHT * SQUARE / WIDTH) / 2
-    torch.save({"rotmat": _float(to_matrix(pose[:, :22])), "betas": torch.zeros(2, 10),
-                "transl": _float(transl), "body_joints": output.joints[:, :25],
-                "vertices": output.vertices, "pose": torch.zeros(2, 22 * 6),
-                "cam_int": _float(square).expand(2, 3, 3)}, tmp_path / "output.pt")
+    torch.save(
+        {
+            "rotmat": _float(to_matrix(pose[:, :22])),
+            "betas": torch.zeros(2, 10),
+            "transl": _float(transl),
+            "body_joints": output.joints[:, :25],
+            "vertices": output.vertices,
+            "pose": torch.zeros(2, 22 * 6),
+            "cam_int": _float(square).expand(2, 3, 3),
+        },
+        tmp_path / "output.pt",
+    )
     found = read_results(tmp_path, (HEIGHT, WIDTH))
     assert np.allclose(found.K, K, atol=1e-3)
     start = bodies_of(found, body)
@@ -148,8 +173,13 @@ def test_the_square_camera_becomes_the_photo_s_for_tall_photos_too():
 
 def test_multihmr_people_have_hands_and_jaw(tmp_path):
     rotvec = torch.arange(53 * 3).reshape(53, 3) / 100
-    human = {"rotvec": rotvec, "shape": torch.zeros(10), "scores": torch.tensor(0.8),
-             "transl_pelvis": torch.tensor([[0.1, 0.2, 3.0]]), "j3d": torch.ones(127, 3)}
+    human = {
+        "rotvec": rotvec,
+        "shape": torch.zeros(10),
+        "scores": torch.tensor(0.8),
+        "transl_pelvis": torch.tensor([[0.1, 0.2, 3.0]]),
+        "j3d": torch.ones(127, 3),
+    }
     found = read_multihmr([human], tmp_path / "humans.pt")
     assert np.allclose(found.pose[0, 22], rotvec[52])  # the jaw comes last in theirs
     assert np.allclose(found.pose[0, 25:55], rotvec[22:52])
@@ -157,10 +187,18 @@ def test_multihmr_people_have_hands_and_jaw(tmp_path):
 
 
 def test_lhm_json_people(tmp_path):
-    frame = {"root_pose": [3.1, 0, 0], "body_pose": [[0.1, 0, 0]] * 21, "jaw_pose": [0, 0, 0],
-             "lhand_pose": [[0, 0, 0.2]] * 15, "rhand_pose": [[0, 0, -0.2]] * 15,
-             "trans": [0.2, 0.1, 4.0], "betas": [0.0] * 10, "focal": [900, 900],
-             "princpt": [320, 240], "img_size_wh": [640, 480]}
+    frame = {
+        "root_pose": [3.1, 0, 0],
+        "body_pose": [[0.1, 0, 0]] * 21,
+        "jaw_pose": [0, 0, 0],
+        "lhand_pose": [[0, 0, 0.2]] * 15,
+        "rhand_pose": [[0, 0, -0.2]] * 15,
+        "trans": [0.2, 0.1, 4.0],
+        "betas": [0.0] * 10,
+        "focal": [900, 900],
+        "princpt": [320, 240],
+        "img_size_wh": [640, 480],
+    }
     for index in range(2):
         (tmp_path / f"{index}.json").write_text(json.dumps(frame))
     found = read_results(tmp_path, (480, 640))
@@ -172,15 +210,17 @@ def test_lhm_json_people(tmp_path):
 def test_a_command_finds_the_people_of_a_run(body, tmp_path):
     pose, transl = standing_people(body)
     joints = posed(body, pose, transl).joints[:, :22].numpy()
-    np.savez(tmp_path / "made.npz", K=K, pose=pose[::-1], transl=transl[::-1],
-             joints=joints[::-1])
+    np.savez(tmp_path / "made.npz", K=K, pose=pose[::-1], transl=transl[::-1], joints=joints[::-1])
     script = tmp_path / "estimator.py"
-    script.write_text("import shutil, sys\nfrom PIL import Image\n"
-                      f"assert Image.open(sys.argv[1]).size == ({WIDTH}, {HEIGHT})\n"
-                      f"shutil.copy({str(tmp_path / 'made.npz')!r}, sys.argv[2] + '/people.npz')\n")
+    script.write_text(
+        "import shutil, sys\nfrom PIL import Image\n"
+        f"assert Image.open(sys.argv[1]).size == ({WIDTH}, {HEIGHT})\n"
+        f"shutil.copy({str(tmp_path / 'made.npz')!r}, sys.argv[2] + '/people.npz')\n"
+    )
     config = PeopleConfig(command=f"{sys.executable} {script} {{photo}} {{out}}", ground_steps=20)
     crowd = CommandPeople(config, body).estimate(
-        np.zeros((HEIGHT, WIDTH, 3), np.uint8), None, silent)
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8), None, silent
+    )
     assert len(crowd.people) == 2 and crowd.focal_source == "people"
     assert np.allclose(crowd.camera.K, K)
     seen = [person.transl[0] for person in crowd.people]
@@ -189,27 +229,34 @@ def test_a_command_finds_the_people_of_a_run(body, tmp_path):
     assert np.abs(pixels - project(joints[:, [1, 2]].mean(axis=1))).max() < 15
 
 
-@pytest.mark.parametrize("command, sentence", [
-    ("", "needs people.command"),
-    ("python estimator.py", "must name {photo} and {out}"),
-    ('python "unfinished {photo} {out}', "cannot be read"),
-])
+@pytest.mark.parametrize(
+    "command, sentence",
+    [
+        ("", "needs people.command"),
+        ("python estimator.py", "must name {photo} and {out}"),
+        ('python "unfinished {photo} {out}', "cannot be read"),
+    ],
+)
 def test_commands_that_cannot_be(body, command, sentence):
     with pytest.raises(CrowdGaussianError, match=sentence):
         CommandPeople(PeopleConfig(command=command), body)
 
 
-@pytest.mark.parametrize("code, seconds, sentence", [
-    ("import sys; sys.exit('no weights here')", 30, "code 1: no weights here"),
-    ("import time; time.sleep(30)", 0.3, "took longer than"),
-    ("pass", 30, "holds no people that can be read"),
-    ("import sys; open(sys.argv[2] + '/people.npz', 'wb').write(b'PK')", 30, "damaged"),
-])
+@pytest.mark.parametrize(
+    "code, seconds, sentence",
+    [
+        ("import sys; sys.exit('no weights here')", 30, "code 1: no weights here"),
+        ("import time; time.sleep(30)", 0.3, "took longer than"),
+        ("pass", 30, "holds no people that can be read"),
+        ("import sys; open(sys.argv[2] + '/people.npz', 'wb').write(b'PK')", 30, "damaged"),
+    ],
+)
 def test_commands_that_fail(body, tmp_path, code, seconds, sentence):
     script = tmp_path / "estimator.py"
     script.write_text(code)
-    config = PeopleConfig(command=f"{sys.executable} {script} {{photo}} {{out}}",
-                          command_seconds=seconds)
+    config = PeopleConfig(
+        command=f"{sys.executable} {script} {{photo}} {{out}}", command_seconds=seconds
+    )
     with pytest.raises(CrowdGaussianError, match=sentence):
         CommandPeople(config, body).estimate(np.zeros((64, 64, 3), np.uint8), None, silent)
 
@@ -217,7 +264,8 @@ def test_commands_that_fail(body, tmp_path, code, seconds, sentence):
 def test_a_command_that_is_not_there(body):
     with pytest.raises(CrowdGaussianError, match="cannot be started"):
         CommandPeople(PeopleConfig(command="no-such-program {photo} {out}"), body).estimate(
-            np.zeros((64, 64, 3), np.uint8), None, silent)
+            np.zeros((64, 64, 3), np.uint8), None, silent
+        )
 
 
 def test_stopping_a_run_stops_the_command(body, tmp_path):
@@ -233,16 +281,19 @@ def test_stopping_a_run_stops_the_command(body, tmp_path):
     assert not sign.exists()
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ({"pose": np.zeros((2, 52, 3))}, "pose is 2 x 52 x 3, it must be any x 55 x 3"),
-    ({"transl": np.full((2, 3), np.nan)}, "not finite"),
-    ({"transl": np.array([[0, 0, 4.0], [0, 0, -4.0]])}, "person 1 is not in front"),
-    ({"transl": np.zeros((3, 3))}, "transl tells of 3 people"),
-    ({"pose": np.zeros((0, 55, 3)), "transl": np.zeros((0, 3))}, "holds nobody"),
-    ({"K": np.eye(4)}, "K is 4 x 4"),
-    ({"pose": None}, "neither pose nor keypoints"),
-    ({"scores": np.array(["a", "b"])}, "scores must hold numbers"),
-])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"pose": np.zeros((2, 52, 3))}, "pose is 2 x 52 x 3, it must be any x 55 x 3"),
+        ({"transl": np.full((2, 3), np.nan)}, "not finite"),
+        ({"transl": np.array([[0, 0, 4.0], [0, 0, -4.0]])}, "person 1 is not in front"),
+        ({"transl": np.zeros((3, 3))}, "transl tells of 3 people"),
+        ({"pose": np.zeros((0, 55, 3)), "transl": np.zeros((0, 3))}, "holds nobody"),
+        ({"K": np.eye(4)}, "K is 4 x 4"),
+        ({"pose": None}, "neither pose nor keypoints"),
+        ({"scores": np.array(["a", "b"])}, "scores must hold numbers"),
+    ],
+)
 def test_files_that_cannot_be(tmp_path, change, sentence):
     arrays = {"K": K, "pose": np.zeros((2, 55, 3)), "transl": np.full((2, 3), 4.0)} | change
     np.savez(tmp_path / "people.npz", **{n: a for n, a in arrays.items() if a is not None})
@@ -275,7 +326,8 @@ def test_results_that_are_not_there(body):
         ResultPeople(PeopleConfig(), body)
     with pytest.raises(CrowdGaussianError, match="cannot be read"):
         ResultPeople(PeopleConfig(results="/no/such/folder"), body).estimate(
-            np.zeros((64, 64, 3), np.uint8), None, silent)
+            np.zeros((64, 64, 3), np.uint8), None, silent
+        )
 
 
 def test_the_licence_of_people_from_elsewhere():
@@ -291,10 +343,14 @@ def test_the_licence_of_people_from_elsewhere():
 
 def test_clients_choose_no_files_or_programs_of_the_server():
     config = configured("open", {})
-    assert all(is_local(config, name) for name in (
-        "people.command", "people.results", "people.multihmr", "people.smplx"))
-    assert not any(is_local(config, name) for name in (
-        "photo.focal", "people.boxes", "stages.people", "people.max_people"))
+    assert all(
+        is_local(config, name)
+        for name in ("people.command", "people.results", "people.multihmr", "people.smplx")
+    )
+    assert not any(
+        is_local(config, name)
+        for name in ("photo.focal", "people.boxes", "stages.people", "people.max_people")
+    )
 
 
 def _float(array):

@@ -33,11 +33,18 @@ SHAPE = (300, 400)
 def save_vitpose(folder, keypoints=17, experts=1):
     torch.manual_seed(0)
     backbone = VitPoseBackboneConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=[256, 192],
-        patch_size=[16, 16], num_experts=experts, part_features=8 if experts > 1 else 0,
-        out_features=["stage2"])
-    model = VitPoseForPoseEstimation(VitPoseConfig(
-        backbone_config=backbone, use_simple_decoder=True, num_labels=keypoints))
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=[256, 192],
+        patch_size=[16, 16],
+        num_experts=experts,
+        part_features=8 if experts > 1 else 0,
+        out_features=["stage2"],
+    )
+    model = VitPoseForPoseEstimation(
+        VitPoseConfig(backbone_config=backbone, use_simple_decoder=True, num_labels=keypoints)
+    )
     model.save_pretrained(folder)
     VitPoseImageProcessorPil().save_pretrained(folder)
     return folder
@@ -45,15 +52,33 @@ def save_vitpose(folder, keypoints=17, experts=1):
 
 def save_detector(folder):
     torch.manual_seed(0)
-    resnet = RTDetrResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32],
-                                depths=[1, 1, 1, 1], layer_type="basic",
-                                out_features=["stage2", "stage3", "stage4"])
-    model = RTDetrForObjectDetection(RTDetrConfig(
-        backbone_config=resnet, encoder_in_channels=[16, 24, 32], encoder_hidden_dim=32,
-        encoder_ffn_dim=32, encoder_attention_heads=2, d_model=32, num_queries=20,
-        decoder_in_channels=[32, 32, 32], decoder_ffn_dim=32, decoder_layers=2,
-        decoder_attention_heads=2, num_labels=3, num_denoising=0, anchor_image_size=None,
-        id2label={0: "cat", 1: "Person", 2: "dog"}, label2id={"cat": 0, "Person": 1, "dog": 2}))
+    resnet = RTDetrResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    model = RTDetrForObjectDetection(
+        RTDetrConfig(
+            backbone_config=resnet,
+            encoder_in_channels=[16, 24, 32],
+            encoder_hidden_dim=32,
+            encoder_ffn_dim=32,
+            encoder_attention_heads=2,
+            d_model=32,
+            num_queries=20,
+            decoder_in_channels=[32, 32, 32],
+            decoder_ffn_dim=32,
+            decoder_layers=2,
+            decoder_attention_heads=2,
+            num_labels=3,
+            num_denoising=0,
+            anchor_image_size=None,
+            id2label={0: "cat", 1: "Person", 2: "dog"},
+            label2id={"cat": 0, "Person": 1, "dog": 2},
+        )
+    )
     model.save_pretrained(folder)
     RTDetrImageProcessorPil(size={"height": 160, "width": 160}).save_pretrained(folder)
     return folder
@@ -97,7 +122,7 @@ def test_keypoints_of_many_boxes(keypoints, experts, tmp_path):
 def test_a_drawn_heat_lands_where_it_is_in_the_photo(vitpose):
     network = KeypointNetwork(vitpose)
     dots = np.array([[120.5, 80.2], [160.1, 200.7], [100.9, 240.4]])
-    rows, columns = np.mgrid[:SHAPE[0], :SHAPE[1]] + 0.5
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
     spots = [np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 60) for x, y in dots]
     photo = (255 * np.stack(spots, axis=-1)).astype(np.uint8)
 
@@ -105,8 +130,9 @@ def test_a_drawn_heat_lands_where_it_is_in_the_photo(vitpose):
         """Heat is what is bright in the crop, one colour a keypoint, on the grid of training."""
         bright = pixel_values * torch.tensor(network.processor.image_std)[:, None, None]
         bright = bright + torch.tensor(network.processor.image_mean)[:, None, None]
-        small = torch.nn.functional.interpolate(bright, (64, 48), mode="bilinear",
-                                                align_corners=True)
+        small = torch.nn.functional.interpolate(
+            bright, (64, 48), mode="bilinear", align_corners=True
+        )
         return type("Out", (), {"heatmaps": small.repeat(1, 6, 1, 1)[:, :17]})
 
     see.config = network.model.config
@@ -120,9 +146,13 @@ def test_a_drawn_heat_lands_where_it_is_in_the_photo(vitpose):
 def test_the_detector_gives_people_only_inside_the_photo(detector):
     network = PersonDetector(detector)
     assert network.person == 1
-    network.processor.post_process_object_detection = lambda out, **_: [{
-        "labels": torch.tensor([1, 0, 1]), "scores": torch.tensor([0.9, 0.8, 0.3]),
-        "boxes": torch.tensor([[-5.0, 10, 50, 350], [0, 0, 9, 9], [20, 30, 60, 70]])}]
+    network.processor.post_process_object_detection = lambda out, **_: [
+        {
+            "labels": torch.tensor([1, 0, 1]),
+            "scores": torch.tensor([0.9, 0.8, 0.3]),
+            "boxes": torch.tensor([[-5.0, 10, 50, 350], [0, 0, 9, 9], [20, 30, 60, 70]]),
+        }
+    ]
     boxes, scores = network.boxes(noise())
     assert np.allclose(boxes, [[0, 10, 50, 300], [20, 30, 60, 70]])
     assert np.allclose(scores, [0.9, 0.3])
@@ -140,8 +170,16 @@ def test_boxes_of_the_user():
 
 
 def test_doubles_and_background_are_left_out():
-    boxes = np.array([[0, 0, 100, 300], [2, 3, 101, 299], [200, 0, 300, 290], [310, 0, 320, 30],
-                      [320, 0, 390, 250]], float)
+    boxes = np.array(
+        [
+            [0, 0, 100, 300],
+            [2, 3, 101, 299],
+            [200, 0, 300, 290],
+            [310, 0, 320, 30],
+            [320, 0, 390, 250],
+        ],
+        float,
+    )
     scores = np.array([0.8, 0.9, 0.7, 0.9, 0.2])
     assert overlap(boxes[0], boxes[1]) > 0.9 and overlap(boxes[0], boxes[2]) == 0
     assert choose_boxes(boxes, scores, PeopleConfig()).tolist() == [1, 2]
@@ -153,8 +191,9 @@ def test_layouts_name_the_same_places():
     xy = np.random.default_rng(0).uniform(0, 99, (133, 2))
     scores = np.linspace(0.2, 0.9, 133)
     small, sure = to_landmarks(xy[:17], scores[:17])
-    assert np.allclose(small[[0, 2, 5, 7, 8, 11, 16, 23, 28]], xy[[0, 1, 2, 3, 4, 5, 10, 11, 16]],
-                       atol=1e-5)
+    assert np.allclose(
+        small[[0, 2, 5, 7, 8, 11, 16, 23, 28]], xy[[0, 1, 2, 3, 4, 5, 10, 11, 16]], atol=1e-5
+    )
     assert (sure > 0).sum() == 17 and (sure[[1, 9, 17, 22, 29, 32]] == 0).all()
     assert np.allclose(small[29], small[27]) and np.allclose(small[20], small[16])
     whole, all_sure = to_landmarks(xy, scores)
@@ -174,8 +213,12 @@ def true_people(truth, body):
     rng, found = np.random.default_rng(3), []
     for person, visible in zip(truth.people, truth.visible):
         with torch.no_grad():
-            out = body(*(torch.as_tensor(np.asarray(v, np.float32))[None] for v in (
-                person.betas, person.pose, person.transl, person.scale)))
+            out = body(
+                *(
+                    torch.as_tensor(np.asarray(v, np.float32))[None]
+                    for v in (person.betas, person.pose, person.transl, person.scale)
+                )
+            )
             points = body.landmarks(out)[0].numpy()
         flat = (points @ viewmat[:3, :3].T + viewmat[:3, 3]) @ truth.camera.K.T
         xy = flat[:, :2] / flat[:, 2:]
@@ -184,8 +227,9 @@ def true_people(truth, body):
         confidence[[1, 3, 4, 6, 9, 10, *range(17, 23), *range(29, 33)]] = 0
         rows, columns = np.nonzero(visible)
         box = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
-        found.append(detection_of(xy.astype(np.float32), confidence, box, 0.9,
-                                  visible.shape, lengths))
+        found.append(
+            detection_of(xy.astype(np.float32), confidence, box, 0.9, visible.shape, lengths)
+        )
     return found
 
 
@@ -204,8 +248,12 @@ def test_landmarks_alone_give_the_sample_s_bodies(truth, body):
     errors, order = [], []
     for person, real in zip(crowd.people, truth.people):
         with torch.no_grad():
-            out = body(*(torch.as_tensor(np.asarray(v, np.float32))[None] for v in (
-                person.betas, person.pose, person.transl, person.scale)))
+            out = body(
+                *(
+                    torch.as_tensor(np.asarray(v, np.float32))[None]
+                    for v in (person.betas, person.pose, person.transl, person.scale)
+                )
+            )
         joints = out.joints[0].numpy()
         seen = joints @ crowd.camera.viewmat[:3, :3].T
         goal = real.joints @ truth.camera.viewmat[:3, :3].T
@@ -247,8 +295,10 @@ def test_the_whole_stage_with_boxes_and_with_a_detector(vitpose, detector, body)
     crowd = stage.estimate(noise(), 400.0, silent)
     assert len(crowd.people) == 2 and crowd.focal_source == "exif"
     assert all(p.person_mask.shape == SHAPE and np.isfinite(p.pose).all() for p in crowd.people)
-    assert {tuple(np.round(p.box)) for p in crowd.people} == {(10, 20, 110, 220),
-                                                             (150, 30, 240, 290)}
+    assert {tuple(np.round(p.box)) for p in crowd.people} == {
+        (10, 20, 110, 220),
+        (150, 30, 240, 290),
+    }
     strict = PeopleConfig(detector=str(detector), detector_score=1.1, **options)
     with pytest.raises(CrowdGaussianError, match="set people.boxes"):
         VitPoseFit(strict, body).estimate(noise(), None, silent)

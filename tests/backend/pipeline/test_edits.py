@@ -102,8 +102,9 @@ def test_leaving_out_and_bringing_back(job, base):
     assert entry.state == "failed" and entry.error == "Left out on request."
     assert LEFT_OUT in entry.flags and entry.settled and set(entry.files) == {"fit"}
     assert {p.name for p in (folder.path / "people/001").iterdir()} == {"fit.npz"}
-    back = replace(corrected(job, folder, out, SceneEdit(included=(1,))),
-                   out=job.out.parent / "back")
+    back = replace(
+        corrected(job, folder, out, SceneEdit(included=(1,))), out=job.out.parent / "back"
+    )
     script = Script(watch_masks=lambda crowd: seen.append(len(crowd.people)))
     folder = run(back, script)
     assert script.diary == ["load", "masks", "avatar 1"] and seen == [3]
@@ -141,21 +142,32 @@ def test_a_box_adds_somebody_at_the_end(job, base):
 
 
 def test_all_steps_in_one_give_the_same_people(job, base):
-    steps = (SceneEdit(boxes=(BOX,)), SceneEdit({3: pose_edit()}), SceneEdit({1: pose_edit(0.3)}),
-             SceneEdit(boxes=((40.0, 10, 70, 110),)), SceneEdit(excluded=(0, 4)))
+    steps = (
+        SceneEdit(boxes=(BOX,)),
+        SceneEdit({3: pose_edit()}),
+        SceneEdit({1: pose_edit(0.3)}),
+        SceneEdit(boxes=((40.0, 10, 70, 110),)),
+        SceneEdit(excluded=(0, 4)),
+    )
     one_by_one = run(corrected(job, base, *steps), Script())
     script = Script()
-    merged = replace(corrected(job, base), edits=SceneEdits(steps).merged(),
-                     out=job.out.parent / "merged")
+    merged = replace(
+        corrected(job, base), edits=SceneEdits(steps).merged(), out=job.out.parent / "merged"
+    )
     at_once = run(merged, script)
     assert script.diary[-3:] == ["masks", "avatar 1", "avatar 3"]
     states = [[(p.state, p.flags) for p in f.info.people] for f in (one_by_one, at_once)]
     assert states[0] == states[1]
     for person in (1, 3):
-        np.testing.assert_allclose(at_once.read_avatar(person).pose,
-                                   one_by_one.read_avatar(person).pose)
-    back = replace(merged, base=at_once.path, out=job.out.parent / "back",
-                   edits=SceneEdits((*merged.edits.steps, SceneEdit(included=(4,)))))
+        np.testing.assert_allclose(
+            at_once.read_avatar(person).pose, one_by_one.read_avatar(person).pose
+        )
+    back = replace(
+        merged,
+        base=at_once.path,
+        out=job.out.parent / "back",
+        edits=SceneEdits((*merged.edits.steps, SceneEdit(included=(4,)))),
+    )
     assert [p.state for p in run(back, Script()).info.people] == ["failed", *["done"] * 4]
 
 
@@ -203,19 +215,31 @@ def test_interrupted_copying_starts_over(job, base, monkeypatch):
 def test_without_a_base_the_photo_is_reconstructed_first(job):
     base, script = run(job, Script()), Script()
     folder = run(replace(corrected(job, base, CORRECT_1), base=None), script)
-    assert script.diary == ["load", "people", "masks", "avatar 0", "avatar 1", "avatar 2",
-                            "load", "masks", "avatar 1"]
+    assert script.diary == [
+        "load",
+        "people",
+        "masks",
+        "avatar 0",
+        "avatar 1",
+        "avatar 2",
+        "load",
+        "masks",
+        "avatar 1",
+    ]
     made = run(replace(corrected(job, base, CORRECT_1), out=job.out.parent / "c"), Script())
     for person in range(3):
         assert files_of(folder.path, person) == files_of(made.path, person)
 
 
-@pytest.mark.parametrize("step, sentence", [
-    (SceneEdit({7: pose_edit()}), "There is no person 7 to correct; the scene has 3 people."),
-    (SceneEdit(boxes=((500.0, 10, 600, 90),)), "less than 8 pixels inside the photo"),
-    (SceneEdit(excluded=(0, 1, 2)), "keep at least one person"),
-    (SceneEdit(boxes=((10.0, 10, 40, 110),)), "in the crowd already, as person 0"),
-])
+@pytest.mark.parametrize(
+    "step, sentence",
+    [
+        (SceneEdit({7: pose_edit()}), "There is no person 7 to correct; the scene has 3 people."),
+        (SceneEdit(boxes=((500.0, 10, 600, 90),)), "less than 8 pixels inside the photo"),
+        (SceneEdit(excluded=(0, 1, 2)), "keep at least one person"),
+        (SceneEdit(boxes=((10.0, 10, 40, 110),)), "in the crowd already, as person 0"),
+    ],
+)
 def test_what_cannot_be_is_one_sentence_and_changes_nothing(job, base, step, sentence):
     edited = corrected(job, base, step)
     with pytest.raises(CrowdGaussianError, match=sentence) as error:

@@ -56,8 +56,11 @@ def test_somebody_found_alone_lands_where_they_are(size, stood):
     body = load_body()
     here, there = camera_of(0.1, 1.6), camera_of(0.3, 0.9)
     rng = np.random.default_rng(0)
-    person = replace(crowd_of(paint(body, 42, 56)).people[0], betas=rng.normal(
-        0, 0.5, body.num_betas).astype(np.float32), pose=rng.normal(0, 0.1, (55, 3)))
+    person = replace(
+        crowd_of(paint(body, 42, 56)).people[0],
+        betas=rng.normal(0, 0.5, body.num_betas).astype(np.float32),
+        pose=rng.normal(0, 0.1, (55, 3)),
+    )
     low = lowest_point(body, replace(person, transl=np.array([1.0, 1.0, -5])))
     person = replace(person, transl=np.array([1.0, 1.0 - low, -5]))  # the soles touch the floor
     change = np.linalg.inv(there.viewmat) @ np.diag([size, size, size, 1]) @ here.viewmat
@@ -65,8 +68,9 @@ def test_somebody_found_alone_lands_where_they_are(size, stood):
     pelvis = change @ np.append(rest_pelvis(body, person.betas, 1.0) + person.transl, 1.0)
     pose = person.pose.copy()
     pose[0] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(pose[0]))
-    alone = replace(person, pose=pose, scale=size,
-                    transl=pelvis[:3] - rest_pelvis(body, person.betas, size))
+    alone = replace(
+        person, pose=pose, scale=size, transl=pelvis[:3] - rest_pelvis(body, person.betas, size)
+    )
     crowd, found = Crowd((), here, "exif", ()), Crowd((alone,), there, "exif", (stood,))
     placed, standing = into_scene(found, crowd, body)
     assert standing == stood and placed.scale == pytest.approx(1.0, abs=1e-5)
@@ -91,15 +95,21 @@ def test_a_corrected_arm_fits_the_photo_better(tmp_path, monkeypatch):
     Image.fromarray(scene.photo).save(photo)
 
     def stages(config):
-        return Stages(body, WrongArm(scene), load_stage("segment", config, body),
-                      load_stage("avatar", config, body), lambda *_: {})
+        return Stages(
+            body,
+            WrongArm(scene),
+            load_stage("segment", config, body),
+            load_stage("avatar", config, body),
+            lambda *_: {},
+        )
 
     job = Job(photo, tmp_path / "base", configured("open", SMALL))
     base = reconstruct(job, make_stages=stages)
     truth = PoseEdit(scene.parameters.pose, scene.parameters.transl)
     edits = SceneEdits((SceneEdit({0: truth}),))
-    refit = reconstruct(replace(job, out=tmp_path / "out", base=base.path, edits=edits),
-                        make_stages=stages)
+    refit = reconstruct(
+        replace(job, out=tmp_path / "out", base=base.path, edits=edits), make_stages=stages
+    )
     np.testing.assert_allclose(refit.read_avatar(0).pose, scene.parameters.pose, atol=1e-6)
     before, after = psnr(base, scene), psnr(refit, scene)
     print(f"PSNR in the mask: {before:.1f} dB before, {after:.1f} dB after")

@@ -77,8 +77,10 @@ def write_png_16_bit_rgb(path, rgb):
 
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -108,8 +110,15 @@ def test_srgb_profile_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotated_photo_comes_out_upright(tmp_path, orientation):
-    undo = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE",
-            6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+    undo = {
+        2: "FLIP_LEFT_RIGHT",
+        3: "ROTATE_180",
+        4: "FLIP_TOP_BOTTOM",
+        5: "TRANSPOSE",
+        6: "ROTATE_90",
+        7: "TRANSVERSE",
+        8: "ROTATE_270",
+    }
     upright = Image.fromarray(gradient())
     stored = upright
     if orientation in undo:
@@ -141,10 +150,18 @@ def test_focal_from_focal_plane_resolution():
     assert exif_focal_px(exif, (2000, 3000)) == pytest.approx(50 / 36 * 3000)
 
 
-@pytest.mark.parametrize("tags", [
-    {}, {0xA405: 0}, {0xA405: 60000}, {0x920A: 50.0}, {0x920A: "?", 0xA20E: 1.0},
-    {0x920A: 50.0, 0xA20E: 100.0, 0xA210: 9}, {0xA405: math.inf},
-])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {0xA405: 0},
+        {0xA405: 60000},
+        {0x920A: 50.0},
+        {0x920A: "?", 0xA20E: 1.0},
+        {0x920A: 50.0, 0xA20E: 100.0, 0xA210: 9},
+        {0xA405: math.inf},
+    ],
+)
 def test_unbelievable_exif_gives_no_focal(tags):
     exif = Image.Exif()
     exif.get_ifd(0x8769).update(tags)

@@ -81,6 +81,7 @@ def cancel_at(stage, person):
     def report(step):
         if step.stage == stage and step.person == person:
             raise Cancelled
+
     return report
 
 
@@ -110,7 +111,11 @@ def test_resume_gives_the_stages_the_same_people_and_masks(job):
             np.testing.assert_array_equal(getattr(person, name), getattr(expected, name))
         np.testing.assert_array_equal(person.keypoints.xy, expected.keypoints.xy)
         assert (person.scale, person.score, person.flags, person.reprojection_px) == (
-            expected.scale, expected.score, expected.flags, expected.reprojection_px)
+            expected.scale,
+            expected.score,
+            expected.flags,
+            expected.reprojection_px,
+        )
         assert masks[place].occlusion == 0.25 and masks[place].visible.sum() == 80 * 8
 
 
@@ -123,10 +128,16 @@ def test_a_damaged_fit_makes_the_people_stage_run_again(job):
     assert again.diary[:3] == ["load", "people", "masks"]
 
 
-@pytest.mark.parametrize("error, text", [
-    (CrowdGaussianError("The sleeve is missing; wear one."), "The sleeve is missing; wear one."),
-    (ZeroDivisionError("division"), "An unexpected ZeroDivisionError"),
-])
+@pytest.mark.parametrize(
+    "error, text",
+    [
+        (
+            CrowdGaussianError("The sleeve is missing; wear one."),
+            "The sleeve is missing; wear one.",
+        ),
+        (ZeroDivisionError("division"), "An unexpected ZeroDivisionError"),
+    ],
+)
 def test_one_failed_person_does_not_stop_the_others(job, error, text):
     folder = run(job, Script(fail={1: error}))
     assert states(folder) == ["done", "failed", "done"]

@@ -52,15 +52,19 @@ def test_every_person_is_refined(job):
         before, after = files_of(coarse, index), files_of(folder, index)
         assert before.keys() == after.keys(), "nothing is left beside"
         assert {name for name in after if after[name] != before[name]} == {
-            "avatar.npz", "splats.ply"}
+            "avatar.npz",
+            "splats.ply",
+        }
         entry = folder.info.people[index]
         assert entry.state == "done" and entry.quality["coarse_psnr_db"] == 30.0
         assert folder.timings.of_person(index)["refine"] > 0
     timings = folder.timings
     assert timings.stages["refine"] == pytest.approx(
-        sum(timings.of_person(i)["refine"] for i in range(3)))
+        sum(timings.of_person(i)["refine"] for i in range(3))
+    )
     assert timings.stages["avatars"] == pytest.approx(
-        sum(timings.of_person(i)[step] for i in range(3) for step in ("avatar", "measure")))
+        sum(timings.of_person(i)[step] for i in range(3) for step in ("avatar", "measure"))
+    )
     told = [step.fraction for step in steps if step.stage == "refine"]
     assert told == sorted(told) and told[0] == 0.0 and told[-1] == 1.0
     assert steps[-1].stage == "refine"
@@ -123,10 +127,13 @@ def spoil(folder, index, **arrays):
     write_npz(path, {**read_npz(path), **arrays})
 
 
-@pytest.mark.parametrize("arrays, words", [
-    ({"means": np.full((50, 3), np.nan, np.float32)}, "means must be finite"),
-    ({"transl": np.array([0, 0.9, 4], np.float32)}, "behind the photo's camera"),
-])
+@pytest.mark.parametrize(
+    "arrays, words",
+    [
+        ({"means": np.full((50, 3), np.nan, np.float32)}, "means must be finite"),
+        ({"transl": np.array([0, 0.9, 4], np.float32)}, "behind the photo's camera"),
+    ],
+)
 def test_who_cannot_be_refined_keeps_the_first_avatar(job, arrays, words):
     first = run(plain(job))
     spoil(first, 1, **arrays)
@@ -158,21 +165,25 @@ def starve(*_):
     raise torch.OutOfMemoryError("no")
 
 
-@pytest.mark.parametrize("wrong, words", [
-    (lambda refine, images, normals: refine(images, None), "needs the normal map"),
-    (lambda refine, images, normals: refine(images, normals[..., :-1]), "The normal map has"),
-    (lambda refine, images, normals: images[..., :-1], "another size"),
-    (lambda refine, images, normals: images * float("nan"), "not finite"),
-    (lambda refine, images, normals: 1 // 0, "An unexpected ZeroDivisionError"),
-    (starve, "not enough memory"),
-])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (lambda refine, images, normals: refine(images, None), "needs the normal map"),
+        (lambda refine, images, normals: refine(images, normals[..., :-1]), "The normal map has"),
+        (lambda refine, images, normals: images[..., :-1], "another size"),
+        (lambda refine, images, normals: images * float("nan"), "not finite"),
+        (lambda refine, images, normals: 1 // 0, "An unexpected ZeroDivisionError"),
+        (starve, "not enough memory"),
+    ],
+)
 def test_a_refinement_that_fails_loses_nothing(job, wrong, words):
     first = run(plain(job))
     before = [files_of(first, index) for index in range(3)]
     folder = run(job, refiner=Wrapped(job.config, wrong))
     assert refinements(folder) == ["failed"] * 3
-    assert all(words in person.refinement_note and person.state == "done"
-               for person in folder.info.people)
+    assert all(
+        words in person.refinement_note and person.state == "done" for person in folder.info.people
+    )
     assert [files_of(folder, index) for index in range(3)] == before
     assert refinements(run(job)) == ["refined"] * 3, "running again tries again"
 
@@ -261,8 +272,12 @@ def test_an_edit_refines_whom_it_touches_and_nobody_else(job):
     again = Script()
     run(edited, again)
     assert again.diary == []
-    left_out = replace(job, out=job.out.parent / "less", base=base.path,
-                       edits=SceneEdits((SceneEdit(excluded=(2,)),)))
+    left_out = replace(
+        job,
+        out=job.out.parent / "less",
+        base=base.path,
+        edits=SceneEdits((SceneEdit(excluded=(2,)),)),
+    )
     assert refinements(run(left_out)) == ["refined", "refined", ""]
 
 
@@ -292,8 +307,11 @@ def test_a_photo_with_corrections_that_was_cancelled_while_refining_goes_on(job)
 
 def test_a_wrong_map_of_a_whole_cluster(job, monkeypatch):
     real = distil.cluster_views
-    monkeypatch.setattr(distil, "cluster_views", lambda *given: replace(
-        real(*given), normals=real(*given).normals[:, :3]))
+    monkeypatch.setattr(
+        distil,
+        "cluster_views",
+        lambda *given: replace(real(*given), normals=real(*given).normals[:, :3]),
+    )
     folder = run(job)
     assert refinements(folder) == ["failed"] * 3
     assert "normal map" in folder.info.people[0].refinement_note

@@ -48,8 +48,9 @@ def test_weights_that_do_not_fit_are_told_before_the_work(job, tmp_path, monkeyp
     first = run(plain(job))
     before = [files_of(first, index) for index in range(3)]
     for text, words in ((str(other), "another architecture"), ("gone", "no file"), ("", "ships")):
-        monkeypatch.setattr(used_files, "OPEN_REFINER",
-                            replace(used_files.OPEN_REFINER, file="absent.safetensors"))
+        monkeypatch.setattr(
+            used_files, "OPEN_REFINER", replace(used_files.OPEN_REFINER, file="absent.safetensors")
+        )
         config = with_setting(job.config, "refine.weights", text)
         with pytest.raises(CrowdGaussianError, match=words) as error:
             run(replace(job, config=config))
@@ -85,9 +86,14 @@ def test_what_settings_and_clients_may_say(weights):
     config = Config()
     assert is_local(config, "refine.weights") and not is_local(config, "stages.refiner")
     assert not is_local(config, "refine.distil.steps")
-    for name, text in (("refine.distil.size", "8"), ("refine.distil.steps", "100000"),
-                       ("refine.most_people", "0"), ("refine.distil.photo_share", "1.5"),
-                       ("refine.reach", "0"), ("refine.reach", "inf")):
+    for name, text in (
+        ("refine.distil.size", "8"),
+        ("refine.distil.steps", "100000"),
+        ("refine.most_people", "0"),
+        ("refine.distil.photo_share", "1.5"),
+        ("refine.reach", "0"),
+        ("refine.reach", "inf"),
+    ):
         with pytest.raises(CrowdGaussianError, match="must be from"):
             with_setting(config, name, text)
     with pytest.raises(CrowdGaussianError, match="no refiner stage 'sharp'; use one of: none, sm"):
@@ -99,24 +105,28 @@ def test_licences_of_a_user_s_refiners(tmp_path, weights):
     unknown = tmp_path / "mine.safetensors"
     save_small(SmallRefiner(SmallConfig(widths=(4, 8))), unknown)
     for path, commercial in ((weights, True), (unknown, False)):
-        (file,) = used_files.small_files(
-            with_setting(config, "refine.weights", str(path)).refine)
+        (file,) = used_files.small_files(with_setting(config, "refine.weights", str(path)).refine)
         assert file.provenance().commercial is commercial
     turbo, base = (used_files.derivative(name, find(name).licence) for name in used_files.BASES)
     for licence, commercial in (
-            (turbo, False), (None, False), (base, True),
-            (f"{base}; trained on scans (THuman2.1), whose terms hold", False),
-            (f"{base}; coarse views made by lorm, whose terms hold", False),
-            (used_files.derivative("sd-2.1-base", "that of the network in the folder"), False)):
+        (turbo, False),
+        (None, False),
+        (base, True),
+        (f"{base}; trained on scans (THuman2.1), whose terms hold", False),
+        (f"{base}; coarse views made by lorm, whose terms hold", False),
+        (used_files.derivative("sd-2.1-base", "that of the network in the folder"), False),
+    ):
         folder = tmp_path / str(commercial) / "refiner"
-        for name in ("unet/diffusion_pytorch_model.safetensors", "extras.safetensors",
-                     "vae/diffusion_pytorch_model.safetensors"):
+        for name in (
+            "unet/diffusion_pytorch_model.safetensors",
+            "extras.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(b"x")
         facts = {"facts": {"licence": licence}} if licence else {}
         (folder / "refiner.json").write_text(json.dumps(facts))
-        files = used_files.turbo_files(
-            with_setting(config, "refine.weights", str(folder)).refine)
+        files = used_files.turbo_files(with_setting(config, "refine.weights", str(folder)).refine)
         assert [file.commercial for file in files] == [commercial] * 3
         assert {file.stage for file in files} == {"refiner"}
     with pytest.raises(CrowdGaussianError, match="holds no refiner"):

@@ -37,14 +37,17 @@ def line(count, step):
     return np.array([[step * k, 1.0, -5.0] for k in range(count)])
 
 
-@pytest.mark.parametrize("roots, reach, cap, sizes", [
-    (line(1, 1.0), 1.5, 4, [1]),
-    (np.concatenate([line(2, 1.0), line(2, 1.0) + [50.0, 0, 0]]), 1.5, 4, [2, 2]),
-    (line(200, 1.0), 1.5, 4, [4] * 50),
-    (line(7, 0.0), 1.5, 4, [3, 4]),
-    (line(5, 10.0), 1.5, 4, [1] * 5),
-    (np.zeros((0, 3)), 1.5, 4, []),
-])
+@pytest.mark.parametrize(
+    "roots, reach, cap, sizes",
+    [
+        (line(1, 1.0), 1.5, 4, [1]),
+        (np.concatenate([line(2, 1.0), line(2, 1.0) + [50.0, 0, 0]]), 1.5, 4, [2, 2]),
+        (line(200, 1.0), 1.5, 4, [4] * 50),
+        (line(7, 0.0), 1.5, 4, [3, 4]),
+        (line(5, 10.0), 1.5, 4, [1] * 5),
+        (np.zeros((0, 3)), 1.5, 4, []),
+    ],
+)
 def test_clusters_are_neighbours_and_never_too_many(roots, reach, cap, sizes):
     clusters = find_clusters(roots, reach, cap)
     assert sorted(len(cluster) for cluster in clusters) == sizes
@@ -61,18 +64,42 @@ def column(place, colour, count=600, seed=0):
     means = np.column_stack([0.2 * np.cos(turn), height, 0.2 * np.sin(turn)])
     x, y, z = np.meshgrid([-0.2, 0.2], [0.0, 1.7], [-0.2, 0.2], indexing="ij")
     box = np.column_stack([x.ravel(), y.ravel(), z.ravel()])
-    faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7],
-             [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    faces = [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+        [0, 6, 4],
+        [1, 5, 7],
+        [1, 7, 3],
+    ]
     weights = np.tile(np.float32([1, 0, 0, 0]), (count, 1))
-    body = BodyMesh(box.astype(np.float32), np.array(faces, np.int32),
-                    np.zeros((8, 4), np.uint8), weights[:8])
+    body = BodyMesh(
+        box.astype(np.float32), np.array(faces, np.int32), np.zeros((8, 4), np.uint8), weights[:8]
+    )
     gaussians = Gaussians(
-        means.astype(np.float32), np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
-        np.full((count, 3), 0.03, np.float32), np.full(count, 0.9, np.float32),
-        np.tile((np.float32(colour) - 0.5) / np.float32(SH), (count, 1))[:, None])
-    return Avatar(gaussians, np.zeros((count, 4), np.uint8), weights,
-                  np.zeros((55, 3), np.float32), body, np.zeros((55, 3), np.float32),
-                  np.float32(place), np.zeros(4, np.float32), 1.0)
+        means.astype(np.float32),
+        np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+        np.full((count, 3), 0.03, np.float32),
+        np.full(count, 0.9, np.float32),
+        np.tile((np.float32(colour) - 0.5) / np.float32(SH), (count, 1))[:, None],
+    )
+    return Avatar(
+        gaussians,
+        np.zeros((count, 4), np.uint8),
+        weights,
+        np.zeros((55, 3), np.float32),
+        body,
+        np.zeros((55, 3), np.float32),
+        np.float32(place),
+        np.zeros(4, np.float32),
+        1.0,
+    )
 
 
 class Somebody:
@@ -83,8 +110,12 @@ def scene(avatars):
     """The photo of avatars, their crowd and masks."""
     camera, masks = Cameras.from_cameras(CAMERA), []
     clouds = [Splats.from_gaussians(pose_avatar(avatar)) for avatar in avatars]
-    everybody = Splats(**{name: torch.cat([getattr(cloud, name) for cloud in clouds])
-                          for name in ("means", "opacities", "sh", "quats", "scales")})
+    everybody = Splats(
+        **{
+            name: torch.cat([getattr(cloud, name) for cloud in clouds])
+            for name in ("means", "opacities", "sh", "quats", "scales")
+        }
+    )
     render = rasterize(everybody, camera)
     for cloud in clouds:
         seen = rasterize(cloud, camera).alpha[0].numpy() > 0.5
@@ -99,8 +130,12 @@ class Towards:
 
     def __init__(self, clean, views):
         splats = [Splats.from_gaussians(pose_avatar(avatar)) for avatar in clean]
-        everybody = Splats(**{name: torch.cat([getattr(part, name) for part in splats])
-                              for name in ("means", "opacities", "sh", "quats", "scales")})
+        everybody = Splats(
+            **{
+                name: torch.cat([getattr(part, name) for part in splats])
+                for name in ("means", "opacities", "sh", "quats", "scales")
+            }
+        )
         grey = torch.full((3,), 0.5)
         self.pictures = rasterize(everybody, views.cameras, grey, config=VIEWS).color
         self.given = 0
@@ -108,7 +143,7 @@ class Towards:
     def refine(self, images, normals):
         assert normals.shape == (len(images), 4, *images.shape[2:])
         first, self.given = self.given, self.given + len(images)
-        return self.pictures[first:first + len(images)].permute(0, 3, 1, 2)
+        return self.pictures[first : first + len(images)].permute(0, 3, 1, 2)
 
 
 class Same:
@@ -119,8 +154,9 @@ class Same:
 def seen_from_behind(avatar, clean):
     """PSNR against the clean avatar from where the photo sees nothing, dB."""
     camera = Cameras.orbit(np.asarray(clean.transl) + [0, 0.85, 0], 4.0, 4, size=64)[2]
-    found, true = (rasterize(Splats.from_gaussians(pose_avatar(one)), camera)
-                   for one in (avatar, clean))
+    found, true = (
+        rasterize(Splats.from_gaussians(pose_avatar(one)), camera) for one in (avatar, clean)
+    )
     return float(masked_psnr(found.color.clamp(0, 1), true.color.clamp(0, 1), true.alpha > 0.5))
 
 
@@ -133,9 +169,17 @@ def run(avatars, refiner, config=FAST, photo_of=None, report=silent):
 def test_what_the_refiner_knows_comes_into_the_gaussians():
     clean = [column([-0.4, 0, -4.0], [0.8, 0.3, 0.2]), column([0.4, 0, -4.0], [0.2, 0.4, 0.8])]
     rng = np.random.default_rng(1)
-    coarse = [replace(avatar, gaussians=replace(avatar.gaussians, sh=avatar.gaussians.sh
-              + rng.normal(0, 0.5, avatar.gaussians.sh.shape).astype(np.float32)))
-              for avatar in clean]
+    coarse = [
+        replace(
+            avatar,
+            gaussians=replace(
+                avatar.gaussians,
+                sh=avatar.gaussians.sh
+                + rng.normal(0, 0.5, avatar.gaussians.sh.shape).astype(np.float32),
+            ),
+        )
+        for avatar in clean
+    ]
     views = cluster_views(coarse, FAST.distil.views, FAST.distil.size, "cpu")
     config = replace(FAST, distil=replace(FAST.distil, steps=60))
     (cluster,) = run(coarse, Towards(clean, views), config, photo_of=clean)
@@ -170,9 +214,16 @@ def test_what_fails_stays_as_it_was_and_the_others_go_on():
     photo, crowd, masks = scene([good])
     empty = PersonMask(np.zeros((128, 128), bool), np.zeros((128, 128), bool), 0.0)
     stage = CrowdRefinement(FAST, Same())
-    done = {cluster.people: cluster for cluster in stage.refine(
-        photo, replace(crowd, people=crowd.people * 3), [masks[0], empty, empty],
-        {0: good, 1: broken, 2: behind}, silent)}
+    done = {
+        cluster.people: cluster
+        for cluster in stage.refine(
+            photo,
+            replace(crowd, people=crowd.people * 3),
+            [masks[0], empty, empty],
+            {0: good, 1: broken, 2: behind},
+            silent,
+        )
+    }
     assert not done[0,].error and len(done[0,].avatars) == 1
     assert "not finite" in done[1,].error and "behind the photo's camera" in done[2,].error
     assert not done[1,].avatars
@@ -232,8 +283,9 @@ def test_the_photo_holds_what_it_shows():
     avatar = column([0.0, 0, -4.0], [0.8, 0.3, 0.2])
     photo, crowd, masks = scene([avatar])
     anchor = photo_anchor(photo, crowd, masks, (0,), 96)
-    shown = anchor.shown(Splats.from_gaussians(pose_avatar(avatar)),
-                         torch.as_tensor(avatar.gaussians.scales)).numpy()
+    shown = anchor.shown(
+        Splats.from_gaussians(pose_avatar(avatar)), torch.as_tensor(avatar.gaussians.scales)
+    ).numpy()
     depth = avatar.gaussians.means[:, 2]  # the photo looks along -z
     front, back = depth > 0.15, depth < -0.1
     assert shown[front].mean() > 0.8 and shown[back].mean() < 0.2
@@ -253,18 +305,25 @@ def test_what_moves_is_posed_as_the_skinning_poses_it():
     rng = np.random.default_rng(2)
     quats = rng.normal(size=(40, 4))
     gaussians = replace(
-        avatar.gaussians, scales=rng.uniform(0.01, 0.05, (40, 3)).astype(np.float32),
+        avatar.gaussians,
+        scales=rng.uniform(0.01, 0.05, (40, 3)).astype(np.float32),
         quats=(quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32),
-        sh=rng.normal(0, 0.3, (40, 4, 3)).astype(np.float32))
+        sh=rng.normal(0, 0.3, (40, 4, 3)).astype(np.float32),
+    )
     avatar = replace(avatar, gaussians=gaussians, pose=rng.normal(0, 0.4, (55, 3)).astype("f4"))
     moved = movable([avatar], "cpu")
-    transforms = torch.as_tensor(joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl),
-                                 dtype=torch.float32)
+    transforms = torch.as_tensor(
+        joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl), dtype=torch.float32
+    )
     given = torch.as_tensor(avatar.skin_joints), torch.as_tensor(avatar.skin_weights), transforms
     pull, found = torch.rand(40, 3, 3), {}
     for way, posed in (("ours", moved.posed()), ("plain", skin_splats(moved.splats(), *given))):
         loss = (posed.covars * pull).sum() + (posed.means * pull[:, 0]).sum()
-        found[way] = (posed.means, posed.covars, posed.sh_frames, *torch.autograd.grad(
-            loss, [moved.free["means"], moved.free["scales"]]))
+        found[way] = (
+            posed.means,
+            posed.covars,
+            posed.sh_frames,
+            *torch.autograd.grad(loss, [moved.free["means"], moved.free["scales"]]),
+        )
     for ours, wanted in zip(found["ours"], found["plain"]):
         torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-6)

@@ -84,18 +84,22 @@ def test_a_missing_part_is_named(copied, part):
         from_stable_diffusion(copied, TurboConfig())
 
 
-@pytest.mark.parametrize(("file", "words"), [
-    ("unet/diffusion_pytorch_model.safetensors", "Stable Diffusion's unet/"),
-    ("vae/config.json", "Stable Diffusion's vae/"),
-    ("text_encoder/model.safetensors", "text_encoder cannot be read as CLIPTextModel"),
-    ("tokenizer/vocab.json", "tokenizer cannot be read"),
-    ("tokenizer/tokenizer_config.json", "tokenizer cannot be read"),
-    ("scheduler/scheduler_config.json", "missing or damaged")])
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", "Stable Diffusion's unet/"),
+        ("vae/config.json", "Stable Diffusion's vae/"),
+        ("text_encoder/model.safetensors", "text_encoder cannot be read as CLIPTextModel"),
+        ("tokenizer/vocab.json", "tokenizer cannot be read"),
+        ("tokenizer/tokenizer_config.json", "tokenizer cannot be read"),
+        ("scheduler/scheduler_config.json", "missing or damaged"),
+    ],
+)
 @pytest.mark.parametrize("half", [False, True])
 def test_a_missing_or_cut_file_is_named(copied, file, words, half):
     path = copied / file
     if half:
-        path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
         path.unlink()
     with pytest.raises(CrowdGaussianError, match=words):
@@ -108,8 +112,9 @@ def test_words_are_not_put_together_without_their_rules(copied):
         from_stable_diffusion(copied, TurboConfig())
 
 
-@pytest.mark.parametrize(("part", "name"), [
-    ("unet", "conv_in.weight"), ("vae", "decoder.conv_in.bias")])
+@pytest.mark.parametrize(
+    ("part", "name"), [("unet", "conv_in.weight"), ("vae", "decoder.conv_in.bias")]
+)
 def test_a_tensor_that_is_missing_is_not_made_up(copied, part, name):
     path = copied / part / "diffusion_pytorch_model.safetensors"
     change_tensors(path, lambda tensors: tensors.pop(name))
@@ -158,8 +163,9 @@ def test_a_plain_network_serves_as_one_that_has_learned_nothing(copied):
     assert torch.equal(refiner.refine(*given), expected)
 
 
-@pytest.mark.parametrize("key", ["lora.decoder.conv_in.lora_A.weight", "posenet.out.weight",
-                                 "prompt", "skips.0.weight"])
+@pytest.mark.parametrize(
+    "key", ["lora.decoder.conv_in.lora_A.weight", "posenet.out.weight", "prompt", "skips.0.weight"]
+)
 def test_every_tensor_of_a_refiner_s_own_must_be_there(tmp_path, key):
     save_refiner(small_refiner(skips=True), tmp_path / "refiner")
     change_tensors(tmp_path / "refiner" / EXTRAS, lambda tensors: tensors.pop(key))
@@ -191,7 +197,7 @@ def test_damaged_folders_of_refiners(tmp_path):
     with pytest.raises(CrowdGaussianError, match="damaged or belongs to another"):
         load_refiner(tmp_path / "refiner")
     about.write_text(said)
-    extras.write_bytes(extras.read_bytes()[:extras.stat().st_size // 2])
+    extras.write_bytes(extras.read_bytes()[: extras.stat().st_size // 2])
     with pytest.raises(CrowdGaussianError, match="damaged or belongs to another"):
         load_refiner(tmp_path / "refiner")
     for text, words in (('{"kind": "another"}', "another kind of refiner"), ("{", "is damaged")):

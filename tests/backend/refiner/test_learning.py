@@ -45,8 +45,13 @@ def scenes(tmp_path_factory):
 def trainer(scenes, out, network=None, **changes):
     config = RefinerTraining(**{"steps": 6, "crop": 32, "losses": NO_VGG, **changes})
     torch.manual_seed(0)
-    return Trainer(network or SmallRefiner(TINY), PairDataset(scenes, "train"), out, config,
-                   RefinerLoss(config.losses))
+    return Trainer(
+        network or SmallRefiner(TINY),
+        PairDataset(scenes, "train"),
+        out,
+        config,
+        RefinerLoss(config.losses),
+    )
 
 
 def weights(network):
@@ -77,7 +82,12 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(scenes, tmp_path):
     assert not same(weights(stopped.network), weights(whole.network))
     files = [load_file(tmp_path / part / CHECKPOINT) for part in ("whole", "parts")]
     assert {name.split(".")[0] for name in files[0]} == {
-        "network", "average", "step", "exp_avg", "exp_avg_sq"}
+        "network",
+        "average",
+        "step",
+        "exp_avg",
+        "exp_avg_sq",
+    }
     assert same(*files)
     assert (tmp_path / "parts/samples/step_000006.png").is_file()
     for changes in ({"lr": 1e-4}, {"ema": 0.99}, {"losses": LossWeights(2.0, 0.0, 0.2, 0.0)}):
@@ -124,7 +134,7 @@ def test_a_damaged_checkpoint_is_told(scenes, tmp_path):
     trainer(scenes, tmp_path, steps=1).run()
     path = tmp_path / CHECKPOINT
     whole = path.read_bytes()
-    path.write_bytes(whole[:len(whole) // 2])
+    path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CrowdGaussianError, match="damaged; remove it"):
         trainer(scenes, tmp_path, steps=1)
 
@@ -156,8 +166,25 @@ def test_a_step_goes_into_the_average(scenes, tmp_path):
 
 
 def test_the_average_is_what_training_gives(scenes, tmp_path, capsys):
-    assert main(["train", "refiner", str(scenes), "-o", str(tmp_path), "--without-vgg", "--steps",
-                 "3", "--crop", "32", "--ema", "0.9"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "refiner",
+                str(scenes),
+                "-o",
+                str(tmp_path),
+                "--without-vgg",
+                "--steps",
+                "3",
+                "--crop",
+                "32",
+                "--ema",
+                "0.9",
+            ]
+        )
+        == 0
+    )
     given = weights(load_small(tmp_path / "refiner.safetensors"))
     saved = load_file(tmp_path / CHECKPOINT)
     assert all(torch.equal(value, saved[f"average.{name}"]) for name, value in given.items())
@@ -217,12 +244,38 @@ def free_port():
 
 @pytest.mark.slow
 def test_two_processes_average_the_gradients_of_their_own_crops(scenes, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
-              "--master_port", str(free_port())]  # as `accelerate launch --multi_gpu` does
-    train = ["-m", "crowdgaussian", "train", "refiner", str(scenes), "-o", str(tmp_path / "two"),
-             "--without-vgg", "--steps", "1", "--crop", "32", "--batch", "1"]
-    ran = subprocess.run([*launch, *train], capture_output=True, text=True, timeout=400,
-                         env=os.environ | {"OMP_NUM_THREADS": "1"})
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(free_port()),
+    ]  # as `accelerate launch --multi_gpu` does
+    train = [
+        "-m",
+        "crowdgaussian",
+        "train",
+        "refiner",
+        str(scenes),
+        "-o",
+        str(tmp_path / "two"),
+        "--without-vgg",
+        "--steps",
+        "1",
+        "--crop",
+        "32",
+        "--batch",
+        "1",
+    ]
+    ran = subprocess.run(
+        [*launch, *train],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("Losses:") == 1 and ran.stdout.count("refiner.safetensors") == 1
     assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1
@@ -239,9 +292,15 @@ def test_two_processes_average_the_gradients_of_their_own_crops(scenes, tmp_path
     assert found["exp_avg.out.weight"].abs().max() > 1e-4
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"ema": 1.0}, "--ema"), ({"steps": 0}, "steps"), ({"lr": 0.0}, "learning rate"),
-    ({"crop": 16}, "32 pixels")])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ema": 1.0}, "--ema"),
+        ({"steps": 0}, "steps"),
+        ({"lr": 0.0}, "learning rate"),
+        ({"crop": 16}, "32 pixels"),
+    ],
+)
 def test_settings_that_cannot_be(settings, words):
     with pytest.raises(CrowdGaussianError, match=words):
         RefinerTraining(**settings)
@@ -259,8 +318,9 @@ def test_weights_and_shares_that_cannot_be():
 
 
 def command(scenes, out, *more):
-    return main(["train", "refiner", str(scenes), "-o", str(out), "--steps", "1", "--crop", "32",
-                 *more])
+    return main(
+        ["train", "refiner", str(scenes), "-o", str(out), "--steps", "1", "--crop", "32", *more]
+    )
 
 
 def test_without_vgg_training_stops_with_instructions(scenes, tmp_path, capsys, monkeypatch):
@@ -272,9 +332,32 @@ def test_without_vgg_training_stops_with_instructions(scenes, tmp_path, capsys, 
 
 
 def test_options_reach_the_training(scenes, tmp_path, capsys):
-    assert command(scenes, tmp_path, "--l2", "0.5", "--ssim", "0.1", "--lpips", "0", "--gram", "0",
-                   "--gram-after", "7", "--scl", "0.2", "--half-clean", "0.1", "--ema", "0.99",
-                   "--lr", "0.002", "--no-normals") == 0
+    assert (
+        command(
+            scenes,
+            tmp_path,
+            "--l2",
+            "0.5",
+            "--ssim",
+            "0.1",
+            "--lpips",
+            "0",
+            "--gram",
+            "0",
+            "--gram-after",
+            "7",
+            "--scl",
+            "0.2",
+            "--half-clean",
+            "0.1",
+            "--ema",
+            "0.99",
+            "--lr",
+            "0.002",
+            "--no-normals",
+        )
+        == 0
+    )
     with safe_open(tmp_path / CHECKPOINT, "pt") as stream:
         about = json.loads(stream.metadata()["about"])
     settings = about["settings"]
@@ -284,9 +367,15 @@ def test_options_reach_the_training(scenes, tmp_path, capsys):
     assert about["network"]["normals"] is False
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    (("--no-scl", "--scl", "0.3"), "not both"), (("--without-vgg", "--lpips", "1"), "need VGG16"),
-    (("--base", "nowhere"), "has no unet/"), (("--base", "sd-2.1-base"), "weights fetch sd-2.1")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--no-scl", "--scl", "0.3"), "not both"),
+        (("--without-vgg", "--lpips", "1"), "need VGG16"),
+        (("--base", "nowhere"), "has no unet/"),
+        (("--base", "sd-2.1-base"), "weights fetch sd-2.1"),
+    ],
+)
 def test_options_that_contradict(scenes, tmp_path, capsys, monkeypatch, options, words):
     monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path))
     losses = () if "--lpips" in options else ("--lpips", "0", "--gram", "0")

@@ -43,13 +43,20 @@ def small_refiner(**changes):
 
 def pictures(height=32, width=48, count=1):
     generator = torch.Generator().manual_seed(1)
-    return (torch.rand(count, 3, height, width, generator=generator),
-            torch.rand(count, 4, height, width, generator=generator))
+    return (
+        torch.rand(count, 3, height, width, generator=generator),
+        torch.rand(count, 4, height, width, generator=generator),
+    )
 
 
 def test_the_closed_form_is_the_scheduler_s_step():
-    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                              num_train_timesteps=1000, clip_sample=False)
+    scheduler = DDPMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        clip_sample=False,
+    )
     assert cumulative_alpha() == pytest.approx(0.755238, abs=1e-6)
     assert cumulative_alpha() == pytest.approx(float(scheduler.alphas_cumprod[199]), rel=1e-5)
     z = torch.randn(2, 4, 3, 3)
@@ -89,8 +96,9 @@ def test_training_reaches_the_unet_the_posenet_and_adapters_of_the_decoder_alone
     assert of_vae and all(".decoder." in name and ".lora_" in name for name in of_vae)
     images, normals = pictures()
     refiner(images, normals).square().mean().backward()
-    assert all(value.grad is None for name, value in refiner.named_parameters()
-               if name not in parts)
+    assert all(
+        value.grad is None for name, value in refiner.named_parameters() if name not in parts
+    )
     assert parts["posenet.out.weight"].grad.abs().max() > 0
     assert max(parts[name].grad.abs().max() for name in of_vae) > 0
 
@@ -174,9 +182,14 @@ def test_torch_s_own_ways_to_run_out_of_memory_are_known(allocate):
         tiled(lambda i, n: another_error(), images, normals, 512, 64)
 
 
-@pytest.mark.parametrize(("normals", "words"), [
-    (None, "needs the normal map"), (torch.zeros(1, 4, 32, 40), "the same cameras"),
-    (torch.full((1, 4, 32, 48), torch.nan), "no numbers")])
+@pytest.mark.parametrize(
+    ("normals", "words"),
+    [
+        (None, "needs the normal map"),
+        (torch.zeros(1, 4, 32, 40), "the same cameras"),
+        (torch.full((1, 4, 32, 48), torch.nan), "no numbers"),
+    ],
+)
 def test_bad_input_is_refused(normals, words):
     with pytest.raises(CrowdGaussianError, match=words):
         small_refiner().refine(pictures()[0], normals)
@@ -196,7 +209,7 @@ def test_gram_looks_at_each_sample_alone():
     features, (images, _) = random_vgg(), pictures(count=2)
     other = images.flip(0)
     both = gram_distance(features, images, other)
-    alone = [gram_distance(features, images[k:k + 1], other[k:k + 1]) for k in (0, 1)]
+    alone = [gram_distance(features, images[k : k + 1], other[k : k + 1]) for k in (0, 1)]
     assert torch.allclose(both, torch.stack(alone).mean(), rtol=1e-4)
     assert float(gram_distance(features, images, images)) == 0.0
     shifted = gram(torch.roll(images, 7, dims=3))
@@ -225,8 +238,10 @@ def test_perceptual_losses_read_the_published_files(tmp_path, monkeypatch):
     loss = refiner_loss(LossWeights(gram_after=0), *files)
     assert [type(loss.features[k]) for k in LAYERS] == [nn.ReLU] * 5
     convolutions = [layer for layer in loss.features if isinstance(layer, nn.Conv2d)]
-    assert all(torch.equal(layer.weight, network[f"features.{place}.weight"])
-               for layer, place in zip(convolutions, VGG16, strict=True))
+    assert all(
+        torch.equal(layer.weight, network[f"features.{place}.weight"])
+        for layer, place in zip(convolutions, VGG16, strict=True)
+    )
     found = pictures()[0].requires_grad_()
     total, terms = loss(found, pictures(count=2)[0][1:], 0)
     total.backward()
@@ -245,6 +260,8 @@ def test_clean_inputs_come_as_often_as_asked():
     assert float(((given > 0.02) & (given < 0.98)).float().mean()) > 0.1
     off = calibrate(coarse, clean, CalibrationConfig(0.0, 0.0), generator)
     assert torch.equal(off, coarse)
-    again = [calibrate(coarse, clean, CalibrationConfig(), torch.Generator().manual_seed(5))
-             for _ in range(2)]
+    again = [
+        calibrate(coarse, clean, CalibrationConfig(), torch.Generator().manual_seed(5))
+        for _ in range(2)
+    ]
     assert torch.equal(*again)

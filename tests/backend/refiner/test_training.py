@@ -74,9 +74,14 @@ def test_its_size_is_within_what_ships():
     assert sum(p.numel() for p in SmallRefiner().parameters()) < 5_000_000
 
 
-@pytest.mark.parametrize(("normals", "words"), [
-    (None, "needs the normal map"), (torch.zeros(1, 4, 8, 9), "the same cameras"),
-    (torch.full((1, 4, 8, 8), torch.nan), "no numbers")])
+@pytest.mark.parametrize(
+    ("normals", "words"),
+    [
+        (None, "needs the normal map"),
+        (torch.zeros(1, 4, 8, 9), "the same cameras"),
+        (torch.full((1, 4, 8, 8), torch.nan), "no numbers"),
+    ],
+)
 def test_bad_input_is_refused(normals, words):
     with pytest.raises(CrowdGaussianError, match=words):
         SmallRefiner().refine(torch.zeros(1, 3, 8, 8), normals)
@@ -95,8 +100,10 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(CrowdGaussianError, match="another architecture"):
         load_small(tmp_path / "a.safetensors")
-    facts = {"kind": "crowdgaussian small refiner",
-             "config": json.dumps({"widths": [8, 8], "blocks": 2, "normals": True})}
+    facts = {
+        "kind": "crowdgaussian small refiner",
+        "config": json.dumps({"widths": [8, 8], "blocks": 2, "normals": True}),
+    }
     save_file(SmallRefiner(TINY).state_dict(), tmp_path / "b.safetensors", facts)
     with pytest.raises(CrowdGaussianError, match="another architecture"):
         load_small(tmp_path / "b.safetensors")
@@ -109,7 +116,7 @@ def test_nobody_of_a_scene_touches_anybody(scene):
     people = [each.points(each.actor.vertices) for each in scene.people]
     for k, one in enumerate(people):
         assert abs(one[:, 1].min()) < 0.03
-        for other in people[k + 1:]:
+        for other in people[k + 1 :]:
             assert cKDTree(one).query(other)[0].min() > 0.01
             assert apart(supports(one), supports(other))
     assert not apart(supports(people[0]), supports(people[0] + 0.05))
@@ -136,7 +143,8 @@ def test_every_damage_changes_what_was_not_seen(scene):
             assert len(after) < len(before) if name == "thin" else len(after) == len(before)
             assert name == "thin" or any(
                 not np.array_equal(getattr(before, part), getattr(after, part))
-                for part in ("means", "sh", "opacities"))
+                for part in ("means", "sh", "opacities")
+            )
 
 
 def test_normals_go_in_as_unit_vectors(scene):
@@ -144,8 +152,9 @@ def test_normals_go_in_as_unit_vectors(scene):
     vertices = scene.people[0].points(scene.people[0].actor.body_vertices)
     normals = normal_input(render_normals(vertices, scene.people[0].actor.body.faces, cameras))
     inside = normals[:, 3] > 0
-    assert inside.any() and torch.allclose(normals[:, :3].norm(dim=1)[inside], torch.tensor(1.0),
-                                           atol=1e-3)
+    assert inside.any() and torch.allclose(
+        normals[:, :3].norm(dim=1)[inside], torch.tensor(1.0), atol=1e-3
+    )
     assert (normals[:, :3].movedim(1, -1)[~inside] == 0).all()
 
 
@@ -162,13 +171,32 @@ def test_scenes_are_split_and_resumed(scenes, body):
 
 def test_train_and_evaluate_from_the_command_line(scenes, tmp_path, capsys):
     out = str(tmp_path / "out")
-    assert main(["train", "refiner", str(scenes), "-o", out, "--without-vgg", "--steps", "2",
-                 "--crop", "32"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "refiner",
+                str(scenes),
+                "-o",
+                out,
+                "--without-vgg",
+                "--steps",
+                "2",
+                "--crop",
+                "32",
+            ]
+        )
+        == 0
+    )
     assert "trained without VGG16" in capsys.readouterr().out
     path = f"{out}/refiner.safetensors"
     assert read_facts(path)["licence"] == "Apache-2.0"
-    assert main(["evaluate", "refiner", str(scenes), "-o", f"{out}/report", "--refiner",
-                 f"mine={path}"]) == 0
+    assert (
+        main(
+            ["evaluate", "refiner", str(scenes), "-o", f"{out}/report", "--refiner", f"mine={path}"]
+        )
+        == 0
+    )
     report = (tmp_path / "out/report/report.md").read_text()
     assert "2 views of 1 scenes" in report and "| mine |" in report and "| coarse |" in report
     assert (tmp_path / "out/report/pictures.png").is_file()

@@ -28,7 +28,7 @@ def test_one_person_is_found_sharply(body):
     scene = paint(body)
     person = person_of(scene.parameters, blurred(scene.mask))
     crowd = replace(crowd_of(scene), people=(person,))
-    mask, = SilhouetteSegmenter(SegmentConfig(), body).segment(scene.photo, crowd, silent)
+    (mask,) = SilhouetteSegmenter(SegmentConfig(), body).segment(scene.photo, crowd, silent)
     overlap = (mask.visible & scene.mask).sum() / (mask.visible | scene.mask).sum()
     assert overlap > 0.93
     assert mask.occlusion < 0.05 and (mask.visible <= mask.amodal).all()
@@ -36,16 +36,15 @@ def test_one_person_is_found_sharply(body):
 
 def test_the_nearer_of_two_hides_the_other(body):
     scene = paint(body, width=320, shirt=0.0, hair=0.0)
-    behind = replace(scene.parameters,
-                     transl=scene.parameters.transl + np.float32([0.25, 0, -0.8]))
+    behind = replace(scene.parameters, transl=scene.parameters.transl + np.float32([0.25, 0, -0.8]))
     posed = pose_body(body, behind)
-    _, face = render_mesh_depth(posed.pose_points(posed.rest).astype(np.float32), posed.faces,
-                                scene.camera)
+    _, face = render_mesh_depth(
+        posed.pose_points(posed.rest).astype(np.float32), posed.faces, scene.camera
+    )
     whole = np.asarray(face) >= 0
     photo = scene.photo.copy()
     photo[whole & ~scene.mask] = (230, 220, 40)
-    people = (person_of(scene.parameters, blurred(scene.mask)),
-              person_of(behind, blurred(whole)))
+    people = (person_of(scene.parameters, blurred(scene.mask)), person_of(behind, blurred(whole)))
     crowd = replace(crowd_of(scene), people=people, on_ground=(True, True))
     near, far = SilhouetteSegmenter(SegmentConfig(), body).segment(photo, crowd, silent)
     hidden = 1 - (whole & ~scene.mask).sum() / whole.sum()

@@ -69,8 +69,7 @@ def test_like_shaped_tensors_go_to_their_places():
         "prompt_encoder.mask_downscaling.1.bias": "prompt_encoder.mask_embed.layer_norm1.bias",
         "prompt_encoder.mask_downscaling.3.bias": "prompt_encoder.mask_embed.conv2.bias",
         "mask_decoder.output_upscaling.3.weight": "mask_decoder.upscale_conv2.weight",
-        "mask_decoder.transformer.layers.1.norm3.bias":
-            "mask_decoder.transformer.layers.1.layer_norm3.bias",
+        "mask_decoder.transformer.layers.1.norm3.bias": "mask_decoder.transformer.layers.1.layer_norm3.bias",
         "image_encoder.blocks.2.norm1.bias": "vision_encoder.layers.2.layer_norm1.bias",
         "image_encoder.neck.3.weight": "vision_encoder.neck.layer_norm2.weight",
     }
@@ -85,8 +84,9 @@ def test_everybody_is_decoded_together_as_alone(network, people):
     assert found.logits.shape == (people, 3, 32, 32) and found.scores.shape == (people, 3)
     assert np.allclose(found.scale, 32 / 160)
     k = people - 1
-    one = network.candidates(photo, Prompts(prompts.boxes[k:], prompts.points[k:],
-                                            prompts.labels[k:]))
+    one = network.candidates(
+        photo, Prompts(prompts.boxes[k:], prompts.points[k:], prompts.labels[k:])
+    )
     assert np.allclose(one.logits[0], found.logits[k], atol=1e-4)
     if people > 1:
         assert not np.allclose(found.logits[0], found.logits[k], atol=1e-3)
@@ -96,55 +96,83 @@ def test_boxes_points_and_labels_all_count(network):
     photo, prompts = photo_of(160, 100), prompts_for(1)
     first = network.candidates(photo, prompts).logits
     no_points = Prompts(prompts.boxes, np.zeros((1, 0, 2)), np.zeros((1, 0), np.int32))
-    for other in (Prompts(prompts.boxes + 9, prompts.points, prompts.labels),
-                  Prompts(prompts.boxes, prompts.points + 9, prompts.labels),
-                  Prompts(prompts.boxes, prompts.points, 1 - np.abs(prompts.labels)), no_points):
+    for other in (
+        Prompts(prompts.boxes + 9, prompts.points, prompts.labels),
+        Prompts(prompts.boxes, prompts.points + 9, prompts.labels),
+        Prompts(prompts.boxes, prompts.points, 1 - np.abs(prompts.labels)),
+        no_points,
+    ):
         assert np.abs(network.candidates(photo, other).logits - first).max() > 1e-4
 
 
 def test_the_photo_is_encoded_once_and_padded_or_stretched(network, monkeypatch):
     calls, encode = [], network.model.get_image_embeddings
-    monkeypatch.setattr(network.model, "get_image_embeddings",
-                        lambda pixels: calls.append(pixels) or encode(pixels))
+    monkeypatch.setattr(
+        network.model, "get_image_embeddings", lambda pixels: calls.append(pixels) or encode(pixels)
+    )
     network.candidates(np.full((50, 100, 3), 255, np.uint8), prompts_for(2 * CHUNK))
-    pixels, = calls
+    (pixels,) = calls
     assert pixels.shape == (1, 3, 128, 128)
     assert (pixels[:, :, 64:] == 0).all() and (pixels[:, 0, :64] > 2).all()
     stretched = SamNetwork(network.model, FAMILIES["sam2"])
     pixels, scale = stretched.prepare(np.full((50, 100, 3), 255, np.uint8))
     assert (pixels > 2).all() and np.allclose(scale, [1.28, 2.56])
     halves, _ = SamNetwork(network.model, FAMILIES["sam3_tracker"]).prepare(
-        np.full((50, 100, 3), 255, np.uint8))
+        np.full((50, 100, 3), 255, np.uint8)
+    )
     assert torch.allclose(halves, torch.ones(1))
 
 
 def small_sam2():
-    backbone = {"hidden_size": 16, "num_attention_heads": 1, "blocks_per_stage": [1, 1, 2, 1],
-                "embed_dim_per_stage": [16, 32, 64, 128], "num_attention_heads_per_stage": [1] * 4,
-                "window_size_per_stage": [8, 4, 4, 2], "global_attention_blocks": [3],
-                "image_size": [64, 64], "model_type": "sam2_hiera_det_model"}
-    vision = {"backbone_config": backbone, "backbone_channel_list": [128, 64, 32, 16],
-              "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "fpn_hidden_size": 32,
-              "model_type": "sam2_vision_model"}
-    return Sam2Config(vision_config=vision,
-                      prompt_encoder_config={"hidden_size": 32, "image_size": 64},
-                      mask_decoder_config={"hidden_size": 32, "mlp_dim": 64,
-                                           "iou_head_hidden_dim": 32})
+    backbone = {
+        "hidden_size": 16,
+        "num_attention_heads": 1,
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [16, 32, 64, 128],
+        "num_attention_heads_per_stage": [1] * 4,
+        "window_size_per_stage": [8, 4, 4, 2],
+        "global_attention_blocks": [3],
+        "image_size": [64, 64],
+        "model_type": "sam2_hiera_det_model",
+    }
+    vision = {
+        "backbone_config": backbone,
+        "backbone_channel_list": [128, 64, 32, 16],
+        "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+        "fpn_hidden_size": 32,
+        "model_type": "sam2_vision_model",
+    }
+    return Sam2Config(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": 32, "image_size": 64},
+        mask_decoder_config={"hidden_size": 32, "mlp_dim": 64, "iou_head_hidden_dim": 32},
+    )
 
 
 def small_sam3():
-    backbone = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-                "num_attention_heads": 2, "image_size": 56, "patch_size": 14,
-                "pretrain_image_size": 56, "window_size": 2, "global_attn_indexes": [1],
-                "model_type": "sam3_vit_model"}
-    vision = {"backbone_config": backbone, "fpn_hidden_size": 32,
-              "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
-              "model_type": "sam3_vision_model"}
-    return Sam3TrackerConfig(vision_config=vision,
-                             prompt_encoder_config={"hidden_size": 32, "image_size": 56,
-                                                    "patch_size": 14},
-                             mask_decoder_config={"hidden_size": 32, "mlp_dim": 64,
-                                                  "iou_head_hidden_dim": 32})
+    backbone = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+        "pretrain_image_size": 56,
+        "window_size": 2,
+        "global_attn_indexes": [1],
+        "model_type": "sam3_vit_model",
+    }
+    vision = {
+        "backbone_config": backbone,
+        "fpn_hidden_size": 32,
+        "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]],
+        "model_type": "sam3_vision_model",
+    }
+    return Sam3TrackerConfig(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": 32, "image_size": 56, "patch_size": 14},
+        mask_decoder_config={"hidden_size": 32, "mlp_dim": 64, "iou_head_hidden_dim": 32},
+    )
 
 
 @pytest.mark.parametrize("model, config", [(Sam2Model, small_sam2), (Sam3TrackerModel, small_sam3)])
@@ -160,8 +188,9 @@ def test_later_sams_are_loaded_from_their_folders(model, config, tmp_path):
     save_file({k: v for k, v in lacking.items() if k != name}, tmp_path / "model.safetensors")
     with pytest.raises(CrowdGaussianError, match="lacks 1 tensors"):
         load_network(tmp_path)
-    assert np.allclose(found.scale, found.logits.shape[-1] / side * np.array(
-        [side / 90, side / 60]))
+    assert np.allclose(
+        found.scale, found.logits.shape[-1] / side * np.array([side / 90, side / 60])
+    )
 
 
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path, file, capsys):

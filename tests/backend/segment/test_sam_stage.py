@@ -33,8 +33,9 @@ def body():
 
 def silhouette(body, parameters, camera):
     posed = pose_body(body, parameters)
-    _, face = render_mesh_depth(posed.pose_points(posed.rest).astype(np.float32), posed.faces,
-                                camera)
+    _, face = render_mesh_depth(
+        posed.pose_points(posed.rest).astype(np.float32), posed.faces, camera
+    )
     return np.asarray(face) >= 0
 
 
@@ -43,8 +44,12 @@ def seen_person(body, parameters, camera, mask, confidence=0.9):
     import torch
 
     with torch.no_grad():
-        out = body(*(torch.as_tensor(np.asarray(v, np.float32))[None] for v in (
-            parameters.betas, parameters.pose, parameters.transl, parameters.scale)))
+        out = body(
+            *(
+                torch.as_tensor(np.asarray(v, np.float32))[None]
+                for v in (parameters.betas, parameters.pose, parameters.transl, parameters.scale)
+            )
+        )
         points = body.landmarks(out)[0].numpy()
     flat = (points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]) @ camera.K.T
     xy = (flat[:, :2] / flat[:, 2:]).astype(np.float32)
@@ -60,15 +65,17 @@ def pair(body):
     scene = paint(body, width=320, shirt=0.0, hair=0.0)
     behind = replace(scene.parameters, transl=scene.parameters.transl + np.float32([0.3, 0, -0.8]))
     whole = [silhouette(body, p, scene.camera) for p in (scene.parameters, behind)]
-    people = tuple(seen_person(body, p, scene.camera, mask)
-                   for p, mask in zip((scene.parameters, behind), whole))
+    people = tuple(
+        seen_person(body, p, scene.camera, mask)
+        for p, mask in zip((scene.parameters, behind), whole)
+    )
     return scene.photo, Crowd(people, scene.camera, "default", (True, True)), whole
 
 
 def blob(shape, *parts):
     mask = np.zeros(shape, bool)
     for rows, columns in parts:
-        mask[rows[0]:rows[1], columns[0]:columns[1]] = True
+        mask[rows[0] : rows[1], columns[0] : columns[1]] = True
     return mask
 
 
@@ -111,8 +118,10 @@ def test_own_points_are_positive_and_neighbours_negative_unless_hidden(pair, bod
     lone = Crowd(crowd.people[:1], crowd.camera, "default", (True,))
     alone = make_prompts(gather_evidence(lone, distances[:1, :1], heights, SegmentConfig()))
     assert (alone.labels == 1).all() and alone.points.shape == (1, 3, 2)
-    blind = replace(lone.people[0], keypoints=replace(
-        lone.people[0].keypoints, confidence=np.zeros(33, np.float32)))
+    blind = replace(
+        lone.people[0],
+        keypoints=replace(lone.people[0].keypoints, confidence=np.zeros(33, np.float32)),
+    )
     mixed = replace(crowd, people=(blind, crowd.people[1]))
     evidence = gather_evidence(mixed, distances, heights, SegmentConfig())
     assert (make_prompts(evidence).labels[0] != 1).all()
@@ -146,11 +155,11 @@ def test_specks_holes_and_what_lies_far_outside_are_cleaned(pair, body):
     drawn = whole[0].copy()
     box = crowd.people[0].box.astype(int)
     middle = (box[:2] + box[2:]) // 2
-    drawn[middle[1] - 2:middle[1] + 2, middle[0] - 2:middle[0] + 2] = False  # a small hole
+    drawn[middle[1] - 2 : middle[1] + 2, middle[0] - 2 : middle[0] + 2] = False  # a small hole
     speck = blob(drawn.shape, ((box[1] + 8, box[1] + 12), (box[2] - 8, box[2] - 4)))
     beyond = blob(drawn.shape, ((100, 140), (int(box[2]) + 60, int(box[2]) + 90)))
     network = DrawnNetwork((drawn | speck | beyond)[None, None], [[0.9]])
-    mask, = SamSegmenter(SegmentConfig(), body, network).segment(photo, one, silent)
+    (mask,) = SamSegmenter(SegmentConfig(), body, network).segment(photo, one, silent)
     assert iou(mask.visible, whole[0]) > 0.92
     assert not (mask.visible & beyond).any()
     assert not (mask.visible & speck & ~whole[0]).any()
@@ -161,10 +170,12 @@ def test_parts_cut_apart_by_an_occluder_all_stay(pair, body):
     photo, crowd, whole = pair
     one = replace(crowd, people=crowd.people[:1])
     box = crowd.people[0].box.astype(int)
-    bar = blob(whole[0].shape, ((int(0.55 * box[1] + 0.45 * box[3]),
-                                 int(0.45 * box[1] + 0.55 * box[3])), (0, 320)))
+    bar = blob(
+        whole[0].shape,
+        ((int(0.55 * box[1] + 0.45 * box[3]), int(0.45 * box[1] + 0.55 * box[3])), (0, 320)),
+    )
     network = DrawnNetwork((whole[0] & ~bar)[None, None], [[0.9]])
-    mask, = SamSegmenter(SegmentConfig(), body, network).segment(photo, one, silent)
+    (mask,) = SamSegmenter(SegmentConfig(), body, network).segment(photo, one, silent)
     rows = np.flatnonzero(mask.visible.any(axis=1))
     assert rows[0] < box[1] + 12 and rows[-1] > box[3] - 12
     assert not (mask.visible & bar)[4:-4].sum() > 0.3 * (whole[0] & bar).sum()
@@ -174,17 +185,30 @@ def test_nobody_gives_no_masks(body):
     camera = Camera(np.eye(3), np.eye(4), 40, 30)
     network = DrawnNetwork(np.zeros((0, 1, 40, 40), bool), np.zeros((0, 1)))
     crowd = Crowd((), camera, "default", ())
-    assert SamSegmenter(SegmentConfig(), body, network).segment(
-        np.zeros((30, 40, 3), np.uint8), crowd, silent) == []
+    assert (
+        SamSegmenter(SegmentConfig(), body, network).segment(
+            np.zeros((30, 40, 3), np.uint8), crowd, silent
+        )
+        == []
+    )
 
 
 def test_a_big_photo_costs_little_more_than_its_masks(pair, body):
     photo, crowd, whole = pair
     times = 8  # 2560 x 2560 pixels
-    big = Camera(crowd.camera.K * [[times], [times], [1]], crowd.camera.viewmat,
-                 crowd.camera.width * times, crowd.camera.height * times)
-    people = tuple(replace(p, box=p.box * times, keypoints=replace(
-        p.keypoints, xy=p.keypoints.xy * times)) for p in crowd.people) * 4
+    big = Camera(
+        crowd.camera.K * [[times], [times], [1]],
+        crowd.camera.viewmat,
+        crowd.camera.width * times,
+        crowd.camera.height * times,
+    )
+    people = (
+        tuple(
+            replace(p, box=p.box * times, keypoints=replace(p.keypoints, xy=p.keypoints.xy * times))
+            for p in crowd.people
+        )
+        * 4
+    )
     network = DrawnNetwork(np.stack([m[None] for m in whole] * 4), [[0.9]] * 8)
     network.candidates = _at_scale(network, times)
     pixels = np.zeros((big.height, big.width, 3), np.uint8)
@@ -215,15 +239,18 @@ def test_the_sample_with_true_masks_comes_back(body):
     height, width = truth.visible.shape[1:]
     cut = [d - d % 4 for d in (height, width)]
     camera = Camera(truth.camera.K, truth.camera.viewmat, cut[1], cut[0])
-    visible = truth.visible[:, :cut[0], :cut[1]]
-    people = tuple(seen_person(body, person, camera, mask)
-                   for person, mask in zip(truth.people, visible))
+    visible = truth.visible[:, : cut[0], : cut[1]]
+    people = tuple(
+        seen_person(body, person, camera, mask) for person, mask in zip(truth.people, visible)
+    )
     crowd = Crowd(people, camera, "default", (True,) * len(people))
-    noise = np.stack([np.stack([mask, np.roll(mask, 90, axis=1), visible.any(axis=0)])
-                      for mask in visible])
+    noise = np.stack(
+        [np.stack([mask, np.roll(mask, 90, axis=1), visible.any(axis=0)]) for mask in visible]
+    )
     network = DrawnNetwork(noise, [[0.8, 0.85, 0.9]] * len(people))
     masks = SamSegmenter(SegmentConfig(), body, network).segment(
-        np.zeros((*cut, 3), np.uint8), crowd, silent)
+        np.zeros((*cut, 3), np.uint8), crowd, silent
+    )
     for mask, real, person in zip(masks, visible, truth.people):
         assert iou(mask.visible, real) > 0.93, person.name
         assert abs(mask.occlusion - (1 - person.visible_fraction)) < 0.15, person.name

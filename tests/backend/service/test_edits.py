@@ -68,9 +68,11 @@ def test_the_client_mirrors_corrections_made_from_nothing(service, tmp_path):
 
 def test_bad_corrections_are_refused_in_a_sentence(client, photo):
     pose = {"pose": [0] * 165, "transl": [0, 0, 0]}
-    for edit, words in (("{", "SUBMIT: edit is damaged"),
-                        (json.dumps({"edits": [{"corrected": {"0": pose, "x": pose}}]}), "number"),
-                        ("x" * 50_000, "at most 48000 characters")):
+    for edit, words in (
+        ("{", "SUBMIT: edit is damaged"),
+        (json.dumps({"edits": [{"corrected": {"0": pose, "x": pose}}]}), "number"),
+        ("x" * 50_000, "at most 48000 characters"),
+    ):
         _, answer = client.submit(photo, "a.png", edit=edit)
         assert isinstance(answer, m.Error) and words in answer.message, answer
     job, _ = client.submit(photo, "people3.png", edit=edit_of(SceneEdit({9: pose_edit(0)})))

@@ -199,8 +199,9 @@ def big_job(service, client, photo):
         path.unlink()
         with path.open("wb") as stream:
             stream.truncate(BIG)
-        database.execute("UPDATE artifacts SET size = ? WHERE job = ? AND name = ?",
-                         (BIG, job, found.name))
+        database.execute(
+            "UPDATE artifacts SET size = ? WHERE job = ? AND name = ?", (BIG, job, found.name)
+        )
     return job
 
 
@@ -222,10 +223,20 @@ def test_scene_on_the_server_stays_valid(service):
 
 
 def test_a_service_ends_with_the_program_that_started_it(tmp_path):
-    command = [sys.executable, "-m", "crowdgaussian", "serve", "--data", str(tmp_path / "data"),
-               "--bind", "tcp://127.0.0.1:0", "--stop-with-parent"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "crowdgaussian",
+        "serve",
+        "--data",
+        str(tmp_path / "data"),
+        "--bind",
+        "tcp://127.0.0.1:0",
+        "--stop-with-parent",
+    ]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert process.stdout.readline().startswith(b"ready on tcp://127.0.0.1:")
     process.stdin.close()
     assert process.wait(20) == 0

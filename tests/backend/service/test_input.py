@@ -74,16 +74,29 @@ def test_unknown_jobs_on_the_data_socket(client):
 def test_a_name_that_was_not_announced_is_refused(client, photo):
     job, _ = client.submit(photo)
     client.follow(job)
-    for name in ("../uploads/x", "/etc/passwd", "people/../scene.json", "people/000/fit.npz",
-                 "timings.json", "scene.json\0", "C:\\x", "", "SCENE.JSON"):
+    for name in (
+        "../uploads/x",
+        "/etc/passwd",
+        "people/../scene.json",
+        "people/000/fit.npz",
+        "timings.json",
+        "scene.json\0",
+        "C:\\x",
+        "",
+        "SCENE.JSON",
+    ):
         assert client.fetch(job, name).code == "unknown-artifact"
     assert client.fetch(job, "scene.json", "../" * 16 + "etc/passwd").code == "unknown-artifact"
     assert client.fetch(job, "scene.json", offset=10**9).code == "unknown-artifact"
 
 
 def submit(client, **changes):
-    fields = {"job": str(uuid.uuid4()), "photo_name": "a.png", "photo_bytes": 10,
-              "photo_blake2b": "ab" * 32}
+    fields = {
+        "job": str(uuid.uuid4()),
+        "photo_name": "a.png",
+        "photo_bytes": 10,
+        "photo_blake2b": "ab" * 32,
+    }
     return client.ask(m.Submit, **{**fields, **changes})
 
 
@@ -123,12 +136,16 @@ def test_a_photo_that_is_not_the_announced_one(client, photo):
 
 def png_claiming(width, height, body=b""):
     """A PNG whose header says so and whose rows are the body."""
+
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(
-            ">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body)
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("width, height", [(2**31 - 1, 2**31 - 1), (20_000, 20_000)])
@@ -178,10 +195,16 @@ def test_a_frame_of_two_gigabytes_is_not_waited_for(service, client):
 
 
 EXAMPLES = [
-    (m.Hello(1, "fuzzer", JOB), ()), (m.Status(4, JOB), ()), (m.Attach(5, JOB, 1), ()),
-    (m.Cancel(7, JOB), ()), (m.List(8), ()), (m.Delete(9, JOB), ()), (m.Ping(10), ()),
+    (m.Hello(1, "fuzzer", JOB), ()),
+    (m.Status(4, JOB), ()),
+    (m.Attach(5, JOB, 1), ()),
+    (m.Cancel(7, JOB), ()),
+    (m.List(8), ()),
+    (m.Delete(9, JOB), ()),
+    (m.Ping(10), ()),
     (m.Submit(2, JOB, "a.png", 5000, "ef" * 32, "open", {"avatar.seed": "3"}), ()),
-    (m.Upload(3, JOB, 0), (b"some of the photo",)), (m.Fetch(6, JOB, "scene.json", 0), ()),
+    (m.Upload(3, JOB, 0), (b"some of the photo",)),
+    (m.Fetch(6, JOB, "scene.json", 0), ()),
 ]
 
 
@@ -235,8 +258,7 @@ def fuzz(client, rng, count, answers):
             drain(client.control, answers)
             drain(client.data, answers)
     deadline = time.monotonic() + 2.0
-    while time.monotonic() < deadline and zmq.select(
-            [client.control, client.data], [], [], 0.3)[0]:
+    while time.monotonic() < deadline and zmq.select([client.control, client.data], [], [], 0.3)[0]:
         drain(client.control, answers)
         drain(client.data, answers)
 

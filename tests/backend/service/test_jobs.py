@@ -37,8 +37,9 @@ def test_a_job_gives_the_same_files_as_running_it_here(client, photo, tmp_path):
     assert [e.seq for e in events] == list(range(1, len(events) + 1))
     assert (events[0].state, events[-1].state) == ("queued", "done")
     path = tmp_path / "a.png"
-    here = run_here(Job(path, tmp_path / "out", preset("open"), photo_name="a.png"),
-                    lambda step: None)
+    here = run_here(
+        Job(path, tmp_path / "out", preset("open"), photo_name="a.png"), lambda step: None
+    )
     expected = {p.relative_to(here.path).as_posix() for p in here.path.rglob("*") if p.is_file()}
     found = artifacts_of(events)
     assert set(found) == {n for n in expected if "fit.npz" not in n and n != "timings.json"}
@@ -48,13 +49,14 @@ def test_a_job_gives_the_same_files_as_running_it_here(client, photo, tmp_path):
         assert data == (here.path / name).read_bytes(), name
 
 
-
-
 def test_people_can_be_fetched_while_the_job_runs(client, photo, tmp_path):
     job, _ = client.submit(photo, "slow-people3.png")
     client.ask(m.Attach, job=job)
-    events = client.wait(job, ("running",), enough=lambda e: any(
-        a.name == "people/000/avatar.npz" for a in e.artifacts))
+    events = client.wait(
+        job,
+        ("running",),
+        enough=lambda e: any(a.name == "people/000/avatar.npz" for a in e.artifacts),
+    )
     for name, artifact in artifacts_of(events).items():  # a mirror made now is a valid scene
         target = tmp_path / "mirror" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,8 +170,10 @@ def test_twenty_clients_are_served_or_told_busy(tmp_path):
             outcomes[index] = client.follow(job)[-1].state
 
     with serving(tmp_path / "data", *limit) as service:
-        threads = [threading.Thread(target=one, args=(i, service.port, service.data_port))
-                   for i in range(20)]
+        threads = [
+            threading.Thread(target=one, args=(i, service.port, service.data_port))
+            for i in range(20)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -179,8 +183,10 @@ def test_twenty_clients_are_served_or_told_busy(tmp_path):
 
 def test_one_client_has_a_limit_of_its_own(tmp_path, photo):
     with serving(tmp_path / "data", "--set", "jobs_per_client=2") as service:
-        with (Client(service.port, service.data_port) as first,
-              Client(service.port, service.data_port) as second):
+        with (
+            Client(service.port, service.data_port) as first,
+            Client(service.port, service.data_port) as second,
+        ):
             answers = [first.submit(photo + bytes([i]), upload=False)[1] for i in range(3)]
             assert [type(a) for a in answers] == [m.JobInfo, m.JobInfo, m.Busy]
             assert isinstance(second.submit(photo, upload=False)[1], m.JobInfo)
@@ -194,11 +200,11 @@ def test_the_queue_tells_the_position(client, photo):
         client.ask(m.Cancel, job=job)
 
 
-
-
 def test_two_workers_share_the_queue_but_not_a_photo(tmp_path, photo):
-    with (serving(tmp_path / "data", "--workers", "2") as service,
-          Client(service.port, service.data_port) as client):
+    with (
+        serving(tmp_path / "data", "--workers", "2") as service,
+        Client(service.port, service.data_port) as client,
+    ):
         twins = [client.submit(photo, name)[0] for name in ("slow a.png", "slow b.png")]
         other, _ = client.submit(photo + b"2", "slow c.png")
         client.ask(m.Attach, job=twins[0])

@@ -91,8 +91,10 @@ def connect(service, pairing):
 
 def test_a_paired_client_works_and_sees_its_own_jobs_only(service, pairings, tmp_path):
     photo = write_photo(tmp_path / "a.png").read_bytes()
-    with (connect(service, pairings[1]["studio"]) as studio,
-          connect(service, pairings[1]["laptop"]) as laptop):
+    with (
+        connect(service, pairings[1]["studio"]) as studio,
+        connect(service, pairings[1]["laptop"]) as laptop,
+    ):
         job, _ = studio.submit(photo)
         artifact = studio.follow(job)[-2].artifacts[-1]
         assert len(studio.fetch(job, artifact.name)) == artifact.size
@@ -109,11 +111,13 @@ def handshake(service, pairing):
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     try:
-        monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED
-                                            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-                                            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-                                            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-                                            | zmq.EVENT_DISCONNECTED)
+        monitor = dealer.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_DISCONNECTED
+        )
         if pairing is not None:
             use_pairing(dealer, pairing)
         dealer.connect(f"tcp://127.0.0.1:{service.port}")
@@ -125,8 +129,9 @@ def handshake(service, pairing):
 
 def test_a_key_that_is_not_on_the_list_is_refused_in_the_handshake(service, pairings):
     public, secret = zmq.curve_keypair()
-    stranger = replace(pairings[1]["studio"], client_public=z85.decode(public),
-                       client_secret=z85.decode(secret))
+    stranger = replace(
+        pairings[1]["studio"], client_public=z85.decode(public), client_secret=z85.decode(secret)
+    )
     assert handshake(service, pairings[1]["studio"]) == "HANDSHAKE_SUCCEEDED"
     assert handshake(service, stranger) == "HANDSHAKE_FAILED_AUTH"
 

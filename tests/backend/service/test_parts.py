@@ -21,8 +21,16 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import PhotoInfo, SceneInfo
 from PIL import Image
 
-FORMATS = [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}),
-           ("WEBP", {"lossless": True}), ("TIFF", {}), ("GIF", {}), ("BMP", {})]
+FORMATS = [
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("PNG", {}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("TIFF", {}),
+    ("GIF", {}),
+    ("BMP", {}),
+]
 
 
 def encoded(kind, options, size=(173, 94)):
@@ -92,7 +100,8 @@ def test_limits_by_name(tmp_path):
 def test_the_key_of_a_result_is_all_that_decides_it():
     config = preset("open")
     keys = {
-        result_key("ab" * 32, config, "p"), result_key("cd" * 32, config, "p"),
+        result_key("ab" * 32, config, "p"),
+        result_key("cd" * 32, config, "p"),
         result_key("ab" * 32, with_setting(config, "avatar.seed", "2"), "p"),
         result_key("ab" * 32, config, "q"),
     }
@@ -181,8 +190,7 @@ def test_after_an_update_waiting_jobs_have_a_new_key(jobs):
     jobs.store.put(row)
     jobs.store.put(replace(row, job="gone", settings={"no.such": "1"}))
     jobs.recover()
-    assert jobs.store.get("w").key == result_key("ab" * 32, preset("open"),
-                                                 jobs.settings.pipeline)
+    assert jobs.store.get("w").key == result_key("ab" * 32, preset("open"), jobs.settings.pipeline)
     assert jobs.store.get("gone").state == "failed"
 
 

@@ -12,9 +12,15 @@ from _support.service_running import Client, artifacts_of, serving
 from crowdgaussian_shared.protocol import messages as m
 
 SAMPLE = Path(crowdgaussian.__file__).parent / "synthetic/sample_data/sample.jpg"
-SETTINGS = {"people.max_people": "2", "avatar.gaussians": "3000", "avatar.colour_steps": "5",
-            "refine.distil.steps": "3", "refine.distil.views": "4", "refine.distil.size": "96",
-            "refine.photo_px": "128"}
+SETTINGS = {
+    "people.max_people": "2",
+    "avatar.gaussians": "3000",
+    "avatar.colour_steps": "5",
+    "refine.distil.steps": "3",
+    "refine.distil.views": "4",
+    "refine.distil.size": "96",
+    "refine.photo_px": "128",
+}
 MINUTES = 15 * 60.0
 
 
@@ -22,10 +28,24 @@ MINUTES = 15 * 60.0
 def test_the_sample_through_the_service_is_the_sample_by_command_line(tmp_path):
     out = tmp_path / "out"
     options = [text for item in SETTINGS.items() for text in ("--set", "=".join(item))]
-    subprocess.run([sys.executable, "-m", "crowdgaussian", "reconstruct", str(SAMPLE), "-o",
-                    str(out), *options], check=True, timeout=MINUTES)
-    with (serving(tmp_path / "data", pipeline="") as service,
-          Client(service.port, service.data_port) as client):
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "crowdgaussian",
+            "reconstruct",
+            str(SAMPLE),
+            "-o",
+            str(out),
+            *options,
+        ],
+        check=True,
+        timeout=MINUTES,
+    )
+    with (
+        serving(tmp_path / "data", pipeline="") as service,
+        Client(service.port, service.data_port) as client,
+    ):
         job, _ = client.submit(SAMPLE.read_bytes(), SAMPLE.name, settings=SETTINGS)
         events = client.follow(job, timeout=MINUTES)
         assert events[-1].state == "done", events[-1].error

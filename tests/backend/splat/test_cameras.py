@@ -21,10 +21,13 @@ def _pixels(cameras: Cameras, point: tuple[float, float, float]) -> torch.Tensor
     return torch.cat([image[:, :2] / image[:, 2:], seen[:, 2:]], 1)
 
 
-@pytest.mark.parametrize("cameras", [
-    Cameras.orbit(TARGET, 3.0, 7, elevation=0.4, size=(80, 60)),
-    Cameras.hemisphere(TARGET, 3.0, 20, size=(80, 60)),
-])
+@pytest.mark.parametrize(
+    "cameras",
+    [
+        Cameras.orbit(TARGET, 3.0, 7, elevation=0.4, size=(80, 60)),
+        Cameras.hemisphere(TARGET, 3.0, 20, size=(80, 60)),
+    ],
+)
 def test_every_view_sees_the_target_in_the_middle_and_up_is_up(cameras: Cameras) -> None:
     expected = torch.tensor([40.0, 30.0, 3.0]).expand(len(cameras), 3)
     torch.testing.assert_close(_pixels(cameras, TARGET), expected, rtol=0, atol=1e-3)

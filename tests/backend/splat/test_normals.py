@@ -9,10 +9,15 @@ from crowdgaussian.splat.normals import render_mesh_depth, render_normals
 
 def _sphere(radius: float = 0.5, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
     """A latitude-longitude sphere about the origin, faces counter-clockwise from outside."""
-    polar, round_ = np.meshgrid(np.linspace(0, np.pi, n), np.linspace(0, 2 * np.pi, 2 * n),
-                                indexing="ij")
-    points = np.stack([np.sin(polar) * np.sin(round_), np.cos(polar),
-                       np.sin(polar) * np.cos(round_)], -1).reshape(-1, 3) * radius
+    polar, round_ = np.meshgrid(
+        np.linspace(0, np.pi, n), np.linspace(0, 2 * np.pi, 2 * n), indexing="ij"
+    )
+    points = (
+        np.stack(
+            [np.sin(polar) * np.sin(round_), np.cos(polar), np.sin(polar) * np.cos(round_)], -1
+        ).reshape(-1, 3)
+        * radius
+    )
     a = (np.arange(n - 1)[:, None] * 2 * n + np.arange(2 * n - 1)).ravel()
     b, c, d = a + 2 * n, a + 2 * n + 1, a + 1
     return points, np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
@@ -30,8 +35,14 @@ def test_depth_of_a_sphere_is_that_of_its_equation() -> None:
     assert depth.dtype == np.float32 and index.dtype == np.int32
     assert np.array_equal(np.isfinite(depth), index >= 0) and (index >= -1).all()
     ys, xs = np.nonzero(index >= 0)
-    rays = np.stack([(xs + 0.5 - camera.K[0, 2]) / camera.K[0, 0],
-                     (ys + 0.5 - camera.K[1, 2]) / camera.K[1, 1], np.ones(len(xs))], -1)
+    rays = np.stack(
+        [
+            (xs + 0.5 - camera.K[0, 2]) / camera.K[0, 0],
+            (ys + 0.5 - camera.K[1, 2]) / camera.K[1, 1],
+            np.ones(len(xs)),
+        ],
+        -1,
+    )
     points = rays * depth[ys, xs][:, None] - (0, 0, 2.0)
     assert np.abs(np.linalg.norm(points, axis=1) - 0.5).max() < 2e-3
     area = np.pi * (camera.K[0, 0] * 0.5) ** 2 / (2.0**2 - 0.5**2)

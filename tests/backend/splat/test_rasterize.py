@@ -21,8 +21,9 @@ def test_values_and_gradients_match_the_twin(degree: int, by_covars: bool) -> No
     background = torch.tensor([[0.2, 0.5, 0.9], [0.0, 1.0, 0.3], [0.7, 0.7, 0.1]])
     (ours, ours_in), (twin, twin_in) = both_renders(values, off_centre_cameras(), background)
     for name in OUTPUTS:
-        torch.testing.assert_close(getattr(ours, name).double(), getattr(twin, name),
-                                   rtol=0, atol=TOLERANCE)
+        torch.testing.assert_close(
+            getattr(ours, name).double(), getattr(twin, name), rtol=0, atol=TOLERANCE
+        )
     backward(ours)
     backward(twin)
     for name, leaf in twin_in.items():
@@ -36,8 +37,13 @@ def _opaque_wall(n: int) -> Splats:
     """Large Gaussians one behind the other: pixels end at the transmittance cut-off."""
     means = torch.zeros(n, 3)
     means[:, 2] = torch.linspace(0.0, -0.5, n)
-    return Splats(means, torch.full((n,), 0.9), torch.linspace(-1, 1, n)[:, None, None].expand(
-        n, 1, 3).contiguous(), torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1), torch.full((n, 3), 0.2))
+    return Splats(
+        means,
+        torch.full((n,), 0.9),
+        torch.linspace(-1, 1, n)[:, None, None].expand(n, 1, 3).contiguous(),
+        torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1),
+        torch.full((n, 3), 0.2),
+    )
 
 
 def test_the_transmittance_cut_off_drops_what_lies_behind() -> None:
@@ -54,8 +60,9 @@ def test_the_transmittance_cut_off_drops_what_lies_behind() -> None:
 def test_alpha_is_clamped_without_gradient_at_its_limit() -> None:
     camera = Cameras.orbit((0, 0, 0), 2.0, 1, size=9)
     opacity = torch.ones(1, requires_grad=True)
-    splat = Splats(torch.zeros(1, 3), opacity, torch.ones(1, 1, 3),
-                   covars=torch.eye(3)[None] * 0.25)
+    splat = Splats(
+        torch.zeros(1, 3), opacity, torch.ones(1, 1, 3), covars=torch.eye(3)[None] * 0.25
+    )
     alpha = rasterize(splat, camera).alpha[0]
     assert float(alpha.max().detach()) == pytest.approx(0.999, abs=1e-6)
     alpha[4, 4].backward()
@@ -64,8 +71,9 @@ def test_alpha_is_clamped_without_gradient_at_its_limit() -> None:
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_nothing_in_view_gives_the_background_and_zero_gradients(count: int) -> None:
-    values = {k: v.detach().float().requires_grad_()
-              for k, v in random_splats(count, 1, False).items()}
+    values = {
+        k: v.detach().float().requires_grad_() for k, v in random_splats(count, 1, False).items()
+    }
     camera = Cameras.orbit((0, 0, -9.0), 1.0, 1, size=(20, 11))  # stands before, looks away
     render = rasterize(Splats(**values), camera, torch.tensor([0.1, 0.2, 0.3]))
     assert render.color.shape == (1, 11, 20, 3)
@@ -107,8 +115,9 @@ def test_the_near_plane_is_respected() -> None:
 
 def _gradients(threads: int) -> dict[str, torch.Tensor]:
     torch.set_num_threads(threads)
-    leaves = {k: v.detach().float().requires_grad_()
-              for k, v in random_splats(6000, 1, False).items()}
+    leaves = {
+        k: v.detach().float().requires_grad_() for k, v in random_splats(6000, 1, False).items()
+    }
     render = rasterize(Splats(**leaves), Cameras.orbit((0, 0, 0), 2.0, 2, size=(130, 90)))
     render.color.square().sum().backward()
     return {k: v.grad for k, v in leaves.items()} | {"color": render.color.detach()}
@@ -134,8 +143,9 @@ def test_several_python_threads_may_render_at_once() -> None:
 
 
 def test_wrong_shapes_are_told_in_one_sentence() -> None:
-    good = Splats(torch.zeros(2, 3), torch.ones(2), torch.zeros(2, 1, 3),
-                  covars=torch.eye(3).repeat(2, 1, 1))
+    good = Splats(
+        torch.zeros(2, 3), torch.ones(2), torch.zeros(2, 1, 3), covars=torch.eye(3).repeat(2, 1, 1)
+    )
     with pytest.raises(CrowdGaussianError, match="splats.opacities"):
         rasterize(replace(good, opacities=torch.ones(3)), off_centre_cameras(1))
     with pytest.raises(CrowdGaussianError, match="splats.sh"):

@@ -18,9 +18,12 @@ def _person(degree: int) -> tuple[Gaussians, np.ndarray, np.ndarray, np.ndarray]
     make = np.random.default_rng(5)
     quats = make.normal(size=(COUNT, 4))
     gaussians = Gaussians(
-        make.normal(size=(COUNT, 3)) * 0.4, quats / np.linalg.norm(quats, axis=1, keepdims=True),
-        np.exp(make.normal(size=(COUNT, 3)) * 0.4 - 3), make.uniform(0.2, 1, COUNT),
-        make.normal(size=(COUNT, (degree + 1) ** 2, 3)) * 0.3)
+        make.normal(size=(COUNT, 3)) * 0.4,
+        quats / np.linalg.norm(quats, axis=1, keepdims=True),
+        np.exp(make.normal(size=(COUNT, 3)) * 0.4 - 3),
+        make.uniform(0.2, 1, COUNT),
+        make.normal(size=(COUNT, (degree + 1) ** 2, 3)) * 0.3,
+    )
     joints = make.integers(0, 55, (COUNT, 4)).astype(np.uint8)
     weights = make.dirichlet((3, 1, 1, 1), COUNT)
     pose = make.normal(size=(55, 3)) * 0.15
@@ -29,8 +32,12 @@ def _person(degree: int) -> tuple[Gaussians, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _in_torch(gaussians: Gaussians, *arrays: np.ndarray) -> tuple[Splats, list[torch.Tensor]]:
-    splats = Splats(*(torch.from_numpy(getattr(gaussians, name)) for name in
-                      ("means", "opacities", "sh", "quats", "scales")))
+    splats = Splats(
+        *(
+            torch.from_numpy(getattr(gaussians, name))
+            for name in ("means", "opacities", "sh", "quats", "scales")
+        )
+    )
     return splats, [torch.from_numpy(array) for array in arrays]
 
 
@@ -69,11 +76,20 @@ def test_gradients_reach_every_input() -> None:
     index = tensors[0][some] % 3
 
     def pose(means, quats, scales, weights, transforms):  # noqa: ANN001, ANN202
-        posed = skin_splats(Splats(means, splats.opacities[some], splats.sh[some], quats, scales),
-                            index, weights, transforms)
+        posed = skin_splats(
+            Splats(means, splats.opacities[some], splats.sh[some], quats, scales),
+            index,
+            weights,
+            transforms,
+        )
         return posed.means, posed.covars, posed.sh_frames
 
-    inputs = (splats.means[some], splats.quats[some], splats.scales[some], tensors[1][some],
-              tensors[2][:3])
+    inputs = (
+        splats.means[some],
+        splats.quats[some],
+        splats.scales[some],
+        tensors[1][some],
+        tensors[2][:3],
+    )
     leaves = [value.clone().requires_grad_() for value in inputs]
     assert torch.autograd.gradcheck(pose, leaves, atol=1e-4)

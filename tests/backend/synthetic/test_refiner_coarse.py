@@ -23,8 +23,9 @@ from crowdgaussian.synthetic.scenes import compose, made_up_actor
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 BODY = load_body("open")
-QUICK = PhotoFitConfig(gaussians=1500, max_crop_px=160, pose_steps=1, contour_steps=1,
-                       colour_steps=3)
+QUICK = PhotoFitConfig(
+    gaussians=1500, max_crop_px=160, pose_steps=1, contour_steps=1, colour_steps=3
+)
 SMALL = {"views": 6, "size": 64, "fewest": 1, "most": 1, "points": 1500}
 
 
@@ -64,8 +65,7 @@ def test_scenes_take_turns_and_say_which(scenes):
     config = ScenesConfig(coarse=("a", "b", "c"))
     for test in (True, False):
         kinds = [config.coarse_of(k) for k in range(30) if is_test(k) == test]
-        assert {name: kinds.count(name) for name in "abc"} == dict.fromkeys(
-            "abc", len(kinds) // 3)
+        assert {name: kinds.count(name) for name in "abc"} == dict.fromkeys("abc", len(kinds) // 3)
 
 
 def test_the_rebuilt_person_is_where_the_true_one_is_but_not_the_same(scenes):
@@ -86,7 +86,8 @@ def test_scenes_made_before_there_was_a_choice_stay_valid(scenes, tmp_path):
     before = {"views": 6, "size": 64, "fewest": 1, "most": 1, "points": 1500, "seed": 0}
     (tmp_path / "scene_0000").mkdir()
     (tmp_path / "scene_0000/scene.json").write_text(
-        json.dumps({**about(scenes, 0), "settings": before}))
+        json.dumps({**about(scenes, 0), "settings": before})
+    )
     for coarse in ((DAMAGE,), (DAMAGE, "photo_fit")):
         write_scenes(tmp_path, ScenesConfig(scenes=1, coarse=coarse, **SMALL), refused)
     for other in ({"coarse": ("photo_fit",)}, {"rings": 2}, {"people": "scans"}):
@@ -109,15 +110,29 @@ def test_who_is_in_no_photo_is_left_out():
     scene = compose(draw, (2, 2), np.random.default_rng(0))
     hidden = replace(scene.people[1].actor, vertices=scene.people[1].actor.vertices * 1e-3)
     people = (scene.people[0], replace(scene.people[1], actor=hidden))
-    kept, coarse = rebuilt(replace(scene, people=people), PhotoFit(QUICK, BODY),
-                           np.random.default_rng(0), 200)
+    kept, coarse = rebuilt(
+        replace(scene, people=people), PhotoFit(QUICK, BODY), np.random.default_rng(0), 200
+    )
     assert [each.actor for each in kept.people] == [people[0].actor]
     assert len(coarse.gaussians) == len(coarse.bodies) == 1
 
 
 def test_stage_1_is_chosen_on_the_command_line(tmp_path, capsys):
-    given = ["data", "crowd-scenes", str(tmp_path), "--scenes", "1", "--views", "1", "--size", "48",
-             "--fewest", "1", "--most", "1"]
+    given = [
+        "data",
+        "crowd-scenes",
+        str(tmp_path),
+        "--scenes",
+        "1",
+        "--views",
+        "1",
+        "--size",
+        "48",
+        "--fewest",
+        "1",
+        "--most",
+        "1",
+    ]
     settings = ("gaussians=1000", "pose_steps=0", "contour_steps=0", "colour_steps=2")
     quick = [text for each in settings for text in ("--set", f"avatar.{each}")]
     assert main([*given, "--coarse", "photo_fit", *quick]) == 0

@@ -53,12 +53,25 @@ def add_person(folder, name):
     Image.fromarray(texture).save(place / "material0.jpeg", quality=95)
     pose = moved.pose.reshape(-1)
     parts = np.split(pose, np.cumsum([3, 63, 3, 3, 3, 45]))
-    names = ("global_orient", "body_pose", "jaw_pose", "leye_pose", "reye_pose", "left_hand_pose",
-             "right_hand_pose")
+    names = (
+        "global_orient",
+        "body_pose",
+        "jaw_pose",
+        "leye_pose",
+        "reye_pose",
+        "left_hand_pose",
+        "right_hand_pose",
+    )
     (folder / "fits" / name).mkdir(parents=True)
-    write_npz(folder / "fits" / name / "open_param.npz", {
-        **dict(zip(names, parts, strict=True)), "betas": moved.betas, "transl": moved.transl,
-        "scale": np.array(UNITS[name])})
+    write_npz(
+        folder / "fits" / name / "open_param.npz",
+        {
+            **dict(zip(names, parts, strict=True)),
+            "betas": moved.betas,
+            "transl": moved.transl,
+            "scale": np.array(UNITS[name]),
+        },
+    )
     return upright
 
 
@@ -103,8 +116,10 @@ def inside(one, other):
     """How many points of one lie in the other, made convex in bands of 4 cm of height."""
     count = 0
     for low in np.arange(0, 2.2, 0.04):
-        bands = [points[(points[:, 1] >= low) & (points[:, 1] < low + 0.04)][:, [0, 2]]
-                 for points in (one, other)]
+        bands = [
+            points[(points[:, 1] >= low) & (points[:, 1] < low + 0.04)][:, [0, 2]]
+            for points in (one, other)
+        ]
         if len(bands[0]) and len(bands[1]) > 3:
             hull = ConvexHull(bands[1]).equations  # [H, 3]
             count += int((bands[0] @ hull[:, :2].T + hull[:, 2] < 0).all(1).sum())
@@ -117,15 +132,30 @@ def test_people_do_not_touch_or_go_through_one_another(scans, kind):
     scene = compose(draw, (4, 4), np.random.default_rng(1))
     people = [each.points(each.actor.vertices) for each in scene.people]
     for k, one in enumerate(people):
-        for other in people[k + 1:]:
+        for other in people[k + 1 :]:
             near = cKDTree(one).query(other[::4], distance_upper_bound=0.015)[0]
             assert np.isinf(near).all() and not inside(one, other)
     assert inside(one[::4], one + 0.05)
 
 
 def test_scenes_of_scans_from_the_command_line(scans, tmp_path, capsys):
-    given = ["data", "crowd-scenes", str(tmp_path / "out"), "--meshes", str(scans[0]), "--scenes",
-             "1", "--views", "2", "--size", "48", "--fewest", "2", "--most", "2"]
+    given = [
+        "data",
+        "crowd-scenes",
+        str(tmp_path / "out"),
+        "--meshes",
+        str(scans[0]),
+        "--scenes",
+        "1",
+        "--views",
+        "2",
+        "--size",
+        "48",
+        "--fewest",
+        "2",
+        "--most",
+        "2",
+    ]
     assert main(given) == 0
     truth = np.asarray(Image.open(tmp_path / "out/scene_0000/truth/000.png"))
     solid = truth[truth[..., 3] == 255][:, :3].astype(int)
@@ -151,14 +181,19 @@ def copy_of(scans, tmp_path):
     return Path(shutil.copytree(scans[0], tmp_path / "copy"))
 
 
-@pytest.mark.parametrize(("harm", "words"), [
-    (lambda f: (f / "scans/0002/material0.jpeg").unlink(), "Person 0002.*no texture"),
-    (lambda f: (f / "scans/0002/0002.obj").write_text("f 1 2 nothing"), "Person 0002.*mesh"),
-    (lambda f: (f / "fits/0002/open_param.npz").write_bytes(b"x"), "Person 0002.*damaged"),
-    (lambda f: (f / "fits/0002/open_param.npz").unlink(), "Person 0002.*no open_param"),
-    (lambda f: (f / "fits/0001/open_param.npz").replace(f / "fits/0002/open_param.npz"),
-     "Person 0001"),
-])
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda f: (f / "scans/0002/material0.jpeg").unlink(), "Person 0002.*no texture"),
+        (lambda f: (f / "scans/0002/0002.obj").write_text("f 1 2 nothing"), "Person 0002.*mesh"),
+        (lambda f: (f / "fits/0002/open_param.npz").write_bytes(b"x"), "Person 0002.*damaged"),
+        (lambda f: (f / "fits/0002/open_param.npz").unlink(), "Person 0002.*no open_param"),
+        (
+            lambda f: (f / "fits/0001/open_param.npz").replace(f / "fits/0002/open_param.npz"),
+            "Person 0001",
+        ),
+    ],
+)
 def test_bad_input_names_the_person(scans, tmp_path, harm, words):
     folder = copy_of(scans, tmp_path)
     harm(folder)
@@ -194,8 +229,17 @@ def test_smplx_people_need_the_users_body(tmp_path, capsys, monkeypatch):
 
 def pickled(folder, **changes):
     rng = np.random.default_rng(0)
-    sizes = {"global_orient": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3,
-             "left_hand_pose": 12, "right_hand_pose": 12, "betas": 10, "expression": 10}
+    sizes = {
+        "global_orient": 3,
+        "body_pose": 63,
+        "jaw_pose": 3,
+        "leye_pose": 3,
+        "reye_pose": 3,
+        "left_hand_pose": 12,
+        "right_hand_pose": 12,
+        "betas": 10,
+        "expression": 10,
+    }
     values = {name: rng.normal(size=(1, size)).astype(np.float32) for name, size in sizes.items()}
     values |= {"scale": np.array([0.5], np.float32), "translation": np.array([0.1, 0.2, 0.3])}
     path = folder / "smplx_param.pkl"

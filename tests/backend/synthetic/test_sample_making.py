@@ -18,8 +18,7 @@ def grid(n: int) -> tuple[np.ndarray, np.ndarray]:
     x, z = np.meshgrid(np.linspace(0, 1, n), np.linspace(0, 1, n), indexing="ij")
     points = np.stack([x.ravel(), np.zeros(n * n), z.ravel()], 1)
     a = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
-    faces = np.concatenate([np.stack([a, a + 1, a + n + 1], 1),
-                            np.stack([a, a + n + 1, a + n], 1)])
+    faces = np.concatenate([np.stack([a, a + 1, a + n + 1], 1), np.stack([a, a + n + 1, a + n], 1)])
     return points, faces
 
 
@@ -47,19 +46,22 @@ def test_subdivision_keeps_the_surface():
 
 def test_draped_cloth_rests_on_what_is_below_and_keeps_its_length():
     points, faces = grid(15)
-    table = np.stack(np.meshgrid(np.linspace(0.3, 0.7, 60), [0.0], np.linspace(0.3, 0.7, 60)),
-                     axis=-1).reshape(-1, 3)
+    table = np.stack(
+        np.meshgrid(np.linspace(0.3, 0.7, 60), [0.0], np.linspace(0.3, 0.7, 60)), axis=-1
+    ).reshape(-1, 3)
     up = np.tile([0.0, 1.0, 0.0], (len(table), 1))
     fabric = cloth.Fabric(steps=60, gap=0.01)
-    draped = cloth.drape(points + [0, 0.01, 0], points, faces, np.zeros(len(points), bool),
-                         (table, up), fabric)
+    draped = cloth.drape(
+        points + [0, 0.01, 0], points, faces, np.zeros(len(points), bool), (table, up), fabric
+    )
     over = (np.abs(points[:, [0, 2]] - 0.5) < 0.15).all(axis=1)
     corners = (np.abs(points[:, [0, 2]] - 0.5) > 0.49).all(axis=1)
     assert draped[over, 1].min() > 0.005
     assert draped[corners, 1].max() < -0.01
     edges = meshes.edges_of(faces)
-    lengths, own = (np.linalg.norm(p[edges[:, 0]] - p[edges[:, 1]], axis=1)
-                    for p in (draped, points))
+    lengths, own = (
+        np.linalg.norm(p[edges[:, 0]] - p[edges[:, 1]], axis=1) for p in (draped, points)
+    )
     assert (lengths / own).max() < 1.1
 
 
@@ -70,8 +72,15 @@ def puppet():
     return posing.Puppet(joints[0].double().numpy(), float(vertices[0, :, 1].min()))
 
 
-@pytest.mark.parametrize("limb, end", [("left_arm", "left_wrist"), ("right_arm", "right_wrist"),
-                                       ("left_leg", "left_ankle"), ("right_leg", "right_ankle")])
+@pytest.mark.parametrize(
+    "limb, end",
+    [
+        ("left_arm", "left_wrist"),
+        ("right_arm", "right_wrist"),
+        ("left_leg", "left_ankle"),
+        ("right_leg", "right_ankle"),
+    ],
+)
 def test_a_limb_reaches_its_target(puppet, limb, end):
     puppet.turn("spine1", x=15, y=20)
     target = puppet.where(end) * 0.8 + puppet.where("pelvis") * 0.2

@@ -9,13 +9,27 @@ from crowdgaussian.pipeline.stages import build_stages, files_for, load_stage
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 ASKED = {
-    ("people", "multihmr"): ("multiHMR_896_L.pt", "naverlabs.com", "NAVER non-commercial",
-                             "not for commercial use", "stages.people=keypoint_fit"),
-    ("people", "vitpose"): ("model.safetensors", "huggingface.co/PekingU/rtdetr", "Apache-2.0",
-                            "crowdgaussian weights fetch vitpose rt-detr",
-                            "stages.people=keypoint_fit"),
-    ("segment", "sam"): ("model.safetensors", "huggingface.co/facebook/sam2.1-hiera-large",
-                         "Apache-2.0", "segment.sam", "stages.segment=silhouettes"),
+    ("people", "multihmr"): (
+        "multiHMR_896_L.pt",
+        "naverlabs.com",
+        "NAVER non-commercial",
+        "not for commercial use",
+        "stages.people=keypoint_fit",
+    ),
+    ("people", "vitpose"): (
+        "model.safetensors",
+        "huggingface.co/PekingU/rtdetr",
+        "Apache-2.0",
+        "crowdgaussian weights fetch vitpose rt-detr",
+        "stages.people=keypoint_fit",
+    ),
+    ("segment", "sam"): (
+        "model.safetensors",
+        "huggingface.co/facebook/sam2.1-hiera-large",
+        "Apache-2.0",
+        "segment.sam",
+        "stages.segment=silhouettes",
+    ),
 }
 
 
@@ -57,7 +71,7 @@ def test_used_files_and_their_licences_are_told(tmp_path, weights):
     checkpoint = tmp_path / "multiHMR_672_S.pt"
     checkpoint.write_bytes(b"1")
     config = settings("people", "multihmr", people__multihmr=checkpoint)
-    entry, = [f.provenance() for f in files_for(config) if f.path() == checkpoint]
+    (entry,) = [f.provenance() for f in files_for(config) if f.path() == checkpoint]
     assert entry.name == "multihmr-672-s" and not entry.commercial and entry.blake2b
     body = weights / "smplx" / "SMPLX_NEUTRAL.npz"
     body.parent.mkdir(parents=True)
@@ -68,17 +82,23 @@ def test_used_files_and_their_licences_are_told(tmp_path, weights):
     for name in ("config.json", "model.safetensors"):
         (folder / name).write_bytes(b"3")
     own = settings("segment", "sam", segment__sam=folder)
-    entry, = [f.provenance() for f in files_for(own) if f.stage == "segment"]
+    (entry,) = [f.provenance() for f in files_for(own) if f.stage == "segment"]
     assert entry.commercial and entry.licence == "Apache-2.0" and entry.name == "sam2.1-tiny"
     unknown = tmp_path / "mine"
     folder.rename(unknown)
-    entry, = [f.provenance() for f in files_for(settings("segment", "sam", segment__sam=unknown))
-              if f.stage == "segment"]
+    (entry,) = [
+        f.provenance()
+        for f in files_for(settings("segment", "sam", segment__sam=unknown))
+        if f.stage == "segment"
+    ]
     assert entry.name == "sam" and not entry.commercial and "not known" in entry.licence
     original = tmp_path / "sam_vit_l_0b3195.pth"
     original.write_bytes(b"4")
-    used, = [f for f in files_for(settings("segment", "sam", segment__sam=original))
-             if f.stage == "segment"]
+    (used,) = [
+        f
+        for f in files_for(settings("segment", "sam", segment__sam=original))
+        if f.stage == "segment"
+    ]
     assert used.name == "sam-vit-l" and used.commercial
     (unknown / "model.safetensors").unlink()
     with pytest.raises(CrowdGaussianError, match="holds no model.safetensors"):
@@ -100,9 +120,9 @@ def test_fetched_weights_are_found_by_themselves(weights):
     folder.mkdir(parents=True)
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         (folder / name).write_bytes(b"1")
-    used, = [f for f in files_for(settings("segment", "sam")) if f.stage == "segment"]
+    (used,) = [f for f in files_for(settings("segment", "sam")) if f.stage == "segment"]
     assert used.path() == folder / "model.safetensors" and used.name == "sam-vit-b"
     before = used
     (folder / "model.safetensors").write_bytes(b"another")
-    after, = [f for f in files_for(settings("segment", "sam")) if f.stage == "segment"]
+    (after,) = [f for f in files_for(settings("segment", "sam")) if f.stage == "segment"]
     assert after != before

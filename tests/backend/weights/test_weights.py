@@ -42,7 +42,7 @@ class Site(BaseHTTPRequestHandler):
             self._head(404, 0)
             return
         self._head(206 if int(start) else 200, len(CONTENT) - int(start))
-        self.wfile.write(CONTENT[int(start):])
+        self.wfile.write(CONTENT[int(start) :])
 
     def _head(self, code, length):
         self.send_response(code)
@@ -70,9 +70,14 @@ def site():
 @pytest.fixture
 def entry(site, monkeypatch):
     made = RemoteWeights(
-        name="made-up", stage="test", purpose="test", source=Source.URL, place=site,
+        name="made-up",
+        stage="test",
+        purpose="test",
+        source=Source.URL,
+        place=site,
         files=(RemoteFile("a.bin", len(CONTENT), hashlib.sha256(CONTENT).hexdigest()[:8]),),
-        licence="none", commercial=True,
+        licence="none",
+        commercial=True,
     )
     monkeypatch.setitem(TABLE, "made-up", made)
     return made
@@ -94,8 +99,20 @@ def test_every_entry_says_all_a_user_has_to_know():
         assert known.commercial != any(word in known.licence for word in non_commercial), name
         if known.revision:
             assert len(known.revision) == 40
-    for name in ("smplx", "lhm-500m-hf", "lhm-mini", "lhm-1b-hf", "sapiens-1b", "sd-turbo",
-                 "multihmr-896-l", "sam-vit-h", "sam3", "vitpose", "rt-detr", "vgg16"):
+    for name in (
+        "smplx",
+        "lhm-500m-hf",
+        "lhm-mini",
+        "lhm-1b-hf",
+        "sapiens-1b",
+        "sd-turbo",
+        "multihmr-896-l",
+        "sam-vit-h",
+        "sam3",
+        "vitpose",
+        "rt-detr",
+        "vgg16",
+    ):
         assert name in TABLE
 
 
@@ -115,8 +132,7 @@ def test_fetch_verify_and_path(capsys, entry, folder):
     path = folder / "made-up" / "a.bin"
     assert code == 0 and out.strip() == str(path) and path.read_bytes() == CONTENT
     assert run(capsys, "weights", "path", "made-up")[1].strip() == str(path)
-    assert run(capsys, "weights", "verify", "made-up")[:2] == (
-        0, "made-up: ok (as published)\n")
+    assert run(capsys, "weights", "verify", "made-up")[:2] == (0, "made-up: ok (as published)\n")
     times = len(Site.asked)
     hub.fetch(entry)
     assert len(Site.asked) == times, "fetched again what was there"
@@ -157,10 +173,14 @@ def test_a_repository_comes_through_the_hubs_client(site, entry, folder):
         "TABLE['c'] = entry\n"
         "hub.fetch(entry)\n"
     )
-    settings = os.environ | {"HF_ENDPOINT": site, "HF_HUB_DISABLE_XET": "1",
-                             "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True,
-                          text=True, timeout=60)
+    settings = os.environ | {
+        "HF_ENDPOINT": site,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=settings, capture_output=True, text=True, timeout=60
+    )
     path = folder / "b" / "x" / "model.bin"
     assert str(path) in done.stdout, done.stderr
     assert path.read_bytes() == CONTENT
@@ -171,8 +191,13 @@ def test_a_repository_comes_through_the_hubs_client(site, entry, folder):
 
 def test_an_offline_hub_is_one_sentence(folder):
     settings = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-m", "crowdgaussian", "weights", "fetch", "lhm-mini"],
-                          env=settings, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "crowdgaussian", "weights", "fetch", "lhm-mini"],
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     licence, error = done.stderr.splitlines()
     assert done.returncode == 2 and "not for commercial use" in licence
     assert error.startswith("crowdgaussian: https://huggingface.co/3DAIGC/LHM-MINI cannot be")
@@ -200,15 +225,19 @@ def test_smplx_is_verified_by_its_arrays(capsys, folder):
     path.parent.mkdir(parents=True)
     arrays = synthetic(np.random.default_rng(0))
     small = {name: np.zeros_like(value[:0]) for name, value in arrays.items()}
-    hollow = {name: np.lib.stride_tricks.as_strided(np.zeros(1, value.dtype), value.shape,
-                                                    (0,) * value.ndim)
-              for name, value in arrays.items()}
+    hollow = {
+        name: np.lib.stride_tricks.as_strided(
+            np.zeros(1, value.dtype), value.shape, (0,) * value.ndim
+        )
+        for name, value in arrays.items()
+    }
     np.savez_compressed(path, **hollow)
     assert run(capsys, "weights", "verify", "smplx")[0] == 0
     assert local_path("smplx") == path
     np.savez(path, **small)
-    assert "v_template is (0, 3) instead of (10475, 3)" in run(
-        capsys, "weights", "verify", "smplx")[1]
+    assert (
+        "v_template is (0, 3) instead of (10475, 3)" in run(capsys, "weights", "verify", "smplx")[1]
+    )
     path.write_bytes(b"no zip")
     assert "no readable .npz" in run(capsys, "weights", "verify", "smplx")[1]
     path.unlink()

@@ -43,8 +43,10 @@ def scenes(path, people=3):
     yield [("photo.jpg", folder.photo_path.read_bytes()), _scene(folder)]
     for index in range(people):
         folder.write_mask(index, np.zeros((3, 4), bool))
-    yield [(f"people/{i:03d}/mask.png", folder.person_file(i, "mask").read_bytes())
-           for i in range(people)] + [_scene(folder)]
+    yield [
+        (f"people/{i:03d}/mask.png", folder.person_file(i, "mask").read_bytes())
+        for i in range(people)
+    ] + [_scene(folder)]
     for index in range(people):
         name = f"people/{index:03d}/splats.ply"
         data = blob(index, CHUNK_BYTES + index)
@@ -101,8 +103,9 @@ def test_any_order_and_any_break_give_the_same_folder(run, tmp_path, seed):
             assert mirror.settled in (0, settled)
             told = mirror.settled
         check_valid(out)
-        states = [p.state for p in SceneFolder.open(out).info.people] if SceneFolder.exists(
-            out) else []
+        states = (
+            [p.state for p in SceneFolder.open(out).info.people] if SceneFolder.exists(out) else []
+        )
         done = max(done, states.count("done"))
     assert done == 3 and mirror.whole() and mirror.settled == len(run.events)
     assert {name: (out / name).read_bytes() for name in run.newest} == run.newest

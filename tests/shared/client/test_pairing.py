@@ -33,7 +33,9 @@ def test_something_else_is_refused(line):
 def test_every_lost_or_changed_letter_is_noticed():
     line = PAIRING.line()
     for at in range(len("cgpair1:studio-mac.1:"), len(line) - 1):
-        for damaged in (line[:at] + line[at + 1 :],
-                        line[:at] + ("B" if line[at] != "B" else "C") + line[at + 1 :]):
+        for damaged in (
+            line[:at] + line[at + 1 :],
+            line[:at] + ("B" if line[at] != "B" else "C") + line[at + 1 :],
+        ):
             with pytest.raises(CrowdGaussianError, match="not whole"):
                 parse_pairing(damaged)

@@ -23,8 +23,9 @@ def test_the_same_job_keeps_its_ticket(request_):
     ticket = open_ticket(request_, HERE)
     save_ticket(request_.folder, replace(ticket, submitted=True, last_seq=7, state="running"))
     again = open_ticket(request_, "tcp://127.0.0.1:6000")
-    assert again == replace(ticket, submitted=True, last_seq=7, state="running",
-                            server="tcp://127.0.0.1:6000")
+    assert again == replace(
+        ticket, submitted=True, last_seq=7, state="running", server="tcp://127.0.0.1:6000"
+    )
     assert read_ticket(request_.folder) == again
 
 

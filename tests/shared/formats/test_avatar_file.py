@@ -115,7 +115,9 @@ def test_unknown_arrays_are_left_alone(tmp_path):
 def test_too_many_gaussians_are_refused_before_they_are_read(tmp_path, monkeypatch):
     write_avatar(tmp_path / "avatar.npz", make_avatar(40))
     monkeypatch.setitem(avatar_file._LIMITS, "N", 39)
-    monkeypatch.setattr("crowdgaussian_shared.formats.npz._read_array", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(
+        "crowdgaussian_shared.formats.npz._read_array", lambda *_: pytest.fail("read")
+    )
     with pytest.raises(CrowdGaussianError, match=r"means must have the shape \[N up to 39, 3\]"):
         read_avatar(tmp_path / "avatar.npz")
 

@@ -46,8 +46,7 @@ def test_centres_and_covariances(name):
 def test_colours_turn_with_the_cloud_to_degree_three():
     cloud, seen = make_gaussians(50, degree=3), directions(50)
     moved = transform_gaussians(cloud, affine(TURN))
-    np.testing.assert_allclose(
-        eval_sh(moved.sh, seen @ TURN.T), eval_sh(cloud.sh, seen), atol=1e-5)
+    np.testing.assert_allclose(eval_sh(moved.sh, seen @ TURN.T), eval_sh(cloud.sh, seen), atol=1e-5)
 
 
 def test_stretching_along_the_axes_does_not_turn_colours():

@@ -48,7 +48,9 @@ def feet_of(wearer, motion):
 
 def people_of_the_sample() -> list[Wearer]:
     """The six bodies of the bundled photo, from the true shapes."""
-    truth = json.loads((ROOT / "backend/crowdgaussian/synthetic/sample_data/ground_truth.json").read_text())
+    truth = json.loads(
+        (ROOT / "backend/crowdgaussian/synthetic/sample_data/ground_truth.json").read_text()
+    )
     with np.load(ROOT / "backend/crowdgaussian/body/open_body.npz", allow_pickle=False) as data:
         wearers = []
         for person in truth["people"]:

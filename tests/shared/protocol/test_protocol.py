@@ -73,8 +73,11 @@ def test_an_unknown_field_is_ignored():
         (EXAMPLES[1], {"settings": {"a": 3}}, "SUBMIT: settings.a must be a text"),
         (EXAMPLES[1], {"settings": {str(i): "" for i in range(101)}}, "settings must be an object"),
         (EXAMPLES[1], {"job": "x" * 37}, "SUBMIT: job must be a text of at most 36"),
-        (EXAMPLES[12], {"job": {**json.loads(encode(EXAMPLES[12])[3])["job"], "state": "lost"}},
-         "JOBINFO: job.state must be one of"),
+        (
+            EXAMPLES[12],
+            {"job": {**json.loads(encode(EXAMPLES[12])[3])["job"], "state": "lost"}},
+            "JOBINFO: job.state must be one of",
+        ),
         (EXAMPLES[14], {"progress": {"fraction": 2}}, "EVENT: progress.fraction must be a number"),
         (EXAMPLES[14], {"artifacts": [{"name": "a", "size": 1}]}, "artifacts[0].blake2b is"),
     ],
@@ -125,9 +128,7 @@ def test_frames_of_something_else_are_refused(frames):
 
 def test_ten_thousand_mutated_frames_are_decoded_or_refused():
     rng = random.Random(7)
-    originals = [
-        encode(e, (b"data",) if isinstance(e, WITH_PAYLOAD) else ()) for e in EXAMPLES
-    ]
+    originals = [encode(e, (b"data",) if isinstance(e, WITH_PAYLOAD) else ()) for e in EXAMPLES]
     refused = 0
     for _ in range(10_000):
         frames = [bytearray(f) for f in rng.choice(originals)]

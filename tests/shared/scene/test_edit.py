@@ -17,8 +17,9 @@ def pose_edit():
 
 def test_every_part_survives():
     pose = pose_edit()
-    given = SceneEdits((SceneEdit({3: pose}, (1,), (2,), ((1.5, 2, 30, 40),)),
-                        SceneEdit(excluded=(5, 4))))
+    given = SceneEdits(
+        (SceneEdit({3: pose}, (1,), (2,), ((1.5, 2, 30, 40),)), SceneEdit(excluded=(5, 4)))
+    )
     read = SceneEdits.from_json(given.to_json())
     assert read.to_json() == given.to_json()
     first, second = read.steps
@@ -52,22 +53,25 @@ def step(**parts):
 POSE = {"pose": [0] * 165, "transl": [0, 0, 0]}
 
 
-@pytest.mark.parametrize("text, words", [
-    ("[]", "must hold one JSON object"),
-    ("{", "is not JSON"),
-    ('{"edits": []}', "at least one step"),
-    (step(), "a step that changes something"),
-    (step(corrected={"x": POSE}), "under the number of a person"),
-    (step(corrected={"1000": POSE}), "under the number of a person"),
-    (step(corrected={"1": {**POSE, "pose": [0] * 164}}), "a list of 165 numbers"),
-    (step(corrected={"1": {**POSE, "pose": [1e3] * 165}}), "at most 100 radians"),
-    (step(corrected={"1": {**POSE, "transl": [0, 0, 1e9]}}), "within 10000 metres"),
-    (step(corrected={"1": POSE}).replace("0]", "NaN]"), "not JSON"),
-    (step(excluded=[-1]), "a whole number from 0 to 999"),
-    (step(excluded=[1], included=[1]), "without person 1 in excluded as well"),
-    (step(boxes=[[5, 5, 5, 9]]), "x0 < x1"),
-    (step(boxes=[[0, 0, 1e9, 9]]), "x0 < x1"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[]", "must hold one JSON object"),
+        ("{", "is not JSON"),
+        ('{"edits": []}', "at least one step"),
+        (step(), "a step that changes something"),
+        (step(corrected={"x": POSE}), "under the number of a person"),
+        (step(corrected={"1000": POSE}), "under the number of a person"),
+        (step(corrected={"1": {**POSE, "pose": [0] * 164}}), "a list of 165 numbers"),
+        (step(corrected={"1": {**POSE, "pose": [1e3] * 165}}), "at most 100 radians"),
+        (step(corrected={"1": {**POSE, "transl": [0, 0, 1e9]}}), "within 10000 metres"),
+        (step(corrected={"1": POSE}).replace("0]", "NaN]"), "not JSON"),
+        (step(excluded=[-1]), "a whole number from 0 to 999"),
+        (step(excluded=[1], included=[1]), "without person 1 in excluded as well"),
+        (step(boxes=[[5, 5, 5, 9]]), "x0 < x1"),
+        (step(boxes=[[0, 0, 1e9, 9]]), "x0 < x1"),
+    ],
+)
 def test_what_is_wrong_is_named(text, words):
     with pytest.raises(CrowdGaussianError) as error:
         SceneEdits.from_json(text)

@@ -197,8 +197,9 @@ def person_paths(path: Path, names: Sequence[str]) -> list[Path]:
     return file_names(path.parent, [f"{path.stem}_{name}" for name in names], path.suffix)
 
 
-def file_groups(path: Path, names: Sequence[str], members: Sequence[T],
-                separate: bool) -> dict[Path, list[T]]:
+def file_groups(
+    path: Path, names: Sequence[str], members: Sequence[T], separate: bool
+) -> dict[Path, list[T]]:
     """What goes into which file: everybody into one, or each into one of their own.
 
     Args:

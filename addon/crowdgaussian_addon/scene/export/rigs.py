@@ -137,8 +137,7 @@ def _stage(takes: list[Take], frames: list[int]) -> Iterator[None]:
         for take in takes:
             _place_copies(scene, take, frames, made, names)
         window.scene = scene
-        with bpy.context.temp_override(window=window, scene=scene,
-                                       view_layer=scene.view_layers[0]):
+        with bpy.context.temp_override(window=window, scene=scene, view_layer=scene.view_layers[0]):
             yield
     finally:
         window.scene = theirs
@@ -195,9 +194,7 @@ def _free(rig: bpy.types.Object) -> None:
     rig.delta_scale = (1.0, 1.0, 1.0)
 
 
-def _play(
-    rig: bpy.types.Object, take: Take, frames: list[int], made: list[bpy.types.ID]
-) -> None:
+def _play(rig: bpy.types.Object, take: Take, frames: list[int], made: list[bpy.types.ID]) -> None:
     """The take as a pose, or as keys in an action of its own."""
     owners = [rig, *(rig.pose.bones[name] for name in JOINT_NAMES)]
     last: list = [None] * len(owners)

@@ -64,10 +64,14 @@ def _disc(graph: Graph, geometry: Socket, blur: Socket) -> tuple[Socket, Socket,
     position = graph.call("GeometryNodeInputPosition", {})
     points = []
     for corner in range(4):
-        inputs = {"Geometry": geometry, "Value": position,
-                  "Index": graph.integer("ADD", start, corner)}
-        points.append(graph.call("GeometryNodeSampleIndex", inputs,
-                                 data_type="FLOAT_VECTOR", domain="POINT"))
+        inputs = {
+            "Geometry": geometry,
+            "Value": position,
+            "Index": graph.integer("ADD", start, corner),
+        }
+        points.append(
+            graph.call("GeometryNodeSampleIndex", inputs, data_type="FLOAT_VECTOR", domain="POINT")
+        )
     a, b, c = (graph.vector("SUBTRACT", point, points[0]) for point in points[1:])
     la, lb, lc = (graph.vector("LENGTH", axis) for axis in (a, b, c))
     a_thinnest = graph.math("LESS_THAN", la, graph.math("MINIMUM", lb, lc))
@@ -90,8 +94,9 @@ def _move_corners(graph: Graph, capture: bpy.types.Node) -> Socket:
     )
     face = graph.integer("DIVIDE", graph.call("GeometryNodeInputIndex", {}), 4)
     x, y, _ = graph.separate(corner)
-    centre, first, second = (graph.of_face(capture.outputs[name], face)
-                             for name in ("Centre", "First", "Second"))
+    centre, first, second = (
+        graph.of_face(capture.outputs[name], face) for name in ("Centre", "First", "Second")
+    )
     offset = graph.vector("ADD", graph.scale(first, x), graph.scale(second, y))
     inputs = {"Geometry": capture.outputs["Geometry"], "Position": centre, "Offset": offset}
     return graph.call("GeometryNodeSetPosition", inputs)

@@ -185,8 +185,9 @@ def scatter(
 
 def is_copy(obj: bpy.types.Object | None) -> bool:
     """Whether an object is a scattered copy."""
-    return (obj is not None and obj.instance_collection is not None
-            and ACTOR in obj.instance_collection)
+    return (
+        obj is not None and obj.instance_collection is not None and ACTOR in obj.instance_collection
+    )
 
 
 def _variation(
@@ -209,8 +210,9 @@ def _instance(
     copies = bpy.data.collections.new("Crowd copies")
     copies[COPIES] = True
     scene.collection.children.link(copies)
-    order = np.concatenate([rng.permutation(len(actors))
-                            for _ in range(len(places.points) // len(actors) + 1)])
+    order = np.concatenate(
+        [rng.permutation(len(actors)) for _ in range(len(places.points) // len(actors) + 1)]
+    )
     for point, heading, number in zip(places.points, places.headings, order):
         actor = actors[number]
         copy = bpy.data.objects.new(actor.name.replace(" actor", " copy"), None)

@@ -191,4 +191,3 @@ def _pose_bones(rig: bpy.types.Object) -> list[bpy.types.PoseBone]:
 def place_of(rig: bpy.types.Object) -> np.ndarray:
     """Armature -> world.  # [4, 4]"""
     return np.array(rig.matrix_world)
-

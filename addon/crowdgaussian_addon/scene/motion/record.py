@@ -81,6 +81,7 @@ def _source(rig, bones, names, parents, matrices, fps) -> Source:
 
 # What people do, frame by frame, as a motion of the 55 joints for the writers of shared/
 
+
 @dataclass
 class Recording:
     """One person's poses, recorded while the frames pass."""
@@ -139,8 +140,11 @@ def each_frame(scene: bpy.types.Scene, frames: Sequence[int]) -> Iterator[int]:
 @contextmanager
 def poses_kept(scene: bpy.types.Scene) -> Iterator[None]:
     """What the user moved without setting keys would jump back to its keys; here it does not."""
-    owners = [owner for obj in scene.objects
-              for owner in (obj, *(obj.pose.bones if obj.type == "ARMATURE" else ()))]
+    owners = [
+        owner
+        for obj in scene.objects
+        for owner in (obj, *(obj.pose.bones if obj.type == "ARMATURE" else ()))
+    ]
     before = [owner.matrix_basis.copy() for owner in owners]
     try:
         yield

@@ -23,10 +23,12 @@ POSES = "9d1f5b0a-64c3-4d63-9a3e-6f0e6a1c7a51"
 PEOPLE = "3b8a7c52-0c4f-4f0e-8b5e-2d9f1e7c4b90"
 _OURS = {POSES: "CrowdGaussian/Poses", PEOPLE: "CrowdGaussian/People"}
 _NAME = "blender_assets.cats.txt"
-_HEAD = "# This is an Asset Catalog Definition file for Blender.\n#\n# Empty lines and lines " \
-        "starting with `#` will be ignored.\n# The first non-ignored line should be the version " \
-        "indicator.\n# Other lines are of the format \"UUID:catalog/path/for/assets:simple " \
-        "catalog name\"\n\nVERSION 1\n\n"
+_HEAD = (
+    "# This is an Asset Catalog Definition file for Blender.\n#\n# Empty lines and lines "
+    "starting with `#` will be ignored.\n# The first non-ignored line should be the version "
+    'indicator.\n# Other lines are of the format "UUID:catalog/path/for/assets:simple '
+    'catalog name"\n\nVERSION 1\n\n'
+)
 _MOST = 16 << 20
 
 

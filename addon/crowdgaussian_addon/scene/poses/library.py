@@ -135,6 +135,7 @@ def library_poses(person: Person) -> dict[str, np.ndarray]:
 
 # Rest pose and photo pose, whatever was animated since
 
+
 def to_rest_pose(rig: bpy.types.Object) -> None:
     """The T-pose, standing where the armature object stands."""
 

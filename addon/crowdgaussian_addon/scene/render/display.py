@@ -76,8 +76,9 @@ def all_splats(scene: bpy.types.Scene) -> list[bpy.types.Object]:
 def reduced_of(person: Person) -> bpy.types.Object | None:
     """The object of the reduced splats, if it was made."""
     candidates = (*person.rig.children, *person.collection.objects)
-    return next((obj for obj in candidates
-                 if obj.get(ROLE) == REDUCED and rig_of(obj) == person.rig), None)
+    return next(
+        (obj for obj in candidates if obj.get(ROLE) == REDUCED and rig_of(obj) == person.rig), None
+    )
 
 
 def make_reduced(person: Person) -> bpy.types.Object:

@@ -93,8 +93,14 @@ def match_photo(
 
 
 def _camera_of(crowd: bpy.types.Collection) -> bpy.types.Object | None:
-    return next((obj for obj in crowd.objects if obj.type == "CAMERA"
-                 and any(b.image for b in obj.data.background_images)), None)
+    return next(
+        (
+            obj
+            for obj in crowd.objects
+            if obj.type == "CAMERA" and any(b.image for b in obj.data.background_images)
+        ),
+        None,
+    )
 
 
 def _photo_of(camera: bpy.types.Object) -> np.ndarray:
@@ -112,8 +118,11 @@ def _photo_of(camera: bpy.types.Object) -> np.ndarray:
 @contextmanager
 def _settings_kept(scene: bpy.types.Scene) -> Iterator[None]:
     """Every setting that _prepare touches is put back."""
-    holders = ((scene.render, _SETTINGS), (scene.render.image_settings, _FORMAT),
-               (scene.cycles, _CYCLES))
+    holders = (
+        (scene.render, _SETTINGS),
+        (scene.render.image_settings, _FORMAT),
+        (scene.cycles, _CYCLES),
+    )
     kept = [(holder, name, getattr(holder, name)) for holder, names in holders for name in names]
     camera = scene.camera
     grounds = [(obj, obj.hide_render) for obj in scene.objects if obj.get(GROUND)]

@@ -85,8 +85,9 @@ def collect_bones(armature: bpy.types.Armature) -> None:
         if bone is None:
             continue
         bone_collection(armature, _collection_of(name)).assign(bone)
-        bone.color.palette = {"left": "THEME04", "right": "THEME01"}.get(name.split("_")[0],
-                                                                         "DEFAULT")
+        bone.color.palette = {"left": "THEME04", "right": "THEME01"}.get(
+            name.split("_")[0], "DEFAULT"
+        )
 
 
 def bone_collection(armature: bpy.types.Armature, name: str) -> bpy.types.BoneCollection:

@@ -130,9 +130,7 @@ def read_shape(rig: bpy.types.Object) -> tuple[float, np.ndarray]:
     return float(scale), np.array(betas, np.float32)
 
 
-def _world_transforms(
-    rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None
-) -> np.ndarray:
+def _world_transforms(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None) -> np.ndarray:
     """Rest coordinates of the armature -> world, one for each joint.  # [55, 4, 4]"""
     posed = _evaluated(rig, depsgraph)
     rest = np.array([bone.matrix_local for bone in _bones(rig, rig.data.bones)])
@@ -140,9 +138,7 @@ def _world_transforms(
     return np.array(posed.matrix_world) @ now @ np.linalg.inv(rest)
 
 
-def _evaluated(
-    rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None
-) -> bpy.types.Object:
+def _evaluated(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None) -> bpy.types.Object:
     return rig.evaluated_get(depsgraph or bpy.context.evaluated_depsgraph_get())
 
 

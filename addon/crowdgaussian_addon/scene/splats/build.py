@@ -123,17 +123,26 @@ def get_inputs(modifier: bpy.types.Modifier) -> dict[str, float | bool]:
     """All inputs of the splat nodes by name."""
     if hasattr(modifier, "properties"):
         inputs = modifier.properties.inputs
-        return {name: getattr(inputs, identifier).value
-                for name, identifier in _identifiers(modifier).items()}
-    return {name: modifier[identifier] for name, identifier in _identifiers(modifier).items()
-            if identifier in modifier.keys()}
+        return {
+            name: getattr(inputs, identifier).value
+            for name, identifier in _identifiers(modifier).items()
+        }
+    return {
+        name: modifier[identifier]
+        for name, identifier in _identifiers(modifier).items()
+        if identifier in modifier.keys()
+    }
 
 
 def _identifiers(modifier: bpy.types.Modifier) -> dict[str, str]:
     items = modifier.node_group.interface.items_tree
-    return {item.name: item.identifier for item in items
-            if item.item_type == "SOCKET" and item.in_out == "INPUT"
-            and item.socket_type != "NodeSocketGeometry"}
+    return {
+        item.name: item.identifier
+        for item in items
+        if item.item_type == "SOCKET"
+        and item.in_out == "INPUT"
+        and item.socket_type != "NodeSocketGeometry"
+    }
 
 
 def _write_look(mesh: bpy.types.Mesh, gaussians: Gaussians) -> None:

@@ -37,10 +37,15 @@ def reduce_gaussians(gaussians: Gaussians) -> tuple[np.ndarray, Gaussians]:
     total = np.maximum(cover.sum(axis=1), 1e-12)
     growth = np.sqrt(total / np.maximum(cover[rows, best], 1e-12)).clip(1.0, _MOST_GROWTH)
     sh = np.einsum("mg,mgkc->mkc", cover / total[:, None], gaussians.sh[groups])
-    chosen = Gaussians(*(getattr(gaussians, name)[kept]
-                         for name in ("means", "quats", "scales", "opacities", "sh")))
-    return kept, replace(chosen, scales=_grow(chosen.scales, growth),
-                         sh=sh.astype(gaussians.sh.dtype))
+    chosen = Gaussians(
+        *(
+            getattr(gaussians, name)[kept]
+            for name in ("means", "quats", "scales", "opacities", "sh")
+        )
+    )
+    return kept, replace(
+        chosen, scales=_grow(chosen.scales, growth), sh=sh.astype(gaussians.sh.dtype)
+    )
 
 
 def _area(scales: np.ndarray) -> np.ndarray:

@@ -35,8 +35,11 @@ def splat_material(lit: bool = False) -> bpy.types.Material:
 
 def splat_materials() -> list[bpy.types.Material]:
     """Those of this version that are in the file."""
-    return [material for material in bpy.data.materials
-            if material.library is None and material.get(VERSION_KEY) == VERSION]
+    return [
+        material
+        for material in bpy.data.materials
+        if material.library is None and material.get(VERSION_KEY) == VERSION
+    ]
 
 
 def set_scene_linear(enabled: bool) -> None:

@@ -55,8 +55,13 @@ def clean_people(scene: CrowdScene, points: int, seed: int) -> People:
         points: Gaussians of each, about.
         seed: where they lie.
     """
-    return _bound(scene, [_even_gaussians(each, face_light(each, scene.light, scene.direct),
-                                          points, seed) for each in scene.people])
+    return _bound(
+        scene,
+        [
+            _even_gaussians(each, face_light(each, scene.light, scene.direct), points, seed)
+            for each in scene.people
+        ],
+    )
 
 
 def damaged_people(scene: CrowdScene, points: int, rng: np.random.Generator) -> People:
@@ -72,8 +77,9 @@ def built_people(builder: AvatarBuilder, taken: ScenePhoto, report: Report) -> P
         builder.expect(indices)
     for index in indices:
         try:
-            avatars[index] = builder.reconstruct(taken.photo, taken.crowd, taken.masks, index,
-                                                 report)
+            avatars[index] = builder.reconstruct(
+                taken.photo, taken.crowd, taken.masks, index, report
+            )
         except CrowdGaussianError as error:
             errors.append(f"person {index}: {error}")
     return People(avatars, tuple(errors))
@@ -96,20 +102,37 @@ def bind(gaussians: Gaussians, placed: Placed) -> Avatar:
     frames = back @ quat_to_matrix(gaussians.quats.astype(np.float64))
     axes, scales, _ = np.linalg.svd(frames * gaussians.scales[:, None, :])
     axes[:, :, 2] *= np.linalg.det(axes)[:, None]
-    canonical = Gaussians(means.astype(np.float32), matrix_to_quat(axes).astype(np.float32),
-                          scales.astype(np.float32), gaussians.opacities, gaussians.sh)
+    canonical = Gaussians(
+        means.astype(np.float32),
+        matrix_to_quat(axes).astype(np.float32),
+        scales.astype(np.float32),
+        gaussians.opacities,
+        gaussians.sh,
+    )
     given = posed.parameters
-    return Avatar(canonical, joints.astype(np.uint8), weights.astype(np.float32),
-                  posed.joints.astype(np.float32), _mesh(posed), given.pose, given.transl,
-                  given.betas, float(given.scale))
+    return Avatar(
+        canonical,
+        joints.astype(np.uint8),
+        weights.astype(np.float32),
+        posed.joints.astype(np.float32),
+        _mesh(posed),
+        given.pose,
+        given.transl,
+        given.betas,
+        float(given.scale),
+    )
 
 
 def _even_gaussians(placed: Placed, colours: np.ndarray, points: int, seed: int) -> Gaussians:
     vertices, faces = placed.points(placed.actor.vertices), placed.actor.faces
     spread = sample_surface(vertices, faces, np.ones(len(faces)), points, seed)
     normals = unit(face_normals(vertices, faces))[spread.face]
-    return surface_gaussians(spread.on(vertices, faces), normals, colours[spread.face],
-                             _FINE * float(spread.spacing.mean()))
+    return surface_gaussians(
+        spread.on(vertices, faces),
+        normals,
+        colours[spread.face],
+        _FINE * float(spread.spacing.mean()),
+    )
 
 
 def _bound(scene: CrowdScene, people: list[Gaussians]) -> People:
@@ -126,8 +149,12 @@ def _nearby_weights(points: np.ndarray, posed: PosedBody) -> tuple[np.ndarray, n
 
 
 def _mesh(posed: PosedBody) -> BodyMesh:
-    return BodyMesh(posed.rest.astype(np.float32), posed.faces.astype(np.int32),
-                    posed.skin_joints.astype(np.uint8), posed.skin_weights.astype(np.float32))
+    return BodyMesh(
+        posed.rest.astype(np.float32),
+        posed.faces.astype(np.int32),
+        posed.skin_joints.astype(np.uint8),
+        posed.skin_weights.astype(np.float32),
+    )
 
 
 # Views of a crowd that its refinement has not seen: the truth, and what avatars show in them
@@ -168,15 +195,21 @@ def shown(avatars: Iterable[Avatar], cameras: Cameras) -> Views:
     return render_views(_splats(avatars).to(device), cameras, VIEWS)
 
 
-def refined_in_2d(coarse: Views, avatars: Iterable[Avatar], cameras: Cameras,
-                  refiner: Refiner) -> Views:
+def refined_in_2d(
+    coarse: Views, avatars: Iterable[Avatar], cameras: Cameras, refiner: Refiner
+) -> Views:
     """The same views after the refiner, which is given the normals of the avatars' bodies."""
     some = list(avatars)
-    maps = render_normals(np.stack([pose_avatar_body(each) for each in some]), some[0].body.faces,
-                          cameras)
+    maps = render_normals(
+        np.stack([pose_avatar_body(each) for each in some]), some[0].body.faces, cameras
+    )
     normals, pictures = normal_input(maps), coarse.colour.movedim(-1, 1)
-    fine = torch.cat([refine_on_device(refiner, pictures[i:i + 1], normals[i:i + 1])
-                      for i in range(len(cameras))])
+    fine = torch.cat(
+        [
+            refine_on_device(refiner, pictures[i : i + 1], normals[i : i + 1])
+            for i in range(len(cameras))
+        ]
+    )
     return replace(coarse, colour=((255 * fine).round() / 255).movedim(1, -1))
 
 

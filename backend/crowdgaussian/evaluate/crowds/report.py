@@ -62,9 +62,13 @@ def _memory(name: str) -> float:
 
 
 COLUMNS = {
-    "psnr": "PSNR dB ↑", "masked_psnr": "masked PSNR dB ↑", "inside_psnr": "inside PSNR dB ↑",
-    "ssim": "SSIM ↑", "masked_ssim": "masked SSIM ↑",
-    "lpips": "LPIPS ↓", "masked_lpips": "masked LPIPS ↓",
+    "psnr": "PSNR dB ↑",
+    "masked_psnr": "masked PSNR dB ↑",
+    "inside_psnr": "inside PSNR dB ↑",
+    "ssim": "SSIM ↑",
+    "masked_ssim": "masked SSIM ↑",
+    "lpips": "LPIPS ↓",
+    "masked_lpips": "masked LPIPS ↓",
     "photo": "photo's view: masked PSNR dB ↑",
 }
 COARSE = "coarse"
@@ -126,15 +130,24 @@ class CrowdReport:
         if self.lpips_missing:
             lines.append(f"- LPIPS is {self.lpips_missing}")
         lines += ["", "## Mean over the crowds", "", *self._means()]
-        lines += ["", "## Every crowd", "", *_table(
-            ["crowd", "views", *COLUMNS.values()],
-            [[row.crowd, row.method, *_cells(row.values)] for row in self.rows])]
+        lines += [
+            "",
+            "## Every crowd",
+            "",
+            *_table(
+                ["crowd", "views", *COLUMNS.values()],
+                [[row.crowd, row.method, *_cells(row.values)] for row in self.rows],
+            ),
+        ]
         if self.identity:
             lines += ["", "## Clean people", "", *self._identity()]
         if self.clusters:
             lines += ["", "## Cost of a cluster", "", *self._cost()]
-        failed = [f"crowd {row.crowd}, {row.method}, people {_list(row.people)}: {row.error}"
-                  for row in self.clusters if row.error] + self.errors
+        failed = [
+            f"crowd {row.crowd}, {row.method}, people {_list(row.people)}: {row.error}"
+            for row in self.clusters
+            if row.error
+        ] + self.errors
         lines += ["", "## What failed", "", *(f"- {text}" for text in failed or ["nothing"])]
         return "\n".join(lines) + "\n"
 
@@ -143,20 +156,43 @@ class CrowdReport:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         clean = [f"clean_{kind}_{part}" for part in ("before", "after") for kind in _IDENTITY]
-        writer.writerow(["kind", "crowd", "method", "people", *COLUMNS, *clean, "cpu_seconds",
-                         "peak_bytes", "more_bytes", "error"])
+        writer.writerow(
+            [
+                "kind",
+                "crowd",
+                "method",
+                "people",
+                *COLUMNS,
+                *clean,
+                "cpu_seconds",
+                "peak_bytes",
+                "more_bytes",
+                "error",
+            ]
+        )
         none = [""] * len(COLUMNS)
         for row in self.rows:
             values = (_number(row.values.get(name, math.nan)) for name in COLUMNS)
             writer.writerow(["crowd", row.crowd, row.method, "", *values, *[""] * 8])
         for one in self.identity:
             numbers = map(_number, (*one.before, *one.after))
-            writer.writerow(["clean", one.crowd, one.method, one.person, *none, *numbers,
-                             *[""] * 4])
+            writer.writerow(
+                ["clean", one.crowd, one.method, one.person, *none, *numbers, *[""] * 4]
+            )
         for row in self.clusters:
             numbers = map(_number, (row.cost.cpu, row.cost.peak, row.cost.more))
-            writer.writerow(["cluster", row.crowd, row.method, _list(row.people), *none,
-                             *[""] * 4, *numbers, row.error])
+            writer.writerow(
+                [
+                    "cluster",
+                    row.crowd,
+                    row.method,
+                    _list(row.people),
+                    *none,
+                    *[""] * 4,
+                    *numbers,
+                    row.error,
+                ]
+            )
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
@@ -181,8 +217,10 @@ class CrowdReport:
     def _better(self, method: str) -> str:
         if method == COARSE:
             return "-"
-        of = {kind: {row.crowd: row.values["masked_psnr"] for row in self.rows
-                     if row.method == kind} for kind in (COARSE, method)}
+        of = {
+            kind: {row.crowd: row.values["masked_psnr"] for row in self.rows if row.method == kind}
+            for kind in (COARSE, method)
+        }
         gains = [value - of[COARSE][crowd] for crowd, value in of[method].items()]
         return f"{sum(gain > 0 for gain in gains)} of {len(gains)}, {np.mean(gains):+.3f} dB"
 
@@ -191,30 +229,69 @@ class CrowdReport:
         for method in dict.fromkeys(row.method for row in self.identity):
             for kind, name in enumerate(_IDENTITY):
                 some = [row for row in self.identity if row.method == method]
-                before, after, loss = (np.array([getattr(row, part)[kind] for row in some])
-                                       for part in ("before", "after", "loss"))
+                before, after, loss = (
+                    np.array([getattr(row, part)[kind] for row in some])
+                    for part in ("before", "after", "loss")
+                )
                 worst, over = some[int(loss.argmax())], int((loss > ALLOWED).sum())
-                rows.append([method, name, f"{before.mean():.2f}", f"{after.mean():.2f}",
-                             f"{loss.mean():+.3f}", f"{loss.max():+.3f} (crowd {worst.crowd}, "
-                             f"person {worst.person})", f"{over} of {len(some)}"])
-        lines = _table(["refiner", "PSNR", "before, dB", "after, dB", "mean loss, dB",
-                        "worst loss, dB", f"people who lose over {ALLOWED} dB"], rows)
+                rows.append(
+                    [
+                        method,
+                        name,
+                        f"{before.mean():.2f}",
+                        f"{after.mean():.2f}",
+                        f"{loss.mean():+.3f}",
+                        f"{loss.max():+.3f} (crowd {worst.crowd}, person {worst.person})",
+                        f"{over} of {len(some)}",
+                    ]
+                )
+        lines = _table(
+            [
+                "refiner",
+                "PSNR",
+                "before, dB",
+                "after, dB",
+                "mean loss, dB",
+                "worst loss, dB",
+                f"people who lose over {ALLOWED} dB",
+            ],
+            rows,
+        )
         head = [f"{name}, {part}" for name in _IDENTITY for part in ("before", "after", "loss")]
-        return [*lines, "", *_table(["refiner", "crowd", "person", *head], [
-            [row.method, row.crowd, row.person, *_person(row)] for row in self.identity])]
+        return [
+            *lines,
+            "",
+            *_table(
+                ["refiner", "crowd", "person", *head],
+                [[row.method, row.crowd, row.person, *_person(row)] for row in self.identity],
+            ),
+        ]
 
     def _cost(self) -> list[str]:
         return _table(
             ["refiner", "crowd", "people", "CPU s", "CPU s a person", "peak MiB", "more MiB"],
-            [[row.method, row.crowd, _list(row.people), f"{row.cost.cpu:.1f}",
-              f"{row.cost.cpu / len(row.people):.1f}", _mib(row.cost.peak), _mib(row.cost.more)]
-             for row in self.clusters])
+            [
+                [
+                    row.method,
+                    row.crowd,
+                    _list(row.people),
+                    f"{row.cost.cpu:.1f}",
+                    f"{row.cost.cpu / len(row.people):.1f}",
+                    _mib(row.cost.peak),
+                    _mib(row.cost.more),
+                ]
+                for row in self.clusters
+            ],
+        )
 
 
 def _person(row: IdentityRow) -> list[str]:
     """Before, after and loss of both kinds, as a table's cells."""
-    return [text for before, after, loss in zip(row.before, row.after, row.loss)
-            for text in (f"{before:.2f}", f"{after:.2f}", f"{loss:+.3f}")]
+    return [
+        text
+        for before, after, loss in zip(row.before, row.after, row.loss)
+        for text in (f"{before:.2f}", f"{after:.2f}", f"{loss:+.3f}")
+    ]
 
 
 def cell(name: str, value: float) -> str:
@@ -229,8 +306,7 @@ def _cells(values: dict[str, float]) -> list[str]:
 
 
 def _table(head: list[str], rows: list[list[object]]) -> list[str]:
-    return ["| " + " | ".join(map(str, line)) + " |"
-            for line in (head, ["---"] * len(head), *rows)]
+    return ["| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *rows)]
 
 
 def _list(people: tuple[int, ...]) -> str:

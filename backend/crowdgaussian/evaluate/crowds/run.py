@@ -62,8 +62,9 @@ class CrowdsJob:
 
     def __post_init__(self) -> None:
         if min(self.crowds, self.people, self.views) < 1 or not 32 <= self.size <= 2048:
-            raise CrowdGaussianError("Evaluate at least one crowd of one person in one view, of 32 "
-                                     "to 2048 pixels.")
+            raise CrowdGaussianError(
+                "Evaluate at least one crowd of one person in one view, of 32 to 2048 pixels."
+            )
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,13 @@ class Unchanged:
         return images
 
 
-def evaluate_crowds(job: CrowdsJob, draw_actor: DrawActor, builder: AvatarBuilder | None,
-                    refiners: dict[str, Refiner], tell: Report = silent) -> CrowdReport:
+def evaluate_crowds(
+    job: CrowdsJob,
+    draw_actor: DrawActor,
+    builder: AvatarBuilder | None,
+    refiners: dict[str, Refiner],
+    tell: Report = silent,
+) -> CrowdReport:
     """Runs the evaluation; report.md, results.csv and pictures/ grow crowd by crowd.
 
     Args:
@@ -98,9 +104,17 @@ def evaluate_crowds(job: CrowdsJob, draw_actor: DrawActor, builder: AvatarBuilde
     lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
     report = CrowdReport(_facts(job), missing)
     for index in range(job.crowds):
+
         def say(done: float, words: str, index: int = index) -> None:
-            tell(Progress("crowds", (index + done) / job.crowds, index, job.crowds,
-                          f"crowd {index + 1} of {job.crowds}: {words}"))
+            tell(
+                Progress(
+                    "crowds",
+                    (index + done) / job.crowds,
+                    index,
+                    job.crowds,
+                    f"crowd {index + 1} of {job.crowds}: {words}",
+                )
+            )
 
         trial = make_trial(job, index, draw_actor, builder, say)
         report.errors += [f"crowd {index}: {error}" for error in trial.coarse.errors]
@@ -111,8 +125,13 @@ def evaluate_crowds(job: CrowdsJob, draw_actor: DrawActor, builder: AvatarBuilde
     return report
 
 
-def make_trial(job: CrowdsJob, index: int, draw_actor: DrawActor, builder: AvatarBuilder | None,
-               say: Callable[[float, str], None] = lambda done, words: None) -> Trial:
+def make_trial(
+    job: CrowdsJob,
+    index: int,
+    draw_actor: DrawActor,
+    builder: AvatarBuilder | None,
+    say: Callable[[float, str], None] = lambda done, words: None,
+) -> Trial:
     """A crowd that no training has seen, the same in every run."""
     rng = np.random.default_rng([job.seed, index, _OWN])
     say(0.0, "making it up")
@@ -121,16 +140,28 @@ def make_trial(job: CrowdsJob, index: int, draw_actor: DrawActor, builder: Avata
     if builder is None:
         coarse = damaged_people(scene, job.points, rng)
     else:
-        coarse = built_people(builder, taken, lambda step: say(
-            0.3 * ((step.person or 0) + step.fraction) / job.people, "building avatars"))
+        coarse = built_people(
+            builder,
+            taken,
+            lambda step: say(
+                0.3 * ((step.person or 0) + step.fraction) / job.people, "building avatars"
+            ),
+        )
     return Trial(scene, taken, coarse, held_out(scene, job.views, job.size))
 
 
 class _Evaluation:
     """One crowd's rows."""
 
-    def __init__(self, job: CrowdsJob, index: int, trial: Trial, lpips: Lpips | None,
-                 report: CrowdReport, say: Callable[[float, str], None]) -> None:
+    def __init__(
+        self,
+        job: CrowdsJob,
+        index: int,
+        trial: Trial,
+        lpips: Lpips | None,
+        report: CrowdReport,
+        say: Callable[[float, str], None],
+    ) -> None:
         self.job, self.index, self.trial, self.lpips = job, index, trial, lpips
         self.report, self.say = report, say
         self.before = shown(trial.coarse.avatars.values(), trial.truth.cameras)
@@ -152,37 +183,54 @@ class _Evaluation:
             self._distil(name, refiner, coarse, (start, start + apart))
             self._identity(name, refiner, clean, (start + apart, start + 2 * apart))
         self.lines.sort(key=lambda line: line.title.startswith("clean"))  # they come last
-        write_picture(self.job.out / f"pictures/crowd_{self.index:03d}.png", self.lines,
-                      self.job.size)
+        write_picture(
+            self.job.out / f"pictures/crowd_{self.index:03d}.png", self.lines, self.job.size
+        )
 
-    def _distil(self, name: str, refiner: Refiner, avatars: dict[int, Avatar],
-                span: tuple[float, float]) -> None:
+    def _distil(
+        self, name: str, refiner: Refiner, avatars: dict[int, Avatar], span: tuple[float, float]
+    ) -> None:
         after = self._refine(name, refiner, avatars, span)
         views = shown(after.values(), self.trial.truth.cameras)
         self._row(f"{name}, 3D", views, photo_psnr(after.values(), self.trial.taken))
 
-    def _identity(self, name: str, refiner: Refiner, clean: dict[int, Avatar],
-                  span: tuple[float, float]) -> None:
+    def _identity(
+        self, name: str, refiner: Refiner, clean: dict[int, Avatar], span: tuple[float, float]
+    ) -> None:
         after = self._refine(f"{name}, clean", refiner, clean, span)
         for person in clean:
             truth = held_out(self.trial.scene, self.job.views, self.job.size, person)
             both = [shown([avatars[person]], truth.cameras) for avatars in (clean, after)]
             mask = near(truth.views.alpha, both[0].alpha)
             scores = [score_views(views, truth.views, mask, None) for views in both]
-            self.report.identity.append(IdentityRow(name, self.index, person, *(
-                (each["masked_psnr"], each["inside_psnr"]) for each in scores)))
+            self.report.identity.append(
+                IdentityRow(
+                    name,
+                    self.index,
+                    person,
+                    *((each["masked_psnr"], each["inside_psnr"]) for each in scores),
+                )
+            )
         self._draw(f"clean, {name}", shown(after.values(), self.trial.truth.cameras))
 
-    def _refine(self, name: str, refiner: Refiner, avatars: dict[int, Avatar],
-                span: tuple[float, float]) -> dict[int, Avatar]:
+    def _refine(
+        self, name: str, refiner: Refiner, avatars: dict[int, Avatar], span: tuple[float, float]
+    ) -> dict[int, Avatar]:
         """The avatars with those of the clusters that could be refined replaced."""
         taken, after = self.trial.taken, dict(avatars)
         work = CrowdRefinement(self.job.refine, refiner).refine(
-            taken.photo, taken.crowd, taken.masks, avatars, lambda step: self.say(
-                span[0] + (span[1] - span[0]) * step.fraction, f"{name}, {step.message}"))
+            taken.photo,
+            taken.crowd,
+            taken.masks,
+            avatars,
+            lambda step: self.say(
+                span[0] + (span[1] - span[0]) * step.fraction, f"{name}, {step.message}"
+            ),
+        )
         for cluster, cost in costed(work):
-            self.report.clusters.append(ClusterRow(name, self.index, cluster.people, cost,
-                                                   cluster.error))
+            self.report.clusters.append(
+                ClusterRow(name, self.index, cluster.people, cost, cluster.error)
+            )
             if not cluster.error:
                 after |= dict(zip(cluster.people, cluster.avatars, strict=True))
         return after
@@ -190,8 +238,9 @@ class _Evaluation:
     def _row(self, method: str, views: Views, photo: float) -> None:
         values = score_views(views, self.trial.truth.views, self.mask, self.lpips)
         self.report.rows.append(SceneRow(self.index, method, values | {"photo": photo}))
-        self._draw(f"{method}   PSNR {values['psnr']:.2f}, masked {values['masked_psnr']:.2f} dB",
-                   views)
+        self._draw(
+            f"{method}   PSNR {values['psnr']:.2f}, masked {values['masked_psnr']:.2f} dB", views
+        )
 
     def _draw(self, title: str, views: Views) -> None:
         chosen = np.unique(np.linspace(0, len(views.colour) - 1, _SHOWN).astype(int))
@@ -212,4 +261,5 @@ def _facts(job: CrowdsJob) -> list[str]:
         f"refinement: {distil.rounds} rounds of {distil.steps} steps on {distil.views} views of "
         f"{distil.size} pixels, at most {job.refine.most_people} people together",
         f"2D: the refiner on the coarse held-out views; 3D: after distillation; {UNREFINED}: the "
-        "same distillation without a refiner, so that the photo alone teaches"]
+        "same distillation without a refiner, so that the photo alone teaches",
+    ]

@@ -33,8 +33,9 @@ TARGETS = {  # full-match patterns of module names, from the smallest set to the
 DEFAULT_TARGETS = "attention"
 
 
-def add_adapters(model: LormModel, rank: int = RANK, targets: str = DEFAULT_TARGETS,
-                 alpha: int | None = None) -> list[nn.Parameter]:
+def add_adapters(
+    model: LormModel, rank: int = RANK, targets: str = DEFAULT_TARGETS, alpha: int | None = None
+) -> list[nn.Parameter]:
     """Puts adapters into the transformer and freezes everything else.
 
     A new adapter changes nothing until it is trained.
@@ -53,8 +54,12 @@ def add_adapters(model: LormModel, rank: int = RANK, targets: str = DEFAULT_TARG
     """
     if adapter_layers(model):
         raise CrowdGaussianError("This model already has adapters; load the base model again.")
-    settings = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, bias="none",
-                          target_modules=TARGETS.get(targets, targets))
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=rank if alpha is None else alpha,
+        bias="none",
+        target_modules=TARGETS.get(targets, targets),
+    )
     _inject(model, settings)
     return trainable(model)
 
@@ -114,8 +119,11 @@ def save_adapters(model: LormModel, path: str | Path) -> Path:
     about = {"rank": settings.r, "alpha": settings.lora_alpha, "targets": settings.target_modules}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, partial,
-              metadata={"format": "pt", "crowdgaussian_adapters": json.dumps(about)})
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in state.items()},
+        partial,
+        metadata={"format": "pt", "crowdgaussian_adapters": json.dumps(about)},
+    )
     partial.replace(path)
     return path
 
@@ -129,8 +137,12 @@ def load_adapters(model: LormModel, path: str | Path) -> None:
     """
     about, state = _read(Path(path))
     try:
-        settings = LoraConfig(r=int(about["rank"]), lora_alpha=about["alpha"], bias="none",
-                              target_modules=about["targets"])
+        settings = LoraConfig(
+            r=int(about["rank"]),
+            lora_alpha=about["alpha"],
+            bias="none",
+            target_modules=about["targets"],
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise CrowdGaussianError(f"{path} is not an adapter file of this program.") from error
     if adapter_layers(model):

@@ -72,11 +72,20 @@ class LormConfig:
     @classmethod
     def tiny(cls, **changes) -> "LormConfig":
         """A network of the same classes that trains on a CPU; any field can be changed."""
-        head = HeadEncoderConfig(depth=4, width=64, heads=4, patch=8, grid=8, mlp=256, image=64,
-                                 taps=(0, 1, 2, 3))
-        sizes = {"width": 128, "heads": 4, "layers": 2, "num_points": 2000, "cond_dim": 128,
-                 "body_tokens": 60, "motion_hidden": 128, "decoder_hidden": 128,
-                 "head_encoder": head}
+        head = HeadEncoderConfig(
+            depth=4, width=64, heads=4, patch=8, grid=8, mlp=256, image=64, taps=(0, 1, 2, 3)
+        )
+        sizes = {
+            "width": 128,
+            "heads": 4,
+            "layers": 2,
+            "num_points": 2000,
+            "cond_dim": 128,
+            "body_tokens": 60,
+            "motion_hidden": 128,
+            "decoder_hidden": 128,
+            "head_encoder": head,
+        }
         return cls(**(sizes | changes))
 
     @classmethod

@@ -46,7 +46,10 @@ class _Mlp(nn.Module):
     def __init__(self, width: int, hidden: int):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
+            nn.Linear(width, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
             nn.Linear(hidden, width),
         )
 

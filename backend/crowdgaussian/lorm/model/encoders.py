@@ -28,18 +28,23 @@ _OUTER = {
     "norm.bias": "layernorm.bias",
 }
 _INNER = {
-    "norm1": "norm1", "norm2": "norm2", "attn.proj": "attention.o_proj",
-    "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2",
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "attn.proj": "attention.o_proj",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
 }
 _SCALES = {"ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"}
 _QKV = ("attention.q_proj", "attention.k_proj", "attention.v_proj")
 
 
 def _block_names() -> dict[str, tuple[str, ...]]:
-    pairs = {f"{a}.{kind}": (f"{b}.{kind}",) for a, b in _INNER.items()
-             for kind in ("weight", "bias")}
-    qkv = {f"attn.qkv.{kind}": tuple(f"{part}.{kind}" for part in _QKV)
-           for kind in ("weight", "bias")}
+    pairs = {
+        f"{a}.{kind}": (f"{b}.{kind}",) for a, b in _INNER.items() for kind in ("weight", "bias")
+    }
+    qkv = {
+        f"attn.qkv.{kind}": tuple(f"{part}.{kind}" for part in _QKV) for kind in ("weight", "bias")
+    }
     return pairs | qkv | {a: (b,) for a, b in _SCALES.items()}
 
 
@@ -56,10 +61,14 @@ class DinoTransformer(nn.Module):
     def __init__(self, config: HeadEncoderConfig):
         super().__init__()
         settings = Dinov2WithRegistersConfig(
-            hidden_size=config.width, num_hidden_layers=config.depth,
-            num_attention_heads=config.heads, mlp_ratio=config.mlp // config.width,
-            image_size=config.grid * config.patch, patch_size=config.patch,
-            num_register_tokens=config.registers, layer_norm_eps=1e-6,
+            hidden_size=config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.heads,
+            mlp_ratio=config.mlp // config.width,
+            image_size=config.grid * config.patch,
+            patch_size=config.patch,
+            num_register_tokens=config.registers,
+            layer_norm_eps=1e-6,
             attn_implementation="sdpa",
         )
         self.network = Dinov2WithRegistersModel(settings)
@@ -86,8 +95,9 @@ class _FusionHead(nn.Module):
         self.output_conv = nn.Conv2d(width * taps, width, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        projected = [conv(m.transpose(1, 2)[..., None]) for conv, m in zip(self.projects, maps,
-                                                                            strict=True)]
+        projected = [
+            conv(m.transpose(1, 2)[..., None]) for conv, m in zip(self.projects, maps, strict=True)
+        ]
         return self.output_conv(torch.cat(projected, dim=1))[..., 0].transpose(1, 2)
 
 
@@ -169,8 +179,7 @@ class SapiensEncoder(nn.Module):
             )
         self._script: tuple = ()  # a tuple keeps its tensors out of this module's state dict
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor(_DEVIATION)[:, None, None],
-                             persistent=False)
+        self.register_buffer("deviation", torch.tensor(_DEVIATION)[:, None, None], persistent=False)
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
@@ -211,8 +220,9 @@ class PatchEncoder(nn.Module):
         width: channels of a token; a multiple of heads.
     """
 
-    def __init__(self, size: tuple[int, int], patch: int, width: int, depth: int = 3,
-                 heads: int = 4):
+    def __init__(
+        self, size: tuple[int, int], patch: int, width: int, depth: int = 3, heads: int = 4
+    ):
         super().__init__()
         if size[0] % patch or size[1] % patch:
             raise CrowdGaussianError(f"Patches of {patch} pixels do not tile {size} images.")
@@ -220,15 +230,24 @@ class PatchEncoder(nn.Module):
         self.num_tokens = (size[0] // patch) * (size[1] // patch)
         self.embed = nn.Conv2d(3, width, patch, stride=patch)
         self.places = nn.Parameter(torch.randn(1, self.num_tokens, width) * 0.02)
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0,
-                                           activation="gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(width),
-                                            enable_nested_tensor=False)
+        layer = nn.TransformerEncoderLayer(
+            width,
+            heads,
+            4 * width,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.layers = nn.TransformerEncoder(
+            layer, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False
+        )
 
     def tokens(self, images: Tensor) -> Tensor:
         """# [B, 3, h, w] RGB 0..1 -> [B, num_tokens, width]"""
         if tuple(images.shape[-2:]) != tuple(self.size):
-            images = nn.functional.interpolate(images, size=self.size, mode="bilinear",
-                                               antialias=True)
+            images = nn.functional.interpolate(
+                images, size=self.size, mode="bilinear", antialias=True
+            )
         embedded = self.embed(2 * images - 1).flatten(2).transpose(1, 2)
         return self.layers(embedded + self.places)

@@ -23,6 +23,7 @@ from .transformer import BodyHeadTransformer
 
 # The parts of the network that a checkpoint holds, under the published names
 
+
 class LormNetwork(nn.Module):
     """encoder (head), pcl_embed, transformer, renderer and motion_embed_mlp, of any size."""
 
@@ -33,7 +34,8 @@ class LormNetwork(nn.Module):
         self.transformer = BodyHeadTransformer(config)
         self.renderer = GaussianDecoder(config)
         self.motion_embed_mlp = nn.Sequential(
-            nn.Linear(config.cond_dim, config.motion_hidden), nn.SiLU(),
+            nn.Linear(config.cond_dim, config.motion_hidden),
+            nn.SiLU(),
             nn.Linear(config.motion_hidden, 2 * config.width),
         )
 
@@ -62,8 +64,9 @@ class LormModel(LormNetwork):
         config, posing; encoder (head), pcl_embed, transformer, renderer, motion_embed_mlp.
     """
 
-    def __init__(self, config: LormConfig, points: QueryPoints,
-                 body_encoder: BodyEncoder | None = None):
+    def __init__(
+        self, config: LormConfig, points: QueryPoints, body_encoder: BodyEncoder | None = None
+    ):
         if len(points) != config.num_points:
             raise CrowdGaussianError(
                 f"The network has {config.num_points} points but {len(points)} were given."
@@ -117,12 +120,17 @@ class LormModel(LormNetwork):
         return self.posing.splats(attributes, betas, pose, transl)
 
     def canonical(
-        self, attributes: Attributes, index: int, betas: Tensor, pose: Tensor | None = None,
+        self,
+        attributes: Attributes,
+        index: int,
+        betas: Tensor,
+        pose: Tensor | None = None,
         scale: float = 1.0,
     ) -> CanonicalPerson:
         """One person as Blender and the scene folder want them; see bridge.canonical_person."""
-        return canonical_person(self.posing, self.mesh, attributes.person(index), betas, pose,
-                                scale)
+        return canonical_person(
+            self.posing, self.mesh, attributes.person(index), betas, pose, scale
+        )
 
     def _check(self, tokens: Tokens) -> None:
         config, body, head = self.config, tuple(tokens.body.shape), tuple(tokens.head.shape)

@@ -42,9 +42,12 @@ class Posing(nn.Module):
         buffers = {
             "query": move(blend(points.skin_weights, there[0]), points.template),
             "unpose": blend(points.skin_weights, back[0]),
-            "skin_weights": points.skin_weights, "shape_dirs": points.shape_dirs,
-            "joints": mesh.joints, "joint_dirs": mesh.joint_dirs,
-            "upper_body": points.upper_body, "constrained": points.constrained,
+            "skin_weights": points.skin_weights,
+            "shape_dirs": points.shape_dirs,
+            "joints": mesh.joints,
+            "joint_dirs": mesh.joint_dirs,
+            "upper_body": points.upper_body,
+            "constrained": points.constrained,
         }
         for name, value in buffers.items():
             self.register_buffer(name, value.clone(), persistent=False)
@@ -99,8 +102,13 @@ class Posing(nn.Module):
         centres, quats = self(attributes, betas, pose, transl)
         sh = ((attributes.rgb - 0.5) / SH_C0)[:, :, None]  # [B, N, 1, 3]
         return [
-            Splats(means=centres[i], opacities=attributes.opacities[i], sh=sh[i], quats=quats[i],
-                   scales=attributes.scales[i])
+            Splats(
+                means=centres[i],
+                opacities=attributes.opacities[i],
+                sh=sh[i],
+                quats=quats[i],
+                scales=attributes.scales[i],
+            )
             for i in range(len(centres))
         ]
 
@@ -126,10 +134,16 @@ def matrices_to_quats(matrices: Tensor) -> Tensor:
     squares = torch.stack(
         [1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], dim=-1
     )
-    x, y, z = (m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0],
-               m[..., 1, 0] - m[..., 0, 1])
-    xy, xz, yz = (m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0],
-                  m[..., 2, 1] + m[..., 1, 2])
+    x, y, z = (
+        m[..., 2, 1] - m[..., 1, 2],
+        m[..., 0, 2] - m[..., 2, 0],
+        m[..., 1, 0] - m[..., 0, 1],
+    )
+    xy, xz, yz = (
+        m[..., 1, 0] + m[..., 0, 1],
+        m[..., 0, 2] + m[..., 2, 0],
+        m[..., 2, 1] + m[..., 1, 2],
+    )
     w2, x2, y2, z2 = squares.unbind(-1)
     rows = (w2, x, y, z, x, x2, xy, xz, y, xy, y2, yz, z, xz, yz, z2)
     candidates = torch.stack(rows, dim=-1).unflatten(-1, (4, 4))

@@ -17,8 +17,19 @@ from torch import Tensor, nn
 
 from ...body.model import BodyModel
 
-_UPPER = ("pelvis", "spine", "collar", "shoulder", "elbow", "wrist", "index", "middle", "pinky",
-          "ring", "thumb")
+_UPPER = (
+    "pelvis",
+    "spine",
+    "collar",
+    "shoulder",
+    "elbow",
+    "wrist",
+    "index",
+    "middle",
+    "pinky",
+    "ring",
+    "thumb",
+)
 _HEAD = ("neck", "head", "jaw", "left_eye_smplhf", "right_eye_smplhf")
 
 
@@ -37,9 +48,11 @@ class TemplateMesh:
     def from_body(cls, body: BodyModel) -> "TemplateMesh":
         """The template of a body model, on the CPU."""
         return cls(
-            vertices=body.template.cpu(), faces=body.faces.cpu(),
+            vertices=body.template.cpu(),
+            faces=body.faces.cpu(),
             shape_dirs=body.directions.permute(1, 2, 0).contiguous().cpu(),
-            skin_weights=body.skin_weights.cpu(), joints=body.joint_template.cpu(),
+            skin_weights=body.skin_weights.cpu(),
+            joints=body.joint_template.cpu(),
             joint_dirs=body.joint_directions.permute(1, 2, 0).contiguous().cpu(),
         )
 
@@ -81,8 +94,11 @@ def is_head(parts: np.ndarray) -> np.ndarray:
 
 
 def sample_points(
-    mesh: TemplateMesh, count: int, head: np.ndarray | None = None,
-    constrained: np.ndarray | None = None, seed: int = 0,
+    mesh: TemplateMesh,
+    count: int,
+    head: np.ndarray | None = None,
+    constrained: np.ndarray | None = None,
+    seed: int = 0,
 ) -> QueryPoints:
     """Points drawn evenly by area: three quarters on the body, one quarter on the head.
 
@@ -99,8 +115,10 @@ def sample_points(
     random, on_head = np.random.default_rng(seed), head[mesh.faces.numpy()]  # [F, 3]
     numbers = (int(0.75 * count), count - int(0.75 * count))
     groups = (~on_head.any(axis=1), on_head.all(axis=1))
-    points = [_on_faces(mesh, np.flatnonzero(group), number, random)
-              for group, number in zip(groups, numbers, strict=True)]
+    points = [
+        _on_faces(mesh, np.flatnonzero(group), number, random)
+        for group, number in zip(groups, numbers, strict=True)
+    ]
     return points_at(mesh, torch.cat(points), constrained)
 
 
@@ -112,9 +130,12 @@ def points_at(
     flags = np.zeros(len(mesh.vertices), bool) if constrained is None else constrained
     index = torch.from_numpy(nearest)
     return QueryPoints(
-        template=points, skin_weights=mesh.skin_weights[index], shape_dirs=mesh.shape_dirs[index],
+        template=points,
+        skin_weights=mesh.skin_weights[index],
+        shape_dirs=mesh.shape_dirs[index],
         upper_body=torch.from_numpy(is_upper_body(mesh.parts[nearest])),
-        constrained=torch.from_numpy(flags[nearest]), mesh=mesh,
+        constrained=torch.from_numpy(flags[nearest]),
+        mesh=mesh,
     )
 
 

@@ -28,19 +28,28 @@ class MultimodalBlock(nn.Module):
         self.norm1 = AdaLayerNormZero(width)
         self.norm1_context = (
             AdaLayerNormContinuous(width, width, elementwise_affine=False, eps=_EPS)
-            if last else AdaLayerNormZero(width)
+            if last
+            else AdaLayerNormZero(width)
         )
         self.attn = Attention(
-            query_dim=width, added_kv_proj_dim=width, dim_head=config.head_dim,
-            heads=config.heads, out_dim=width, context_pre_only=last, bias=True,
-            processor=JointAttnProcessor2_0(), qk_norm="rms_norm", eps=_EPS,
+            query_dim=width,
+            added_kv_proj_dim=width,
+            dim_head=config.head_dim,
+            heads=config.heads,
+            out_dim=width,
+            context_pre_only=last,
+            bias=True,
+            processor=JointAttnProcessor2_0(),
+            qk_norm="rms_norm",
+            eps=_EPS,
         )
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=_EPS)
         self.ff = FeedForward(width, mult=config.ff_mult, activation_fn="gelu-approximate")
         if not last:
             self.norm2_context = nn.LayerNorm(width, elementwise_affine=False, eps=_EPS)
-            self.ff_context = FeedForward(width, mult=config.ff_mult,
-                                          activation_fn="gelu-approximate")
+            self.ff_context = FeedForward(
+                width, mult=config.ff_mult, activation_fn="gelu-approximate"
+            )
 
     def forward(self, x: Tensor, c: Tensor, condition: Tensor) -> tuple[Tensor, Tensor | None]:
         """One block.

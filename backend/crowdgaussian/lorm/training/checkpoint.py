@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a training is: adapters, optimiser and step, in folders that are whole or not there.
 
-    OUT/checkpoints/step_000200/adapters.safetensors   the LoRA, as save_adapters writes it
-                                optimizer.safetensors  AdamW's moments, and torch's random state
-                                state.json             step, settings and people
+OUT/checkpoints/step_000200/adapters.safetensors   the LoRA, as save_adapters writes it
+                            optimizer.safetensors  AdamW's moments, and torch's random state
+                            state.json             step, settings and people
 """
 
 import json
@@ -24,8 +24,9 @@ ADAPTERS, OPTIMIZER, STATE = "adapters.safetensors", "optimizer.safetensors", "s
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-def save_state(out: Path, model: LormModel, optimizer: torch.optim.Optimizer, step: int,
-               about: dict) -> Path:
+def save_state(
+    out: Path, model: LormModel, optimizer: torch.optim.Optimizer, step: int, about: dict
+) -> Path:
     """Writes a checkpoint beside its place, then renames it; the one before the last is removed.
 
     Args:
@@ -53,8 +54,10 @@ def save_state(out: Path, model: LormModel, optimizer: torch.optim.Optimizer, st
             shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise CrowdGaussianError(f"The checkpoint {place} cannot be written ({error}); free some "
-                                 "space and run the same command again.") from error
+        raise CrowdGaussianError(
+            f"The checkpoint {place} cannot be written ({error}); free some "
+            "space and run the same command again."
+        ) from error
     return place
 
 
@@ -63,8 +66,7 @@ def checkpoints(out: Path) -> list[Path]:
     return sorted(path.parent for path in out.glob(f"checkpoints/step_*/{STATE}"))
 
 
-def load_state(place: Path, model: LormModel, optimizer: torch.optim.Optimizer,
-               about: dict) -> int:
+def load_state(place: Path, model: LormModel, optimizer: torch.optim.Optimizer, about: dict) -> int:
     """Reads a checkpoint into a model with adapters and its optimiser; returns the step.
 
     Raises:
@@ -77,17 +79,21 @@ def load_state(place: Path, model: LormModel, optimizer: torch.optim.Optimizer,
         changed = [key for key, value in about.items() if stored["about"].get(key) != value]
         step = int(stored["step"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CrowdGaussianError(f"The checkpoint {place} is damaged; remove that folder to go on "
-                                 "from the one before.") from error
+        raise CrowdGaussianError(
+            f"The checkpoint {place} is damaged; remove that folder to go on from the one before."
+        ) from error
     if changed:
         raise CrowdGaussianError(
             f"{place.parent.parent} holds a training with another {changed[0]}; give the same "
-            "settings to go on with it, or another output folder.")
+            "settings to go on with it, or another output folder."
+        )
     set_peft_model_state_dict(model.transformer, adapters)
     for index, parameter in enumerate(trainable(model)):
         optimizer.state[parameter] = {
             name: moments[f"{index:04d}.{name}"].to("cpu" if name == "step" else parameter.device)
-            for name in _MOMENTS if f"{index:04d}.{name}" in moments}
+            for name in _MOMENTS
+            if f"{index:04d}.{name}" in moments
+        }
     torch.set_rng_state(moments["random"])
     return step
 

@@ -38,8 +38,7 @@ class TrainConfig:
     sizes: InputSizes = field(default_factory=InputSizes)
 
     def __post_init__(self):
-        for name in ("iterations", "batch", "views_per_step", "rank", "save_every",
-                     "sample_every"):
+        for name in ("iterations", "batch", "views_per_step", "rank", "save_every", "sample_every"):
             if getattr(self, name) < 1:
                 raise CrowdGaussianError(f"The setting {name} of a training must be at least 1.")
         if self.views_per_step > VIEWS:

@@ -28,11 +28,25 @@ from .sample import BodyInPicture, TrainingPerson, place
 
 # Reading HuGe100K (Zhuang et al. 2025, IDOL): pictures in videos/, parameters in param/
 
-_PARTS = (("scale", 1), ("transl", 3), ("root", 3), ("body", 63), ("betas", 10), ("left", 45),
-          ("right", 45), ("jaw", 3), ("left_eye", 3), ("right_eye", 3), ("expression", 10))
+_PARTS = (
+    ("scale", 1),
+    ("transl", 3),
+    ("root", 3),
+    ("body", 63),
+    ("betas", 10),
+    ("left", 45),
+    ("right", 45),
+    ("jaw", 3),
+    ("left_eye", 3),
+    ("right_eye", 3),
+    ("expression", 10),
+)
 _POSE = ("root", "body", "jaw", "left_eye", "right_eye", "left", "right")  # the order of 55 joints
-_SHAPES = {"smpl_params": (sum(count for _, count in _PARTS),), "viewmat": (4, 4),
-           "intrinsics": (4,)}
+_SHAPES = {
+    "smpl_params": (sum(count for _, count in _PARTS),),
+    "viewmat": (4, 4),
+    "intrinsics": (4,),
+}
 _PLAIN = 14  # levels that a plain background may differ from its corner
 _SILHOUETTE = (0.02, 0.8)  # of the picture
 
@@ -47,7 +61,8 @@ def find_huge100k(folder: Path) -> dict[str, Path]:
     if not any(folder.glob("**/param/*.npz")) and any(folder.glob("**/param/*.npy")):
         raise CrowdGaussianError(
             f"{folder} holds HuGe100K's pickles, which are not read; run "
-            f"`python scripts/huge100k_to_npz.py {folder}` once.")
+            f"`python scripts/huge100k_to_npz.py {folder}` once."
+        )
     for path in sorted(folder.glob("**/param/*.npz")):
         batch = path.parent.parent.relative_to(folder).as_posix()
         found[path.stem if batch == "." else f"{batch}/{path.stem}"] = path
@@ -66,8 +81,9 @@ def read_huge100k(path: Path) -> tuple[np.ndarray, np.ndarray, BodyInPicture]:
     edges = np.cumsum([count for _, count in _PARTS])[:-1]
     parts = dict(zip([name for name, _ in _PARTS], np.split(values, edges), strict=True))
     pose = np.concatenate([parts[name] for name in _POSE]).reshape(-1, 3)
-    camera = Camera(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), viewmat, photo.shape[1],
-                    photo.shape[0])
+    camera = Camera(
+        np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), viewmat, photo.shape[1], photo.shape[0]
+    )
     drawn = path.parent.parent / "masks" / f"{path.stem}.png"
     mask = read_image(drawn, "L") >= 128 if drawn.is_file() else silhouette(photo)
     return photo, mask, BodyInPicture(parts["betas"], pose, np.zeros(3), camera)
@@ -79,16 +95,19 @@ def silhouette(photo: np.ndarray) -> np.ndarray:
     Raises:
         CrowdGaussianError: the background is not plain.
     """
-    border = cv2.copyMakeBorder(photo, 1, 1, 1, 1, cv2.BORDER_CONSTANT,
-                                value=[int(v) for v in np.median(photo[0], axis=0)])
+    border = cv2.copyMakeBorder(
+        photo, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[int(v) for v in np.median(photo[0], axis=0)]
+    )
     area = np.zeros((border.shape[0] + 2, border.shape[1] + 2), np.uint8)
     near = (_PLAIN,) * 3
     flags = 4 | (255 << 8) | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE
     cv2.floodFill(border, area, (0, 0), 0, near, near, flags)
     mask = area[2:-2, 2:-2] == 0
     if not _SILHOUETTE[0] <= mask.mean() <= _SILHOUETTE[1]:
-        raise CrowdGaussianError("the background is not plain, so the person cannot be cut out; "
-                                 "put a mask of the person beside it, in masks/.")
+        raise CrowdGaussianError(
+            "the background is not plain, so the person cannot be cut out; "
+            "put a mask of the person beside it, in masks/."
+        )
     return mask
 
 
@@ -103,7 +122,8 @@ def _check_shapes(headers: Mapping[str, ArrayHeader]) -> None:
         if name not in headers or headers[name].shape != shape:
             raise CrowdGaussianError(
                 f"{name} of a HuGe100K file is missing or of another shape than {shape}; run "
-                "scripts/huge100k_to_npz.py on the data set again.")
+                "scripts/huge100k_to_npz.py on the data set again."
+            )
 
 
 FILE = "person.json"
@@ -128,7 +148,8 @@ class PeopleDataset:
         if not found:
             raise CrowdGaussianError(
                 f"{self.folder} holds nobody to train on: neither NAME/{FILE} nor HuGe100K's "
-                "videos/ and param/; see docs/training.md.")
+                "videos/ and param/; see docs/training.md."
+            )
         missing = sorted(set(names) - set(found))
         if missing:
             raise CrowdGaussianError(f"{self.folder} has no person named {missing[0]}.")
@@ -158,8 +179,10 @@ class PeopleDataset:
 
 
 def _read_own(path: Path) -> tuple[np.ndarray, np.ndarray, BodyInPicture]:
-    photo, mask = read_image(path.with_name("image.png")), read_image(path.with_name("mask.png"),
-                                                                      "L")
+    photo, mask = (
+        read_image(path.with_name("image.png")),
+        read_image(path.with_name("mask.png"), "L"),
+    )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         arrays = [np.array(about[name], np.float64) for name in ("betas", "pose", "transl")]

@@ -63,8 +63,13 @@ class Teacher:
     def lesson(self, person: TrainingPerson, rng: np.random.Generator) -> Lesson:
         """A person with some part hidden, and what the teacher says about the whole of them."""
         betas, pose = self._body(person)
-        return Lesson(self.student_tokens(person, rng), self.renders(person),
-                      self.cameras(person), betas, pose)
+        return Lesson(
+            self.student_tokens(person, rng),
+            self.renders(person),
+            self.cameras(person),
+            betas,
+            pose,
+        )
 
     def cameras(self, person: TrainingPerson) -> Cameras:
         """The 24 views of a person."""
@@ -73,16 +78,19 @@ class Teacher:
 
     def renders(self, person: TrainingPerson) -> Tensor:
         """The teacher's views, without adapters.  # [24, S, S, 3] uint8"""
-        path = self.cache.path("renders", *_identity(person), self.config.sizes,
-                               self.config.render_size)
+        path = self.cache.path(
+            "renders", *_identity(person), self.config.sizes, self.config.render_size
+        )
 
         def make() -> Tensors:
             with torch.no_grad(), adapters_off(self.model):
                 tokens = self.teacher_tokens(person)
                 attributes = self.model.attributes(
-                    Tokens(*(tokens[name][None].to(self.device) for name in ("body", "head"))))
-                views = render_people(self.model, attributes, [self._body(person)],
-                                      [self.cameras(person)])[0]
+                    Tokens(*(tokens[name][None].to(self.device) for name in ("body", "head")))
+                )
+                views = render_people(
+                    self.model, attributes, [self._body(person)], [self.cameras(person)]
+                )[0]
             return {"color": (views.clamp(0, 1) * 255).round().to(torch.uint8)}
 
         return self.cache.get(path, make)["color"]
@@ -90,24 +98,33 @@ class Teacher:
     def teacher_tokens(self, person: TrainingPerson) -> Tensors:
         """Tokens of the complete image."""
         path = self.cache.path("tokens", *_identity(person), self.config.sizes)
-        return self.cache.get(path, lambda: self._encode(
-            complete_inputs(person, self.config.sizes)))
+        return self.cache.get(
+            path, lambda: self._encode(complete_inputs(person, self.config.sizes))
+        )
 
     def student_tokens(self, person: TrainingPerson, rng: np.random.Generator) -> Tensors:
         """Tokens with hidden parts: one of a few occlusions of each person, or a new one."""
         if self.config.occlusions == 0:
             return self._encode(self.occluded(person, rng))
         which = int(rng.integers(self.config.occlusions))
-        path = self.cache.path("tokens", *_identity(person), self.config.sizes,
-                               self.config.occlusion, self.config.seed, which)
-        seeded = np.random.default_rng([self.config.seed, which, len(person.name),
-                                        *person.name.encode()])
+        path = self.cache.path(
+            "tokens",
+            *_identity(person),
+            self.config.sizes,
+            self.config.occlusion,
+            self.config.seed,
+            which,
+        )
+        seeded = np.random.default_rng(
+            [self.config.seed, which, len(person.name), *person.name.encode()]
+        )
         return self.cache.get(path, lambda: self._encode(self.occluded(person, seeded)))
 
     def occluded(self, person: TrainingPerson, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Body and head image with the same pixels hidden."""
-        hidden = occlude_randomly(person.photo, person.mask, person.joints, rng,
-                                  self.config.occlusion)
+        hidden = occlude_randomly(
+            person.photo, person.mask, person.joints, rng, self.config.occlusion
+        )
         return occluded_inputs(person, hidden, self.config.sizes)
 
     @torch.no_grad()
@@ -117,29 +134,45 @@ class Teacher:
         return {"body": tokens.body[0].to(short), "head": tokens.head[0].to(short)}
 
     def _body(self, person: TrainingPerson) -> tuple[Tensor, Tensor]:
-        return (torch.from_numpy(person.betas).to(self.device),
-                upright(torch.from_numpy(person.pose)).to(self.device))
+        return (
+            torch.from_numpy(person.betas).to(self.device),
+            upright(torch.from_numpy(person.pose)).to(self.device),
+        )
 
 
-def step_loss(student: nn.Module, model: LormModel, lessons: Sequence[Lesson],
-              config: TrainConfig, rng: np.random.Generator) -> Tensor:
+def step_loss(
+    student: nn.Module,
+    model: LormModel,
+    lessons: Sequence[Lesson],
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> Tensor:
     """Equation 4 over some of the 24 views of some people."""
     device = next(model.parameters()).device
-    body, head = (torch.stack([lesson.tokens[name].to(device) for lesson in lessons])
-                  for name in ("body", "head"))
+    body, head = (
+        torch.stack([lesson.tokens[name].to(device) for lesson in lessons])
+        for name in ("body", "head")
+    )
     attributes = Attributes(*(value.float() for value in student(body, head)))
-    chosen = [np.sort(rng.permutation(len(lesson.cameras))[:config.views_per_step])
-              for lesson in lessons]
+    chosen = [
+        np.sort(rng.permutation(len(lesson.cameras))[: config.views_per_step]) for lesson in lessons
+    ]
     cameras = [pick(lesson.cameras, views) for lesson, views in zip(lessons, chosen, strict=True)]
     bodies = [(lesson.betas, lesson.pose) for lesson in lessons]
     renders = render_people(model, attributes, bodies, cameras)
-    losses = [distillation_loss(render, lesson.renders[views].to(device) / 255, config.loss)
-              for render, lesson, views in zip(renders, lessons, chosen, strict=True)]
+    losses = [
+        distillation_loss(render, lesson.renders[views].to(device) / 255, config.loss)
+        for render, lesson, views in zip(renders, lessons, chosen, strict=True)
+    ]
     return torch.stack(losses).mean()
 
 
-def render_people(model: LormModel, attributes: Attributes, bodies: Sequence[tuple[Tensor, Tensor]],
-                  cameras: Sequence[Cameras]) -> list[Tensor]:
+def render_people(
+    model: LormModel,
+    attributes: Attributes,
+    bodies: Sequence[tuple[Tensor, Tensor]],
+    cameras: Sequence[Cameras],
+) -> list[Tensor]:
     """Views of posed people who stand at the origin, in float32.  # [V, S, S, 3] each
 
     Args:
@@ -151,8 +184,10 @@ def render_people(model: LormModel, attributes: Attributes, bodies: Sequence[tup
     betas, pose = (torch.stack(values) for values in zip(*bodies, strict=True))
     with torch.autocast(betas.device.type, enabled=False):
         splats = model.gaussians(attributes, betas, pose, betas.new_zeros(len(betas), 3))
-        return [render_white(each, views).color.clamp(max=1.0)
-                for each, views in zip(splats, cameras, strict=True)]
+        return [
+            render_white(each, views).color.clamp(max=1.0)
+            for each, views in zip(splats, cameras, strict=True)
+        ]
 
 
 def pick(cameras: Cameras, views: np.ndarray) -> Cameras:

@@ -42,8 +42,9 @@ FOV = 0.6  # radians, vertical
 _MARGIN = 0.3  # metres beyond the joints: skull, hands, feet, clothes
 
 
-def orbit_cameras(posing: Posing, betas: Tensor, pose: Tensor, size: int,
-                  views: int = VIEWS) -> Cameras:
+def orbit_cameras(
+    posing: Posing, betas: Tensor, pose: Tensor, size: int, views: int = VIEWS
+) -> Cameras:
     """Cameras around one person who stands at the origin, all of them in sight.
 
     Args:
@@ -55,12 +56,14 @@ def orbit_cameras(posing: Posing, betas: Tensor, pose: Tensor, size: int,
     """
     with torch.no_grad():
         rotations = axis_angle_to_matrix(pose[None].float())
-        _, joints = joint_transforms(posing.rest_joints(betas[None].float()), rotations,
-                                     betas.new_zeros(1, 3).float())
+        _, joints = joint_transforms(
+            posing.rest_joints(betas[None].float()), rotations, betas.new_zeros(1, 3).float()
+        )
     low, high = joints[0].amin(0), joints[0].amax(0)
     extent = (high - low).norm().item() + _MARGIN
-    return Cameras.orbit((low + high) / 2, 0.5 * extent / math.tan(FOV / 2), views, fov=FOV,
-                         size=size)
+    return Cameras.orbit(
+        (low + high) / 2, 0.5 * extent / math.tan(FOV / 2), views, fov=FOV, size=size
+    )
 
 
 def render_white(splats: Splats, cameras: Cameras) -> Render:

@@ -67,8 +67,12 @@ class Stages:
     hidden: np.ndarray  # of the person, at most ``most_hidden``
 
 
-def simulate(mask: np.ndarray, keypoints: np.ndarray | None, rng: np.random.Generator,
-             config: OcclusionConfig = DEFAULT) -> Stages:
+def simulate(
+    mask: np.ndarray,
+    keypoints: np.ndarray | None,
+    rng: np.random.Generator,
+    config: OcclusionConfig = DEFAULT,
+) -> Stages:
     """Draw occluders over one person.
 
     Args:
@@ -100,11 +104,14 @@ def person_height(mask: np.ndarray) -> int:
     rows = np.flatnonzero(mask.any(axis=1))
     if len(rows) == 0:
         raise CrowdGaussianError(
-            "The mask is empty, so there is nobody to hide; mark the person's pixels in it.")
+            "The mask is empty, so there is nobody to hide; mark the person's pixels in it."
+        )
     height = int(rows[-1] - rows[0] + 1)
     if height < LEAST_HEIGHT:
-        raise CrowdGaussianError(f"The person is only {height} pixels tall; use a picture in which "
-                                 f"they have at least {LEAST_HEIGHT}.")
+        raise CrowdGaussianError(
+            f"The person is only {height} pixels tall; use a picture in which "
+            f"they have at least {LEAST_HEIGHT}."
+        )
     return height
 
 
@@ -114,11 +121,15 @@ def body_points(mask: np.ndarray, keypoints: np.ndarray | None) -> np.ndarray:
     if keypoints is not None:
         points = np.asarray(keypoints, np.float64)
         if points.ndim != 2 or points.shape[1] != 2 or len(points) < len(BODY_JOINTS):
-            raise CrowdGaussianError(f"Keypoints have shape {points.shape}, they must be the x and "
-                                     "y of the 55 joints of SMPL-X or of its first 22.")
+            raise CrowdGaussianError(
+                f"Keypoints have shape {points.shape}, they must be the x and "
+                "y of the 55 joints of SMPL-X or of its first 22."
+            )
         if not np.isfinite(points).all():
-            raise CrowdGaussianError("The pose holds values that are no numbers; estimate it "
-                                     "again or leave the keypoints out.")
+            raise CrowdGaussianError(
+                "The pose holds values that are no numbers; estimate it "
+                "again or leave the keypoints out."
+            )
         points = points[list(BODY_KEYPOINTS)]
         low = (columns.min(), rows.min())
         high = (columns.max() + 1, rows.max() + 1)
@@ -129,8 +140,12 @@ def body_points(mask: np.ndarray, keypoints: np.ndarray | None) -> np.ndarray:
     return np.stack([columns, rows], -1)[below] + 0.5
 
 
-def draw(mask: np.ndarray, points: np.ndarray, rng: np.random.Generator,
-         config: OcclusionConfig = DEFAULT) -> Occluders:
+def draw(
+    mask: np.ndarray,
+    points: np.ndarray,
+    rng: np.random.Generator,
+    config: OcclusionConfig = DEFAULT,
+) -> Occluders:
     """Choose occluders at random.
 
     Args:
@@ -152,11 +167,17 @@ def draw(mask: np.ndarray, points: np.ndarray, rng: np.random.Generator,
     curves[:, 2] = np.where(across, high + 0.1 * tall, curves[:, 2])
     cuts = np.zeros((0, 3))
     if rng.random() < config.cut_probability:
-        cuts = _cut(columns + 0.5, rows + 0.5, rng.uniform(0, 2 * np.pi),
-                    rng.uniform(*config.cut_shares))
-    return Occluders(centres, rng.uniform(*config.ellipse_radii, (count, 2)) * tall,
-                     rng.uniform(0, 180, count), curves,
-                     rng.uniform(*config.band_widths, bands) * tall, cuts)
+        cuts = _cut(
+            columns + 0.5, rows + 0.5, rng.uniform(0, 2 * np.pi), rng.uniform(*config.cut_shares)
+        )
+    return Occluders(
+        centres,
+        rng.uniform(*config.ellipse_radii, (count, 2)) * tall,
+        rng.uniform(0, 180, count),
+        curves,
+        rng.uniform(*config.band_widths, bands) * tall,
+        cuts,
+    )
 
 
 def _cut(x: np.ndarray, y: np.ndarray, direction: float, share: float) -> np.ndarray:
@@ -165,16 +186,18 @@ def _cut(x: np.ndarray, y: np.ndarray, direction: float, share: float) -> np.nda
     return np.array([[a, b, np.quantile(a * x + b * y, 1 - share)]])
 
 
-def paint(mask: np.ndarray, occluders: Occluders, height: int,
-          config: OcclusionConfig = DEFAULT) -> Stages:
+def paint(
+    mask: np.ndarray, occluders: Occluders, height: int, config: OcclusionConfig = DEFAULT
+) -> Stages:
     """Occluders -> masks, united, closed and dilated."""
     ellipses = paint_ellipses(mask.shape, occluders)
     bands, cuts = paint_bands(mask.shape, occluders), paint_cuts(mask.shape, occluders)
     union = ellipses | bands | cuts
     side = max(3, 2 * round(config.kernel * height / 2) + 1)
     kernel = np.ones((side, side), np.uint8)
-    closed = cv2.morphologyEx(union.astype(np.uint8), cv2.MORPH_CLOSE, kernel,
-                              iterations=config.iterations)
+    closed = cv2.morphologyEx(
+        union.astype(np.uint8), cv2.MORPH_CLOSE, kernel, iterations=config.iterations
+    )
     dilated = cv2.dilate(closed, kernel, iterations=config.iterations).astype(bool)
     return Stages(ellipses, bands, cuts, union, closed.astype(bool), dilated, dilated & mask)
 
@@ -182,8 +205,9 @@ def paint(mask: np.ndarray, occluders: Occluders, height: int,
 def paint_ellipses(shape: tuple[int, int], occluders: Occluders) -> np.ndarray:
     """Equation 7: points whose distance in the turned, scaled frame is at most 1."""
     canvas = np.zeros(shape, np.uint8)
-    for centre, radii, angle in zip(occluders.centres, occluders.radii, occluders.angles,
-                                    strict=True):
+    for centre, radii, angle in zip(
+        occluders.centres, occluders.radii, occluders.angles, strict=True
+    ):
         box = (tuple(map(float, centre - 0.5)), tuple(map(float, 2 * radii)), float(angle))
         cv2.ellipse(canvas, box, 1, cv2.FILLED)
     return canvas.astype(bool)
@@ -234,7 +258,7 @@ def resize_to(occluder: np.ndarray, mask: np.ndarray, ratio: float) -> np.ndarra
     pixels = np.flatnonzero(mask)
     nearest = np.argsort((outside - inside).ravel()[pixels], kind="stable")
     hidden = np.zeros(mask.shape, bool)
-    hidden.ravel()[pixels[nearest[:int(ratio * len(pixels) + 1e-9)]]] = True
+    hidden.ravel()[pixels[nearest[: int(ratio * len(pixels) + 1e-9)]]] = True
     return hidden
 
 
@@ -252,8 +276,13 @@ class Occluded:
     ratio: float  # hidden share of the person's pixels, 0..1
 
 
-def occlude(image: np.ndarray, mask: np.ndarray, keypoints: np.ndarray | None = None,
-            ratio: float = 0.4, seed: int = 0) -> Occluded:
+def occlude(
+    image: np.ndarray,
+    mask: np.ndarray,
+    keypoints: np.ndarray | None = None,
+    ratio: float = 0.4,
+    seed: int = 0,
+) -> Occluded:
     """Hide a share of a person, for evaluation (the paper uses 0.2, 0.4 and 0.6).
 
     Random occluders as in training are grown or shrunk until they hide the asked share, right to
@@ -273,14 +302,20 @@ def occlude(image: np.ndarray, mask: np.ndarray, keypoints: np.ndarray | None = 
     """
     if not 0 <= ratio <= DEFAULT.most_hidden:
         raise CrowdGaussianError(
-            f"An occlusion of {ratio} is not possible; choose 0 to {DEFAULT.most_hidden}.")
+            f"An occlusion of {ratio} is not possible; choose 0 to {DEFAULT.most_hidden}."
+        )
     mask = person_mask(image, mask)
     stages = simulate(mask, keypoints, np.random.default_rng(seed))
     return hide(image, mask, resize_to(stages.dilated, mask, ratio))
 
 
-def occlude_randomly(image: np.ndarray, mask: np.ndarray, keypoints: np.ndarray | None,
-                     rng: np.random.Generator, config: OcclusionConfig = DEFAULT) -> Occluded:
+def occlude_randomly(
+    image: np.ndarray,
+    mask: np.ndarray,
+    keypoints: np.ndarray | None,
+    rng: np.random.Generator,
+    config: OcclusionConfig = DEFAULT,
+) -> Occluded:
     """Hide a random part of a person, at most 70 %, for training; arguments as ``occlude``."""
     mask = person_mask(image, mask)
     return hide(image, mask, simulate(mask, keypoints, rng, config).hidden)
@@ -300,8 +335,10 @@ def person_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     if image.shape[:2] != mask.shape[:2] or mask.ndim != 2:
         sizes = [" x ".join(str(n) for n in array.shape[1::-1]) for array in (mask, image)]
-        raise CrowdGaussianError(f"The mask has {sizes[0]} pixels and the image {sizes[1]}; they "
-                                 "must be of the same picture and size.")
+        raise CrowdGaussianError(
+            f"The mask has {sizes[0]} pixels and the image {sizes[1]}; they "
+            "must be of the same picture and size."
+        )
     return mask if mask.dtype == bool else mask >= 128
 
 
@@ -311,8 +348,13 @@ STEPS = ("person", "ellipses", "bands", "cuts", "union", "closed", "dilated", "r
 _OUTSIDE, _PERSON, _OCCLUDER, _HIDDEN = (24, 26, 30), (120, 126, 138), (214, 132, 60), (240, 84, 60)
 
 
-def stage_picture(image: np.ndarray, mask: np.ndarray, keypoints: np.ndarray | None = None,
-                  seed: int = 0, config: OcclusionConfig = DEFAULT) -> np.ndarray:
+def stage_picture(
+    image: np.ndarray,
+    mask: np.ndarray,
+    keypoints: np.ndarray | None = None,
+    seed: int = 0,
+    config: OcclusionConfig = DEFAULT,
+) -> np.ndarray:
     """One row of panels: the person, each kind of occluder, union, closing, dilation, the result.
 
     Args:

@@ -49,8 +49,9 @@ class InputSizes:
     photo_behind_head: bool = True  # as published: the head image keeps the picture's background
 
 
-def place(name: str, photo: np.ndarray, mask: np.ndarray, body: BodyInPicture,
-          mesh: TemplateMesh) -> TrainingPerson:
+def place(
+    name: str, photo: np.ndarray, mask: np.ndarray, body: BodyInPicture, mesh: TemplateMesh
+) -> TrainingPerson:
     """Project a body into its picture.
 
     Raises:
@@ -60,36 +61,46 @@ def place(name: str, photo: np.ndarray, mask: np.ndarray, body: BodyInPicture,
     pose = np.asarray(body.pose, np.float32)
     if pose.shape != (NUM_JOINTS, 3):
         raise CrowdGaussianError(f"{name}: the pose has shape {pose.shape}, it must be (55, 3).")
-    for what, value in (("pose", pose), ("betas", betas), ("transl", body.transl),
-                        ("camera", body.camera.K), ("camera", body.camera.viewmat)):
+    for what, value in (
+        ("pose", pose),
+        ("betas", betas),
+        ("transl", body.transl),
+        ("camera", body.camera.K),
+        ("camera", body.camera.viewmat),
+    ):
         if not np.isfinite(value).all():
-            raise CrowdGaussianError(f"{name}: the {what} holds values that are no numbers; "
-                                     "estimate this person again or leave them out.")
+            raise CrowdGaussianError(
+                f"{name}: the {what} holds values that are no numbers; "
+                "estimate this person again or leave them out."
+            )
     vertices, joints = _posed(mesh, betas, pose, body)
     camera = body.camera
     local = joints @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     pixels = (local / np.maximum(local[:, 2:], 1e-6)) @ camera.K[:2].T
-    return TrainingPerson(name, photo, mask, betas, pose, pixels,
-                          head_points(vertices, mesh.parts, camera))
+    return TrainingPerson(
+        name, photo, mask, betas, pose, pixels, head_points(vertices, mesh.parts, camera)
+    )
 
 
 def fitting_betas(betas: np.ndarray, count: int) -> np.ndarray:
     """The first ``count`` shape coefficients; missing ones are 0.  # [S] float32"""
     values = np.zeros(count, np.float32)
     given = np.asarray(betas, np.float32).reshape(-1)[:count]
-    values[:len(given)] = given
+    values[: len(given)] = given
     return values
 
 
-def _posed(mesh: TemplateMesh, betas: np.ndarray, pose: np.ndarray,
-           body: BodyInPicture) -> tuple[np.ndarray, np.ndarray]:
+def _posed(
+    mesh: TemplateMesh, betas: np.ndarray, pose: np.ndarray, body: BodyInPicture
+) -> tuple[np.ndarray, np.ndarray]:
     """Skin [V, 3] and joints [55, 3] in the frame of the camera's viewmat, metres."""
     shape = torch.from_numpy(betas)
     vertices = (mesh.vertices + mesh.shape_dirs @ shape) * body.scale
     rest = (mesh.joints + mesh.joint_dirs @ shape) * body.scale
     transl = torch.as_tensor(np.asarray(body.transl, np.float32))
-    transforms, joints = joint_transforms(rest[None], axis_angle_to_matrix(
-        torch.from_numpy(pose)[None]), transl[None])
+    transforms, joints = joint_transforms(
+        rest[None], axis_angle_to_matrix(torch.from_numpy(pose)[None]), transl[None]
+    )
     posed = skin(vertices[None], mesh.skin_weights, transforms)[0]
     return posed.double().numpy(), joints[0].double().numpy()
 
@@ -99,8 +110,9 @@ def complete_inputs(person: TrainingPerson, sizes: InputSizes) -> tuple[Tensor, 
     return _inputs(person, person.photo, person.mask, sizes)
 
 
-def occluded_inputs(person: TrainingPerson, occluded: Occluded,
-                    sizes: InputSizes) -> tuple[Tensor, Tensor]:
+def occluded_inputs(
+    person: TrainingPerson, occluded: Occluded, sizes: InputSizes
+) -> tuple[Tensor, Tensor]:
     """What the student sees: body and head image are framed as the complete person's.
 
     The pixels hidden in one image are hidden in the other.  # [3, h, w] and [3, s, s] float32
@@ -108,10 +120,12 @@ def occluded_inputs(person: TrainingPerson, occluded: Occluded,
     return _inputs(person, occluded.image, occluded.visible, sizes)
 
 
-def _inputs(person: TrainingPerson, photo: np.ndarray, visible: np.ndarray,
-            sizes: InputSizes) -> tuple[Tensor, Tensor]:
+def _inputs(
+    person: TrainingPerson, photo: np.ndarray, visible: np.ndarray, sizes: InputSizes
+) -> tuple[Tensor, Tensor]:
     body = body_crop(photo, visible, person.mask, sizes.body).image
     shown = visible | ~person.mask if sizes.photo_behind_head else visible
     head = head_crop(photo, shown, person.head, sizes.head).image
-    return tuple(torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0)))
-                 for image in (body, head))
+    return tuple(
+        torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0))) for image in (body, head)
+    )

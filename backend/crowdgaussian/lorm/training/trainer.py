@@ -46,8 +46,7 @@ class SampleRow:
 
 
 def sample_grid(rows: Sequence[SampleRow]) -> np.ndarray:
-    """Complete and occluded image, then views by teacher and student.  # [H, W, 3] uint8
-    """
+    """Complete and occluded image, then views by teacher and student.  # [H, W, 3] uint8"""
     size = rows[0].teacher.shape[1]
     strips = [np.concatenate(_cells(row, size), axis=1) for row in rows]
     height = _BAR + sum(len(strip) + _GAP for strip in strips)
@@ -55,18 +54,25 @@ def sample_grid(rows: Sequence[SampleRow]) -> np.ndarray:
     widths = [cell.shape[1] for cell in _cells(rows[0], size)]
     views = len(rows[0].teacher)
     for title, cell in zip(COLUMNS, (0, 1, 2, 2 + views), strict=True):
-        cv2.putText(picture, title, (sum(widths[:cell]) + 3, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4,
-                    (40, 40, 40), 1, cv2.LINE_AA)
+        cv2.putText(
+            picture,
+            title,
+            (sum(widths[:cell]) + 3, 15),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.4,
+            (40, 40, 40),
+            1,
+            cv2.LINE_AA,
+        )
     top = _BAR
     for strip in strips:
-        picture[top:top + len(strip)] = strip
+        picture[top : top + len(strip)] = strip
         top += len(strip) + _GAP
     return picture
 
 
 def _cells(row: SampleRow, size: int) -> list[np.ndarray]:
-    inputs = [_inside(_bytes(image.movedim(0, -1)), size)
-              for image in (row.complete, row.occluded)]
+    inputs = [_inside(_bytes(image.movedim(0, -1)), size) for image in (row.complete, row.occluded)]
     return inputs + [_bytes(view) for views in (row.teacher, row.student) for view in views]
 
 
@@ -77,12 +83,14 @@ def _bytes(image: Tensor) -> np.ndarray:
 def _inside(image: np.ndarray, size: int) -> np.ndarray:
     """The image in the middle of a white square.  # [size, size, 3]"""
     factor = size / max(image.shape[:2])
-    small = cv2.resize(image, (max(1, round(image.shape[1] * factor)),
-                               max(1, round(image.shape[0] * factor))),
-                       interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST)
+    small = cv2.resize(
+        image,
+        (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))),
+        interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST,
+    )
     square = np.full((size, size, 3), 255, np.uint8)
     top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
-    square[top:top + small.shape[0], left:left + small.shape[1]] = small
+    square[top : top + small.shape[0], left : left + small.shape[1]] = small
     return square
 
 
@@ -136,17 +144,22 @@ class Trainer:
         short = config.bfloat16 and device.type == "cuda"
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # where accelerate goes
-        self.accelerator = Accelerator(cpu=device.type == "cpu",
-                                       mixed_precision="bf16" if short else "no")
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="bf16" if short else "no"
+        )
         self.model = model.to(self.accelerator.device).eval()
         cache = TeacherCache(job.cache or job.out / "cache", fingerprint(model))
         add_adapters(model, config.rank, config.targets)
         model.transformer.gradient_checkpointing = config.gradient_checkpointing
-        self.optimizer = torch.optim.AdamW(trainable(model), lr=config.lr, betas=_BETAS,
-                                           weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            trainable(model), lr=config.lr, betas=_BETAS, weight_decay=config.weight_decay
+        )
         self.teacher = Teacher(model, config, cache)
-        self.about = {"settings": config.plain(), "people": digest(*job.people.names),
-                      "network": cache.fingerprint}
+        self.about = {
+            "settings": config.plain(),
+            "people": digest(*job.people.names),
+            "network": cache.fingerprint,
+        }
         saved = checkpoints(job.out)
         self.step = load_state(saved[-1], model, self.optimizer, self.about) if saved else 0
         self.saved = self.step if saved else -1
@@ -189,8 +202,11 @@ class Trainer:
         self.step += 1
         value = float(self.accelerator.reduce(loss.detach(), "mean"))
         if self.writer is not None:
-            for name, number in (("loss", value), ("gradient", float(norm)),
-                                 ("lr", config.learning_rate(self.step - 1))):
+            for name, number in (
+                ("loss", value),
+                ("gradient", float(norm)),
+                ("lr", config.learning_rate(self.step - 1)),
+            ):
                 self.writer.add_scalar(name, number, self.step)
         self.losses.append(value)
         return f"loss {value:.5f}"
@@ -200,8 +216,10 @@ class Trainer:
         count, processes = len(self.job.people), self.accelerator.num_processes
         first = (self.step * processes + self.accelerator.process_index) * self.job.config.batch
         places = [divmod(first + k, count) for k in range(self.job.config.batch)]
-        orders = {e: np.random.default_rng([self.job.config.seed, 0, e]).permutation(count)
-                  for e, _ in places}
+        orders = {
+            e: np.random.default_rng([self.job.config.seed, 0, e]).permutation(count)
+            for e, _ in places
+        }
         return [int(orders[e][k]) for e, k in places]
 
     def save(self) -> None:
@@ -226,8 +244,12 @@ class Trainer:
             tokens = self.model.encode(*(image[None].to(device) for image in images))
             attributes = self.model.attributes(Tokens(tokens.body, tokens.head))
         lesson = self.teacher.lesson(person, rng)
-        student = render_people(self.model, attributes, [(lesson.betas, lesson.pose)],
-                                [pick(lesson.cameras, np.array(views))])[0]
+        student = render_people(
+            self.model,
+            attributes,
+            [(lesson.betas, lesson.pose)],
+            [pick(lesson.cameras, np.array(views))],
+        )[0]
         complete = complete_inputs(person, self.job.config.sizes)[0]
         return SampleRow(complete, images[0], lesson.renders[views] / 255, student)
 

@@ -35,7 +35,7 @@ def choose_people(bodies: list[Body], config: PeopleConfig) -> list[Body]:
             continue
         if not any(same_person(body, other) for other in kept):
             kept.append(body)
-    return kept[:config.max_people]
+    return kept[: config.max_people]
 
 
 def usual_size(sizes: list[float], scores: list[float]) -> float:
@@ -57,8 +57,7 @@ def same_person(body: Body, other: Body) -> bool:
     apart = limb_distance(body, other)
     shared = mask_containment(body, other)
     smaller = min(body.size, other.size) / max(body.size, other.size)
-    return apart < 0.07 or (apart < 0.16 and shared > 0.35) or shared > 0.75 - 0.2 * (
-        smaller < 0.7)
+    return apart < 0.07 or (apart < 0.16 and shared > 0.35) or shared > 0.75 - 0.2 * (smaller < 0.7)
 
 
 def limb_distance(body: Body, other: Body) -> float:
@@ -75,8 +74,9 @@ def limb_distance(body: Body, other: Body) -> float:
 def mask_containment(body: Body, other: Body) -> float:
     """The part of the smaller mask that lies on the larger one, 0..1."""
     small, large = sorted((body, other), key=_mask_pixels)
-    moved = warp_mask(large.mask, compose(invert(small.mask_to_photo), large.mask_to_photo),
-                      small.mask.shape)
+    moved = warp_mask(
+        large.mask, compose(invert(small.mask_to_photo), large.mask_to_photo), small.mask.shape
+    )
     inside = small.mask > 0.5
     return float((inside & (moved > 0.5)).sum() / max(inside.sum(), 1))
 
@@ -120,7 +120,8 @@ def detect_people(photo: np.ndarray, config: PeopleConfig) -> list[Detection]:
     if not people:
         raise CrowdGaussianError(
             "No person was found in the photo; use one in which people are sharp, lit and at "
-            "least 60 pixels tall.")
+            "least 60 pixels tall."
+        )
     found = [_detection(body, photo.shape[:2]) for body in people]
     return sorted(found, key=lambda one: float(one.keypoints.xy[[11, 12, 23, 24], 0].mean()))
 
@@ -132,10 +133,17 @@ def _detection(body: Body, shape: tuple[int, int]) -> Detection:
     confidence = body.confidence * np.where(inside, 1.0, 0.2)
     box = visible_box(body.xy, confidence, mask)
     flags = detection_flags(body.size, confidence, box, shape)
-    keypoints = Keypoints(body.xy.astype(np.float32), confidence.astype(np.float32),
-                          body.world.astype(np.float32))
-    return Detection(keypoints, box, body_score(body),
-                     np.clip(mask * 255 + 0.5, 0, 255).astype(np.uint8), body.size, flags)
+    keypoints = Keypoints(
+        body.xy.astype(np.float32), confidence.astype(np.float32), body.world.astype(np.float32)
+    )
+    return Detection(
+        keypoints,
+        box,
+        body_score(body),
+        np.clip(mask * 255 + 0.5, 0, 255).astype(np.uint8),
+        body.size,
+        flags,
+    )
 
 
 def visible_box(xy: np.ndarray, confidence: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -152,15 +160,24 @@ def visible_box(xy: np.ndarray, confidence: np.ndarray, mask: np.ndarray) -> np.
     return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
 
 
-def detection_flags(size: float, confidence: np.ndarray, box: np.ndarray,
-                    shape: tuple[int, int]) -> tuple[str, ...]:
+def detection_flags(
+    size: float, confidence: np.ndarray, box: np.ndarray, shape: tuple[int, int]
+) -> tuple[str, ...]:
     """What makes a person hard: too few pixels, limbs not seen, the photo's border."""
     height, width = shape
     margin = 0.01 * size
-    at_border = (box[0] <= margin or box[1] <= margin or box[2] >= width - margin
-                 or box[3] >= height - margin)
-    return tuple(name for name, holds in (
-        ("small", size < _SMALL),
-        ("hidden", float((confidence[_BODY] > 0.5).mean()) < 0.8),
-        ("cut", bool(at_border)),
-    ) if holds)
+    at_border = (
+        box[0] <= margin
+        or box[1] <= margin
+        or box[2] >= width - margin
+        or box[3] >= height - margin
+    )
+    return tuple(
+        name
+        for name, holds in (
+            ("small", size < _SMALL),
+            ("hidden", float((confidence[_BODY] > 0.5).mean()) < 0.8),
+            ("cut", bool(at_border)),
+        )
+        if holds
+    )

@@ -122,8 +122,9 @@ class PoseNetwork:
     def look(self, patch: np.ndarray) -> PatchLook | None:
         """Landmarks in a patch [PATCH, PATCH, 3] uint8; None when nobody is seen in it."""
         whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0)
-        got = self._landmarks.run(image=_image_packet(patch),
-                                  roi=packet_creator.create_proto(whole))
+        got = self._landmarks.run(
+            image=_image_packet(patch), roi=packet_creator.create_proto(whole)
+        )
         if "landmarks" not in got or "mask" not in got:
             return None
         points = packet_getter.get_proto(got["landmarks"]).landmark
@@ -162,4 +163,5 @@ class _Graph:
 
 def _image_packet(picture: np.ndarray) -> object:
     return packet_creator.create_image_frame(
-        data=np.ascontiguousarray(picture), image_format=image_frame.ImageFormat.SRGB)
+        data=np.ascontiguousarray(picture), image_format=image_frame.ImageFormat.SRGB
+    )

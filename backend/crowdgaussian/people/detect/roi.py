@@ -9,8 +9,9 @@ import numpy as np
 from .landmark_net import PATCH, PoseNetwork
 
 # MediaPipe landmark -> the same landmark on the other side of the body.
-MIRRORED = np.array([0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9,
-                     *(i + 1 if i % 2 else i - 1 for i in range(11, 33))])
+MIRRORED = np.array(
+    [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(i + 1 if i % 2 else i - 1 for i in range(11, 33))]
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Roi:
 
     def changed(self, grow: float = 1.0, turn: float = 0.0, shift: tuple = (0.0, 0.0)) -> "Roi":
         """This square grown by a factor, turned by radians, shifted by parts of its size."""
-        return Roi(self.center + np.asarray(shift) * self.size, self.size * grow,
-                   self.rotation + turn)
+        return Roi(
+            self.center + np.asarray(shift) * self.size, self.size * grow, self.rotation + turn
+        )
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,19 @@ class PhotoPyramid:
         step = np.sqrt(abs(np.linalg.det(to_photo[:, :2])))
         level = int(np.clip(np.floor(np.log2(max(step, 1e-6))), 0, len(self.levels) - 1))
         matrix = _between_indices(to_photo) / 2.0**level
-        return cv2.warpAffine(self.levels[level], matrix, (side, side),
-                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        return cv2.warpAffine(
+            self.levels[level], matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
 
 
 def roi_from_points(hip: np.ndarray, crown: np.ndarray) -> Roi:
     """The square MediaPipe looks at (AlignmentPointsRectsCalculator, scaled by 1.25)."""
     along = np.asarray(crown, dtype=np.float64) - hip
-    return Roi(np.asarray(hip, dtype=np.float64), 2.5 * float(np.linalg.norm(along)),
-               float(np.arctan2(along[0], -along[1])))
+    return Roi(
+        np.asarray(hip, dtype=np.float64),
+        2.5 * float(np.linalg.norm(along)),
+        float(np.arctan2(along[0], -along[1])),
+    )
 
 
 def patch_to_photo(roi: Roi, mirrored: bool = False, side: int = PATCH) -> np.ndarray:
@@ -96,8 +102,9 @@ def invert(affine: np.ndarray) -> np.ndarray:
     return np.column_stack([inverse, -inverse @ affine[:, 2]])
 
 
-def look_at(network: PoseNetwork, photo: PhotoPyramid, roi: Roi,
-            mirrored: bool = False) -> Look | None:
+def look_at(
+    network: PoseNetwork, photo: PhotoPyramid, roi: Roi, mirrored: bool = False
+) -> Look | None:
     """Runs the landmark network on one square; None when it sees nobody there."""
     to_photo = patch_to_photo(roi, mirrored)
     seen = network.look(photo.patch(to_photo, PATCH))
@@ -119,5 +126,4 @@ def warp_mask(mask: np.ndarray, mask_to_target: np.ndarray, shape: tuple[int, in
 
 def _between_indices(affine: np.ndarray) -> np.ndarray:
     """The map between pixel indices of a map between positions (centres at half integers)."""
-    return np.column_stack([affine[:, :2],
-                            affine[:, 2] + 0.5 * affine[:, :2].sum(axis=1) - 0.5])
+    return np.column_stack([affine[:, :2], affine[:, 2] + 0.5 * affine[:, :2].sum(axis=1) - 0.5])

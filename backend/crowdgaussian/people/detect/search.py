@@ -27,8 +27,11 @@ def detector_seeds(network: PoseNetwork, photo: np.ndarray) -> list[tuple[float,
     height, width = small.shape[:2]
     found = []
     for x, y, side in _windows(width, height):
-        window = cv2.resize(small[y:y + side, x:x + side], (DETECTOR_SIDE, DETECTOR_SIDE),
-                            interpolation=cv2.INTER_AREA)
+        window = cv2.resize(
+            small[y : y + side, x : x + side],
+            (DETECTOR_SIDE, DETECTOR_SIDE),
+            interpolation=cv2.INTER_AREA,
+        )
         to_photo = side / DETECTOR_SIDE / factor
         corner = np.array([x, y]) / factor
         for mirrored in (False, True):
@@ -67,13 +70,16 @@ def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) 
     for number, box in enumerate(boxes, start=1):
         roi = Roi((box[:2] + box[2:]) / 2, 1.25 * float((box[2:] - box[:2]).max()))
         look = settle(network, pyramid, roi)
-        seen = [agree(network, pyramid, start, 1.0)
-                for start in ((roi,) if look is None else (look.next_roi, roi))]
+        seen = [
+            agree(network, pyramid, start, 1.0)
+            for start in ((roi,) if look is None else (look.next_roi, roi))
+        ]
         inside = [body for body in seen if body is not None and _within(body, box)]
         if not inside:
             raise CrowdGaussianError(
                 f"Nobody was recognised in box {number} of people.boxes; draw it around the whole "
-                "person, or leave it out.")
+                "person, or leave it out."
+            )
         bodies.append(max(inside, key=body_score))
     return bodies
 
@@ -83,8 +89,13 @@ def _within(body: Body, box: np.ndarray) -> bool:
     return bool((middle > box[:2]).all() and (middle < box[2:]).all())
 
 
-def _try(network: PoseNetwork, photo: PhotoPyramid, look: Look | None, bodies: list[Body],
-         sighting: float) -> None:
+def _try(
+    network: PoseNetwork,
+    photo: PhotoPyramid,
+    look: Look | None,
+    bodies: list[Body],
+    sighting: float,
+) -> None:
     if look is None or _known(look, bodies):
         return
     body = agree(network, photo, look.next_roi, sighting)
@@ -94,8 +105,11 @@ def _try(network: PoseNetwork, photo: PhotoPyramid, look: Look | None, bodies: l
 
 def _known(look: Look, bodies: list[Body]) -> bool:
     """Whether a look shows a torso that is among the bodies already."""
-    return any(np.linalg.norm(look.xy[TORSO] - body.xy[TORSO], axis=1).mean() < 0.06 * body.size
-               and body_score(body) > 0.3 for body in bodies)
+    return any(
+        np.linalg.norm(look.xy[TORSO] - body.xy[TORSO], axis=1).mean() < 0.06 * body.size
+        and body_score(body) > 0.3
+        for body in bodies
+    )
 
 
 def _explore(network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]) -> list[Look]:
@@ -111,13 +125,19 @@ def _explore(network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]) -> l
         for y in np.arange(0.3 * step, photo.size[1], step):
             for x in np.arange(0.3 * step, photo.size[0], step):
                 center = np.array([x, y])
-                if any(body_score(body) > SURE and
-                       np.linalg.norm(body.roi.center - center) < 0.1 * size for body in bodies):
+                if any(
+                    body_score(body) > SURE
+                    and np.linalg.norm(body.roi.center - center) < 0.1 * size
+                    for body in bodies
+                ):
                     continue
                 mirrored = int(x / step) % 2 == int(y / step) % 2
                 looks.append(look_at(network, photo, Roi(center, 1.25 * grow * size), mirrored))
-    kept = [look for look in looks
-            if look is not None and 0.5 < look.next_roi.size / (1.25 * size) < 2.0]
+    kept = [
+        look
+        for look in looks
+        if look is not None and 0.5 < look.next_roi.size / (1.25 * size) < 2.0
+    ]
     return sorted(kept, key=lambda look: -float(look.confidence.mean()))
 
 
@@ -137,8 +157,11 @@ def _starts(length: int, side: int, steps: int) -> np.ndarray:
 def _merge(found: list[tuple[float, Roi]]) -> list[tuple[float, Roi]]:
     kept: list[tuple[float, Roi]] = []
     for score, roi in sorted(found, key=lambda item: -item[0]):
-        if not any(np.linalg.norm(roi.center - other.center) < 0.15 * min(roi.size, other.size)
-                   and 0.6 < roi.size / other.size < 1.6 for _, other in kept):
+        if not any(
+            np.linalg.norm(roi.center - other.center) < 0.15 * min(roi.size, other.size)
+            and 0.6 < roi.size / other.size < 1.6
+            for _, other in kept
+        ):
             kept.append((score, roi))
     return kept
 
@@ -161,20 +184,23 @@ def read_boxes(text: str, shape: tuple[int, int]) -> np.ndarray:
         CrowdGaussianError: it is not a list of boxes, or a box lies outside the photo.
     """
     try:
-        rows = [[float(value) for value in part.split(",")]
-                for part in text.split(";") if part.strip()]
+        rows = [
+            [float(value) for value in part.split(",")] for part in text.split(";") if part.strip()
+        ]
         boxes = np.array(rows).reshape(len(rows), 4)
     except ValueError as error:
         raise CrowdGaussianError(
             f"people.boxes is '{text}', which is no list of boxes; write x0,y0,x1,y1 for each "
-            "and a semicolon between two.") from error
+            "and a semicolon between two."
+        ) from error
     size = np.array([shape[1], shape[0]], float)
     cut = np.clip(boxes, 0, np.tile(size, 2))
     small = ~((cut[:, 2:] - cut[:, :2]) >= _LEAST).all(axis=1)
     if small.any():
         raise CrowdGaussianError(
             f"Box {int(np.argmax(small)) + 1} of people.boxes has less than {_LEAST} pixels inside "
-            f"the photo, which is {shape[1]} x {shape[0]}; give x0,y0,x1,y1 with x0 < x1, y0 < y1.")
+            f"the photo, which is {shape[1]} x {shape[0]}; give x0,y0,x1,y1 with x0 < x1, y0 < y1."
+        )
     return cut
 
 
@@ -195,7 +221,7 @@ def choose_boxes(boxes: np.ndarray, scores: np.ndarray, config: PeopleConfig) ->
         large = heights[index] >= config.min_relative_size * usual
         if large and all(overlap(boxes[index], boxes[other]) < _SAME for other in kept):
             kept.append(int(index))
-    return np.array(kept[:config.max_people], int)
+    return np.array(kept[: config.max_people], int)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -14,11 +14,16 @@ TORSO = [11, 12, 23, 24]
 # grow, turn (radians), shift (parts of the size), mirrored. Tighter squares follow arms better,
 # wider ones keep the feet.
 _JITTER = (
-    (1.0, 0.0, (0.0, 0.0), False), (1.0, 0.0, (0.0, 0.0), True),
-    (0.8, 0.0, (0.0, 0.01), False), (0.8, 0.0, (0.0, 0.01), True),
-    (0.88, 0.05, (0.015, 0.0), False), (0.88, -0.05, (-0.015, 0.0), True),
-    (0.94, -0.05, (0.0, 0.02), False), (0.94, 0.05, (0.0, -0.02), True),
-    (1.12, -0.03, (0.0, 0.0), False), (1.12, 0.03, (0.0, 0.0), True),
+    (1.0, 0.0, (0.0, 0.0), False),
+    (1.0, 0.0, (0.0, 0.0), True),
+    (0.8, 0.0, (0.0, 0.01), False),
+    (0.8, 0.0, (0.0, 0.01), True),
+    (0.88, 0.05, (0.015, 0.0), False),
+    (0.88, -0.05, (-0.015, 0.0), True),
+    (0.94, -0.05, (0.0, 0.02), False),
+    (0.94, 0.05, (0.0, -0.02), True),
+    (1.12, -0.03, (0.0, 0.0), False),
+    (1.12, 0.03, (0.0, 0.0), True),
 )
 
 
@@ -64,8 +69,10 @@ def settle(network: PoseNetwork, photo: PhotoPyramid, roi: Roi, steps: int = 4) 
 
 def agree(network: PoseNetwork, photo: PhotoPyramid, roi: Roi, sighting: float) -> Body | None:
     """Looks several times around one region and keeps what most looks have in common."""
-    looks = [look_at(network, photo, roi.changed(grow, turn, shift), mirrored)
-             for grow, turn, shift, mirrored in _JITTER]
+    looks = [
+        look_at(network, photo, roi.changed(grow, turn, shift), mirrored)
+        for grow, turn, shift, mirrored in _JITTER
+    ]
     looks = [look for look in looks if look is not None]
     if len(looks) < 3:
         return None
@@ -79,14 +86,22 @@ def agree(network: PoseNetwork, photo: PhotoPyramid, roi: Roi, sighting: float) 
     center = np.median([look.next_roi.center for look in kept], axis=0)
     size = float(np.median([look.next_roi.size for look in kept]))
     frame = patch_to_photo(Roi(center, 1.25 * size), side=MASK_SIDE)
-    masks = [warp_mask(look.mask, compose(invert(frame), look.to_photo), (MASK_SIDE, MASK_SIDE))
-             for look in kept]
+    masks = [
+        warp_mask(look.mask, compose(invert(frame), look.to_photo), (MASK_SIDE, MASK_SIDE))
+        for look in kept
+    ]
     turn = float(np.median([look.next_roi.rotation for look in kept]))
     return Body(
-        xy=xy, confidence=_weighted(weights, [look.confidence for look in kept]),
+        xy=xy,
+        confidence=_weighted(weights, [look.confidence for look in kept]),
         world=_weighted(faced, [look.world for look in kept]),
-        spread=1.25 * spread / size, mask=np.mean(masks, axis=0), mask_to_photo=frame,
-        roi=Roi(center, size, turn), agreeing=len(kept) / len(_JITTER), sighting=sighting)
+        spread=1.25 * spread / size,
+        mask=np.mean(masks, axis=0),
+        mask_to_photo=frame,
+        roi=Roi(center, size, turn),
+        agreeing=len(kept) / len(_JITTER),
+        sighting=sighting,
+    )
 
 
 def _trust(look: Look) -> float:
@@ -133,10 +148,28 @@ def _same_facing(looks: list[Look]) -> np.ndarray:
 # How much speaks for a body: limbs on its mask, looks that agree, landmarks that are visible
 
 # Limbs as pairs of landmarks; the torso is filled by its four sides and two diagonals.
-LIMBS = np.array([
-    (11, 12), (23, 24), (11, 23), (12, 24), (11, 24), (12, 23), (11, 13), (13, 15), (12, 14),
-    (14, 16), (23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32), (7, 11), (8, 12),
-])
+LIMBS = np.array(
+    [
+        (11, 12),
+        (23, 24),
+        (11, 23),
+        (12, 24),
+        (11, 24),
+        (12, 23),
+        (11, 13),
+        (13, 15),
+        (12, 14),
+        (14, 16),
+        (23, 25),
+        (25, 27),
+        (24, 26),
+        (26, 28),
+        (27, 31),
+        (28, 32),
+        (7, 11),
+        (8, 12),
+    ]
+)
 
 
 def limb_points(xy: np.ndarray, confidence: np.ndarray, step: int = 8) -> tuple:
@@ -166,5 +199,10 @@ def body_score(body: Body) -> float:
     points, weight = limb_points(body.xy, body.confidence)
     on_mask = limbs_on_mask(points, weight + 0.02, body)
     steady = float(np.exp(-np.average(body.spread, weights=body.confidence + 0.02) / 0.04))
-    return float(on_mask * steady * body.agreeing**0.5 * body.confidence[TORSO].mean()
-                 * body.confidence.mean()**0.5)
+    return float(
+        on_mask
+        * steady
+        * body.agreeing**0.5
+        * body.confidence[TORSO].mean()
+        * body.confidence.mean() ** 0.5
+    )

@@ -51,14 +51,24 @@ def read_lhm_json(files: list[Path]) -> FoundPeople:
     for k, file in enumerate(files):
         frame = parse_json(read_bytes(file, _MAX_BYTES), str(file))
         read_frame(frame, pose[k], transl[k])
-        betas.append([item.number() for item in frame.child("betas").items(1000)]
-                     if frame.has("betas") else [])
+        betas.append(
+            [item.number() for item in frame.child("betas").items(1000)]
+            if frame.has("betas")
+            else []
+        )
         if K is None and frame.has("focal") and frame.has("princpt"):
             focal, centre = frame.child("focal").vector(2), frame.child("princpt").vector(2)
             K = np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1.0]])
     alike = len({len(row) for row in betas}) == 1 and betas[0]
-    return check_found(FoundPeople(f"{files[0].parent}", K=K, pose=pose, transl=transl,
-                                   betas=np.array(betas) if alike else None))
+    return check_found(
+        FoundPeople(
+            f"{files[0].parent}",
+            K=K,
+            pose=pose,
+            transl=transl,
+            betas=np.array(betas) if alike else None,
+        )
+    )
 
 
 # Multi-HMR's people as its model returns them, saved by torch.save: a list of dictionaries
@@ -70,7 +80,8 @@ _NETWORK_JOINTS = (*range(_BODY), *range(25, 55), JOINT_INDEX["jaw"])  # rotvec'
 def is_multihmr(record: object) -> bool:
     """Whether what a file holds is Multi-HMR's."""
     return isinstance(record, list) and all(
-        isinstance(human, dict) and "rotvec" in human for human in record)
+        isinstance(human, dict) and "rotvec" in human for human in record
+    )
 
 
 def read_multihmr(record: list[dict], file: Path) -> FoundPeople:
@@ -87,9 +98,16 @@ def read_multihmr(record: list[dict], file: Path) -> FoundPeople:
     betas = [tensor(h, "shape", (None,), file) for h in record]
     places = [tensor(h, "transl_pelvis", (1, 3), file)[0] for h in record]
     scores = [float(np.clip(np.asarray(h.get("scores", 1.0)), 0, 1)) for h in record]
-    return check_found(FoundPeople(
-        f"Multi-HMR's {file}", scores=np.array(scores), pose=pose, betas=np.array(betas),
-        transl=np.array(places), joints=np.array(joints)))
+    return check_found(
+        FoundPeople(
+            f"Multi-HMR's {file}",
+            scores=np.array(scores),
+            pose=pose,
+            betas=np.array(betas),
+            transl=np.array(places),
+            joints=np.array(joints),
+        )
+    )
 
 
 # PromptHMR's own output: output.pt of its image demo
@@ -119,11 +137,16 @@ def read_prompthmr(record: dict, file: Path, photo: tuple[int, int]) -> FoundPeo
     pose[:, :_BODY] = matrix_to_axis_angle(rotations)
     joints = tensor(record, "body_joints", (people, None, 3), file)
     camera = np.asarray(record["cam_int"].double()).reshape(-1, 3, 3)[0]
-    return check_found(FoundPeople(
-        f"PromptHMR's {file}", K=camera_of_photo(camera, photo), pose=pose,
-        betas=tensor(record, "betas", (people, None), file),
-        transl=tensor(record, "transl", (people, 3), file),
-        joints=joints[:, :_BODY] if joints.shape[1] >= _BODY else None))
+    return check_found(
+        FoundPeople(
+            f"PromptHMR's {file}",
+            K=camera_of_photo(camera, photo),
+            pose=pose,
+            betas=tensor(record, "betas", (people, None), file),
+            transl=tensor(record, "transl", (people, 3), file),
+            joints=joints[:, :_BODY] if joints.shape[1] >= _BODY else None,
+        )
+    )
 
 
 def camera_of_photo(square: np.ndarray, photo: tuple[int, int]) -> np.ndarray:
@@ -156,15 +179,17 @@ def read_sam3d_body(files: list[Path]) -> FoundPeople:
     """
     bodies, pixels = [], []
     for file in files:
-        arrays = read_arrays(file, {KEYPOINTS_3D: (NUM_KEYPOINTS, 3),
-                                    KEYPOINTS_2D: (NUM_KEYPOINTS, 2), PLACE: (3,)})
+        arrays = read_arrays(
+            file, {KEYPOINTS_3D: (NUM_KEYPOINTS, 3), KEYPOINTS_2D: (NUM_KEYPOINTS, 2), PLACE: (3,)}
+        )
         bodies.append(arrays[KEYPOINTS_3D] + arrays[PLACE])
         pixels.append(arrays[KEYPOINTS_2D])
     source = f"SAM 3D Body's {files[0].parent}"
     keypoints, pixels = np.array(bodies, np.float64), np.array(pixels, np.float64)
     checked = check_found(FoundPeople(source, keypoints=keypoints))
-    return FoundPeople(source, K=solve_camera(checked.keypoints, pixels, source),
-                       keypoints=keypoints)
+    return FoundPeople(
+        source, K=solve_camera(checked.keypoints, pixels, source), keypoints=keypoints
+    )
 
 
 def solve_camera(points: np.ndarray, pixels: np.ndarray, source: str) -> np.ndarray:
@@ -181,20 +206,24 @@ def solve_camera(points: np.ndarray, pixels: np.ndarray, source: str) -> np.ndar
     flat = (points[..., :2] / points[..., 2:]).reshape(-1, 2)
     seen = pixels.reshape(-1, 2)
     zero, one = np.zeros(len(flat)), np.ones(len(flat))
-    rows = np.concatenate([np.column_stack([flat[:, 0], one, zero]),
-                           np.column_stack([flat[:, 1], zero, one])])
+    rows = np.concatenate(
+        [np.column_stack([flat[:, 0], one, zero]), np.column_stack([flat[:, 1], zero, one])]
+    )
     values = seen.T.ravel()
     (focal, cx, cy), *_ = np.linalg.lstsq(rows, values, rcond=None)
     missed = np.abs(rows @ [focal, cx, cy] - values)
     if focal <= 0 or np.median(missed) > _EXACT:
         raise CrowdGaussianError(
             f"{source}: 3D and 2D keypoints do not belong to one camera; save the dictionaries "
-            "of one photo as they are.")
+            "of one photo as they are."
+        )
     return np.array([[focal, 0.0, cx], [0.0, focal, cy], [0.0, 0.0, 1.0]])
 
 
-_KNOWN = ("people.npz, SAM 3D Body's dictionaries as .npz, PromptHMR's output.pt, Multi-HMR's "
-          "humans.pt, or LHM's .json")
+_KNOWN = (
+    "people.npz, SAM 3D Body's dictionaries as .npz, PromptHMR's output.pt, Multi-HMR's "
+    "humans.pt, or LHM's .json"
+)
 
 
 def read_results(path: Path, photo: tuple[int, int]) -> FoundPeople:

@@ -48,7 +48,8 @@ def check_command(command: str) -> list[str]:
     if not words or PHOTO not in command or OUT not in command:
         raise CrowdGaussianError(
             "The people command must name {photo} and {out}, as in "
-            '--people-command "python my_estimator.py {photo} {out}".')
+            '--people-command "python my_estimator.py {photo} {out}".'
+        )
     return words
 
 
@@ -65,12 +66,18 @@ def run_estimator(command: str, photo: Path, out: Path, seconds: float, report: 
     Raises:
         CrowdGaussianError: it cannot be started, fails, or takes too long.
     """
-    words = [word.replace(PHOTO, str(photo)).replace(OUT, str(out))
-             for word in check_command(command)]
+    words = [
+        word.replace(PHOTO, str(photo)).replace(OUT, str(out)) for word in check_command(command)
+    ]
     with tempfile.TemporaryFile() as log:
         try:
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log,
-                                       stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         except OSError as error:
             raise CrowdGaussianError(
                 f"The people command cannot be started: {words[0]} ({error.strerror})."
@@ -84,7 +91,8 @@ def run_estimator(command: str, photo: Path, out: Path, seconds: float, report: 
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
             said = lines[-1].strip()[-_KEPT:] if lines else "it said nothing"
             raise CrowdGaussianError(
-                f"The people command ended with code {process.returncode}: {said}")
+                f"The people command ended with code {process.returncode}: {said}"
+            )
 
 
 def _wait(process: subprocess.Popen, seconds: float, name: str, report: Report) -> None:
@@ -94,7 +102,8 @@ def _wait(process: subprocess.Popen, seconds: float, name: str, report: Report) 
         if passed > seconds:
             raise CrowdGaussianError(
                 f"The people command took longer than {seconds:.0f} s; set people.command_seconds "
-                "higher or use a smaller photo.")
+                "higher or use a smaller photo."
+            )
         report(Progress("people", 0.0, message=f"{Path(name).name} looks at the photo"))
         time.sleep(_TICK)
 
@@ -120,8 +129,9 @@ class _OtherProgram:
         """config: options; body: the model that people become."""
         self.config, self.body = config, body
 
-    def crowd(self, found: FoundPeople, photo: np.ndarray, focal_px: float | None,
-              report: Report) -> Crowd:
+    def crowd(
+        self, found: FoundPeople, photo: np.ndarray, focal_px: float | None, report: Report
+    ) -> Crowd:
         """The crowd of people that were found in the photo.
 
         Args:
@@ -140,12 +150,13 @@ class _OtherProgram:
             K, bodies = at_focal(K, start.bodies, focal_px)
             start, source = StartBodies(bodies, start.hands), "exif"
         scores = np.full(people, _SCORE) if found.scores is None else found.scores
-        keep = np.argsort(-scores)[:self.config.max_people]
+        keep = np.argsort(-scores)[: self.config.max_people]
         middle = start.bodies.pelvis[:, 0] / start.bodies.pelvis[:, 2].abs()
         order = torch.as_tensor(sorted(keep.tolist(), key=lambda k: float(middle[k])))
         start = StartBodies(start.bodies.select(order), start.hands[order])
-        crowd = settle_bodies(self.body, start, torch.as_tensor(scores)[order], K,
-                              shape, self.config, source)
+        crowd = settle_bodies(
+            self.body, start, torch.as_tensor(scores)[order], K, shape, self.config, source
+        )
         report(Progress("people", 0.95, None, people, "people placed"))
         return crowd
 
@@ -159,7 +170,8 @@ class CommandPeople(_OtherProgram):
         if not config.command:
             raise CrowdGaussianError(
                 "Stage 'command' needs people.command, as in --people-command \"python "
-                f"my_estimator.py {{photo}} {{out}}\"; {_DEFAULT}.")
+                f'my_estimator.py {{photo}} {{out}}"; {_DEFAULT}.'
+            )
         check_command(config.command)
 
     def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
@@ -186,7 +198,8 @@ class ResultPeople(_OtherProgram):
         if not config.results:
             raise CrowdGaussianError(
                 "Stage 'results' needs people.results, the file or folder that an estimator "
-                f"wrote; {_DEFAULT}.")
+                f"wrote; {_DEFAULT}."
+            )
 
     def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
         """Reads everybody; as PeopleEstimator.

@@ -62,10 +62,12 @@ def check_found(found: FoundPeople) -> FoundPeople:
             continue
         if name != "K" and len(array) != people:
             raise CrowdGaussianError(
-                f"{found.source}: {name} tells of {len(array)} people, the rest of {people}.")
+                f"{found.source}: {name} tells of {len(array)} people, the rest of {people}."
+            )
         if not np.isfinite(array).all() or np.abs(array).max(initial=0.0) > _FAR * 10:
             raise CrowdGaussianError(
-                f"{found.source}: {name} holds values that are not finite or absurdly large.")
+                f"{found.source}: {name} holds values that are not finite or absurdly large."
+            )
     place = found.keypoints.mean(axis=1) if found.keypoints is not None else found.transl
     if place is None and found.joints is not None:
         place = found.joints[:, 0]
@@ -74,7 +76,8 @@ def check_found(found: FoundPeople) -> FoundPeople:
     if (place[:, 2] <= 0.1).any():
         raise CrowdGaussianError(
             f"{found.source}: person {int((place[:, 2] <= 0.1).argmax())} is not in front of the "
-            "camera; positions must be in camera axes, z forward.")
+            "camera; positions must be in camera axes, z forward."
+        )
     return found
 
 
@@ -103,8 +106,13 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
         shared = min(body.num_betas, found.betas.shape[1])
         betas[:, :shared] = _float(found.betas[:, :shared])
     pelvis = _pelvis(found, body, betas)
-    bodies = Bodies(to_scene @ axis_angle_to_matrix(pose[:, 0]), pose[:, 1:_BODY],
-                    pelvis @ to_scene.T, betas, torch.ones(people))
+    bodies = Bodies(
+        to_scene @ axis_angle_to_matrix(pose[:, 0]),
+        pose[:, 1:_BODY],
+        pelvis @ to_scene.T,
+        betas,
+        torch.ones(people),
+    )
     hands = pose[:, _BODY:]
     if found.joints is not None and not own:
         joints = torch.zeros(people, pose.shape[1], 3)
@@ -139,8 +147,9 @@ def array_names(file: Path) -> set[str]:
         return set()
 
 
-def read_arrays(file: Path, needed: dict[str, Shape],
-                optional: dict[str, Shape] | None = None) -> dict[str, np.ndarray]:
+def read_arrays(
+    file: Path, needed: dict[str, Shape], optional: dict[str, Shape] | None = None
+) -> dict[str, np.ndarray]:
     """The arrays, float64.
 
     Args:
@@ -170,7 +179,8 @@ def read_arrays(file: Path, needed: dict[str, Shape],
 def check_shape(found: tuple[int, ...], wanted: Shape, what: str) -> None:
     """Raises CrowdGaussianError, which begins with `what`, unless the shape is as wanted."""
     if len(found) != len(wanted) or any(
-            want not in (None, size) for want, size in zip(wanted, found)):
+        want not in (None, size) for want, size in zip(wanted, found)
+    ):
         raise CrowdGaussianError(f"{what} is {_words(found)}, it must be {_words(wanted)}.")
 
 
@@ -199,7 +209,8 @@ def read_tensors(file: Path) -> Any:
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CrowdGaussianError(
-            f"{file} cannot be read as a file of torch.save; run the estimator again.") from error
+            f"{file} cannot be read as a file of torch.save; run the estimator again."
+        ) from error
 
 
 def tensor(record: Any, name: str, shape: Shape, file: Path) -> np.ndarray:
@@ -217,7 +228,8 @@ def tensor(record: Any, name: str, shape: Shape, file: Path) -> np.ndarray:
     value = record.get(name) if isinstance(record, dict) else None
     if not isinstance(value, torch.Tensor | np.ndarray):
         raise CrowdGaussianError(f"{file}: {name} is missing.")
-    array = np.asarray(value.detach().double() if isinstance(value, torch.Tensor) else value,
-                       np.float64)
+    array = np.asarray(
+        value.detach().double() if isinstance(value, torch.Tensor) else value, np.float64
+    )
     check_shape(array.shape, shape, f"{file}: {name}")
     return array

@@ -41,9 +41,13 @@ class BodyPoints(torch.nn.Module):
         local[on_skin] = torch.arange(len(landmark_ids))
         local[~on_skin] += len(landmark_ids) - vertices
         arrays = {
-            "ids": ids, "landmark_slots": local, "landmark_weights": body.landmark_weights,
-            "template": body.template[ids], "directions": body.directions[:, ids],
-            "joint_template": body.joint_template, "joint_directions": body.joint_directions,
+            "ids": ids,
+            "landmark_slots": local,
+            "landmark_weights": body.landmark_weights,
+            "template": body.template[ids],
+            "directions": body.directions[:, ids],
+            "joint_template": body.joint_template,
+            "joint_directions": body.joint_directions,
             "skin_weights": body.skin_weights[ids],
         }
         for name, tensor in arrays.items():
@@ -54,8 +58,9 @@ class BodyPoints(torch.nn.Module):
         joints = self.joint_template + torch.tensordot(betas, self.joint_directions, dims=1)
         return joints * scale[:, None, None]
 
-    def forward(self, betas: Tensor, rotations: Tensor, pelvis: Tensor,
-                scale: Tensor) -> PosedPoints:
+    def forward(
+        self, betas: Tensor, rotations: Tensor, pelvis: Tensor, scale: Tensor
+    ) -> PosedPoints:
         """Poses the points.
 
         Args:

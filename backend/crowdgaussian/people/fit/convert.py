@@ -31,8 +31,9 @@ class StartBodies:
     hands: Tensor  # [P, 33, 3] axis-angle of jaw, eyes and fingers
 
 
-def fit_to_joints(body: BodyModel, joints: Tensor, start: Bodies, hands: Tensor,
-                  steps: int = 100) -> Bodies:
+def fit_to_joints(
+    body: BodyModel, joints: Tensor, start: Bodies, hands: Tensor, steps: int = 100
+) -> Bodies:
     """Shape, size and small changes of pose so that joints come to lie on given ones.
 
     Args:
@@ -47,11 +48,16 @@ def fit_to_joints(body: BodyModel, joints: Tensor, start: Bodies, hands: Tensor,
     """
     people = len(joints)
     fixed = axis_angle_to_matrix(hands)
-    free = {"turn": torch.zeros(people, 3), "body_pose": start.body_pose.clone(),
-            "pelvis": start.pelvis.clone(), "betas": start.betas.clone(),
-            "scale": start.scale.log()}
-    optimiser = torch.optim.Adam([{"params": [tensor.requires_grad_()], "lr": _RATES[name]}
-                                  for name, tensor in free.items()])
+    free = {
+        "turn": torch.zeros(people, 3),
+        "body_pose": start.body_pose.clone(),
+        "pelvis": start.pelvis.clone(),
+        "betas": start.betas.clone(),
+        "scale": start.scale.log(),
+    }
+    optimiser = torch.optim.Adam(
+        [{"params": [tensor.requires_grad_()], "lr": _RATES[name]} for name, tensor in free.items()]
+    )
     cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -69,8 +75,13 @@ def fit_to_joints(body: BodyModel, joints: Tensor, start: Bodies, hands: Tensor,
         optimiser.step()
         cooling.step()
     done = {name: tensor.detach() for name, tensor in free.items()}
-    return Bodies(axis_angle_to_matrix(done["turn"]) @ start.orientation, done["body_pose"],
-                  done["pelvis"], done["betas"], done["scale"].exp())
+    return Bodies(
+        axis_angle_to_matrix(done["turn"]) @ start.orientation,
+        done["body_pose"],
+        done["pelvis"],
+        done["betas"],
+        done["scale"].exp(),
+    )
 
 
 # The 70 keypoints of SAM 3D Body (the "MHR70" layout) in terms of our joints and landmarks
@@ -101,8 +112,10 @@ def finger_keypoints(side: str) -> dict[int, str]:
     return joints
 
 
-JOINTS = {keypoint: JOINT_INDEX[name] for keypoint, name in (
-    _LIMBS | finger_keypoints("left") | finger_keypoints("right")).items()}
+JOINTS = {
+    keypoint: JOINT_INDEX[name]
+    for keypoint, name in (_LIMBS | finger_keypoints("left") | finger_keypoints("right")).items()
+}
 
 # MediaPipe landmark -> the keypoint that is the same point of a person
 MEDIAPIPE = {
@@ -115,17 +128,32 @@ MEDIAPIPE = {
 
 # The body model fitted to keypoints in space, as SAM 3D Body tells them
 
-_KEYPOINT_RATES = {"turn": 0.02, "body_pose": 0.03, "hands": 0.03, "pelvis": 0.02, "betas": 0.05,
-          "scale": 0.02}
+_KEYPOINT_RATES = {
+    "turn": 0.02,
+    "body_pose": 0.03,
+    "hands": 0.03,
+    "pelvis": 0.02,
+    "betas": 0.05,
+    "scale": 0.02,
+}
 _KEYPOINT_REACH = 0.02  # metres at which a keypoint's error counts one
-_UNUSUAL, _LIMIT, _HANDS, _SHAPE_WEIGHT, _SIZE_WEIGHT = 0.03, 20.0, 2.0, 0.5, 10.0  # weights of the priors
+_UNUSUAL, _LIMIT, _HANDS, _SHAPE_WEIGHT, _SIZE_WEIGHT = (
+    0.03,
+    20.0,
+    2.0,
+    0.5,
+    10.0,
+)  # weights of the priors
 
 # Where MHR's keypoints lie beside the open body's joints: metres in the frame of the joint's
 # parent, for the left side (x mirrored on the right). Measured on the four people of MHR's public
 # sample, who agree to about a centimetre.
 _OPEN_BODY_OFFSETS = {
-    "shoulder": (-0.027, 0.027, -0.018), "hip": (-0.034, -0.015, -0.001),
-    "wrist": (0.026, 0.002, -0.006), "neck": (0.0, -0.022, 0.033), "ankle": (0.003, 0.014, 0.016),
+    "shoulder": (-0.027, 0.027, -0.018),
+    "hip": (-0.034, -0.015, -0.001),
+    "wrist": (0.026, 0.002, -0.006),
+    "neck": (0.0, -0.022, 0.033),
+    "ankle": (0.003, 0.014, 0.016),
 }
 
 
@@ -143,12 +171,14 @@ class _Targets:
         """The body's own points in the order of keypoints.  # [P, J + L, 3]"""
         turn = posed.rotations[:, self.parents]
         shift = (turn @ self.offsets[..., None])[..., 0] * scale[:, None, None]
-        return torch.cat([posed.joints[:, self.joints] + shift,
-                          posed.landmarks[:, self.landmarks]], dim=1)
+        return torch.cat(
+            [posed.joints[:, self.joints] + shift, posed.landmarks[:, self.landmarks]], dim=1
+        )
 
 
-def fit_to_keypoints(body: BodyModel, points: BodyPoints, keypoints: np.ndarray,
-                     steps: int = 300) -> StartBodies:
+def fit_to_keypoints(
+    body: BodyModel, points: BodyPoints, keypoints: np.ndarray, steps: int = 300
+) -> StartBodies:
     """Pose, hands, shape and size of bodies whose points come to lie on keypoints.
 
     Children stay children: size is free and only lightly held.
@@ -168,12 +198,20 @@ def fit_to_keypoints(body: BodyModel, points: BodyPoints, keypoints: np.ndarray,
     orientation, pose = _float(np.stack(frames)), _float(np.stack(limbs))
     wanted = _targets(body, _float(keypoints))
     people = len(keypoints)
-    free = {"turn": torch.zeros(people, 3), "body_pose": pose,
-            "hands": relaxed_hands().repeat(people, 1, 1),
-            "pelvis": _float(keypoints[:, [9, 10]].mean(axis=1)),
-            "betas": torch.zeros(people, body.num_betas), "scale": torch.zeros(people)}
-    optimiser = torch.optim.Adam([{"params": [tensor.requires_grad_()], "lr": _KEYPOINT_RATES[name]}
-                                  for name, tensor in free.items()])
+    free = {
+        "turn": torch.zeros(people, 3),
+        "body_pose": pose,
+        "hands": relaxed_hands().repeat(people, 1, 1),
+        "pelvis": _float(keypoints[:, [9, 10]].mean(axis=1)),
+        "betas": torch.zeros(people, body.num_betas),
+        "scale": torch.zeros(people),
+    }
+    optimiser = torch.optim.Adam(
+        [
+            {"params": [tensor.requires_grad_()], "lr": _KEYPOINT_RATES[name]}
+            for name, tensor in free.items()
+        ]
+    )
     cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         optimiser.zero_grad()
@@ -181,22 +219,39 @@ def fit_to_keypoints(body: BodyModel, points: BodyPoints, keypoints: np.ndarray,
         optimiser.step()
         cooling.step()
     done = {name: tensor.detach() for name, tensor in free.items()}
-    bodies = Bodies(axis_angle_to_matrix(done["turn"]) @ orientation, done["body_pose"],
-                    done["pelvis"], done["betas"], done["scale"].exp())
+    bodies = Bodies(
+        axis_angle_to_matrix(done["turn"]) @ orientation,
+        done["body_pose"],
+        done["pelvis"],
+        done["betas"],
+        done["scale"].exp(),
+    )
     return StartBodies(bodies, done["hands"])
 
 
-def _energy(free: dict[str, Tensor], points: BodyPoints, orientation: Tensor,
-            wanted: _Targets) -> Tensor:
-    rotations = torch.cat([(axis_angle_to_matrix(free["turn"]) @ orientation)[:, None],
-                           axis_angle_to_matrix(free["body_pose"]),
-                           axis_angle_to_matrix(free["hands"])], dim=1)
+def _energy(
+    free: dict[str, Tensor], points: BodyPoints, orientation: Tensor, wanted: _Targets
+) -> Tensor:
+    rotations = torch.cat(
+        [
+            (axis_angle_to_matrix(free["turn"]) @ orientation)[:, None],
+            axis_angle_to_matrix(free["body_pose"]),
+            axis_angle_to_matrix(free["hands"]),
+        ],
+        dim=1,
+    )
     scale = free["scale"].exp()
     posed = points(free["betas"], rotations, free["pelvis"], scale)
-    apart = (wanted.points(posed, scale) - wanted.keypoints).square().sum(dim=2) / _KEYPOINT_REACH**2
-    priors = (_UNUSUAL * pose_energy(free["body_pose"]) + _LIMIT * limit_energy(free["body_pose"])
-              + _HANDS * (free["hands"] - relaxed_hands()).square().sum(dim=(1, 2))
-              + _SHAPE_WEIGHT * free["betas"].square().sum(dim=1) + _SIZE_WEIGHT * free["scale"].square())
+    apart = (wanted.points(posed, scale) - wanted.keypoints).square().sum(
+        dim=2
+    ) / _KEYPOINT_REACH**2
+    priors = (
+        _UNUSUAL * pose_energy(free["body_pose"])
+        + _LIMIT * limit_energy(free["body_pose"])
+        + _HANDS * (free["hands"] - relaxed_hands()).square().sum(dim=(1, 2))
+        + _SHAPE_WEIGHT * free["betas"].square().sum(dim=1)
+        + _SIZE_WEIGHT * free["scale"].square()
+    )
     return apart.sum(dim=1) + priors
 
 
@@ -207,9 +262,13 @@ def _targets(body: BodyModel, keypoints: Tensor) -> _Targets:
             offsets[row] = _offset(joint)
     joints = torch.tensor(list(JOINTS.values()))
     order = [*JOINTS, *LANDMARKS]
-    return _Targets(keypoints[:, order], joints, offsets,
-                    torch.tensor([PARENTS[joint] for joint in JOINTS.values()]),
-                    torch.tensor(list(LANDMARKS.values())))
+    return _Targets(
+        keypoints[:, order],
+        joints,
+        offsets,
+        torch.tensor([PARENTS[joint] for joint in JOINTS.values()]),
+        torch.tensor(list(LANDMARKS.values())),
+    )
 
 
 def _offset(joint: int) -> Tensor:

@@ -44,18 +44,26 @@ class Schedule:
 class Fitter:
     """Moves bodies until they agree with the photo; one camera, any number of people."""
 
-    def __init__(self, body: BodyModel, points: BodyPoints, K: np.ndarray,
-                 viewmat: np.ndarray) -> None:
+    def __init__(
+        self, body: BodyModel, points: BodyPoints, K: np.ndarray, viewmat: np.ndarray
+    ) -> None:
         self.body, self.points = body, points
-        self.camera = (torch.as_tensor(K, dtype=torch.float32),
-                       torch.as_tensor(viewmat, dtype=torch.float32))
+        self.camera = (
+            torch.as_tensor(K, dtype=torch.float32),
+            torch.as_tensor(viewmat, dtype=torch.float32),
+        )
         self.hands = axis_angle_to_matrix(relaxed_hands())
 
     def start(self, first: Guess) -> Bodies:
         """Bodies of average shape at a first guess."""
         people = len(first.pelvis)
-        return Bodies(first.orientation, first.body_pose, first.pelvis,
-                      torch.zeros(people, self.body.num_betas), torch.ones(people))
+        return Bodies(
+            first.orientation,
+            first.body_pose,
+            first.pelvis,
+            torch.zeros(people, self.body.num_betas),
+            torch.ones(people),
+        )
 
     def pose(self, bodies: Bodies) -> PosedPoints:
         """The points of bodies in the frame of the camera's viewmat."""
@@ -73,14 +81,23 @@ class Fitter:
         """How badly each body fits.  # [P]"""
         return self._energy(bodies, self.pose(bodies), targets, weights)
 
-    def _energy(self, bodies: Bodies, posed: PosedPoints, targets: Targets,
-                weights: Weights) -> Tensor:
-        parts = {"body_pose": bodies.body_pose, "betas": bodies.betas,
-                 "stature": self.body.stature(bodies.betas, bodies.scale)}
+    def _energy(
+        self, bodies: Bodies, posed: PosedPoints, targets: Targets, weights: Weights
+    ) -> Tensor:
+        parts = {
+            "body_pose": bodies.body_pose,
+            "betas": bodies.betas,
+            "stature": self.body.stature(bodies.betas, bodies.scale),
+        }
         return body_energy(posed, parts, targets, self.camera, weights)
 
-    def run(self, bodies: Bodies, targets: Targets, schedule: Schedule,
-            extra: Callable[[PosedPoints], Tensor] | None = None) -> Bodies:
+    def run(
+        self,
+        bodies: Bodies,
+        targets: Targets,
+        schedule: Schedule,
+        extra: Callable[[PosedPoints], Tensor] | None = None,
+    ) -> Bodies:
         """Lowers the energy with Adam, everybody at once; ends early when little is gained.
 
         Args:
@@ -91,8 +108,7 @@ class Fitter:
         """
         moving = _Moving(bodies, schedule.rates)
         optimiser = torch.optim.Adam(moving.groups(schedule.rates), betas=(0.9, 0.98))
-        cooling = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimiser, schedule.steps, eta_min=0.0)
+        cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.steps, eta_min=0.0)
         history: list[float] = []
         for _ in range(schedule.steps):
             optimiser.zero_grad()
@@ -117,9 +133,11 @@ class _Moving:
         people = len(bodies.pelvis)
         self.first = bodies
         self.free = {
-            "orientation": torch.zeros(people, 3), "body_pose": bodies.body_pose.clone(),
+            "orientation": torch.zeros(people, 3),
+            "body_pose": bodies.body_pose.clone(),
             # Sideways in parts of the depth, and the logarithm of the depth.
-            "pelvis": torch.zeros(people, 3), "betas": bodies.betas.clone(),
+            "pelvis": torch.zeros(people, 3),
+            "betas": bodies.betas.clone(),
             "scale": bodies.scale.log().clone(),
         }
         for name, tensor in self.free.items():
@@ -134,8 +152,14 @@ class _Moving:
         distance = self.first.pelvis.norm(dim=1, keepdim=True)
         along = self.first.pelvis * free["pelvis"][:, 2:].exp()
         shift = torch.cat([free["pelvis"][:, :2], torch.zeros_like(distance)], dim=1) * distance
-        return replace(self.first, orientation=turn, body_pose=free["body_pose"],
-                       pelvis=along + shift, betas=free["betas"], scale=free["scale"].exp())
+        return replace(
+            self.first,
+            orientation=turn,
+            body_pose=free["body_pose"],
+            pelvis=along + shift,
+            betas=free["betas"],
+            scale=free["scale"].exp(),
+        )
 
 
 def _stalled(history: list[float], patience: float) -> bool:

@@ -33,8 +33,9 @@ class Guess:
     pelvis: Tensor  # [P, 3] metres
 
 
-def guess(people: list[Detection], rest_joints: np.ndarray, K: np.ndarray,
-          mirror_depth: bool) -> Guess:
+def guess(
+    people: list[Detection], rest_joints: np.ndarray, K: np.ndarray, mirror_depth: bool
+) -> Guess:
     """Start values from the metric landmarks.
 
     Args:
@@ -49,8 +50,13 @@ def guess(people: list[Detection], rest_joints: np.ndarray, K: np.ndarray,
         if mirror_depth:
             world = world * [1.0, 1.0, -1.0]
         orientation = torso_frame(world)
-        rows.append((orientation, limb_pose(world, orientation, rest_joints),
-                     _place(person, world, rest_joints, K)))
+        rows.append(
+            (
+                orientation,
+                limb_pose(world, orientation, rest_joints),
+                _place(person, world, rest_joints, K),
+            )
+        )
     stacked = (torch.as_tensor(np.stack(part), dtype=torch.float32) for part in zip(*rows))
     return Guess(*stacked)
 
@@ -78,8 +84,9 @@ def swing(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.eye(3) + cross + cross @ cross / (1 + cosine)
 
 
-def bend_limb(bones: tuple[np.ndarray, np.ndarray], seen: tuple[np.ndarray, np.ndarray],
-              side: float) -> tuple[np.ndarray, np.ndarray]:
+def bend_limb(
+    bones: tuple[np.ndarray, np.ndarray], seen: tuple[np.ndarray, np.ndarray], side: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Rotations of a limb's two joints that point both bones as seen.
 
     Args:
@@ -112,15 +119,18 @@ def limb_pose(world: np.ndarray, orientation: np.ndarray, rest_joints: np.ndarra
     for names, (start, middle, end), side in _LIMBS:
         first, second, third = (JOINT_INDEX[name] for name in names)
         bones = rest_joints[second] - rest_joints[first], rest_joints[third] - rest_joints[second]
-        seen = (orientation.T @ (world[middle] - world[start]),
-                orientation.T @ (world[end] - world[middle]))
+        seen = (
+            orientation.T @ (world[middle] - world[start]),
+            orientation.T @ (world[end] - world[middle]),
+        )
         for index, rotation in zip((first, second), bend_limb(bones, seen, side)):
             pose[index - 1] = matrix_to_axis_angle(rotation)
     return pose
 
 
-def _place(person: Detection, world: np.ndarray, rest_joints: np.ndarray,
-           K: np.ndarray) -> np.ndarray:
+def _place(
+    person: Detection, world: np.ndarray, rest_joints: np.ndarray, K: np.ndarray
+) -> np.ndarray:
     """Where the mid-hip must be so that the metric landmarks project onto the seen ones.  # [3]"""
     camera = world @ OPENCV_FROM_SCENE.T * _metric_scale(world, rest_joints)
     rays = pixel_rays(person.keypoints.xy, K)[:, :2]

@@ -14,11 +14,16 @@ from ..detect.detections import Detection
 
 _TRUNK = (11, 12, 23, 24)
 _BONES = (  # two landmarks and the joints between which the average body has this length
-    (11, 13, "left_shoulder", "left_elbow"), (13, 15, "left_elbow", "left_wrist"),
-    (12, 14, "right_shoulder", "right_elbow"), (14, 16, "right_elbow", "right_wrist"),
-    (23, 25, "left_hip", "left_knee"), (25, 27, "left_knee", "left_ankle"),
-    (24, 26, "right_hip", "right_knee"), (26, 28, "right_knee", "right_ankle"),
-    (11, 23, "left_shoulder", "left_hip"), (12, 24, "right_shoulder", "right_hip"),
+    (11, 13, "left_shoulder", "left_elbow"),
+    (13, 15, "left_elbow", "left_wrist"),
+    (12, 14, "right_shoulder", "right_elbow"),
+    (14, 16, "right_elbow", "right_wrist"),
+    (23, 25, "left_hip", "left_knee"),
+    (25, 27, "left_knee", "left_ankle"),
+    (24, 26, "right_hip", "right_knee"),
+    (26, 28, "right_knee", "right_ankle"),
+    (11, 23, "left_shoulder", "left_hip"),
+    (12, 24, "right_shoulder", "right_hip"),
     (11, 12, "left_shoulder", "right_shoulder"),
 )
 _LIMBS = ((11, 13, 15), (12, 14, 16), (23, 25, 27), (24, 26, 28))
@@ -44,8 +49,12 @@ class Lengths:
         """From the joints [55, 3] of a T-pose."""
         ends = np.array([[rest_joints[JOINT_INDEX[name]] for name in bone[2:]] for bone in _BONES])
         bones = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-        middle = [np.mean([rest_joints[JOINT_INDEX[f"{side}_{part}"]]
-                           for side in ("left", "right")], axis=0) for part in ("shoulder", "hip")]
+        middle = [
+            np.mean(
+                [rest_joints[JOINT_INDEX[f"{side}_{part}"]] for side in ("left", "right")], axis=0
+            )
+            for part in ("shoulder", "hip")
+        ]
         return cls(bones, float(bones[-1]), float(np.linalg.norm(middle[0] - middle[1])))
 
 
@@ -86,7 +95,8 @@ def lifted(person: Detection, lengths: Lengths, reading: tuple[float, float]) ->
     rise = flat[[23, 24], 1].mean() - flat[[11, 12], 1].mean()
     if abs(rise) < _UPRIGHT * lengths.trunk:  # a trunk that leans leans forward
         world[[11, 12], 2] += np.sign(forward[2] or 1.0) * np.sqrt(
-            lengths.trunk**2 - min(rise, lengths.trunk) ** 2)
+            lengths.trunk**2 - min(rise, lengths.trunk) ** 2
+        )
     for limb, (start, middle, end) in enumerate(_LIMBS):
         arm, outward = limb < 2, left[2] * (1 if limb % 2 == 0 else -1)
         towards = forward[2] if abs(forward[2]) > _SIDEWAYS else outward

@@ -73,7 +73,7 @@ def relaxed_hands() -> Tensor:
         for finger, curl in _CURL.items():
             for k in (1, 2, 3):
                 pose[JOINT_INDEX[f"{side}_{finger}{k}"], 2] = sign * curl
-    return pose[len(BODY_JOINTS):]
+    return pose[len(BODY_JOINTS) :]
 
 
 ADULT = (1.70, 0.09)  # metres, mean and spread of standing adults' stature
@@ -140,7 +140,8 @@ def silhouette_error(surface: Tensor, targets: Targets) -> Tensor:
     size = targets.size[:, None]
     place = (surface - targets.field_center[:, None]) / targets.field_half[:, None, None]
     outside = torch.nn.functional.grid_sample(
-        targets.outside, place[:, None], padding_mode="border", align_corners=False)[:, 0, 0]
+        targets.outside, place[:, None], padding_mode="border", align_corners=False
+    )[:, 0, 0]
     spill = geman_mcclure(outside.square(), 0.08).mean(dim=1)
     near = torch.cdist(targets.contour, surface).min(dim=2).values / size
     near = (near - 0.012).clamp_min(0)  # points of the skin are sparse, and clothes stand off
@@ -149,8 +150,9 @@ def silhouette_error(surface: Tensor, targets: Targets) -> Tensor:
     return spill + gap
 
 
-def body_energy(posed: PosedPoints, parts: dict, targets: Targets, camera: tuple,
-                weights: Weights) -> Tensor:
+def body_energy(
+    posed: PosedPoints, parts: dict, targets: Targets, camera: tuple, weights: Weights
+) -> Tensor:
     """All terms of each person.
 
     Args:

@@ -21,8 +21,9 @@ _FINE_RATES = {"orientation": 0.015, "pelvis": 0.006, "body_pose": 0.02, "betas"
 _MIRROR_BONUS = 0.75
 
 
-def fit_in_camera(fitter: Fitter, people: list[Detection], targets: Targets, K: np.ndarray,
-                  config: PeopleConfig) -> Bodies:
+def fit_in_camera(
+    fitter: Fitter, people: list[Detection], targets: Targets, K: np.ndarray, config: PeopleConfig
+) -> Bodies:
     """Place, orientation, pose and shape of everybody, each on their own.
 
     Every body starts twice, as the network reads it and mirrored in depth, because a silhouette
@@ -31,10 +32,19 @@ def fit_in_camera(fitter: Fitter, people: list[Detection], targets: Targets, K: 
     rest = fitter.body.joint_template.numpy()
     readings = [guess(people, rest, K, mirror_depth) for mirror_depth in (False, True)]
     both = _joined(targets, targets)
-    both = replace(both, segments=both.segments * _depth_signs(both.segments),
-                   face=both.face * _depth_signs(both.face))
-    bodies = fitter.start(Guess(*(torch.cat(part) for part in zip(
-        *((r.orientation, r.body_pose, r.pelvis) for r in readings)))))
+    both = replace(
+        both,
+        segments=both.segments * _depth_signs(both.segments),
+        face=both.face * _depth_signs(both.face),
+    )
+    bodies = fitter.start(
+        Guess(
+            *(
+                torch.cat(part)
+                for part in zip(*((r.orientation, r.body_pose, r.pelvis) for r in readings))
+            )
+        )
+    )
     coarse = Weights()
     bodies = fitter.run(bodies, both, Schedule(30, coarse, _PLACE_RATES))
     bodies = fitter.run(bodies, both, Schedule(config.pose_steps // 3, coarse, _POSE_RATES))
@@ -46,13 +56,14 @@ def fit_in_camera(fitter: Fitter, people: list[Detection], targets: Targets, K: 
 def _depth_signs(directions: torch.Tensor) -> torch.Tensor:
     """+1, but -1 for the depth of the second half of the batch.  # like directions"""
     signs = torch.ones_like(directions)
-    signs[len(signs) // 2:, ..., 2] = -1.0
+    signs[len(signs) // 2 :, ..., 2] = -1.0
     return signs
 
 
 def _joined(first: Targets, second: Targets) -> Targets:
-    return Targets(**{name: torch.cat([value, getattr(second, name)])
-                      for name, value in vars(first).items()})
+    return Targets(
+        **{name: torch.cat([value, getattr(second, name)]) for name, value in vars(first).items()}
+    )
 
 
 def _better_reading(fitter: Fitter, bodies: Bodies, targets: Targets) -> torch.Tensor:
@@ -71,8 +82,9 @@ _FINE_2D_RATES = {"orientation": 0.015, "pelvis": 0.006, "body_pose": 0.02, "bet
 _POSE = 0.02  # the prior counts more where the photo tells less
 
 
-def fit_flat(fitter: Fitter, people: list[Detection], targets: Targets, K: np.ndarray,
-             config: PeopleConfig) -> Bodies:
+def fit_flat(
+    fitter: Fitter, people: list[Detection], targets: Targets, K: np.ndarray, config: PeopleConfig
+) -> Bodies:
     """Place, orientation, pose and shape of everybody, each on their own.
 
     Every body starts from all readings of its landmarks; the one that ends with the least energy,
@@ -80,12 +92,21 @@ def fit_flat(fitter: Fitter, people: list[Detection], targets: Targets, K: np.nd
     """
     rest = fitter.body.joint_template.numpy()
     lengths, count = Lengths.of(rest), len(people)
-    guesses = [guess([lifted(person, lengths, reading) for person in people], rest, K,
-                     mirror_depth=False) for reading in READINGS]
-    many = Targets(**{name: torch.cat([value] * len(READINGS))
-                      for name, value in vars(targets).items()})
-    bodies = fitter.start(Guess(*(torch.cat(part) for part in zip(
-        *((g.orientation, g.body_pose, g.pelvis) for g in guesses)))))
+    guesses = [
+        guess([lifted(person, lengths, reading) for person in people], rest, K, mirror_depth=False)
+        for reading in READINGS
+    ]
+    many = Targets(
+        **{name: torch.cat([value] * len(READINGS)) for name, value in vars(targets).items()}
+    )
+    bodies = fitter.start(
+        Guess(
+            *(
+                torch.cat(part)
+                for part in zip(*((g.orientation, g.body_pose, g.pelvis) for g in guesses))
+            )
+        )
+    )
     weights = Weights(pose=_POSE, **_BLIND)
     bodies = fitter.run(bodies, many, Schedule(30, weights, _PLACE_RATES))
     bodies = fitter.run(bodies, many, Schedule(config.pose_steps // 2, weights, _POSE_RATES))
@@ -96,5 +117,8 @@ def fit_flat(fitter: Fitter, people: list[Detection], targets: Targets, K: np.nd
 
 def without_directions(targets: Targets) -> Targets:
     """Targets that say nothing about directions in space or masks."""
-    return replace(targets, segment_weight=torch.zeros_like(targets.segment_weight),
-                   mask_trust=torch.zeros_like(targets.mask_trust))
+    return replace(
+        targets,
+        segment_weight=torch.zeros_like(targets.segment_weight),
+        mask_trust=torch.zeros_like(targets.mask_trust),
+    )

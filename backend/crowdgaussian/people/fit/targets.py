@@ -15,11 +15,31 @@ from ..detect.detections import Detection
 # How much each landmark counts: joints most, the network's fingers and ears least.
 LANDMARK_WEIGHT = torch.tensor(
     [1.0, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.8, 0.8, 0.3, 0.3, 1.5, 1.5, 1.2, 1.2, 1.2, 1.2]
-    + [0.2] * 6 + [1.0, 1.0, 1.2, 1.2, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0])
+    + [0.2] * 6
+    + [1.0, 1.0, 1.2, 1.2, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0]
+)
 # Segments whose direction in space the network's metric landmarks tell, and how far to trust it.
-SEGMENTS = torch.tensor([
-    (12, 11), (24, 23), (23, 11), (24, 12), (11, 13), (13, 15), (12, 14), (14, 16), (23, 25),
-    (25, 27), (24, 26), (26, 28), (29, 31), (30, 32), (8, 7), (15, 19), (16, 20)])
+SEGMENTS = torch.tensor(
+    [
+        (12, 11),
+        (24, 23),
+        (23, 11),
+        (24, 12),
+        (11, 13),
+        (13, 15),
+        (12, 14),
+        (14, 16),
+        (23, 25),
+        (25, 27),
+        (24, 26),
+        (26, 28),
+        (29, 31),
+        (30, 32),
+        (8, 7),
+        (15, 19),
+        (16, 20),
+    ]
+)
 SEGMENT_WEIGHT = torch.tensor([2.0, 2.0, 1.5, 1.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 1, 0.2, 0.2])
 CONTOUR = 160  # contour points a person
 _FIELD = 192  # longer side of a person's distance field, samples
@@ -51,15 +71,18 @@ def make_targets(people: list[Detection], K: np.ndarray) -> Targets:
     """Measurements of all people of a photo."""
     masks = [person.person_mask > 127 for person in people]
     rows = [_one_person(person, index, masks, K) for index, person in enumerate(people)]
-    return Targets(**{name: torch.as_tensor(np.stack([row[name] for row in rows]),
-                                            dtype=torch.float32) for name in rows[0]})
+    return Targets(
+        **{
+            name: torch.as_tensor(np.stack([row[name] for row in rows]), dtype=torch.float32)
+            for name in rows[0]
+        }
+    )
 
 
 def turned(targets: Targets, turn: np.ndarray) -> Targets:
     """Targets whose directions are told in turned axes."""
     rotation = torch.as_tensor(turn, dtype=torch.float32)
-    return replace(targets, segments=targets.segments @ rotation.T,
-                   face=targets.face @ rotation.T)
+    return replace(targets, segments=targets.segments @ rotation.T, face=targets.face @ rotation.T)
 
 
 def scene_world(person: Detection, K: np.ndarray) -> np.ndarray:
@@ -77,11 +100,14 @@ def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.nd
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
     sure = keypoints.confidence[SEGMENTS.numpy()].min(axis=1)
     face = world[0] - (world[7] + world[8]) / 2
-    others = np.any([m for k, m in enumerate(masks) if k != index] or
-                    [np.zeros_like(masks[0])], axis=0)
+    others = np.any(
+        [m for k, m in enumerate(masks) if k != index] or [np.zeros_like(masks[0])], axis=0
+    )
     return {
-        "xy": keypoints.xy, "weight": keypoints.confidence * LANDMARK_WEIGHT.numpy(),
-        "size": person.size, "segments": directions / np.maximum(lengths, 1e-6),
+        "xy": keypoints.xy,
+        "weight": keypoints.confidence * LANDMARK_WEIGHT.numpy(),
+        "size": person.size,
+        "segments": directions / np.maximum(lengths, 1e-6),
         "segment_weight": (0.15 + 0.85 * sure) * SEGMENT_WEIGHT.numpy(),
         "face": face / max(np.linalg.norm(face), 1e-6),
         "mask_trust": np.clip((person.score - 0.15) / 0.4, 0.25, 1.0),
@@ -96,8 +122,9 @@ def _hair(xy: np.ndarray, size: float) -> tuple[np.ndarray, float]:
     return middle, max(0.9 * neck, 0.16 * size)
 
 
-def _outline(mask: np.ndarray, others: np.ndarray, size: float,
-             hair: tuple[np.ndarray, float]) -> dict:
+def _outline(
+    mask: np.ndarray, others: np.ndarray, size: float, hair: tuple[np.ndarray, float]
+) -> dict:
     """Contour and distance field of a mask, blind where others may hide the person."""
     height, width = mask.shape
     contour, weight = _contour(mask, others, size)
@@ -116,8 +143,13 @@ def _outline(mask: np.ndarray, others: np.ndarray, size: float,
     free = mask[place] | others[place] | beyond
     field = cv2.distanceTransform((~free).astype(np.uint8), cv2.DIST_L2, 5)
     field = field * (2 * half / _FIELD) / size
-    return {"contour": contour, "contour_weight": weight, "outside": field[None],
-            "field_center": center, "field_half": half}
+    return {
+        "contour": contour,
+        "contour_weight": weight,
+        "outside": field[None],
+        "field_center": center,
+        "field_half": half,
+    }
 
 
 def _contour(mask: np.ndarray, others: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:

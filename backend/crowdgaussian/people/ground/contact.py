@@ -14,16 +14,31 @@ _GIRTH = 1.15  # bodies are wider than the largest sphere inside them
 _STEADY = 0.10  # metres the centre of mass may lie beside the feet
 # Spheres that fill a body: two joints and the place between them.
 _BONES = (
-    ("pelvis", "spine1", 0.0), ("spine1", "spine2", 0.5), ("spine3", "neck", 0.0),
-    ("spine3", "neck", 0.6), ("neck", "head", 1.9), ("pelvis", "left_hip", 0.8),
-    ("pelvis", "right_hip", 0.8), ("spine3", "left_shoulder", 0.6),
+    ("pelvis", "spine1", 0.0),
+    ("spine1", "spine2", 0.5),
+    ("spine3", "neck", 0.0),
+    ("spine3", "neck", 0.6),
+    ("neck", "head", 1.9),
+    ("pelvis", "left_hip", 0.8),
+    ("pelvis", "right_hip", 0.8),
+    ("spine3", "left_shoulder", 0.6),
     ("spine3", "right_shoulder", 0.6),
-    *((f"{side}_{first}", f"{side}_{second}", part) for side in ("left", "right")
-      for first, second in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"),
-                            ("knee", "ankle"))
-      for part in ((0.2, 0.5, 0.8) if first in ("hip", "knee") else (0.3, 0.75))),
-    *((f"{side}_{first}", f"{side}_{second}", 0.5) for side in ("left", "right")
-      for first, second in (("ankle", "foot"), ("wrist", "middle1"))),
+    *(
+        (f"{side}_{first}", f"{side}_{second}", part)
+        for side in ("left", "right")
+        for first, second in (
+            ("shoulder", "elbow"),
+            ("elbow", "wrist"),
+            ("hip", "knee"),
+            ("knee", "ankle"),
+        )
+        for part in ((0.2, 0.5, 0.8) if first in ("hip", "knee") else (0.3, 0.75))
+    ),
+    *(
+        (f"{side}_{first}", f"{side}_{second}", 0.5)
+        for side in ("left", "right")
+        for first, second in (("ankle", "foot"), ("wrist", "middle1"))
+    ),
 )
 _FROM = [JOINT_INDEX[bone[0]] for bone in _BONES]
 _TO = [JOINT_INDEX[bone[1]] for bone in _BONES]
@@ -85,8 +100,9 @@ class Contact:
         return geman_mcclure((beside - _STEADY).clamp_min(0).square(), 0.15)
 
 
-def push_apart(joints: np.ndarray, radii: np.ndarray, camera: np.ndarray,
-               rounds: int = 60) -> np.ndarray:
+def push_apart(
+    joints: np.ndarray, radii: np.ndarray, camera: np.ndarray, rounds: int = 60
+) -> np.ndarray:
     """Moves along the floor after which nobody is inside anybody.
 
     People move mostly away from or towards the camera, where it shows least in the photo.

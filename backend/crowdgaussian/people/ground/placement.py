@@ -33,9 +33,15 @@ class Placed:
     certainty: Certainty
 
 
-def put_on_ground(alone: Fitter, bodies: Bodies, people: list[Detection], targets: Targets,
-                  shape: tuple[int, int], config: PeopleConfig,
-                  focal_known: bool = True) -> Placed:
+def put_on_ground(
+    alone: Fitter,
+    bodies: Bodies,
+    people: list[Detection],
+    targets: Targets,
+    shape: tuple[int, int],
+    config: PeopleConfig,
+    focal_known: bool = True,
+) -> Placed:
     """Finds the floor, puts on it who stands there, and refines everybody together.
 
     Args:
@@ -61,10 +67,15 @@ def put_on_ground(alone: Fitter, bodies: Bodies, people: list[Detection], target
     decided = footing(ground, evidence)
     fitter = Fitter(alone.body, alone.points, K, ground.viewmat)
     placed = to_scene(bodies, ground, decided.slide)
-    placed = settle_on_ground(fitter, placed, turned(targets, ground.turn), decided.on_ground,
-                              config)
-    certainty = Certainty(int((decided.on_ground & ground.fits).sum()), ground.pitch_error,
-                          ground.height_error, min(focal.error, PRIOR))
+    placed = settle_on_ground(
+        fitter, placed, turned(targets, ground.turn), decided.on_ground, config
+    )
+    certainty = Certainty(
+        int((decided.on_ground & ground.fits).sum()),
+        ground.pitch_error,
+        ground.height_error,
+        min(focal.error, PRIOR),
+    )
     return Placed(placed, K, ground.viewmat, decided.on_ground, decided.flags, certainty)
 
 
@@ -75,13 +86,15 @@ def at_focal(K: np.ndarray, bodies: Bodies, focal: float) -> tuple[np.ndarray, B
     return K, replace(bodies, pelvis=bodies.pelvis * torch.tensor([1.0, 1.0, ratio]))
 
 
-def settle_on_ground(fitter: Fitter, bodies: Bodies, targets: Targets, on_ground: np.ndarray,
-                     config: PeopleConfig) -> Bodies:
+def settle_on_ground(
+    fitter: Fitter, bodies: Bodies, targets: Targets, on_ground: np.ndarray, config: PeopleConfig
+) -> Bodies:
     """Refines everybody together in the scene frame, parts them and lets them touch down."""
     radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
     weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=0.5)
-    bodies = fitter.run(bodies, targets, Schedule(config.ground_steps, weights, _RATES),
-                        Contact(on_ground, radii))
+    bodies = fitter.run(
+        bodies, targets, Schedule(config.ground_steps, weights, _RATES), Contact(on_ground, radii)
+    )
     radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
     viewmat = fitter.camera[1].numpy()
     camera = -viewmat[:3, :3].T @ viewmat[:3, 3]
@@ -94,9 +107,12 @@ def to_scene(bodies: Bodies, ground: Ground, slide: np.ndarray) -> Bodies:
     """Slides bodies along their viewing rays and tells them in the scene frame."""
     turn, factor = _float(ground.turn), _float(slide)
     camera = torch.tensor([0.0, ground.height, 0.0])
-    return replace(bodies, orientation=turn @ bodies.orientation,
-                   pelvis=(bodies.pelvis * factor[:, None]) @ turn.T + camera,
-                   scale=bodies.scale * factor)
+    return replace(
+        bodies,
+        orientation=turn @ bodies.orientation,
+        pelvis=(bodies.pelvis * factor[:, None]) @ turn.T + camera,
+        scale=bodies.scale * factor,
+    )
 
 
 def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: float) -> Bodies:
@@ -108,8 +124,11 @@ def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: fl
     camera = torch.tensor([0.0, height, 0.0])
     factor = height / (height - lowest).clamp_min(0.05)
     factor = torch.where(torch.as_tensor(on_ground) | (lowest < 0), factor, 1.0)
-    return replace(bodies, pelvis=camera + (bodies.pelvis - camera) * factor[:, None],
-                   scale=bodies.scale * factor)
+    return replace(
+        bodies,
+        pelvis=camera + (bodies.pelvis - camera) * factor[:, None],
+        scale=bodies.scale * factor,
+    )
 
 
 def lowest_skin(fitter: Fitter, bodies: Bodies) -> Tensor:

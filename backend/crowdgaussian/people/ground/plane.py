@@ -62,15 +62,25 @@ def solve_ground(people: Standing) -> Ground:
     """Finds the floor by robust least squares from several starts."""
     stable = people.supported & ~people.dangling
     stable = stable if stable.any() else people.supported
-    starts = [np.array([pitch, 0.0, height]) for pitch in np.radians([2.0, 14.0])
-              for height in _start_heights(people, stable, pitch)]
+    starts = [
+        np.array([pitch, 0.0, height])
+        for pitch in np.radians([2.0, 14.0])
+        for height in _start_heights(people, stable, pitch)
+    ]
     best = min((_solve(people, stable, start) for start in starts), key=lambda found: found.cost)
     pitch, roll, log_height = best.x
     slide = _slides(best.x, people)
     off = np.abs(slide * people.stature - ADULT[0]) > _OUTLIER * ADULT[1]
     errors = standard_errors(best)
-    return Ground(float(np.exp(log_height)), float(pitch), float(roll), slide, ~off,
-                  float(errors[0]), float(errors[2]))
+    return Ground(
+        float(np.exp(log_height)),
+        float(pitch),
+        float(roll),
+        slide,
+        ~off,
+        float(errors[0]),
+        float(errors[2]),
+    )
 
 
 def standard_errors(found: OptimizeResult) -> np.ndarray:
@@ -91,8 +101,11 @@ def _solve(people: Standing, stable: np.ndarray, start: np.ndarray) -> OptimizeR
         stature = (_slides(x, people) * people.stature - ADULT[0]) / ADULT[1]
         turned = people.axis[straight] @ _turn(x).T
         lean = np.arctan2(turned[:, [0, 2]], turned[:, 1:2]).ravel() / _LEAN
-        priors = [(x[0] - PITCH[0]) / PITCH[1], (x[1] - ROLL[0]) / ROLL[1],
-                  (x[2] - LOG_HEIGHT[0]) / LOG_HEIGHT[1]]
+        priors = [
+            (x[0] - PITCH[0]) / PITCH[1],
+            (x[1] - ROLL[0]) / ROLL[1],
+            (x[2] - LOG_HEIGHT[0]) / LOG_HEIGHT[1],
+        ]
         return np.concatenate([capped(stature) * weight, capped(lean) * share, priors])
 
     return least_squares(residuals, start, x_scale=[0.1, 0.05, 0.2], max_nfev=60)
@@ -154,8 +167,12 @@ def solve_focal(people: Standing, K: np.ndarray) -> Focal:
         people: bodies fitted with K; those upright with feet seen are used.
         K: [3, 3] the camera they were fitted with, its focal length being the default.
     """
-    used = (people.supported & people.feet_seen & ~people.dangling
-            & (np.abs(people.axis).sum(axis=1) > 0))
+    used = (
+        people.supported
+        & people.feet_seen
+        & ~people.dangling
+        & (np.abs(people.axis).sum(axis=1) > 0)
+    )
     focal = float(K[0, 0])
     if used.sum() < MIN_STANDING:
         return Focal(focal, PRIOR)
@@ -163,8 +180,11 @@ def solve_focal(people: Standing, K: np.ndarray) -> Focal:
     crowns = feet + people.axis[used] * people.stature[used, None]
     ends = np.stack([feet, crowns])
     ends = ends[..., :2] / -ends[..., 2:] * [focal, -focal]  # pixels from the principal point
-    starts = [np.array([pitch, 0.0, height, 0.0])
-              for pitch in np.radians([2.0, 14.0]) for height in np.log([1.4, 2.2])]
+    starts = [
+        np.array([pitch, 0.0, height, 0.0])
+        for pitch in np.radians([2.0, 14.0])
+        for height in np.log([1.4, 2.2])
+    ]
     best = min((_solve_focal(ends, focal, start) for start in starts), key=lambda found: found.cost)
     return Focal(focal * float(np.exp(best.x[3])), float(standard_errors(best)[3]))
 
@@ -174,10 +194,15 @@ def _solve_focal(ends: np.ndarray, focal: float, start: np.ndarray) -> OptimizeR
 
     def residuals(x: np.ndarray) -> np.ndarray:
         stature, lean = _stand_up(ends / (focal * np.exp(x[3])), x)
-        priors = [(x[0] - PITCH[0]) / PITCH[1], (x[1] - ROLL[0]) / ROLL[1],
-                  (x[2] - LOG_HEIGHT[0]) / LOG_HEIGHT[1], x[3] / PRIOR]
-        return np.concatenate([capped((stature - ADULT[0]) / ADULT[1]), capped(lean / _FOCAL_LEAN),
-                               priors])
+        priors = [
+            (x[0] - PITCH[0]) / PITCH[1],
+            (x[1] - ROLL[0]) / ROLL[1],
+            (x[2] - LOG_HEIGHT[0]) / LOG_HEIGHT[1],
+            x[3] / PRIOR,
+        ]
+        return np.concatenate(
+            [capped((stature - ADULT[0]) / ADULT[1]), capped(lean / _FOCAL_LEAN), priors]
+        )
 
     return least_squares(residuals, start, x_scale=[0.1, 0.05, 0.2, 0.2], max_nfev=80)
 

@@ -31,8 +31,9 @@ class Footing:
     flags: tuple[tuple[str, ...], ...]  # of "airborne", "seated", "child"
 
 
-def standing(posed: PosedPoints, stature: torch.Tensor, people: list[Detection],
-             shape: tuple[int, int]) -> Standing:
+def standing(
+    posed: PosedPoints, stature: torch.Tensor, people: list[Detection], shape: tuple[int, int]
+) -> Standing:
     """Collects what the ground is solved from.
 
     Args:
@@ -43,12 +44,18 @@ def standing(posed: PosedPoints, stature: torch.Tensor, people: list[Detection],
     """
     joints = posed.joints.numpy().astype(np.float64)
     return Standing(
-        soles=posed.soles.numpy().astype(np.float64), stature=stature.numpy().astype(np.float64),
+        soles=posed.soles.numpy().astype(np.float64),
+        stature=stature.numpy().astype(np.float64),
         feet_seen=np.array([feet_seen(person, shape) for person in people]),
         supported=~np.array([is_seated(body) for body in joints]),
-        dangling=np.array([feet_told(person) and is_dangling(body)
-                           for person, body in zip(people, posed.landmarks.numpy())]),
-        axis=np.array([body_axis(body) for body in joints]))
+        dangling=np.array(
+            [
+                feet_told(person) and is_dangling(body)
+                for person, body in zip(people, posed.landmarks.numpy())
+            ]
+        ),
+        axis=np.array([body_axis(body) for body in joints]),
+    )
 
 
 def feet_told(person: Detection) -> bool:
@@ -85,15 +92,23 @@ def is_seated(joints: np.ndarray) -> bool:
 
 def _leg(joints: np.ndarray) -> float:
     """Length of the stretched legs, metres.  # [55, 3]"""
-    return float(np.mean([np.linalg.norm(joints[hip] - joints[knee])
-                          + np.linalg.norm(joints[knee] - joints[ankle])
-                          for hip, knee, ankle in zip(_HIPS, _KNEES, _ANKLES)]))
+    return float(
+        np.mean(
+            [
+                np.linalg.norm(joints[hip] - joints[knee])
+                + np.linalg.norm(joints[knee] - joints[ankle])
+                for hip, knee, ankle in zip(_HIPS, _KNEES, _ANKLES)
+            ]
+        )
+    )
 
 
 def is_dangling(landmarks: np.ndarray) -> bool:
     """Whether the toes of both feet hang down, as in a jump.  # [33, 3], y roughly up"""
-    return all(_unit(landmarks[toe] - landmarks[heel])[1] < -_DANGLING
-               for heel, toe in ((29, 31), (30, 32)))
+    return all(
+        _unit(landmarks[toe] - landmarks[heel])[1] < -_DANGLING
+        for heel, toe in ((29, 31), (30, 32))
+    )
 
 
 def body_axis(joints: np.ndarray) -> np.ndarray:
@@ -114,15 +129,27 @@ def footing(ground: Ground, people: Standing) -> Footing:
             low, high = _DANGLING_RANGE
         stands = bool(supported and low <= height <= high)
         child = bool(supported and seen and _CHILD_RANGE[0] <= height < _CHILD_RANGE[1])
-        reaches = bool(supported and not seen and not people.dangling[index]
-                       and _REACHING_RANGE[0] <= height <= _REACHING_RANGE[1])
+        reaches = bool(
+            supported
+            and not seen
+            and not people.dangling[index]
+            and _REACHING_RANGE[0] <= height <= _REACHING_RANGE[1]
+        )
         on_ground.append(stands or child or reaches)
         if reaches and not stands:
             slide = np.clip(slide, *_REACHING_SLIDE)
         slides.append(slide if on_ground[-1] else min(slide, 1.0))
-        flags.append(tuple(name for name, holds in (
-            ("airborne", supported and (seen or people.dangling[index]) and height > high),
-            ("seated", not supported), ("child", child)) if holds))
+        flags.append(
+            tuple(
+                name
+                for name, holds in (
+                    ("airborne", supported and (seen or people.dangling[index]) and height > high),
+                    ("seated", not supported),
+                    ("child", child),
+                )
+                if holds
+            )
+        )
     return Footing(np.array(on_ground), np.array(slides), tuple(flags))
 
 

@@ -64,8 +64,12 @@ class _FeedForward(nn.Module):
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
         # Identity stands where the original drops out: the names of the layers count.
-        self.net = nn.Sequential(nn.Linear(sizes.width, sizes.hidden), nn.GELU(), nn.Identity(),
-                                 nn.Linear(sizes.hidden, sizes.width))
+        self.net = nn.Sequential(
+            nn.Linear(sizes.width, sizes.hidden),
+            nn.GELU(),
+            nn.Identity(),
+            nn.Linear(sizes.hidden, sizes.width),
+        )
 
     def forward(self, people: Tensor, context: Tensor) -> Tensor:
         return self.net(people)
@@ -86,7 +90,8 @@ class _Blocks(nn.Module):
         super().__init__()
         parts = (_SelfAttention, _CrossAttention, _FeedForward)
         self.layers = nn.ModuleList(
-            nn.ModuleList(_Normed(sizes, part) for part in parts) for _ in range(sizes.depth))
+            nn.ModuleList(_Normed(sizes, part) for part in parts) for _ in range(sizes.depth)
+        )
 
     def forward(self, people: Tensor, context: Tensor) -> Tensor:
         for block in self.layers:
@@ -120,8 +125,13 @@ class HumanHead(nn.Module):
         self.decexpression = nn.Linear(sizes.width, NUM_EXPRESSIONS)
         for name in ("cross_queries_x", "cross_queries_y", "cross_values_x", "cross_values_y"):
             setattr(self, name, nn.Parameter(torch.zeros(sizes.side, sizes.context)))
-        starts = {"init_body_pose": pose, "init_betas": sizes.betas, "init_betas_kid": 11,
-                  "init_cam": 3, "init_expression": NUM_EXPRESSIONS}
+        starts = {
+            "init_body_pose": pose,
+            "init_betas": sizes.betas,
+            "init_betas_kid": 11,
+            "init_cam": 3,
+            "init_expression": NUM_EXPRESSIONS,
+        }
         for name, length in starts.items():
             self.register_buffer(name, torch.zeros(1, length))
 
@@ -139,13 +149,17 @@ class HumanHead(nn.Module):
         start = torch.cat([self.init_body_pose, self.init_betas, self.init_cam], dim=1)
         tokens = torch.cat([people, start.expand(len(people), -1)], dim=1)
         out = self.transformer(tokens[None], context.flatten(0, 1)[None])[0]
-        return HeadOutput(self.decpose(out) + self.init_body_pose,
-                          self.decshape(out) + self.init_betas, self.deccam(out) + self.init_cam,
-                          self.decexpression(out) + self.init_expression)
+        return HeadOutput(
+            self.decpose(out) + self.init_body_pose,
+            self.decshape(out) + self.init_betas,
+            self.deccam(out) + self.init_cam,
+            self.decexpression(out) + self.init_expression,
+        )
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention with eight heads.  # [1, Q, C], [1, N, C], [1, N, C] -> [1, Q, C]"""
-    split = (part.unflatten(-1, (_ATTENTION_HEADS, -1)).transpose(1, 2)
-             for part in (query, key, value))
+    split = (
+        part.unflatten(-1, (_ATTENTION_HEADS, -1)).transpose(1, 2) for part in (query, key, value)
+    )
     return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)

@@ -26,15 +26,18 @@ PATCH = 14  # pixels
 GRID = 37  # tokens a side of the stored position embeddings (518 pixels)
 _OFFSET = 0.1  # the original scales its position grid by (side + 0.1) / 37
 _NAMES = (  # original -> transformers, within one block
-    ("attn.proj.", "attention.o_proj."), ("ls1.gamma", "layer_scale1.lambda1"),
+    ("attn.proj.", "attention.o_proj."),
+    ("ls1.gamma", "layer_scale1.lambda1"),
     ("ls2.gamma", "layer_scale2.lambda1"),
 )
 _TOP = {
-    "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",
+    "cls_token": "embeddings.cls_token",
+    "pos_embed": "embeddings.position_embeddings",
     "mask_token": "embeddings.mask_token",
     "patch_embed.proj.weight": "embeddings.patch_embeddings.projection.weight",
     "patch_embed.proj.bias": "embeddings.patch_embeddings.projection.bias",
-    "norm.weight": "layernorm.weight", "norm.bias": "layernorm.bias",
+    "norm.weight": "layernorm.weight",
+    "norm.bias": "layernorm.bias",
 }
 
 
@@ -43,9 +46,16 @@ class DinoBackbone(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.model = Dinov2Model(Dinov2Config(
-            hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-            image_size=GRID * PATCH, patch_size=PATCH, use_mask_token=True))
+        self.model = Dinov2Model(
+            Dinov2Config(
+                hidden_size=width,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                image_size=GRID * PATCH,
+                patch_size=PATCH,
+                use_mask_token=True,
+            )
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S], normalised, S a multiple of 14 -> tokens [B, (S / 14)^2, width]."""
@@ -113,12 +123,19 @@ class NetworkSizes:
         width = shapes["backbone.encoder.cls_token"][-1]
         side, context = shapes["x_attention_head.cross_queries_x"]
         block = "x_attention_head.transformer.transformer.layers"
-        return cls(width, _count(shapes, "backbone.encoder.blocks"), HeadSizes(
-            context=context, side=side, depth=_count(shapes, block),
-            width=shapes["x_attention_head.transformer.to_token_embedding.weight"][0],
-            inner=shapes[f"{block}.0.1.fn.to_q.weight"][0],
-            hidden=shapes[f"{block}.0.2.fn.net.0.weight"][0],
-            betas=shapes["x_attention_head.decshape.weight"][0]))
+        return cls(
+            width,
+            _count(shapes, "backbone.encoder.blocks"),
+            HeadSizes(
+                context=context,
+                side=side,
+                depth=_count(shapes, block),
+                width=shapes["x_attention_head.transformer.to_token_embedding.weight"][0],
+                inner=shapes[f"{block}.0.1.fn.to_q.weight"][0],
+                hidden=shapes[f"{block}.0.2.fn.net.0.weight"][0],
+                betas=shapes["x_attention_head.decshape.weight"][0],
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -180,8 +197,15 @@ class MultiHmrNetwork(nn.Module):
         body: HeadOutput = self.x_attention_head(image, rows, columns)
         distance = to_metres(body.camera[:, 0], K[0, 0], self.sizes.image)
         rays = torch.cat([loc, torch.ones_like(loc[:, :1])], dim=1) @ torch.linalg.inv(K).T
-        return Humans(scores[rows, columns], loc, distance, rays * distance[:, None],
-                      decode_rotations(body.pose), body.betas, body.expression)
+        return Humans(
+            scores[rows, columns],
+            loc,
+            distance,
+            rays * distance[:, None],
+            decode_rotations(body.pose),
+            body.betas,
+            body.expression,
+        )
 
 
 def embed_rays(side: int, K: Tensor) -> Tensor:
@@ -191,8 +215,13 @@ def embed_rays(side: int, K: Tensor) -> Tensor:
     to stay so.
     """
     place = torch.arange(side, device=K.device, dtype=K.dtype) * PATCH + PATCH // 2
-    pixels = torch.stack([*torch.meshgrid(place, place, indexing="ij"),
-                          torch.ones(side, side, device=K.device, dtype=K.dtype)], dim=-1)
+    pixels = torch.stack(
+        [
+            *torch.meshgrid(place, place, indexing="ij"),
+            torch.ones(side, side, device=K.device, dtype=K.dtype),
+        ],
+        dim=-1,
+    )
     rays = pixels @ torch.linalg.inv(K).T  # [side, side, 3]
     bands = torch.linspace(1.0, TOP_FREQUENCY, BANDS, device=K.device, dtype=K.dtype)
     phase = math.pi * (rays[..., None] * bands).flatten(-2)  # [side, side, 48]
@@ -224,7 +253,7 @@ def _mlp(width: int, out: int) -> nn.Sequential:
 def _count(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:
     """How many numbered modules follow a prefix."""
     start = prefix + "."
-    return len({name[len(start):].split(".")[0] for name in shapes if name.startswith(start)})
+    return len({name[len(start) :].split(".")[0] for name in shapes if name.startswith(start)})
 
 
 # Multi-HMR's published .pt files, read without running code that they may carry
@@ -270,12 +299,22 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
         state = content["model_state_dict"]
-        return {name: tensor.float() for name, tensor in state.items()
-                if not name.startswith(_UNUSED)}
+        return {
+            name: tensor.float() for name, tensor in state.items() if not name.startswith(_UNUSED)
+        }
     except FileNotFoundError as error:
         raise CrowdGaussianError(f"The Multi-HMR checkpoint {path} is missing.") from error
-    except (OSError, EOFError, BadZipFile, RuntimeError, ValueError, KeyError, TypeError,
-            AttributeError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        BadZipFile,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        pickle.UnpicklingError,
+    ) as error:
         raise CrowdGaussianError(
             f"{path} cannot be read as a Multi-HMR checkpoint ({_short(error)}); download it again."
         ) from error
@@ -283,8 +322,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def to_network_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names of a checkpoint -> names of MultiHmrNetwork."""
-    backbone = {name.removeprefix(_BACKBONE): tensor for name, tensor in state.items()
-                if name.startswith(_BACKBONE)}
+    backbone = {
+        name.removeprefix(_BACKBONE): tensor
+        for name, tensor in state.items()
+        if name.startswith(_BACKBONE)
+    }
     rest = {name: tensor for name, tensor in state.items() if not name.startswith(_BACKBONE)}
     return rest | {f"backbone.{name}": t for name, t in from_original(backbone).items()}
 

@@ -34,9 +34,22 @@ HEAD = JOINT_INDEX["head"]
 FROM_NETWORK = (*range(22), *range(25, 40), *range(40, 55), JOINT_INDEX["jaw"])
 _SHAPE_SPACE = 300  # leading columns of SMPL-X's shape directions, when the file is complete
 _VERTICES = (
-    "nose", "reye", "leye", "rear", "lear", "LBigToe", "LSmallToe", "LHeel", "RBigToe",
-    "RSmallToe", "RHeel", *(f"{side}{finger}" for side in "lr"
-                            for finger in ("thumb", "index", "middle", "ring", "pinky")),
+    "nose",
+    "reye",
+    "leye",
+    "rear",
+    "lear",
+    "LBigToe",
+    "LSmallToe",
+    "LHeel",
+    "RBigToe",
+    "RSmallToe",
+    "RHeel",
+    *(
+        f"{side}{finger}"
+        for side in "lr"
+        for finger in ("thumb", "index", "middle", "ring", "pinky")
+    ),
 )
 
 
@@ -69,21 +82,27 @@ class SmplxPeople:
         """
         data = read_smplx(path)
         file = find_smplx(path)
-        arrays = read_arrays(file, ("shapedirs", "J_regressor", "lmk_faces_idx",
-                                    "lmk_bary_coords"), "SMPL-X")
+        arrays = read_arrays(
+            file, ("shapedirs", "J_regressor", "lmk_faces_idx", "lmk_bary_coords"), "SMPL-X"
+        )
         directions = arrays["shapedirs"]
         first = _SHAPE_SPACE if directions.shape[2] > _SHAPE_SPACE else len(data.directions)
-        face = directions[:, :, first:first + NUM_EXPRESSIONS].transpose(2, 0, 1)
+        face = directions[:, :, first : first + NUM_EXPRESSIONS].transpose(2, 0, 1)
         face = face.astype(np.float32)
         on_joints = np.einsum("jv,bvc->bjc", arrays["J_regressor"].astype(np.float32), face)
         self.num_betas, self.num_expressions = len(data.directions), len(face)
-        self.model = BodyModel(replace(
-            data, directions=np.concatenate([data.directions, face]),
-            joint_directions=np.concatenate([data.joint_directions, on_joints])))
+        self.model = BodyModel(
+            replace(
+                data,
+                directions=np.concatenate([data.directions, face]),
+                joint_directions=np.concatenate([data.joint_directions, on_joints]),
+            )
+        )
         names = smplx_vertex_ids()
         self.vertex_ids = torch.tensor([names[name] for name in _VERTICES])
         self.face_ids = torch.as_tensor(
-            data.faces[arrays["lmk_faces_idx"].astype(np.int64)])  # [51, 3]
+            data.faces[arrays["lmk_faces_idx"].astype(np.int64)]
+        )  # [51, 3]
         self.face_weights = torch.as_tensor(arrays["lmk_bary_coords"].astype(np.float32))
 
     def place(self, humans: Humans, K: Tensor) -> PlacedHumans:
@@ -93,8 +112,8 @@ class SmplxPeople:
             humans: of one image, on the CPU.
             K: [3, 3] of that image.
         """
-        betas = humans.betas[:, :self.num_betas]
-        shape = torch.cat([betas, humans.expression[:, :self.num_expressions]], dim=1)
+        betas = humans.betas[:, : self.num_betas]
+        shape = torch.cat([betas, humans.expression[:, : self.num_expressions]], dim=1)
         posed = self.model(shape, full_pose(humans.rotations), torch.zeros(len(shape), 3))
         corners = posed.vertices[:, self.face_ids]  # [P, 51, 3, 3]
         landmarks = (corners * self.face_weights[..., None]).sum(dim=2)
@@ -102,8 +121,13 @@ class SmplxPeople:
         shift = (humans.transl - posed.joints[:, HEAD])[:, None]
         points = points + shift
         flat = points @ K.T
-        return PlacedHumans(posed.vertices + shift, points, flat[..., :2] / flat[..., 2:],
-                            humans.transl, points[:, :1])
+        return PlacedHumans(
+            posed.vertices + shift,
+            points,
+            flat[..., :2] / flat[..., 2:],
+            humans.transl,
+            points[:, :1],
+        )
 
 
 # Multi-HMR's people in the photo's own camera, as bodies of the model that a run uses
@@ -138,13 +162,19 @@ def in_photo(humans: Humans, view: Letterbox, used: np.ndarray, K: np.ndarray) -
     """
     loc = view.to_photo(humans.loc.double().numpy())
     rays = pixel_rays(loc, K)
-    turns = np.stack([turn_to_ray(ray) @ turn_to_ray(seen).T
-                      for ray, seen in zip(rays, pixel_rays(loc, used))])
+    turns = np.stack(
+        [turn_to_ray(ray) @ turn_to_ray(seen).T for ray, seen in zip(rays, pixel_rays(loc, used))]
+    )
     distance = humans.distance * float(K[0, 0] / used[0, 0])
     rotations = humans.rotations.clone()
     rotations[:, 0] = _float(turns) @ rotations[:, 0]
-    return replace(humans, loc=_float(loc), distance=distance, rotations=rotations,
-                   transl=_float(rays) * distance[:, None])
+    return replace(
+        humans,
+        loc=_float(loc),
+        distance=distance,
+        rotations=rotations,
+        transl=_float(rays) * distance[:, None],
+    )
 
 
 def start_bodies(humans: Humans, body: BodyModel, smplx: SmplxPeople | None) -> StartBodies:
@@ -156,13 +186,18 @@ def start_bodies(humans: Humans, body: BodyModel, smplx: SmplxPeople | None) -> 
     pose = full_pose(humans.rotations)
     people = len(pose)
     own = body.name == "smplx"
-    betas = humans.betas[:, :body.num_betas] if own else torch.zeros(people, body.num_betas)
+    betas = humans.betas[:, : body.num_betas] if own else torch.zeros(people, body.num_betas)
     rest = body.joint_template + torch.tensordot(betas, body.joint_directions, dims=1)
     posed = body(betas, pose, torch.zeros(people, 3))
     pelvis = humans.transl - posed.joints[:, HEAD] + rest[:, 0]
     to_scene = _float(SCENE_FROM_OPENCV)
-    bodies = Bodies(to_scene @ humans.rotations[:, 0], pose[:, 1:_BODY], pelvis @ to_scene.T,
-                    betas, torch.ones(people))
+    bodies = Bodies(
+        to_scene @ humans.rotations[:, 0],
+        pose[:, 1:_BODY],
+        pelvis @ to_scene.T,
+        betas,
+        torch.ones(people),
+    )
     hands = pose[:, _BODY:]
     if smplx is not None and not own:
         joints = smplx.place(humans, torch.eye(3)).j3d[:, :55] @ to_scene.T
@@ -221,14 +256,16 @@ class MultiHmr:
         view = letterbox(photo, self.network.sizes.image)
         used = known_camera(K, max(photo.shape[:2]))
         camera = torch.as_tensor(view.camera(used), dtype=torch.float32, device=self.device)
-        found = self.network(view.pixels[None].to(self.device), camera[None],
-                             self.config.multihmr_score)[0]
+        found = self.network(
+            view.pixels[None].to(self.device), camera[None], self.config.multihmr_score
+        )[0]
         if not len(found.scores):
             raise CrowdGaussianError(
                 "Multi-HMR found no person in the photo; use one in which heads are seen, or set "
-                "stages.people to keypoint_fit.")
+                "stages.people to keypoint_fit."
+            )
         humans = in_photo(Humans(*(part.cpu() for part in vars(found).values())), view, used, K)
-        kept = self._wanted(humans, photo.shape[:2])[:self.config.max_people]
+        kept = self._wanted(humans, photo.shape[:2])[: self.config.max_people]
         order = kept[humans.loc[kept, 0].argsort()]
         return Humans(*(part[order] for part in vars(humans).values()))
 
@@ -244,6 +281,7 @@ class MultiHmr:
             if not free:
                 raise CrowdGaussianError(
                     f"Multi-HMR sees no head in box {number} of people.boxes; draw it around the "
-                    "whole person, or leave it out.")
+                    "whole person, or leave it out."
+                )
             chosen.append(free[0])
         return torch.tensor(sorted(chosen))

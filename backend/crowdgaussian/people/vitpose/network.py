@@ -11,6 +11,7 @@ from torch import nn
 
 # Networks of transformers from a folder on this machine: safetensors only, nothing missing
 
+
 def model_type(folder: Path) -> str:
     """What config.json of a folder says it is; empty when it says nothing."""
     try:
@@ -38,7 +39,8 @@ def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> nn.Mo
     logging.disable_progress_bar()
     try:
         model, info = getattr(transformers, class_name).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True)
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise CrowdGaussianError(
             f"The folder {folder} cannot be read as {class_name}: it needs config.json and "
@@ -78,7 +80,8 @@ class PersonDetector:
         """Everything that may be a person.  # [H, W, 3] uint8 -> [N, 4] x0 y0 x1 y1, [N]"""
         inputs = self.processor(images=photo, return_tensors="pt").to(self.device)
         found = self.processor.post_process_object_detection(
-            self.model(**inputs), threshold=0.05, target_sizes=[photo.shape[:2]])[0]
+            self.model(**inputs), threshold=0.05, target_sizes=[photo.shape[:2]]
+        )[0]
         people = found["labels"] == self.person
         size = np.tile([photo.shape[1], photo.shape[0]], 2)
         boxes = np.clip(found["boxes"][people].double().cpu().numpy(), 0, size)
@@ -113,13 +116,15 @@ class KeypointNetwork:
         """
         found = []
         for start in range(0, len(boxes), _BATCH):
-            part = boxes[start:start + _BATCH]
+            part = boxes[start : start + _BATCH]
             corner_size = np.concatenate([part[:, :2], part[:, 2:] - part[:, :2]], axis=1)
-            inputs = self.processor(images=photo, boxes=[corner_size.tolist()],
-                                    return_tensors="pt").to(self.device)
+            inputs = self.processor(
+                images=photo, boxes=[corner_size.tolist()], return_tensors="pt"
+            ).to(self.device)
             if self._experts() > 1:  # ViTPose++; its first expert knows COCO
-                inputs["dataset_index"] = torch.zeros(len(part), dtype=torch.int64,
-                                                      device=self.device)
+                inputs["dataset_index"] = torch.zeros(
+                    len(part), dtype=torch.int64, device=self.device
+                )
             out = self.model(**inputs)
             found += self.processor.post_process_pose_estimation(out, boxes=[corner_size])[0]
         xy = np.stack([np.asarray(one["keypoints"], np.float64) for one in found]) + 0.5
@@ -136,21 +141,55 @@ def _processor(kind: type, folder: Path):
     except (OSError, ValueError, TypeError) as error:
         raise CrowdGaussianError(
             f"The folder {folder} lacks a preprocessor_config.json that can be read; download the "
-            "model again.") from error
+            "model again."
+        ) from error
 
 
 # COCO's 17 and COCO-WholeBody's 133 keypoints as the 33 landmarks that bodies are fitted to
 
-_BODY = {0: 0, 2: 1, 5: 2, 7: 3, 8: 4, 11: 5, 12: 6, 13: 7, 14: 8, 15: 9, 16: 10, 23: 11, 24: 12,
-         25: 13, 26: 14, 27: 15, 28: 16}  # landmark: keypoint
+_BODY = {
+    0: 0,
+    2: 1,
+    5: 2,
+    7: 3,
+    8: 4,
+    11: 5,
+    12: 6,
+    13: 7,
+    14: 8,
+    15: 9,
+    16: 10,
+    23: 11,
+    24: 12,
+    25: 13,
+    26: 14,
+    27: 15,
+    28: 16,
+}  # landmark: keypoint
 # COCO-WholeBody: 6 points of the feet from 17, 68 of the face from 23, 21 a hand from 91 and 112.
 _FEET = {29: 19, 30: 22}
 _TOES = {31: (17, 18), 32: (20, 21)}  # big and small toe
 _BIG_TOE = 0.8  # its share of the landmark at the tip of the foot
 _FACE = {1: 42, 3: 45, 4: 39, 6: 36, 9: 54, 10: 48}  # corners of eyes and mouth among the 68
 _HANDS = {17: 91 + 17, 19: 91 + 5, 21: 91 + 2, 18: 112 + 17, 20: 112 + 5, 22: 112 + 2}
-_NEAR = {1: 2, 3: 2, 4: 5, 6: 5, 9: 0, 10: 0, 17: 15, 19: 15, 21: 15, 18: 16, 20: 16, 22: 16,
-         29: 27, 31: 27, 30: 28, 32: 28}  # where a landmark stands that a layout does not have
+_NEAR = {
+    1: 2,
+    3: 2,
+    4: 5,
+    6: 5,
+    9: 0,
+    10: 0,
+    17: 15,
+    19: 15,
+    21: 15,
+    18: 16,
+    20: 16,
+    22: 16,
+    29: 27,
+    31: 27,
+    30: 28,
+    32: 28,
+}  # where a landmark stands that a layout does not have
 
 
 def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +208,8 @@ def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     if len(xy) not in (17, 133):
         raise CrowdGaussianError(
             f"A keypoint network with {len(xy)} keypoints is not known; use one with COCO's 17 or "
-            "COCO-WholeBody's 133.")
+            "COCO-WholeBody's 133."
+        )
     places, sure = np.zeros((33, 2)), np.zeros(33)
     table = dict(_BODY)
     if len(xy) == 133:

@@ -75,18 +75,25 @@ class VitPoseFit:
         found = []
         if len(boxes):
             keypoints = zip(*self.keypoints.keypoints(photo, boxes))
-            found = [detection_of(*to_landmarks(*points), box, score, photo.shape[:2], self.lengths)
-                     for points, box, score in zip(keypoints, boxes, scores)]
-        found = [one for one in found if self.config.boxes
-                 or one.keypoints.confidence[_TRUNK].mean() > _NOBODY]
+            found = [
+                detection_of(*to_landmarks(*points), box, score, photo.shape[:2], self.lengths)
+                for points, box, score in zip(keypoints, boxes, scores)
+            ]
+        found = [
+            one
+            for one in found
+            if self.config.boxes or one.keypoints.confidence[_TRUNK].mean() > _NOBODY
+        ]
         if not found:
             raise CrowdGaussianError(
                 "No person was found in the photo; use one in which people are larger, lower "
-                "people.detector_score, or set people.boxes.")
+                "people.detector_score, or set people.boxes."
+            )
         return sorted(found, key=lambda one: float(one.keypoints.xy[_TRUNK, 0].mean()))
 
-    def fit(self, found: list[Detection], K: np.ndarray, shape: tuple[int, int],
-            focal_source: str) -> Crowd:
+    def fit(
+        self, found: list[Detection], K: np.ndarray, shape: tuple[int, int], focal_source: str
+    ) -> Crowd:
         """Bodies that project onto landmarks, on one floor; person_mask stays empty.
 
         Args:
@@ -99,8 +106,7 @@ class VitPoseFit:
         alone = Fitter(self.body, self.points, K, camera_at_origin())
         targets = without_directions(make_targets(found, K))
         bodies = fit_flat(alone, found, targets, K, config)
-        return crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, config,
-                              focal_source)
+        return crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, config, focal_source)
 
     def _boxes(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The user's boxes, or those of the detector that are people of the photo."""
@@ -112,13 +118,25 @@ class VitPoseFit:
         return boxes[kept], scores[kept]
 
 
-def detection_of(xy: np.ndarray, confidence: np.ndarray, box: np.ndarray, score: float,
-                 shape: tuple[int, int], lengths: Lengths) -> Detection:
+def detection_of(
+    xy: np.ndarray,
+    confidence: np.ndarray,
+    box: np.ndarray,
+    score: float,
+    shape: tuple[int, int],
+    lengths: Lengths,
+) -> Detection:
     """One person as landmarks [33, 2] with their confidence [33] and a box tell."""
     inside = ((xy >= 0) & (xy < [shape[1], shape[0]])).all(axis=1)
     confidence = (confidence * np.where(inside, 1.0, 0.2)).astype(np.float32)
     size = body_size(xy, confidence, lengths)
     keypoints = Keypoints(xy, confidence, np.zeros((33, 3), np.float32))
     known = np.where(confidence > 0, confidence, 1.0)  # a layout's gaps do not hide anybody
-    return Detection(keypoints, box.astype(np.float32), float(score), np.zeros(shape, np.uint8),
-                     size, detection_flags(size, known, box, shape))
+    return Detection(
+        keypoints,
+        box.astype(np.float32),
+        float(score),
+        np.zeros(shape, np.uint8),
+        size,
+        detection_flags(size, known, box, shape),
+    )

@@ -29,8 +29,14 @@ _QUIET = 1e-5  # Adam's epsilon: smaller gradients, as a clean crowd has them, m
 _CHUNK = 4  # views rendered or refined at once
 
 
-def distil(avatars: list[Avatar], refiner: Refiner, anchor: Anchor | None, config: DistilConfig,
-           tell: Callable[[float], None], seed: int = 0) -> list[Avatar]:
+def distil(
+    avatars: list[Avatar],
+    refiner: Refiner,
+    anchor: Anchor | None,
+    config: DistilConfig,
+    tell: Callable[[float], None],
+    seed: int = 0,
+) -> list[Avatar]:
     """The avatars of one cluster after refinement.
 
     Args:
@@ -53,16 +59,23 @@ def distil(avatars: list[Avatar], refiner: Refiner, anchor: Anchor | None, confi
     views = cluster_views(avatars, config.views, config.size, device)
     generator = torch.Generator().manual_seed(seed)
     for number in range(config.rounds):
-        targets = refined_views(moved, views, refiner,
-                                lambda now=number / config.rounds: tell(now))
-        _fit(moved, views, targets, anchor, config, generator,
-             lambda done, first=number: tell((first + done) / config.rounds))
+        targets = refined_views(moved, views, refiner, lambda now=number / config.rounds: tell(now))
+        _fit(
+            moved,
+            views,
+            targets,
+            anchor,
+            config,
+            generator,
+            lambda done, first=number: tell((first + done) / config.rounds),
+        )
     return refined_avatars(avatars, moved)
 
 
 @torch.no_grad()
-def refined_views(moved: Movable, views: ClusterViews, refiner: Refiner,
-                  tell: Callable[[], None]) -> Tensor:
+def refined_views(
+    moved: Movable, views: ClusterViews, refiner: Refiner, tell: Callable[[], None]
+) -> Tensor:
     """What the refiner makes of the cluster as it is now.  # [V, H, W, 3]
 
     `tell` is called before every few views, which take minutes where diffusion runs on a CPU.
@@ -76,7 +89,8 @@ def refined_views(moved: Movable, views: ClusterViews, refiner: Refiner,
         if fine.shape != coarse.shape or not bool(torch.isfinite(fine).all()):
             raise CrowdGaussianError(
                 "The refiner gave pictures of another size or with values that are not finite; "
-                "use another one, or set stages.refiner to none.")
+                "use another one, or set stages.refiner to none."
+            )
         pictures.append(keep_tone(coarse, fine).permute(0, 2, 3, 1))
     return torch.cat(pictures)
 
@@ -85,15 +99,23 @@ def keep_tone(coarse: Tensor, fine: Tensor) -> Tensor:
     """The fine picture with the low frequencies of the coarse one.  # [B, 3, H, W]"""
     width = max(3, coarse.shape[-1] // _LOW) | 1
     drift = functional.avg_pool2d(
-        functional.pad(coarse - fine, (width // 2,) * 4, mode="replicate"), width, stride=1)
+        functional.pad(coarse - fine, (width // 2,) * 4, mode="replicate"), width, stride=1
+    )
     return (fine + drift).clamp(0, 1)
 
 
-def _fit(moved: Movable, views: ClusterViews, targets: Tensor, anchor: Anchor | None,
-         config: DistilConfig, generator: torch.Generator, tell: Callable[[float], None]) -> None:
+def _fit(
+    moved: Movable,
+    views: ClusterViews,
+    targets: Tensor,
+    anchor: Anchor | None,
+    config: DistilConfig,
+    generator: torch.Generator,
+    tell: Callable[[float], None],
+) -> None:
     optimiser = torch.optim.Adam(
-        [{"params": [tensor], "lr": RATES[name]} for name, tensor in moved.free.items()],
-        eps=_QUIET)
+        [{"params": [tensor], "lr": RATES[name]} for name, tensor in moved.free.items()], eps=_QUIET
+    )
     cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     order = torch.randperm(len(views.cameras), generator=generator).tolist()
     for step in range(config.steps):
@@ -124,8 +146,9 @@ def _apart(found: Tensor, wanted: Tensor, weight: Tensor, config: DistilConfig) 
     colour = ((found - wanted).abs().mean(dim=-1) * weight).sum() / weight.sum().clamp_min(1.0)
     if min(found.shape[1:3]) < WINDOW:  # a sliver of the photo
         return colour
-    return ((1 - config.ssim_share) * colour
-            + config.ssim_share * (1 - ssim(found.clamp(0, 1), wanted)).mean())
+    return (1 - config.ssim_share) * colour + config.ssim_share * (
+        1 - ssim(found.clamp(0, 1), wanted)
+    ).mean()
 
 
 def _check(avatars: list[Avatar]) -> None:
@@ -134,4 +157,5 @@ def _check(avatars: list[Avatar]) -> None:
             if not torch.isfinite(torch.as_tensor(array)).all():
                 raise CrowdGaussianError(
                     f"The avatar number {number} of a cluster has {name} that are not finite; "
-                    "reconstruct that person again.")
+                    "reconstruct that person again."
+                )

@@ -45,17 +45,21 @@ class Movable:
         now = self.splats()
         means = (self.linear * now.means.T[:, None]).sum(0).T + self.offset
         covars = (self.outer * now.scales.square().T[:, None]).sum(0).T.reshape(-1, 3, 3)
-        return Splats(means=means, covars=covars, opacities=now.opacities, sh=now.sh,
-                      sh_frames=self.frames)
+        return Splats(
+            means=means, covars=covars, opacities=now.opacities, sh=now.sh, sh_frames=self.frames
+        )
 
     def splats(self) -> Splats:
         """The canonical Gaussians as they are now."""
         start = self.start
         change = {name: self.gate * value for name, value in self.free.items()}
-        return Splats(means=start.means + change["means"], quats=start.quats,
-                      scales=start.scales * change["scales"].exp(),
-                      opacities=torch.sigmoid(_logits(start) + change["opacities"][:, 0]),
-                      sh=start.sh + change["sh"].reshape(start.sh.shape))
+        return Splats(
+            means=start.means + change["means"],
+            quats=start.quats,
+            scales=start.scales * change["scales"].exp(),
+            opacities=torch.sigmoid(_logits(start) + change["opacities"][:, 0]),
+            sh=start.sh + change["sh"].reshape(start.sh.shape),
+        )
 
     def restraint(self) -> Tensor:
         """What keeps Gaussians on the body, of human colours, and round."""
@@ -64,8 +68,12 @@ class Movable:
         began = self.start.scales.log()
         allowed = _slimness(began).clamp_min(float(np.log(_THIN)))
         thin = (_slimness(began + free["scales"]) - allowed).clamp_min(0)
-        return (beyond.square().mean() + 0.1 * thin.square().mean()
-                + 0.02 * free["sh"].square().mean() + 0.01 * free["scales"].square().mean())
+        return (
+            beyond.square().mean()
+            + 0.1 * thin.square().mean()
+            + 0.02 * free["sh"].square().mean()
+            + 0.01 * free["scales"].square().mean()
+        )
 
 
 def movable(avatars: list[Avatar], device: str) -> Movable:
@@ -76,20 +84,34 @@ def movable(avatars: list[Avatar], device: str) -> Movable:
         device: "cpu" or "cuda".
     """
     parts = [Splats.from_gaussians(avatar.gaussians, device) for avatar in avatars]
-    start = Splats(**{name: torch.cat([getattr(part, name) for part in parts])
-                      for name in ("means", "opacities", "sh", "quats", "scales")})
+    start = Splats(
+        **{
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name in ("means", "opacities", "sh", "quats", "scales")
+        }
+    )
     start = replace(start, scales=start.scales.clamp_min(1e-4))
     affines = torch.cat([_affines(avatar).to(device) for avatar in avatars])
     linear = affines[:, :, :3]
     frames = polar_rotations(linear) if start.sh_degree else None
     axes = linear @ quats_to_matrices(start.quats)  # [N, 3, 3] columns
     outer = (axes[:, :, None] * axes[:, None]).permute(3, 1, 2, 0).reshape(3, 9, -1)
-    free = {name: torch.zeros_like(getattr(start, name)).flatten(1).requires_grad_(True)
-            for name in ("means", "scales", "sh")}
+    free = {
+        name: torch.zeros_like(getattr(start, name)).flatten(1).requires_grad_(True)
+        for name in ("means", "scales", "sh")
+    }
     free["opacities"] = torch.zeros_like(start.opacities[:, None]).requires_grad_(True)
     gate = torch.ones(len(start), 1, device=device)
-    return Movable(start, free, gate, linear.permute(2, 1, 0).contiguous(), affines[:, :, 3],
-                   outer.contiguous(), frames, tuple(len(part) for part in parts))
+    return Movable(
+        start,
+        free,
+        gate,
+        linear.permute(2, 1, 0).contiguous(),
+        affines[:, :, 3],
+        outer.contiguous(),
+        frames,
+        tuple(len(part) for part in parts),
+    )
 
 
 def held(moved: Movable, shown: Tensor) -> Movable:
@@ -101,13 +123,21 @@ def refined_avatars(avatars: list[Avatar], moved: Movable) -> list[Avatar]:
     """The avatars with what has been learnt; their weights and bodies stay."""
     with torch.no_grad():
         now = moved.splats()
-    arrays = {name: getattr(now, name).detach().cpu().numpy().astype(np.float32)
-              for name in ("means", "quats", "scales", "opacities", "sh")}
+    arrays = {
+        name: getattr(now, name).detach().cpu().numpy().astype(np.float32)
+        for name in ("means", "quats", "scales", "opacities", "sh")
+    }
     arrays["quats"] /= np.linalg.norm(arrays["quats"], axis=1, keepdims=True)
     ends = np.cumsum(moved.counts)
-    return [replace(avatar, gaussians=Gaussians(**{
-                name: array[end - count:end] for name, array in arrays.items()}))
-            for avatar, end, count in zip(avatars, ends, moved.counts)]
+    return [
+        replace(
+            avatar,
+            gaussians=Gaussians(
+                **{name: array[end - count : end] for name, array in arrays.items()}
+            ),
+        )
+        for avatar, end, count in zip(avatars, ends, moved.counts)
+    ]
 
 
 def _slimness(lengths: Tensor) -> Tensor:
@@ -121,9 +151,11 @@ def _logits(start: Splats) -> Tensor:
 
 def _affines(avatar: Avatar) -> Tensor:
     transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
-    return blend_affines(torch.as_tensor(avatar.skin_joints),
-                         torch.as_tensor(avatar.skin_weights),
-                         torch.as_tensor(transforms, dtype=torch.float32))
+    return blend_affines(
+        torch.as_tensor(avatar.skin_joints),
+        torch.as_tensor(avatar.skin_weights),
+        torch.as_tensor(transforms, dtype=torch.float32),
+    )
 
 
 # The photo as the anchor of what it shows: its crop around a cluster, and whom it paints
@@ -152,7 +184,7 @@ class Anchor:
         layer = torch.zeros_like(splats.opacities[:, None]).requires_grad_(True)
         with torch.enable_grad():
             drawn = rasterize(splats, self.camera, features=layer).features[..., 0]
-            painted, = torch.autograd.grad((drawn * self.weight).sum(), layer)
+            (painted,) = torch.autograd.grad((drawn * self.weight).sum(), layer)
         rotation, shift = self.camera.viewmats[0, :3, :3], self.camera.viewmats[0, :3, 3]
         depth = (splats.means @ rotation.T + shift)[:, 2].clamp_min(0.05)
         disc = scales.topk(2).values.prod(1) * (2 * self.camera.Ks[0, 0, 0] / depth).square()

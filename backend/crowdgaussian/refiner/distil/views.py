@@ -52,12 +52,16 @@ def ring_cameras(points: np.ndarray, views: int, size: int) -> Cameras:
     """Two rings of cameras around points [N, 3]; the same where refiners are trained and used."""
     low, high = points.min(axis=0), points.max(axis=0)
     radius = 0.5 * float(np.linalg.norm(high - low)) / np.sin(_FOV / 2)
-    rings = [Cameras.orbit((low + high) / 2, radius, count, level, _FOV, size)
-             for count, level in zip((views - views // 2, views // 2), _LEVELS) if count]
+    rings = [
+        Cameras.orbit((low + high) / 2, radius, count, level, _FOV, size)
+        for count, level in zip((views - views // 2, views // 2), _LEVELS)
+        if count
+    ]
     return Cameras.joined(rings).framed(torch.from_numpy(points[::4]).float(), _MARGIN)
 
 
 # Who is refined together: neighbours on the floor (DBSCAN), never so many that pixels starve
+
 
 def find_clusters(roots: np.ndarray, reach: float, cap: int) -> list[list[int]]:
     """Groups of people, each nearest first from the group's middle; everybody is in one.

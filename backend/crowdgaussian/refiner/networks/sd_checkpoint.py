@@ -49,7 +49,8 @@ def read_stable_diffusion(folder: Path) -> StableDiffusion:
     if missing:
         raise CrowdGaussianError(
             f"{folder} has no {missing[0]}/; give the folder of SD-Turbo as diffusers saves it "
-            "(`crowdgaussian weights fetch sd-turbo`).")
+            "(`crowdgaussian weights fetch sd-turbo`)."
+        )
     _check_schedule(folder / "scheduler" / "scheduler_config.json")
     prompt = _prompt(folder)
     vae, unet = read_networks(folder)
@@ -65,8 +66,10 @@ def read_networks(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
         CrowdGaussianError: one is missing, damaged, or of another architecture.
     """
     vae, unet = _whole(AutoencoderKL, folder / "vae"), _whole(UNet2DConditionModel, folder / "unet")
-    if unet.config.in_channels != vae.config.latent_channels or len(
-            vae.config.block_out_channels) != 4:
+    if (
+        unet.config.in_channels != vae.config.latent_channels
+        or len(vae.config.block_out_channels) != 4
+    ):
         raise _other_architecture(folder)
     return vae, unet
 
@@ -74,8 +77,9 @@ def read_networks(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
 def _whole(kind: type[nn.Module], folder: Path) -> nn.Module:
     """A network all of whose tensors come from its folder, none made up at random."""
     try:
-        network, told = kind.from_pretrained(folder, local_files_only=True,
-                                             output_loading_info=True, torch_dtype=torch.float32)
+        network, told = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, torch_dtype=torch.float32
+        )
         absent = sorted(told["missing_keys"])
     except _UNREADABLE as error:
         raise CrowdGaussianError(
@@ -84,7 +88,8 @@ def _whole(kind: type[nn.Module], folder: Path) -> nn.Module:
     if absent:
         raise CrowdGaussianError(
             f"{folder} lacks {len(absent)} tensors, such as {absent[0]}; get a whole copy, or "
-            "use SD-Turbo or SD 2.1-base.")
+            "use SD-Turbo or SD 2.1-base."
+        )
     return network
 
 
@@ -95,12 +100,14 @@ def _check_schedule(path: Path) -> None:
         found = {name: said.get(name, value) for name, value in SCHEDULE.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise CrowdGaussianError(
-            f"{path} is missing or damaged; get a whole copy of the folder.") from error
+            f"{path} is missing or damaged; get a whole copy of the folder."
+        ) from error
     if found != SCHEDULE:
         odd = next(name for name in SCHEDULE if found[name] != SCHEDULE[name])
         raise CrowdGaussianError(
             f"{path} has {odd} {found[odd]} where a refiner needs {SCHEDULE[odd]}; use SD-Turbo "
-            "or SD 2.1-base.")
+            "or SD 2.1-base."
+        )
 
 
 @torch.no_grad()
@@ -115,17 +122,22 @@ def _prompt(folder: Path) -> Tensor:
         (place / "merges.txt").read_text(encoding="utf-8")  # and goes on without this
         tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
     except _UNREADABLE as error:
-        raise CrowdGaussianError(
-            f"{place} cannot be read as CLIP's; get a whole copy.") from error
+        raise CrowdGaussianError(f"{place} cannot be read as CLIP's; get a whole copy.") from error
     encoder = load_pretrained("CLIPTextModel", folder / "text_encoder").float()
-    words = tokenizer(PROMPT, padding="max_length", max_length=tokenizer.model_max_length,
-                      truncation=True, return_tensors="pt")
+    words = tokenizer(
+        PROMPT,
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    )
     return encoder(words.input_ids)[0]
 
 
 def _other_architecture(folder: Path) -> CrowdGaussianError:
     return CrowdGaussianError(
-        f"{folder} holds networks of another architecture; use SD-Turbo or SD 2.1-base.")
+        f"{folder} holds networks of another architecture; use SD-Turbo or SD 2.1-base."
+    )
 
 
 # TurboRefiner from SD-Turbo's folder, and to and from a folder of its own
@@ -160,8 +172,9 @@ def save_refiner(refiner: TurboRefiner, folder: Path, facts: dict[str, str] | No
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
             _write(refiner, Path(place), folder, facts or {})
     except (OSError, SafetensorError) as error:
-        raise CrowdGaussianError(f"{folder} cannot be written ({error}); free some space and run "
-                                 "the same command again.") from error
+        raise CrowdGaussianError(
+            f"{folder} cannot be written ({error}); free some space and run the same command again."
+        ) from error
 
 
 def _write(refiner: TurboRefiner, beside: Path, folder: Path, facts: dict[str, str]) -> None:
@@ -215,24 +228,38 @@ def load_refiner(folder: Path) -> TurboRefiner:
 
 def _save_vae(vae: AutoencoderKL, folder: Path) -> None:
     """The VAE under its published names, without the adapters."""
-    state = {name.replace(".base_layer.", "."): value for name, value in vae.state_dict().items()
-             if ".lora_" not in name}
+    state = {
+        name.replace(".base_layer.", "."): value
+        for name, value in vae.state_dict().items()
+        if ".lora_" not in name
+    }
     vae.save_config(folder)
-    write_bytes(folder / "diffusion_pytorch_model.safetensors",
-                save({name: value.contiguous() for name, value in state.items()}))
+    write_bytes(
+        folder / "diffusion_pytorch_model.safetensors",
+        save({name: value.contiguous() for name, value in state.items()}),
+    )
 
 
 def _extras(refiner: TurboRefiner) -> dict[str, Tensor]:
-    parts = {"lora.": lora_state(refiner.vae), "posenet.": refiner.posenet.state_dict(),
-             "skips.": refiner.skips.state_dict() if refiner.skips is not None else {}}
-    state = {prefix + name: value.contiguous()
-             for prefix, tensors in parts.items() for name, value in tensors.items()}
+    parts = {
+        "lora.": lora_state(refiner.vae),
+        "posenet.": refiner.posenet.state_dict(),
+        "skips.": refiner.skips.state_dict() if refiner.skips is not None else {},
+    }
+    state = {
+        prefix + name: value.contiguous()
+        for prefix, tensors in parts.items()
+        for name, value in tensors.items()
+    }
     return {"prompt": refiner.prompt.contiguous(), **state}
 
 
 def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items()
-            if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _config(path: Path) -> TurboConfig:
@@ -243,7 +270,8 @@ def _config(path: Path) -> TurboConfig:
     except OSError as error:
         raise CrowdGaussianError(
             f"{path.parent} holds no refiner ({path.name} cannot be read); give a folder that "
-            "`crowdgaussian train refiner` wrote.") from error
+            "`crowdgaussian train refiner` wrote."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise CrowdGaussianError(f"{path} is damaged; get a whole copy of the refiner.") from error
     raise CrowdGaussianError(f"{path} describes another kind of refiner than SD-Turbo's.")

@@ -19,8 +19,12 @@ from .tiling import check_input, tiled
 TIMESTEP = 199
 _BETA_START, _BETA_END, _STEPS = 0.00085, 0.012, 1000
 SCHEDULE = {  # in the words of diffusers' schedulers
-    "prediction_type": "epsilon", "beta_schedule": "scaled_linear", "beta_start": _BETA_START,
-    "beta_end": _BETA_END, "num_train_timesteps": _STEPS}
+    "prediction_type": "epsilon",
+    "beta_schedule": "scaled_linear",
+    "beta_start": _BETA_START,
+    "beta_end": _BETA_END,
+    "num_train_timesteps": _STEPS,
+}
 
 
 def cumulative_alpha(timestep: int = TIMESTEP) -> float:
@@ -55,8 +59,12 @@ class PoseNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(INPUTS, _WIDTHS[0], 3, padding=1), nn.SiLU()]
         for narrow, wide in zip(_WIDTHS[:-1], _WIDTHS[1:]):
-            layers += [nn.Conv2d(narrow, narrow, 3, padding=1), nn.SiLU(),
-                       nn.Conv2d(narrow, wide, 3, padding=1, stride=2), nn.SiLU()]
+            layers += [
+                nn.Conv2d(narrow, narrow, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(narrow, wide, 3, padding=1, stride=2),
+                nn.SiLU(),
+            ]
         self.stem = nn.Sequential(*layers)
         self.out = nn.Conv2d(_WIDTHS[-1], channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
@@ -89,8 +97,13 @@ class TurboConfig:
 class TurboRefiner(nn.Module):
     """SD-Turbo, or SD 2.1-base, as a Refiner."""
 
-    def __init__(self, vae: AutoencoderKL, unet: UNet2DConditionModel, prompt: Tensor,
-                 config: TurboConfig = TurboConfig()) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        prompt: Tensor,
+        config: TurboConfig = TurboConfig(),
+    ) -> None:
         """Takes the networks over.
 
         Args:
@@ -124,8 +137,11 @@ class TurboRefiner(nn.Module):
         check_input(images, normals)
         device = "cuda" if images.is_cuda else "cpu"  # where bfloat16 is slower than float32
         with torch.autocast(device, torch.bfloat16, enabled=images.is_cuda):
-            return tiled(self, images, normals, self.config.tile,
-                         self.config.overlap).float().clamp(0, 1)
+            return (
+                tiled(self, images, normals, self.config.tile, self.config.overlap)
+                .float()
+                .clamp(0, 1)
+            )
 
     def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The latent's mean, scaled, and what goes into each down block.
@@ -173,8 +189,10 @@ def _skip_convolutions(vae: AutoencoderKL) -> nn.ModuleList:
     widths = list(vae.config.block_out_channels)
     sources = [widths[0], *widths[:-1]]  # what the encoder feeds into its down blocks
     targets = [widths[-1], *reversed(widths[1:])]  # what the decoder feeds into its up blocks
-    convolutions = nn.ModuleList(nn.Conv2d(source, target, 1, bias=False)
-                                 for source, target in zip(reversed(sources), targets))
+    convolutions = nn.ModuleList(
+        nn.Conv2d(source, target, 1, bias=False)
+        for source, target in zip(reversed(sources), targets)
+    )
     for convolution in convolutions:
         nn.init.constant_(convolution.weight, _SKIP_START)
     return convolutions
@@ -189,8 +207,9 @@ TARGETS = rf"decoder\.(.*\.)?({_LAYERS})"
 def add_decoder_lora(vae: AutoencoderKL, rank: int) -> None:
     """Adds adapters to the decoder; everything else of the VAE is frozen."""
     vae.requires_grad_(False)
-    vae.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian",
-                               target_modules=TARGETS))
+    vae.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=TARGETS)
+    )
 
 
 def lora_state(vae: AutoencoderKL) -> dict[str, Tensor]:

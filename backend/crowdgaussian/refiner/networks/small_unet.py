@@ -115,8 +115,10 @@ def save_small(refiner: SmallRefiner, path: Path, about: dict[str, str] | None =
         about: more facts, such as licence, data and command.
     """
     facts = {**(about or {}), "kind": KIND, "config": json.dumps(asdict(refiner.config))}
-    state = {name: value.detach().float().cpu().contiguous()
-             for name, value in refiner.state_dict().items()}
+    state = {
+        name: value.detach().float().cpu().contiguous()
+        for name, value in refiner.state_dict().items()
+    }
     write_bytes(path, save(state, facts))
 
 
@@ -128,8 +130,12 @@ def load_small(path: Path) -> SmallRefiner:
     """
     facts = read_facts(path)
     try:
-        config = SmallConfig(**{name: tuple(value) if name == "widths" else value
-                                for name, value in json.loads(facts["config"]).items()})
+        config = SmallConfig(
+            **{
+                name: tuple(value) if name == "widths" else value
+                for name, value in json.loads(facts["config"]).items()
+            }
+        )
         refiner = SmallRefiner(config)
         with safe_open(path, "pt") as stream:
             refiner.load_state_dict({name: stream.get_tensor(name) for name in stream.keys()})
@@ -152,9 +158,11 @@ def read_facts(path: Path) -> dict[str, str]:
     except (OSError, SafetensorError) as error:
         raise CrowdGaussianError(
             f"{path} cannot be read as a refiner's safetensors file; check the path, or get a "
-            "whole copy.") from error
+            "whole copy."
+        ) from error
     if facts.get("kind") != KIND:
         raise CrowdGaussianError(
             f"{path} holds weights of another architecture; give a small refiner's file, as "
-            "`crowdgaussian train refiner` writes it.")
+            "`crowdgaussian train refiner` writes it."
+        )
     return facts

@@ -18,7 +18,8 @@ _SAYINGS = (
     "not enough memory",  # the same on Windows
     "could not create a memory",  # oneDNN
     "out of memory",  # CUDA's drivers, MPS
-    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
 )
 
 
@@ -55,7 +56,8 @@ def tiled(network: Network, images: Tensor, normals: Tensor, tile: int, overlap:
             if tile // 2 < MIN_TILE:
                 raise CrowdGaussianError(
                     f"There is not enough memory to refine a tile of {tile} pixels; free some, or "
-                    "use a device with more.") from error
+                    "use a device with more."
+                ) from error
             tile //= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -71,7 +73,8 @@ def _once(network: Network, images: Tensor, normals: Tensor, tile: int, overlap:
             window = (..., slice(top, top + tile), slice(left, left + tile))
             part = network(images[window], normals[window])
             soft = _ramp(part.shape[-2], overlap).to(part)[:, None] * _ramp(
-                part.shape[-1], overlap).to(part)
+                part.shape[-1], overlap
+            ).to(part)
             total[window] += part * soft
             weight[window] += soft
     return (total / weight)[..., :height, :width]
@@ -125,12 +128,15 @@ def check_input(images: Tensor, normals: Tensor | None) -> None:
         raise CrowdGaussianError("A refiner needs the normal map of the bodies; render it first.")
     if images.ndim != 4 or images.shape[1] != 3:
         raise CrowdGaussianError(
-            f"A refiner takes pictures [B, 3, H, W], not {list(images.shape)}.")
+            f"A refiner takes pictures [B, 3, H, W], not {list(images.shape)}."
+        )
     wanted = [len(images), 4, *images.shape[2:]]
     if list(normals.shape) != wanted:
         raise CrowdGaussianError(
             f"The normal map has the shape {list(normals.shape)} where {wanted} belongs to the "
-            "pictures; render both with the same cameras.")
+            "pictures; render both with the same cameras."
+        )
     if not (images.isfinite().all() and normals.isfinite().all()):
         raise CrowdGaussianError(
-            "A picture to refine holds values that are no numbers; reconstruct its people again.")
+            "A picture to refine holds values that are no numbers; reconstruct its people again."
+        )

@@ -22,8 +22,12 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 class TrainingState:
     """What changes from step to step, but for the step itself."""
 
-    def __init__(self, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
-                 average: WeightAverage | None) -> None:
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None,
+    ) -> None:
         self.parameters, self.optimizer, self.average = parameters, optimizer, average
 
     def save(self, out: Path, step: int, about: dict) -> None:
@@ -41,8 +45,7 @@ class TrainingState:
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        write_bytes(out / CHECKPOINT,
-                    save(plain, {"step": str(step), "about": json.dumps(about)}))
+        write_bytes(out / CHECKPOINT, save(plain, {"step": str(step), "about": json.dumps(about)}))
 
     def load(self, out: Path, about: dict) -> int:
         """Takes up OUT/checkpoint.safetensors; returns its step, 0 where there is none.
@@ -59,11 +62,11 @@ class TrainingState:
             if not _same(json.loads(facts["about"]), about):
                 raise CrowdGaussianError(
                     f"{out} holds a training with other settings or data; give the same to "
-                    "go on with it, or another output folder.")
+                    "go on with it, or another output folder."
+                )
             self._take(state)
             return int(facts["step"])
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError,
-                RuntimeError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise CrowdGaussianError(f"{path} is damaged; remove it to start over.") from error
 
     def _take(self, state: dict[str, Tensor]) -> None:
@@ -71,7 +74,8 @@ class TrainingState:
             value.data.copy_(state[f"network.{name}"])
             self.optimizer.state[value] = {
                 key: state[f"{key}.{name}"].to("cpu" if key == "step" else value.device)
-                for key in _MOMENTS}
+                for key in _MOMENTS
+            }
         if self.average is not None:
             self.average.load({name: state[f"average.{name}"] for name in self.parameters})
 

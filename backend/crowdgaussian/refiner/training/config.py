@@ -12,6 +12,7 @@ from .losses import LossWeights
 
 # Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint
 
+
 @dataclass(frozen=True)
 class CalibrationConfig:
     """How often inputs are clean."""
@@ -21,12 +22,15 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         if min(self.clean, self.half_clean) < 0 or not self.clean + self.half_clean <= 1:
-            raise CrowdGaussianError("The shares of clean and of half-clean inputs must be 0 or "
-                                     "above and at most 1 together.")
+            raise CrowdGaussianError(
+                "The shares of clean and of half-clean inputs must be 0 or "
+                "above and at most 1 together."
+            )
 
 
-def calibrate(coarse: Tensor, clean: Tensor, config: CalibrationConfig,
-              generator: torch.Generator) -> Tensor:
+def calibrate(
+    coarse: Tensor, clean: Tensor, config: CalibrationConfig, generator: torch.Generator
+) -> Tensor:
     """The training input: coarse, clean, or clean in part, drawn for each sample.
 
     Args:
@@ -84,8 +88,10 @@ class RefinerTraining:
         if not 0 < self.lr < math.inf:
             raise CrowdGaussianError("The learning rate of a training must be above 0.")
         if not 0 <= self.ema < 1:
-            raise CrowdGaussianError("The decay of averaged weights (--ema) must be at least 0 "
-                                     "and below 1, such as 0.999.")
+            raise CrowdGaussianError(
+                "The decay of averaged weights (--ema) must be at least 0 "
+                "and below 1, such as 0.999."
+            )
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then down to 2 % along a cosine."""

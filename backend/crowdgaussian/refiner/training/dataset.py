@@ -38,16 +38,19 @@ from ..networks.tiling import VIEWS
 
 # A training scene seen from its cameras: truth, coarse rendering, and normals of the bodies
 
+
 def render_truth(scene: CrowdScene, cameras: Cameras) -> np.ndarray:
     """What is really seen.  # [C, H, W, 4] uint8, straight alpha"""
     vertices = [each.points(each.actor.vertices) for each in scene.people]
     starts = np.cumsum([0, *(len(part) for part in vertices)])
-    faces = np.concatenate([each.actor.faces + start
-                            for each, start in zip(scene.people, starts)])
-    colours = np.concatenate([face_light(each, scene.light, scene.direct)
-                              for each in scene.people])
-    return np.stack([render_rgba(np.concatenate(vertices), faces, colours, camera)
-                     for camera in cameras.to_cameras()])
+    faces = np.concatenate([each.actor.faces + start for each, start in zip(scene.people, starts)])
+    colours = np.concatenate([face_light(each, scene.light, scene.direct) for each in scene.people])
+    return np.stack(
+        [
+            render_rgba(np.concatenate(vertices), faces, colours, camera)
+            for camera in cameras.to_cameras()
+        ]
+    )
 
 
 def render_gaussians(people: list[Gaussians], cameras: Cameras) -> np.ndarray:
@@ -97,8 +100,7 @@ class ScenesConfig:
 
     def __post_init__(self) -> None:
         if min(self.scenes, self.views) < 1 or not 32 <= self.size <= 2048:
-            raise CrowdGaussianError(
-                "Make at least one scene of one view, of 32 to 2048 pixels.")
+            raise CrowdGaussianError("Make at least one scene of one view, of 32 to 2048 pixels.")
         if not 1 <= self.fewest <= self.most <= 30:
             raise CrowdGaussianError("A scene has 1 to 30 people, and --most is at least --fewest.")
         if not 0 <= self.rings <= self.views or self.rings == 1:
@@ -116,9 +118,14 @@ def is_test(index: int) -> bool:
     return index % _TEST_EVERY == _TEST_EVERY - 1
 
 
-def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor, report: Report = silent,
-                 builders: Mapping[str, AvatarBuilder] | None = None,
-                 draw_test: DrawActor | None = None) -> list[Path]:
+def write_scenes(
+    out: Path,
+    config: ScenesConfig,
+    draw_actor: DrawActor,
+    report: Report = silent,
+    builders: Mapping[str, AvatarBuilder] | None = None,
+    draw_test: DrawActor | None = None,
+) -> list[Path]:
     """Makes the scenes that are not there yet.
 
     Args:
@@ -141,15 +148,22 @@ def write_scenes(out: Path, config: ScenesConfig, draw_actor: DrawActor, report:
         else:
             draw = draw_test if draw_test and is_test(index) else draw_actor
             builder = (builders or {}).get(config.coarse_of(index))
-            _whole(folder, lambda beside, k=index, d=draw, b=builder: _write_scene(
-                beside, config, k, d, b))
+            _whole(
+                folder,
+                lambda beside, k=index, d=draw, b=builder: _write_scene(beside, config, k, d, b),
+            )
         folders.append(folder)
     report(Progress("scenes", 1.0))
     return folders
 
 
-def _write_scene(folder: Path, config: ScenesConfig, index: int, draw_actor: DrawActor,
-                 builder: AvatarBuilder | None) -> None:
+def _write_scene(
+    folder: Path,
+    config: ScenesConfig,
+    index: int,
+    draw_actor: DrawActor,
+    builder: AvatarBuilder | None,
+) -> None:
     rng = np.random.default_rng([config.seed, index])
     scene = compose(draw_actor, (config.fewest, config.most), rng)
     if config.coarse_of(index) == DAMAGE:
@@ -157,16 +171,25 @@ def _write_scene(folder: Path, config: ScenesConfig, index: int, draw_actor: Dra
     else:
         scene, coarse = rebuilt(scene, builder, rng, _PHOTO)
     cameras = _cameras(config, scene, coarse)
-    views = (render_truth(scene, cameras), render_gaussians(coarse.gaussians, cameras),
-             render_bodies(coarse.bodies, coarse.faces, cameras))
+    views = (
+        render_truth(scene, cameras),
+        render_gaussians(coarse.gaussians, cameras),
+        render_bodies(coarse.bodies, coarse.faces, cameras),
+    )
     for kind, pictures in zip(KINDS, views, strict=True):
         (folder / kind).mkdir()
         for number, picture in enumerate(pictures):
             Image.fromarray(picture).save(folder / kind / f"{number:03d}.png", compress_level=1)
-    about = {"settings": _identity(config, index), "index": index, "people": len(scene.people),
-             "coarse": config.coarse_of(index), "damage": coarse.chain,
-             "split": "test" if is_test(index) else "train",
-             "K": cameras.Ks.tolist(), "viewmat": cameras.viewmats.tolist()}
+    about = {
+        "settings": _identity(config, index),
+        "index": index,
+        "people": len(scene.people),
+        "coarse": config.coarse_of(index),
+        "damage": coarse.chain,
+        "split": "test" if is_test(index) else "train",
+        "K": cameras.Ks.tolist(),
+        "viewmat": cameras.viewmats.tolist(),
+    }
     (folder / FILE).write_text(json.dumps(about), encoding="utf-8")
 
 
@@ -187,18 +210,22 @@ def _whole(folder: Path, write: Callable[[Path], None]) -> None:
         write(beside)
         os.replace(beside, folder)
     except OSError as error:
-        raise CrowdGaussianError(f"{folder} cannot be written ({error}); free some space or "
-                                 "choose another folder, and run again to go on.") from error
+        raise CrowdGaussianError(
+            f"{folder} cannot be written ({error}); free some space or "
+            "choose another folder, and run again to go on."
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
 def _identity(config: ScenesConfig, index: int) -> dict:
     """What decides the looks of a scene: not how many there are."""
-    values = {name: value for name, value in asdict(config).items()
-              if name not in ("scenes", "coarse", "changes", "people", "rings")}
-    values |= {name: getattr(config, name) for name in ("people", "rings")
-               if getattr(config, name)}
+    values = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in ("scenes", "coarse", "changes", "people", "rings")
+    }
+    values |= {name: getattr(config, name) for name in ("people", "rings") if getattr(config, name)}
     if config.coarse_of(index) != DAMAGE:
         values |= {"coarse": config.coarse_of(index), "changes": list(config.changes)}
     return values
@@ -207,7 +234,8 @@ def _identity(config: ScenesConfig, index: int) -> dict:
 def _check_same(folder: Path, config: ScenesConfig, index: int) -> None:
     if _about(folder).get("settings") != _identity(config, index):
         raise CrowdGaussianError(
-            f"{folder} was made with other settings; give the same, or another folder.")
+            f"{folder} was made with other settings; give the same, or another folder."
+        )
 
 
 def _about(folder: Path) -> dict:
@@ -229,8 +257,10 @@ class Pair:
 
     def on(self, background: Tensor) -> tuple[Tensor, Tensor]:
         """Coarse and true picture before a background [3, 1, 1].  # [3, H, W] twice"""
-        return tuple(layer[:3] * layer[3:] + background * (1 - layer[3:])
-                     for layer in (self.coarse, self.truth))
+        return tuple(
+            layer[:3] * layer[3:] + background * (1 - layer[3:])
+            for layer in (self.coarse, self.truth)
+        )
 
 
 class PairDataset:
@@ -248,12 +278,16 @@ class PairDataset:
         """
         scenes = [path.parent for path in sorted(folder.glob(f"scene_*/{FILE}"))]
         self.scenes = [scene for scene in scenes if _about(scene).get("split") == split]
-        self.views = [(scene, path.name) for scene in self.scenes
-                      for path in sorted((scene / "truth").glob("*.png"))]
+        self.views = [
+            (scene, path.name)
+            for scene in self.scenes
+            for path in sorted((scene / "truth").glob("*.png"))
+        ]
         if not self.views:
             raise CrowdGaussianError(
                 f"{folder} has no scenes to {split} on; make at least five with "
-                "`crowdgaussian data crowd-scenes`.")
+                "`crowdgaussian data crowd-scenes`."
+            )
 
     def __len__(self) -> int:
         return len(self.views)
@@ -262,8 +296,10 @@ class PairDataset:
         scene, name = self.views[index]
         truth, coarse, code = (_read(scene / kind / name) for kind in KINDS)
         if not truth.shape == coarse.shape == code.shape:
-            raise CrowdGaussianError(f"The pictures {name} of {scene} differ in size; remove that "
-                                     "folder and make the scenes again.")
+            raise CrowdGaussianError(
+                f"The pictures {name} of {scene} differ in size; remove that "
+                "folder and make the scenes again."
+            )
         normals = torch.cat([(code[:3] * 2 - 1) * code[3:], code[3:]])
         return Pair(truth, coarse, normals)
 
@@ -275,7 +311,8 @@ def _read(path: Path) -> Tensor:
     except (OSError, UnidentifiedImageError) as error:
         raise CrowdGaussianError(
             f"The image {path} is missing or damaged; remove its scene's folder and make the "
-            "scenes again.") from error
+            "scenes again."
+        ) from error
     return torch.from_numpy(pixels.copy()).movedim(-1, 0).float() / 255
 
 
@@ -285,8 +322,9 @@ _TRIES = 8  # for a crop that shows somebody
 _BODY = 0.05  # share of such a crop that bodies fill
 
 
-def draw_crop(data: PairDataset, size: int,
-              rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def draw_crop(
+    data: PairDataset, size: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
     """Coarse, true [3, s, s] and normals [4, s, s] of a part of a view, on a random plain colour.
 
     Mirrored half of the time (normals too); white or any colour behind.

@@ -58,8 +58,12 @@ class LossWeights:
 class RefinerLoss(nn.Module):
     """The weighted sum, and its terms by name."""
 
-    def __init__(self, weights: LossWeights, features: nn.Module | None = None,
-                 lpips: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        weights: LossWeights,
+        features: nn.Module | None = None,
+        lpips: nn.Module | None = None,
+    ) -> None:
         """Takes the frozen networks of the perceptual terms.
 
         Args:
@@ -94,8 +98,10 @@ def gram_distance(features: nn.Module, found: Tensor, wanted: Tensor) -> Tensor:
     """
     with torch.autocast(found.device.type, enabled=False):
         ours, theirs = _layers(features, found.float()), _layers(features, wanted.float())
-        parts = [weight * (gram(a) - gram(b)).square().mean()
-                 for weight, a, b in zip(_LAYER_WEIGHTS, ours, theirs)]
+        parts = [
+            weight * (gram(a) - gram(b)).square().mean()
+            for weight, a, b in zip(_LAYER_WEIGHTS, ours, theirs)
+        ]
     return torch.stack(parts).sum()
 
 
@@ -118,6 +124,7 @@ def _layers(features: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 # The losses that need VGG16, from its published files, or a clear sentence why there are none
+
 
 class _Distance(nn.Module):
     """LPIPS of pictures as the losses hold them."""
@@ -147,12 +154,17 @@ def refiner_loss(weights: LossWeights, backbone: Path | None, heads: Path | None
     lpips, reason = load_lpips(backbone, heads)
     if lpips is None:
         raise CrowdGaussianError(
-            f"The losses LPIPS and Gram are {reason.rstrip('.')}, or train with --without-vgg.")
+            f"The losses LPIPS and Gram are {reason.rstrip('.')}, or train with --without-vgg."
+        )
     return RefinerLoss(weights, _features(lpips), _Distance(lpips))
 
 
 def _features(lpips: Lpips) -> nn.Sequential:
     """VGG16's convolutions in their published order, out of LPIPS's blocks."""
-    layers = [layer for block in lpips.blocks for layer in block.modules()
-              if isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d)]
+    layers = [
+        layer
+        for block in lpips.blocks
+        for layer in block.modules()
+        if isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d)
+    ]
     return nn.Sequential(*layers)

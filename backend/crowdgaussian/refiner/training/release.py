@@ -19,8 +19,9 @@ CARD = "refiner_card.md"
 _OWN_COARSE = {DAMAGE, "photo_fit"}  # made by nothing but this program
 
 
-def training_facts(config: RefinerTraining, data: PairDataset, base: Base | None,
-                   command: str) -> dict[str, str]:
+def training_facts(
+    config: RefinerTraining, data: PairDataset, base: Base | None, command: str
+) -> dict[str, str]:
     """What there is to say of a training, for the weights' file and the card.
 
     Args:
@@ -39,14 +40,21 @@ def training_facts(config: RefinerTraining, data: PairDataset, base: Base | None
         "data": f"{len(data)} views of {len(scenes)} scenes",
         "people": ", ".join(name or "made up by the program" for name in people),
         "coarse views": ", ".join(f"{kind} ({count} scenes)" for kind, count in coarse.items()),
-        "scenes": ", ".join(f"{name} {value}" for name, value in scenes[0]["settings"].items()
-                            if name not in ("people", "coarse")),
-        "command": command, "steps": str(config.steps),
+        "scenes": ", ".join(
+            f"{name} {value}"
+            for name, value in scenes[0]["settings"].items()
+            if name not in ("people", "coarse")
+        ),
+        "command": command,
+        "steps": str(config.steps),
         "batch": f"{config.batch} crops of {config.crop} pixels in each process",
-        "learning rate": f"{config.lr:g}", "seed": str(config.seed),
+        "learning rate": f"{config.lr:g}",
+        "seed": str(config.seed),
         "losses": config.losses.in_words(),
         "self-calibrated learning": f"clean inputs {calibration.clean:g}, half-clean inputs "
-        f"{calibration.half_clean:g}" if calibration.clean + calibration.half_clean else "off",
+        f"{calibration.half_clean:g}"
+        if calibration.clean + calibration.half_clean
+        else "off",
         "averaged weights": f"decay {config.ema:g}" if config.ema else "no",
     }
 
@@ -61,13 +69,24 @@ def write_card(out: Path, name: str, network: nn.Module, facts: dict[str, str]) 
         facts: of training_facts.
     """
     trained = sum(value.numel() for value in network.parameters() if value.requires_grad)
-    rows = {"parameters trained": f"{trained:,}",
-            "normals": "used" if network.config.normals else "not used", **facts}
-    lines = [f"# {name}", "", "A refiner of CrowdGaussian for Blender: a coarse view of people and "
-             "the normals of their bodies go in, a clean view comes out, in one step.", ""]
+    rows = {
+        "parameters trained": f"{trained:,}",
+        "normals": "used" if network.config.normals else "not used",
+        **facts,
+    }
+    lines = [
+        f"# {name}",
+        "",
+        "A refiner of CrowdGaussian for Blender: a coarse view of people and "
+        "the normals of their bodies go in, a clean view comes out, in one step.",
+        "",
+    ]
     lines += [f"- **{key}:** {value}" for key, value in rows.items()]
-    lines += ["", "How good it is: `crowdgaussian evaluate refiner DATA -o REPORT --refiner "
-              f"mine={name}`.", ""]
+    lines += [
+        "",
+        f"How good it is: `crowdgaussian evaluate refiner DATA -o REPORT --refiner mine={name}`.",
+        "",
+    ]
     write_bytes(out / CARD, "\n".join(lines).encode())
 
 
@@ -75,8 +94,11 @@ def _licence(base: Base | None, people: list[str], coarse: Counter[str]) -> str:
     """Our own where nothing but this program had a hand in it; else whose terms hold too."""
     terms = [derivative(base.name, base.licence)] if base is not None else []
     terms += [f"trained on scans ({name}), whose terms hold" for name in people if name]
-    terms += [f"coarse views made by {kind}, whose terms hold"
-              for kind in coarse if kind not in _OWN_COARSE]
+    terms += [
+        f"coarse views made by {kind}, whose terms hold"
+        for kind in coarse
+        if kind not in _OWN_COARSE
+    ]
     return "; ".join(terms) or OWN_LICENCE
 
 
@@ -100,8 +122,10 @@ def new_network(base: Base | None, normals: bool, seed: int, skips: bool = False
     torch.manual_seed(seed)
     if base is None:
         if skips:
-            raise CrowdGaussianError("Skips run from a VAE's encoder to its decoder; give --base "
-                                     "too, or leave out --skips.")
+            raise CrowdGaussianError(
+                "Skips run from a VAE's encoder to its decoder; give --base "
+                "too, or leave out --skips."
+            )
         return SmallRefiner(SmallConfig(normals=normals))
     from ..networks.sd_checkpoint import from_stable_diffusion
     from ..networks.sd_turbo import TurboConfig  # diffusers takes seconds to load

@@ -29,8 +29,14 @@ _SHOWN = 4  # views of a sample grid
 class Trainer:
     """One training of one network in one folder."""
 
-    def __init__(self, network: nn.Module, data: PairDataset, out: Path, config: RefinerTraining,
-                 loss: RefinerLoss) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        data: PairDataset,
+        out: Path,
+        config: RefinerTraining,
+        loss: RefinerLoss,
+    ) -> None:
         """Takes up the checkpoint of the folder where there is one.
 
         Args:
@@ -50,11 +56,15 @@ class Trainer:
         self.network = network.to(self.accelerator.device).train()
         self.loss = loss.to(self.accelerator.device)
         self.parameters = trained_parts(network)
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.lr,
-                                           weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=config.lr, weight_decay=config.weight_decay
+        )
         self.average = WeightAverage(self.parameters, config.ema) if config.ema else None
-        self.about = {"settings": asdict(config), "network": asdict(network.config),
-                      "views": len(data)}
+        self.about = {
+            "settings": asdict(config),
+            "network": asdict(network.config),
+            "views": len(data),
+        }
         self.state = TrainingState(self.parameters, self.optimizer, self.average)
         self.step = self.state.load(out, self.about)
         self.student = self.accelerator.prepare_model(network)  # gives float32 in any case
@@ -65,8 +75,9 @@ class Trainer:
     def run(self, report: Report = silent) -> None:
         """Every step that is left; see run_steps about stops."""
         try:
-            run_steps(self, self.config.steps, self.config.save_every, self.config.sample_every,
-                      report)
+            run_steps(
+                self, self.config.steps, self.config.save_every, self.config.sample_every, report
+            )
         finally:
             if self.writer is not None:
                 self.writer.close()
@@ -94,7 +105,8 @@ class Trainer:
         config = self.config
         rng = np.random.default_rng([config.seed, self.step, process])
         generator = torch.Generator().manual_seed(
-            config.seed * 1_000_003 + self.step + process * 1_000_000_007)
+            config.seed * 1_000_003 + self.step + process * 1_000_000_007
+        )
         crops = [draw_crop(self.data, config.crop, rng) for _ in range(config.batch)]
         coarse, truth, normals = (torch.stack(part) for part in zip(*crops, strict=True))
         return calibrate(coarse, truth, config.calibration, generator), truth, normals

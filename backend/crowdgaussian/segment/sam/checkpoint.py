@@ -20,8 +20,10 @@ _RENAMED = (  # original name -> transformers' name, tried in this order on ever
     (r"^image_encoder\.", "vision_encoder."),
     (r"\.patch_embed\.proj\.", ".patch_embed.projection."),
     (r"^(vision_encoder)\.blocks\.", r"\1.layers."),
-    (r"\.neck\.0\.", ".neck.conv1."), (r"\.neck\.1\.", ".neck.layer_norm1."),
-    (r"\.neck\.2\.", ".neck.conv2."), (r"\.neck\.3\.", ".neck.layer_norm2."),
+    (r"\.neck\.0\.", ".neck.conv1."),
+    (r"\.neck\.1\.", ".neck.layer_norm1."),
+    (r"\.neck\.2\.", ".neck.conv2."),
+    (r"\.neck\.3\.", ".neck.layer_norm2."),
     (r"\.mask_downscaling\.0\.", ".mask_embed.conv1."),
     (r"\.mask_downscaling\.1\.", ".mask_embed.layer_norm1."),
     (r"\.mask_downscaling\.3\.", ".mask_embed.conv2."),
@@ -56,8 +58,17 @@ def load_sam(path: Path) -> SamModel:
         model.load_state_dict(to_transformers_names(state), assign=True)
     except FileNotFoundError as error:
         raise CrowdGaussianError(f"The segment-anything file {path} is missing.") from error
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, AttributeError,
-            IndexError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        pickle.UnpicklingError,
+    ) as error:
         raise CrowdGaussianError(
             f"{path} cannot be read as a segment-anything file; use sam_vit_h_4b8939.pth, "
             "sam_vit_l_0b3195.pth or sam_vit_b_01ec64.pth as published."
@@ -76,28 +87,45 @@ def config_from(shapes: dict[str, tuple[int, ...]]) -> SamConfig:
     decoder = "mask_decoder.transformer.layers.0"
     features = shapes[_POSITIONS][1]
     vision = SamVisionConfig(
-        hidden_size=width, output_channels=shapes["image_encoder.neck.0.weight"][0],
-        num_hidden_layers=layers, num_attention_heads=width // reach[0][1],
-        image_size=grid * patch, patch_size=patch, window_size=window, num_pos_feats=features,
+        hidden_size=width,
+        output_channels=shapes["image_encoder.neck.0.weight"][0],
+        num_hidden_layers=layers,
+        num_attention_heads=width // reach[0][1],
+        image_size=grid * patch,
+        patch_size=patch,
+        window_size=window,
+        num_pos_feats=features,
         mlp_dim=shapes["image_encoder.blocks.0.mlp.lin1.weight"][0],
-        global_attn_indexes=[k for k, (rows, _) in enumerate(reach) if rows > 2 * window - 1])
+        global_attn_indexes=[k for k, (rows, _) in enumerate(reach) if rows > 2 * window - 1],
+    )
     prompts = SamPromptEncoderConfig(
-        hidden_size=hidden, image_size=grid * patch, patch_size=patch,
-        mask_input_channels=shapes["prompt_encoder.mask_downscaling.3.weight"][0])
+        hidden_size=hidden,
+        image_size=grid * patch,
+        patch_size=patch,
+        mask_input_channels=shapes["prompt_encoder.mask_downscaling.3.weight"][0],
+    )
     masks = SamMaskDecoderConfig(
-        hidden_size=hidden, mlp_dim=shapes[f"{decoder}.mlp.lin1.weight"][0],
+        hidden_size=hidden,
+        mlp_dim=shapes[f"{decoder}.mlp.lin1.weight"][0],
         num_hidden_layers=_count(shapes, "mask_decoder.transformer.layers"),
-        iou_head_hidden_dim=shapes["mask_decoder.iou_prediction_head.layers.0.weight"][0])
-    return SamConfig(vision_config=vision.to_dict(), prompt_encoder_config=prompts.to_dict(),
-                     mask_decoder_config=masks.to_dict())
+        iou_head_hidden_dim=shapes["mask_decoder.iou_prediction_head.layers.0.weight"][0],
+    )
+    return SamConfig(
+        vision_config=vision.to_dict(),
+        prompt_encoder_config=prompts.to_dict(),
+        mask_decoder_config=masks.to_dict(),
+    )
 
 
 def to_transformers_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names of segment-anything -> names of transformers' SamModel."""
     renamed = {}
-    last = {head: max(int(match[2]) for match in map(_PERCEPTRON.search, state)
-                      if match and match[1] == head)
-            for head in {match[1] for match in map(_PERCEPTRON.search, state) if match}}
+    last = {
+        head: max(
+            int(match[2]) for match in map(_PERCEPTRON.search, state) if match and match[1] == head
+        )
+        for head in {match[1] for match in map(_PERCEPTRON.search, state) if match}
+    }
     for name, tensor in state.items():
         if name == _POSITIONS:
             renamed["shared_image_embedding.positional_embedding"] = tensor
@@ -108,9 +136,14 @@ def to_transformers_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
         found = _PERCEPTRON.search(name)
         if found:
             index = int(found[2])
-            place = ("proj_in" if index == 0 else "proj_out" if index == last[found[1]]
-                     else f"layers.{index - 1}")
-            name = f"{name[:found.start()]}{found[1]}.{place}.{name[found.end():]}"
+            place = (
+                "proj_in"
+                if index == 0
+                else "proj_out"
+                if index == last[found[1]]
+                else f"layers.{index - 1}"
+            )
+            name = f"{name[: found.start()]}{found[1]}.{place}.{name[found.end() :]}"
         renamed[name] = tensor
     return renamed
 
@@ -118,4 +151,4 @@ def to_transformers_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _count(shapes: dict[str, tuple[int, ...]], prefix: str) -> int:
     """How many numbered modules follow a prefix."""
     start = prefix + "."
-    return len({name[len(start):].split(".")[0] for name in shapes if name.startswith(start)})
+    return len({name[len(start) :].split(".")[0] for name in shapes if name.startswith(start)})

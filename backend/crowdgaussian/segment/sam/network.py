@@ -72,11 +72,12 @@ class SamNetwork:
             prompts: at least one person.
         """
         pixels, scale = self.prepare(photo)
-        with torch.autocast(self.device.type, torch.bfloat16,
-                            enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             encoded = self.model.get_image_embeddings(pixels.to(self.device))
-            parts = [self._decode(encoded, prompts, scale, start)
-                     for start in range(0, len(prompts.boxes), CHUNK)]
+            parts = [
+                self._decode(encoded, prompts, scale, start)
+                for start in range(0, len(prompts.boxes), CHUNK)
+            ]
         logits, scores = (np.concatenate(part) for part in zip(*parts))
         return Candidates(logits, scores, scale * logits.shape[-1] / self.side)
 
@@ -87,21 +88,26 @@ class SamNetwork:
         """
         height, width = photo.shape[:2]
         factor = self.side / max(width, height)
-        size = (self.side, self.side) if self.family.squashed else (
-            max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5)))
+        size = (
+            (self.side, self.side)
+            if self.family.squashed
+            else (max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5)))
+        )
         small = Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR)
         mean, spread = np.float32(self.family.colours)
         values = (np.asarray(small, np.float32) / 255 - mean) / spread
         square = np.zeros((self.side, self.side, 3), np.float32)
-        square[:size[1], :size[0]] = values
+        square[: size[1], : size[0]] = values
         pixels = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))[None]
         return pixels, np.array(size) / (width, height)
 
-    def _decode(self, encoded: Tensor | list[Tensor], prompts: Prompts, scale: np.ndarray,
-                start: int) -> tuple[np.ndarray, np.ndarray]:
+    def _decode(
+        self, encoded: Tensor | list[Tensor], prompts: Prompts, scale: np.ndarray, start: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Masks and scores of the people from start on.  # [C, M, h, w], [C, M]"""
+
         def own(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-            part = torch.as_tensor(array[start:start + CHUNK], dtype=dtype)
+            part = torch.as_tensor(array[start : start + CHUNK], dtype=dtype)
             return part[None].to(self.device)
 
         # The networks add half a pixel themselves.

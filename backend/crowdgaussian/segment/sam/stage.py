@@ -19,8 +19,8 @@ from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
 
 # Which of a network's candidate masks is the person: the one that holds their keypoints
 
-def choose_mask(logits: np.ndarray, scores: np.ndarray, own: np.ndarray,
-                others: np.ndarray) -> int:
+
+def choose_mask(logits: np.ndarray, scores: np.ndarray, own: np.ndarray, others: np.ndarray) -> int:
     """The index of the best candidate.
 
     Its score is the network's own, times the part of the person's keypoints inside, minus the
@@ -32,8 +32,14 @@ def choose_mask(logits: np.ndarray, scores: np.ndarray, own: np.ndarray,
         own: [N, 2] keypoints of the person, mask pixels.
         others: [K, 2] keypoints of other people, mask pixels.
     """
-    return int(np.argmax([score * share_inside(mask, own, 1.0) - share_inside(mask, others, 0.0)
-                          for mask, score in zip(logits, scores, strict=True)]))
+    return int(
+        np.argmax(
+            [
+                score * share_inside(mask, own, 1.0) - share_inside(mask, others, 0.0)
+                for mask, score in zip(logits, scores, strict=True)
+            ]
+        )
+    )
 
 
 def share_inside(logits: np.ndarray, points: np.ndarray, empty: float) -> float:
@@ -49,9 +55,22 @@ def share_inside(logits: np.ndarray, points: np.ndarray, empty: float) -> float:
 
 # Which network files the masks stages read
 
-_SAM = Need("segment", "sam", "segment.sam", (
-    "sam2.1-large", "sam3", "sam-vit-h", "sam2.1-base-plus", "sam-vit-l", "sam2.1-small",
-    "sam2.1-tiny", "sam-vit-b"), "silhouettes")
+_SAM = Need(
+    "segment",
+    "sam",
+    "segment.sam",
+    (
+        "sam2.1-large",
+        "sam3",
+        "sam-vit-h",
+        "sam2.1-base-plus",
+        "sam-vit-l",
+        "sam2.1-small",
+        "sam2.1-tiny",
+        "sam-vit-b",
+    ),
+    "silhouettes",
+)
 
 
 def sam_path(config: SegmentConfig) -> Path:
@@ -88,8 +107,9 @@ class Evidence:
     negative: np.ndarray  # [K, 2] of others, prompts
 
 
-def gather_evidence(crowd: Crowd, distances: np.ndarray, heights: list[float],
-                    config: SegmentConfig) -> list[Evidence]:
+def gather_evidence(
+    crowd: Crowd, distances: np.ndarray, heights: list[float], config: SegmentConfig
+) -> list[Evidence]:
     """What speaks for and against each person's pixels.
 
     Args:
@@ -99,8 +119,10 @@ def gather_evidence(crowd: Crowd, distances: np.ndarray, heights: list[float],
         heights: of the bodies, photo pixels.
         config: from which confidence on a keypoint counts.
     """
-    seen = [_seen(person, distances[index], index, config.min_confidence)
-            for index, person in enumerate(crowd.people)]
+    seen = [
+        _seen(person, distances[index], index, config.min_confidence)
+        for index, person in enumerate(crowd.people)
+    ]
     return [_evidence(crowd, seen, index, heights[index]) for index in range(len(seen))]
 
 
@@ -129,8 +151,9 @@ def _evidence(crowd: Crowd, seen: list[np.ndarray], index: int, height: float) -
     box = _grown(person.box)
     limbs = [k for k in _LIMBS if seen[index][k]]
     own = person.keypoints.xy[limbs].astype(float)
-    surest = sorted((k for k in TORSO if seen[index][k]),
-                    key=lambda k: -person.keypoints.confidence[k])
+    surest = sorted(
+        (k for k in TORSO if seen[index][k]), key=lambda k: -person.keypoints.confidence[k]
+    )
     positive = person.keypoints.xy[surest[:OWN_POINTS] or limbs[:1]].astype(float)
     others, negative = [np.zeros((0, 2))], [np.zeros((0, 2))]
     for other, neighbour in enumerate(crowd.people):
@@ -193,16 +216,22 @@ class SamSegmenter:
             return []
         report(Progress("masks", 0.0, None, people, "looking at the photo"))
         windows = [self._window(person, crowd) for person in crowd.people]
-        evidence = gather_evidence(crowd, _distances(crowd, windows),
-                                   [window.layer.height_px for window in windows], self.config)
+        evidence = gather_evidence(
+            crowd,
+            _distances(crowd, windows),
+            [window.layer.height_px for window in windows],
+            self.config,
+        )
         found = self.network.candidates(photo, make_prompts(evidence))
         report(Progress("masks", 0.8, None, people, "sharing out pixels"))
         claims = Claims(photo.shape[:2], self.config.depth_margin)
         for index, (one, window) in enumerate(zip(evidence, windows)):
             soft = claimed(found, index, one, window.crop)
             claims.claim(index, soft, window.layer.depth, window.slices)
-        masks = [self._finish(claims.owner, index, *parts)
-                 for index, parts in enumerate(zip(evidence, windows))]
+        masks = [
+            self._finish(claims.owner, index, *parts)
+            for index, parts in enumerate(zip(evidence, windows))
+        ]
         report(Progress("masks", 1.0, None, people))
         return masks
 
@@ -216,12 +245,14 @@ class SamSegmenter:
         crop = Crop.around(box, margin, (camera.width, camera.height), _WHOLE)
         return _Window(crop, render_vertices(self.body, vertices, crop.camera(camera)))
 
-    def _finish(self, owner: np.ndarray, index: int, evidence: Evidence,
-                window: _Window) -> PersonMask:
+    def _finish(
+        self, owner: np.ndarray, index: int, evidence: Evidence, window: _Window
+    ) -> PersonMask:
         visible, silhouette = np.zeros(owner.shape, bool), np.zeros(owner.shape, bool)
         corner = (window.crop.x0, window.crop.y0)
-        visible[window.slices] = settle_mask(owner[window.slices], index, evidence.own - corner,
-                                             window.layer.height_px, self.config)
+        visible[window.slices] = settle_mask(
+            owner[window.slices], index, evidence.own - corner, window.layer.height_px, self.config
+        )
         silhouette[window.slices] = window.layer.silhouette
         return with_amodal(visible, silhouette)
 
@@ -233,13 +264,19 @@ def claimed(found: Candidates, index: int, evidence: Evidence, crop: Crop) -> np
     corner = (np.array([crop.x0, crop.y0]) + 0.5) * scale - 0.5
     to_mask = np.column_stack([np.diag(scale), corner])
     size = (crop.width, crop.height)
-    logits = cv2.warpAffine(masks[best], to_mask, size, borderMode=cv2.BORDER_REPLICATE,
-                            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    logits = cv2.warpAffine(
+        masks[best],
+        to_mask,
+        size,
+        borderMode=cv2.BORDER_REPLICATE,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )
     soft = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
     margin = REACH / 2 * np.tile(evidence.box[2:] - evidence.box[:2], 2) * [-1, -1, 1, 1]
     x0, y0, x1, y1 = evidence.box + margin
-    rows, columns = (np.arange(n) + 0.5 + first for n, first in (
-        (crop.height, crop.y0), (crop.width, crop.x0)))
+    rows, columns = (
+        np.arange(n) + 0.5 + first for n, first in ((crop.height, crop.y0), (crop.width, crop.x0))
+    )
     near = ((rows >= y0) & (rows <= y1))[:, None] & ((columns >= x0) & (columns <= x1))[None]
     return np.where(near, soft, 0).astype(np.float32)
 

@@ -14,8 +14,12 @@ what lies in front of it, so nothing but the finished image has to be kept.
 import numpy as np
 from numba import njit
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy",
-           "fastmath": {"contract", "reassoc", "arcp", "nsz"}}
+OPTIONS = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "arcp", "nsz"},
+}
 TILE_WIDTH = 8  # pixels
 TILE_HEIGHT = 32
 LANES = TILE_WIDTH * TILE_HEIGHT

@@ -12,8 +12,10 @@ OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 @njit(**OPTIONS)
 def _span(low, high, first, end):
     """Pixels of first..end whose centres lie in low..high."""
-    return (max(first, math.ceil(min(max(low, -1.0), 1e6) - 0.5)),
-            min(end, math.floor(min(max(high, -1.0), 1e6) - 0.5) + 1))
+    return (
+        max(first, math.ceil(min(max(low, -1.0), 1e6) - 0.5)),
+        min(end, math.floor(min(max(high, -1.0), 1e6) - 0.5) + 1),
+    )
 
 
 @njit(**OPTIONS)

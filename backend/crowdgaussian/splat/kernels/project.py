@@ -24,15 +24,27 @@ MAX_EXTENT = 3.33  # standard deviations
 
 @njit(**OPTIONS)
 def _rotation(w, x, y, z):
-    return (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y))
+    return (
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    )
 
 
 @njit(**OPTIONS)
 def _unit_quat(quats, n):
-    w, x, y, z = (np.float64(quats[n, 0]), np.float64(quats[n, 1]),
-                  np.float64(quats[n, 2]), np.float64(quats[n, 3]))
+    w, x, y, z = (
+        np.float64(quats[n, 0]),
+        np.float64(quats[n, 1]),
+        np.float64(quats[n, 2]),
+        np.float64(quats[n, 3]),
+    )
     inv = 1.0 / math.sqrt(w * w + x * x + y * y + z * z)
     return w * inv, x * inv, y * inv, z * inv, inv
 
@@ -43,8 +55,11 @@ def covariances(start, stop, quats, scales, cov6):
     for n in range(start, stop):
         w, x, y, z, _ = _unit_quat(quats, n)
         a, b, c, d, e, f, g, h, i = _rotation(w, x, y, z)
-        sx, sy, sz = (np.float64(scales[n, 0]) ** 2, np.float64(scales[n, 1]) ** 2,
-                      np.float64(scales[n, 2]) ** 2)
+        sx, sy, sz = (
+            np.float64(scales[n, 0]) ** 2,
+            np.float64(scales[n, 1]) ** 2,
+            np.float64(scales[n, 2]) ** 2,
+        )
         cov6[n, 0] = a * a * sx + b * b * sy + c * c * sz
         cov6[n, 1] = a * d * sx + b * e * sy + c * f * sz
         cov6[n, 2] = a * g * sx + b * h * sy + c * i * sz
@@ -88,9 +103,11 @@ def covariances_backward(start, stop, quats, scales, v_cov, v_quats, v_scales):
 @njit(**OPTIONS)
 def _to_camera(means, n, cam):
     p, q, r = np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2])
-    return (cam[4] * p + cam[5] * q + cam[6] * r + cam[13],
-            cam[7] * p + cam[8] * q + cam[9] * r + cam[14],
-            cam[10] * p + cam[11] * q + cam[12] * r + cam[15])
+    return (
+        cam[4] * p + cam[5] * q + cam[6] * r + cam[13],
+        cam[7] * p + cam[8] * q + cam[9] * r + cam[14],
+        cam[10] * p + cam[11] * q + cam[12] * r + cam[15],
+    )
 
 
 @njit(**OPTIONS)
@@ -119,9 +136,11 @@ def _jacobian(x, y, z, cam):
 @njit(**OPTIONS)
 def _times_cov(cov6, n, row):
     a, b, c = row
-    return (cov6[n, 0] * a + cov6[n, 1] * b + cov6[n, 2] * c,
-            cov6[n, 1] * a + cov6[n, 3] * b + cov6[n, 4] * c,
-            cov6[n, 2] * a + cov6[n, 4] * b + cov6[n, 5] * c)
+    return (
+        cov6[n, 0] * a + cov6[n, 1] * b + cov6[n, 2] * c,
+        cov6[n, 1] * a + cov6[n, 3] * b + cov6[n, 4] * c,
+        cov6[n, 2] * a + cov6[n, 4] * b + cov6[n, 5] * c,
+    )
 
 
 @njit(**OPTIONS)
@@ -214,10 +233,16 @@ def _project_one_backward(n, inputs, cam, geo, v_geo, v_means, v_cov):
     part0, part1 = _times_cov(cov6, n, row0), _times_cov(cov6, n, row1)
     vxx, vxy, vyy = _conic_vjp(geo, n, v_geo)
     _cov_vjp(v_cov, n, (row0, row1), (vxx, vxy, vyy))
-    va = (2 * (vxx * part0[0] + vxy * part1[0]), 2 * (vxx * part0[1] + vxy * part1[1]),
-          2 * (vxx * part0[2] + vxy * part1[2]))
-    vb = (2 * (vxy * part0[0] + vyy * part1[0]), 2 * (vxy * part0[1] + vyy * part1[1]),
-          2 * (vxy * part0[2] + vyy * part1[2]))
+    va = (
+        2 * (vxx * part0[0] + vxy * part1[0]),
+        2 * (vxx * part0[1] + vxy * part1[1]),
+        2 * (vxx * part0[2] + vxy * part1[2]),
+    )
+    vb = (
+        2 * (vxy * part0[0] + vyy * part1[0]),
+        2 * (vxy * part0[1] + vyy * part1[1]),
+        2 * (vxy * part0[2] + vyy * part1[2]),
+    )
     w0, w1, w2 = (cam[4], cam[5], cam[6]), (cam[7], cam[8], cam[9]), (cam[10], cam[11], cam[12])
     v_rows = ((_dot(va, w0), _dot(va, w2)), (_dot(vb, w1), _dot(vb, w2)))
     gx, gy, gz = _mean_vjp((x, y, z), cam, (v_geo[n, 0], v_geo[n, 1]), v_rows, clamp)

@@ -10,8 +10,12 @@ import math
 import numpy as np
 from numba import njit
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy",
-           "fastmath": {"contract", "reassoc", "arcp", "nsz"}}
+OPTIONS = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "arcp", "nsz"},
+}
 C0 = 0.28209479177387814
 C1 = 0.4886025119029199
 C20, C21, C22 = 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
@@ -71,8 +75,11 @@ def _basis_gradient(x, y, z, count, out):
 @njit(**OPTIONS)
 def _view(means, n, cam):
     """Unit direction from the camera to Gaussian n, and one over its distance."""
-    x, y, z = (np.float64(means[n, 0]) - cam[16], np.float64(means[n, 1]) - cam[17],
-               np.float64(means[n, 2]) - cam[18])
+    x, y, z = (
+        np.float64(means[n, 0]) - cam[16],
+        np.float64(means[n, 1]) - cam[17],
+        np.float64(means[n, 2]) - cam[18],
+    )
     inv = 1.0 / max(math.sqrt(x * x + y * y + z * z), 1e-12)
     return x * inv, y * inv, z * inv, inv
 
@@ -82,9 +89,11 @@ def _to_frame(frames, n, direction):
     if len(frames) == 0:
         return direction
     x, y, z = direction
-    return (frames[n, 0, 0] * x + frames[n, 1, 0] * y + frames[n, 2, 0] * z,
-            frames[n, 0, 1] * x + frames[n, 1, 1] * y + frames[n, 2, 1] * z,
-            frames[n, 0, 2] * x + frames[n, 1, 2] * y + frames[n, 2, 2] * z)
+    return (
+        frames[n, 0, 0] * x + frames[n, 1, 0] * y + frames[n, 2, 0] * z,
+        frames[n, 0, 1] * x + frames[n, 1, 1] * y + frames[n, 2, 1] * z,
+        frames[n, 0, 2] * x + frames[n, 1, 2] * y + frames[n, 2, 2] * z,
+    )
 
 
 @njit(**OPTIONS)
@@ -134,9 +143,11 @@ def _frame_vjp(frames, n, view, local, v_frames):
     for i in range(3):
         for j in range(3):
             v_frames[n, i, j] += view[i] * local[j]
-    return (frames[n, 0, 0] * local[0] + frames[n, 0, 1] * local[1] + frames[n, 0, 2] * local[2],
-            frames[n, 1, 0] * local[0] + frames[n, 1, 1] * local[1] + frames[n, 1, 2] * local[2],
-            frames[n, 2, 0] * local[0] + frames[n, 2, 1] * local[1] + frames[n, 2, 2] * local[2])
+    return (
+        frames[n, 0, 0] * local[0] + frames[n, 0, 1] * local[1] + frames[n, 0, 2] * local[2],
+        frames[n, 1, 0] * local[0] + frames[n, 1, 1] * local[1] + frames[n, 1, 2] * local[2],
+        frames[n, 2, 0] * local[0] + frames[n, 2, 1] * local[1] + frames[n, 2, 2] * local[2],
+    )
 
 
 @njit(**OPTIONS)

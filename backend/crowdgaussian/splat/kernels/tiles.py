@@ -10,8 +10,12 @@ from numba import njit
 
 from .blend import HEADER, TILE_HEIGHT, TILE_WIDTH
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy",
-           "fastmath": {"contract", "reassoc", "arcp", "nsz"}}
+OPTIONS = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "reassoc", "arcp", "nsz"},
+}
 RADIX_BITS = 11
 RADIX = 1 << RADIX_BITS
 
@@ -56,8 +60,12 @@ def depth_order(geo, boxes):
 
 @njit(**OPTIONS)
 def _tile_span(box, m):
-    return (box[m, 0] // TILE_WIDTH, (box[m, 1] - 1) // TILE_WIDTH + 1,
-            box[m, 2] // TILE_HEIGHT, (box[m, 3] - 1) // TILE_HEIGHT + 1)
+    return (
+        box[m, 0] // TILE_WIDTH,
+        (box[m, 1] - 1) // TILE_WIDTH + 1,
+        box[m, 2] // TILE_HEIGHT,
+        (box[m, 3] - 1) // TILE_HEIGHT + 1,
+    )
 
 
 @njit(**OPTIONS)

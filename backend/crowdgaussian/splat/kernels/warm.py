@@ -16,8 +16,13 @@ def compile_kernels() -> float:
     """Run every kernel once on next to nothing; returns the seconds it took."""
     start = time.perf_counter()
     cameras = Cameras.orbit((0, 0, 0), 2.0, 1, size=16)
-    leaves = [torch.zeros(1, 3), torch.ones(1), torch.zeros(1, 4, 3), torch.ones(1, 4),
-              torch.ones(1, 3)]
+    leaves = [
+        torch.zeros(1, 3),
+        torch.ones(1),
+        torch.zeros(1, 4, 3),
+        torch.ones(1, 4),
+        torch.ones(1, 3),
+    ]
     means, opacities, sh, quats, scales = (leaf.requires_grad_() for leaf in leaves)
     render = rasterize(Splats(means, opacities, sh, quats, scales), cameras)
     (render.color.sum() + render.depth.sum()).backward()

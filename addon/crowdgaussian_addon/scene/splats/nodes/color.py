@@ -46,8 +46,9 @@ def view_dependent_colour(
     for socket, value in zip(seen.inputs, (*graph.separate(total), parts.outputs[3])):
         graph.feed(socket, value)
     inputs = {"Geometry": geometry, "Name": COLOUR, "Value": seen.outputs[0]}
-    return graph.call("GeometryNodeStoreNamedAttribute", inputs,
-                      data_type="FLOAT_COLOR", domain="FACE")
+    return graph.call(
+        "GeometryNodeStoreNamedAttribute", inputs, data_type="FLOAT_COLOR", domain="FACE"
+    )
 
 
 def _canonical_direction(graph: Graph, axes: Axes, direction: Socket) -> Socket:
@@ -100,6 +101,7 @@ def _named(graph: Graph, name: str, kind: str) -> Socket:
 
 # Splats in the order of their depth, for engines that blend faces in the order they are given
 
+
 def sort_nodes(
     graph: Graph, geometry: Socket, far: Socket, wanted: Socket, lit: Socket
 ) -> tuple[Socket, Socket]:
@@ -130,8 +132,10 @@ def sort_nodes(
     first = graph.integer("MULTIPLY", of_vertex, 4)
     vertex = graph.integer("ADD", first, graph.integer("MODULO", index, 4))
     moved = _move(graph, moved, CORNER, "FLOAT_VECTOR", "POINT", vertex)
-    return (graph.choose(wanted, geometry, moved, "GEOMETRY"),
-            graph.choose(wanted, face, of_vertex, "INT"))
+    return (
+        graph.choose(wanted, geometry, moved, "GEOMETRY"),
+        graph.choose(wanted, face, of_vertex, "INT"),
+    )
 
 
 def _order(graph: Graph, geometry: Socket, far: Socket, index: Socket) -> Socket:

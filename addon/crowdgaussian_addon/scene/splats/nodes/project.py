@@ -79,8 +79,11 @@ def group_version(tree: bpy.types.NodeTree) -> int:
 
 def splat_node_groups() -> list[bpy.types.NodeTree]:
     """Those of this version that are in the file."""
-    return [tree for tree in bpy.data.node_groups
-            if tree.library is None and tree.get(VERSION_KEY) == VERSION and DEGREE_KEY in tree]
+    return [
+        tree
+        for tree in bpy.data.node_groups
+        if tree.library is None and tree.get(VERSION_KEY) == VERSION and DEGREE_KEY in tree
+    ]
 
 
 def _build(degree: int) -> bpy.types.NodeTree:
@@ -93,16 +96,19 @@ def _build(degree: int) -> bpy.types.NodeTree:
     view = view_nodes(graph)
     centre, skinned = _skinned_frame(graph, inputs["Geometry"])
     axes = _limit(graph, skinned, inputs[INPUT_MIN_SIZE], inputs[INPUT_MAX_SIZE])
-    ray = graph.choose(view.orthographic, graph.vector("SUBTRACT", centre, view.place),
-                       view.forward)
+    ray = graph.choose(
+        view.orthographic, graph.vector("SUBTRACT", centre, view.place), view.forward
+    )
     seen = _project(graph, axes, ray, view, inputs[INPUT_FOOTPRINT])
     geometry, (centre_of, root_of, far_of) = _capture(
-        graph, inputs["Geometry"], (centre, seen.root, _farness(graph, centre, seen, view)))
+        graph, inputs["Geometry"], (centre, seen.root, _farness(graph, centre, seen, view))
+    )
     if degree:
         geometry = view_dependent_colour(graph, geometry, degree, skinned, ray)
     geometry = _lit(graph, geometry, skinned, inputs[INPUT_LIT])
     geometry, splat = sort_nodes(
-        graph, geometry, far_of, inputs[INPUT_DEPTH_SORT], inputs[INPUT_LIT])
+        graph, geometry, far_of, inputs[INPUT_DEPTH_SORT], inputs[INPUT_LIT]
+    )
     geometry = _move_corners(graph, geometry, (centre_of, root_of), splat, view)
     geometry = _shade(graph, geometry, inputs[INPUT_LIT])
     graph.feed(graph.node("NodeGroupOutput").inputs[0], geometry)
@@ -141,9 +147,7 @@ def _skinned_frame(graph: Graph, geometry: Socket) -> tuple[Socket, Axes]:
         index = graph.integer("ADD", first, corner) if corner else first
         inputs = {"Geometry": geometry, "Value": position, "Index": index}
         points.append(
-            graph.call(
-                "GeometryNodeSampleIndex", inputs, data_type="FLOAT_VECTOR", domain="POINT"
-            )
+            graph.call("GeometryNodeSampleIndex", inputs, data_type="FLOAT_VECTOR", domain="POINT")
         )
     centre = points[0]
     return centre, tuple(graph.vector("SUBTRACT", point, centre) for point in points[1:])
@@ -219,8 +223,7 @@ def _move_corners(
     x, y, _ = graph.separate(corner)
     first, below, second = graph.separate(root)
     across = graph.scale(view.right, graph.math("MULTIPLY", x, first))
-    upward = graph.math("ADD", graph.math("MULTIPLY", x, below),
-                        graph.math("MULTIPLY", y, second))
+    upward = graph.math("ADD", graph.math("MULTIPLY", x, below), graph.math("MULTIPLY", y, second))
     offset = graph.vector("ADD", across, graph.scale(view.up, upward))
     inputs = {"Geometry": geometry, "Position": centre, "Offset": offset}
     return graph.call("GeometryNodeSetPosition", inputs)
@@ -235,10 +238,14 @@ def _lit(graph: Graph, geometry: Socket, axes: Axes, wanted: Socket) -> Socket:
     cofactors = [graph.vector("CROSS_PRODUCT", p, q) for p, q in ((b, c), (c, a), (a, b))]
     terms = [graph.scale(row, part) for row, part in zip(cofactors, graph.separate(local))]
     normal = graph.vector("ADD", graph.vector("ADD", terms[0], terms[1]), terms[2])
-    inputs = {"Geometry": geometry, "Name": SHADED_NORMAL,
-              "Value": graph.vector("NORMALIZE", normal)}
-    stored = graph.call("GeometryNodeStoreNamedAttribute", inputs,
-                        data_type="FLOAT_VECTOR", domain="FACE")
+    inputs = {
+        "Geometry": geometry,
+        "Name": SHADED_NORMAL,
+        "Value": graph.vector("NORMALIZE", normal),
+    }
+    stored = graph.call(
+        "GeometryNodeStoreNamedAttribute", inputs, data_type="FLOAT_VECTOR", domain="FACE"
+    )
     return graph.choose(wanted, geometry, stored, "GEOMETRY")
 
 

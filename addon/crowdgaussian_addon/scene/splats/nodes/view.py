@@ -53,8 +53,11 @@ def view_nodes(graph: Graph) -> View:
     viewport = _object(graph, None, "RELATIVE", name=VIEW_NODE)
     report = _object(graph, None, "ORIGINAL", name=f"{VIEW_NODE} Report")
     pixel, kind, _ = graph.separate(report.outputs["Scale"])
-    following = graph.math("MULTIPLY", graph.math("GREATER_THAN", kind, (OFF + PERSPECTIVE) / 2),
-                           graph.call("GeometryNodeIsViewport", {}))
+    following = graph.math(
+        "MULTIPLY",
+        graph.math("GREATER_THAN", kind, (OFF + PERSPECTIVE) / 2),
+        graph.call("GeometryNodeIsViewport", {}),
+    )
 
     def choose(name: str) -> Socket:
         kinds = {"Location": "VECTOR", "Rotation": "ROTATION"}
@@ -62,8 +65,10 @@ def view_nodes(graph: Graph) -> View:
         return graph.choose(following, *sockets, kinds[name])
 
     rotation = choose("Rotation")
-    axes = [graph.call("FunctionNodeRotateVector", {"Vector": axis, "Rotation": rotation})
-            for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, -1.0))]
+    axes = [
+        graph.call("FunctionNodeRotateVector", {"Vector": axis, "Rotation": rotation})
+        for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
+    ]
     flat = graph.math("GREATER_THAN", kind, (PERSPECTIVE + ORTHOGRAPHIC) / 2)
     return View(
         choose("Location"), *axes,
