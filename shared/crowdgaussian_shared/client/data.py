@@ -2,7 +2,7 @@
 """The data socket of a client: photos out, files in, never more than CREDIT answers outstanding."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -41,13 +41,13 @@ class DataChannel:
         failure: why the last attempt failed, for the session to report once.
     """
 
-    context: zmq.Context
+    context: zmq.Context[zmq.Socket[bytes]]
     server: Server
     link: Link | None = None
     failure: Failure | None = None
     _port: int = 0
     _waiting: dict[int, tuple[JobTask, object]] = field(default_factory=dict)  # by request
-    _numbers: Iterable[int] = field(default_factory=lambda: count(1))
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
     _heard: float = 0.0
     _retry_at: float = 0.0
     _backoff: Backoff = field(default_factory=Backoff)
@@ -64,16 +64,17 @@ class DataChannel:
         tasks = list(tasks)
         if self.link is not None:
             self.link.watch()
-            self._read(now)
+            self._read(self.link, now)
             self.link.flush()
         self._fill(tasks, now)
-        if self._waiting and now > self._heard + SILENCE and self.link.failure is None:
-            self.link.fail(
+        link, silent = self.link, bool(self._waiting) and now > self._heard + SILENCE
+        if link is not None and silent and link.failure is None:
+            link.fail(
                 "silent",
                 f"{self.server.endpoint(self._port)} stopped answering; check the network.",
             )
-        if self.link is not None and self.link.failure is not None:
-            self._lost(tasks, now)
+        if link is not None and link.failure is not None:
+            self._lost(link.failure, tasks, now)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -82,8 +83,8 @@ class DataChannel:
         self.link = None
         self._waiting.clear()
 
-    def _read(self, now: float) -> None:
-        for message, payloads in self.link.receive():
+    def _read(self, link: Link, now: float) -> None:
+        for message, payloads in link.receive():
             self._heard = now
             self._backoff.reset()
             task, token = self._waiting.pop(message.request, (None, None))
@@ -109,8 +110,8 @@ class DataChannel:
             self.link.send(make(number), payloads)
             hungry.append(task)
 
-    def _lost(self, tasks: list[JobTask], now: float) -> None:
-        self.failure = self.link.failure
+    def _lost(self, failure: Failure, tasks: list[JobTask], now: float) -> None:
+        self.failure = failure
         self.close()
         self._retry_at = now + self._backoff.next()
         for task in tasks:

@@ -68,7 +68,7 @@ class Link:
         port: the control or the data port.
     """
 
-    def __init__(self, context: zmq.Context, server: Server, port: int) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], server: Server, port: int) -> None:
         self.up = False  # the handshake succeeded
         self.failure: Failure | None = None
         self._server = server

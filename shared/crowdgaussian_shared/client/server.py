@@ -96,7 +96,7 @@ class Server:
         text = address.strip() or (keys.address if keys else "")
         match = _ADDRESS.fullmatch(text)
         port = int(match["port"] or DEFAULT_PORT) if match else 0
-        if not 0 < port < 65536:
+        if match is None or not 0 < port < 65536:
             raise CrowdGaussianError(
                 f"'{text}' is no server's address; write it like tcp://127.0.0.1:{DEFAULT_PORT}."
             )

@@ -80,7 +80,7 @@ class Session:
             return
         number = next(self._numbers)
         self._asked[number] = asked = _Asked(make(number), answer, keep)
-        if self.welcome is not None:
+        if self._link is not None and self.welcome is not None:
             self._link.send(asked.message)
 
     def cancel(self, job: str) -> None:
@@ -114,7 +114,7 @@ class Session:
         if self._link is None and now >= self._retry_at:
             self._connect(now)
         if self._link is not None:
-            self._control(now)
+            self._control(self._link, now)
         if self.welcome is not None:
             for task in list(self.tasks.values()):
                 task.tick(now)
@@ -140,20 +140,19 @@ class Session:
                 poller.register(link.monitor, zmq.POLLIN)
         if wake is not None:
             poller.register(wake, zmq.POLLIN)
-        poller.poll(max(0.0, seconds) * 1000)
+        poller.poll(int(max(0.0, seconds) * 1000))
 
     def _connect(self, now: float) -> None:
         self.tell(ServerUpdate("connecting"))
-        self._link = Link(self._context, self._server, self._server.port)
+        self._link = link = Link(self._context, self._server, self._server.port)
         self._heard = now
-        self._link.send(m.Hello(next(self._numbers), *self._who))
+        link.send(m.Hello(next(self._numbers), *self._who))
 
-    def _control(self, now: float) -> None:
-        link = self._link
+    def _control(self, link: Link, now: float) -> None:
         link.watch()
         for taken, (message, _) in enumerate(link.receive()):
             self._heard = now
-            self._take(message)
+            self._take(link, message)
             if taken >= BURST:
                 break
         if not link.up:
@@ -168,40 +167,40 @@ class Session:
             link.send(m.Ping(next(self._numbers)))
         link.flush()
         if link.failure is not None:
-            self._lost(link.failure, now)
+            self._lost(link, link.failure, now)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, link: Link, message: Message) -> None:
         if isinstance(message, m.Event):
             if message.job in self.tasks:
                 self.tasks[message.job].on_event(message)
             return
         if isinstance(message, m.Welcome):
-            self._enter(message)
+            self._enter(link, message)
             return
         if isinstance(message, m.Error) and message.code == "hello":
-            self._link.fail("lost", f"{self._server} was restarted; connecting again.")
+            link.fail("lost", f"{self._server} was restarted; connecting again.")
             return
         if isinstance(message, m.Error) and message.code in ("denied", "version"):
-            self._link.fail(message.code, message.message)
+            link.fail(message.code, message.message)
             return
         asked = self._asked.pop(message.request, None)
         if asked is not None:
             asked.answer(message)
         elif isinstance(message, m.Error) and self.welcome is None:
-            self._link.fail("foreign", message.message)
+            link.fail("foreign", message.message)
 
-    def _enter(self, welcome: m.Welcome) -> None:
+    def _enter(self, link: Link, welcome: m.Welcome) -> None:
         self.welcome = welcome
         self._backoff.reset()
         self._data.use_port(self._server.data_port or welcome.data_port)
         self.tell(ServerUpdate("connected", welcome=welcome))
         for asked in self._asked.values():
-            self._link.send(asked.message)
+            link.send(asked.message)
         for task in list(self.tasks.values()):
             task.open()
 
-    def _lost(self, failure: Failure, now: float) -> None:
-        self._link.close()
+    def _lost(self, link: Link, failure: Failure, now: float) -> None:
+        link.close()
         self._link, self.welcome = None, None
         self._data.close()
         for task in self.tasks.values():

@@ -134,7 +134,7 @@ def _check_headers(path: str | Path, headers: Mapping[str, ArrayHeader]) -> None
 
 def _size_words(size: int | str, sizes: Mapping[str, int]) -> str:
     if isinstance(size, int) or size in sizes:
-        return str(sizes.get(size, size))
+        return str(size if isinstance(size, int) else sizes[size])
     return f"{size} up to {_LIMITS[size]}"
 
 
@@ -147,7 +147,7 @@ def _shape_fits(
     for size, want in zip(shape, wanted, strict=True):
         if isinstance(want, str) and want not in sizes and size <= _LIMITS[want]:
             sizes[want] = size
-        if size != sizes.get(want, want):
+        if size != (want if isinstance(want, int) else sizes.get(want)):
             return False
     return True
 

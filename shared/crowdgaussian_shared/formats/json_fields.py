@@ -4,11 +4,13 @@
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
 from ..errors import CrowdGaussianError
+
+_Choice = TypeVar("_Choice", bound=str)
 
 
 def parse_json(data: bytes, source: str) -> "Field":
@@ -78,7 +80,7 @@ class Field:
             self.fail(f"a text of at most {limit} characters")
         return self.value
 
-    def choice(self, options: tuple[str, ...]) -> str:
+    def choice(self, options: tuple[_Choice, ...]) -> _Choice:
         """One of a few strings."""
         if not isinstance(self.value, str) or self.value not in options:
             self.fail("one of " + ", ".join(options))
@@ -101,7 +103,7 @@ class Field:
         right = isinstance(self.value, int) and not isinstance(self.value, bool)
         if not right or not low <= self.value <= high:
             self.fail("a whole number" + _range_words(low, high))
-        return self.value
+        return int(self.value)
 
     def vector(self, length: int) -> tuple[float, ...]:
         """A list of `length` finite numbers."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -142,7 +142,7 @@ def _read_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     return header
 
 
-def _parse_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+def _parse_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     reader = _HEADER_READERS.get(np.lib.format.read_magic(stream))
     if reader is None:
         raise ValueError("unknown .npy version")

@@ -5,7 +5,6 @@ Written from the format's public description (Meredith and Maddock 2001). Any ch
 number of joints; words are taken as they come, so that line breaks do not matter above MOTION.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,7 +140,7 @@ def _read_joint(words: _Words, joints: list[BvhJoint], parent: int, depth: int) 
             words.fail(f"has {word[:40]!r} where CHANNELS, JOINT, End Site or }} must be")
 
 
-def _read_channels(words: _Words) -> Iterator[str]:
+def _read_channels(words: _Words) -> list[str]:
     count = words.number()
     if not 0 <= count <= 9 or count != int(count):
         words.fail(f"gives a joint {count:g} channels")
@@ -256,8 +255,8 @@ def _hierarchy(rest: np.ndarray, unit: float, joint: int, depth: int) -> list[st
     for child in children:
         lines += _hierarchy(rest, unit, child, depth + 1)
     if not children:
-        end = _END.get(JOINT_NAMES[joint])
-        end = np.array(end) * unit if end else _END_LENGTH * offset
+        known = _END.get(JOINT_NAMES[joint])
+        end = np.array(known) * unit if known else _END_LENGTH * offset
         inside = (f"  OFFSET {_numbers(end)}",)
         lines += [f"{pad}  {line}" for line in ("End Site", "{", *inside, "}")]
     return [*lines, pad + "}"]

@@ -175,7 +175,7 @@ def foot_shifts(places: np.ndarray, stands: np.ndarray, leg: Leg, fps: float) ->
     """
     points = places[:, [leg.ankle, leg.foot]]  # [T, 2, 3]
     shifts = np.zeros((len(places), 3))
-    spans = runs(stands.any(axis=1))
+    spans = runs(np.any(stands, axis=1))
     for first, last in spans:
         held = stands[first:last]
         drift = np.diff(points[first:last], axis=0)  # [n - 1, 2, 3]
@@ -217,7 +217,7 @@ def _snap(
     """Heights that put soles on the floor while they stand close to it.  # [T]"""
     lows = sole_heights(rest, turns, places, leg, sole) + shifts[:, 1]
     lifts = np.zeros(len(lows))
-    spans = runs(stands.any(axis=1))
+    spans = runs(np.any(stands, axis=1))
     for first, last in spans:
         low = float(np.median(lows[first:last]))
         lifts[first:last] = -low if abs(low) < _SNAP else 0.0

@@ -71,7 +71,8 @@ def _stride(motion: Motion, rest: np.ndarray, turns: np.ndarray) -> float:
             square += float(np.sum((way * way)[stands]))
     if square < _SURE:
         return likely
-    return float(np.clip(product / square, *(likely * scale for scale in _SCALES)))
+    low, high = (likely * scale for scale in _SCALES)
+    return float(np.clip(product / square, low, high))
 
 
 def _lowest(rest: np.ndarray, turns: np.ndarray, transl: np.ndarray, sole: float) -> float:

@@ -120,7 +120,7 @@ def write_motion_npz(
         "pose_hand": poses[:, 75:],
         "trans": motion.transl.astype(np.float32),
         "betas": np.asarray(betas, np.float32),
-        "mocap_frame_rate": np.float64(motion.fps),
+        "mocap_frame_rate": np.array(motion.fps, np.float64),
         "gender": np.array(gender),
         "surface_model_type": np.array("smplx"),
         _UP: np.array("y"),
@@ -162,7 +162,7 @@ def _read_poses(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarra
     if whole is not None:
         return _from_whole(path, whole, arrays[whole]), []
     notes: list[str] = []
-    poses = None
+    poses: np.ndarray | None = None
     for part, (count, fields) in _PARTS.items():
         name = _first(arrays, fields)
         if name is None:
@@ -182,7 +182,9 @@ def _read_poses(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarra
     return poses, notes
 
 
-def _odd_part(path, part, name, array, values):
+def _odd_part(
+    path: Path, part: str, name: str, array: np.ndarray, values: np.ndarray | None
+) -> tuple[np.ndarray | None, str]:
     """SMPL's body of 23 joints loses its hands; hands as PCA are left out; else it is an error."""
     if part == "body" and values is not None and values.shape[1] == 23:
         return values[:, :21], f"{path.name} is of SMPL, which has no fingers."

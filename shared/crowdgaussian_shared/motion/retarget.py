@@ -102,7 +102,7 @@ def _sided(side: str, word: str) -> tuple[str, str]:
     return side + word, word + side
 
 
-def _first(places: dict[str, int], pairs: list[tuple[str, ...]]) -> int | None:
+def _first(places: dict[str, int], pairs: Sequence[tuple[str, ...]]) -> int | None:
     return next((places[key] for pair in pairs for key in pair if key in places), None)
 
 
@@ -201,7 +201,7 @@ def retarget(source: Source) -> Motion:
     motion = Motion(source.name, source.fps, local_poses(turns), scene[0], leg=leg * unit)
     motion = check_motion(motion, source.name)
     feet = [JOINT_INDEX[name] for name in CONTACTS]
-    points = np.stack([scene.get(j, scene.get(PARENTS[j])) for j in feet], axis=1)
+    points = np.stack([scene[j if j in scene else PARENTS[j]] for j in feet], axis=1)
     return replace(motion, contacts=find_contacts(points, source.fps, leg * unit))
 
 
@@ -231,7 +231,8 @@ def _paths(source: Source, found: dict[int, int]) -> dict[int, np.ndarray]:
     paths = {}
     pelvis = found[0]
     for joint in wanted & set(found):
-        chain, at = [], found[joint]
+        chain: list[int] = []
+        at = found[joint]
         while at != pelvis and at >= 0:
             chain.insert(0, at)
             at = source.parents[at]

@@ -33,8 +33,8 @@ _LEVEL = np.radians(3.0)  # smaller tilts are left alone
 def up_axis(directions: np.ndarray) -> UpAxis:
     """The axis that people stand along.  # [T, 3] from feet to heads"""
     mean = np.mean(directions / np.linalg.norm(directions, axis=-1, keepdims=True), axis=0)
-    scores = {axis: float((matrix @ mean)[1]) for axis, matrix in SCENE_FROM.items()}
-    return max(scores, key=scores.get)
+    scores: dict[UpAxis, float] = {axis: float((matrix @ mean)[1]) for axis, matrix in SCENE_FROM.items()}
+    return max(scores, key=lambda axis: scores[axis])
 
 
 def upright(motion: Motion, up: UpAxis | Literal["auto"] = "auto") -> Motion:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import CrowdGaussianError
 from ..formats.atomic import read_bytes
@@ -137,12 +138,12 @@ def edits_in(settings: Mapping[str, object]) -> tuple[SceneEdit, ...]:
     return SceneEdits.from_json(str(text), "scene.json").steps if text else ()
 
 
-def _plain(step: SceneEdit) -> dict:
+def _plain(step: SceneEdit) -> dict[str, object]:
     corrected = {
         str(index): {"pose": _numbers(edit.pose), "transl": _numbers(edit.transl)}
         for index, edit in sorted(step.corrected.items())
     }
-    parts = {
+    parts: dict[str, object] = {
         "corrected": corrected,
         "excluded": sorted(step.excluded),
         "included": sorted(step.included),
@@ -151,7 +152,7 @@ def _plain(step: SceneEdit) -> dict:
     return {name: part for name, part in parts.items() if part}
 
 
-def _numbers(values) -> list[float | int]:
+def _numbers(values: ArrayLike) -> list[float | int]:
     rounded = (round(float(value), DIGITS) for value in np.ravel(values))
     return [int(value) if value.is_integer() else value for value in rounded]
 
@@ -187,7 +188,7 @@ def _box(entry: Field) -> Box:
     x0, y0, x1, y1 = box = entry.vector(4)
     if not (x0 < x1 and y0 < y1 and max(map(abs, box)) <= MAX_PIXELS):
         entry.fail("x0, y0, x1, y1 with x0 < x1 and y0 < y1")
-    return box
+    return x0, y0, x1, y1
 
 
 def _people(step: Field, name: str) -> tuple[int, ...]:

@@ -143,7 +143,7 @@ class SceneFolder:
     def update_person(self, index: int, **changes: Any) -> None:
         """Change fields of one PersonEntry and write scene.json; dicts are merged, not replaced."""
         person = self._person(index)
-        merged = {
+        merged: dict[str, Any] = {
             name: {**getattr(person, name), **value} if isinstance(value, Mapping) else value
             for name, value in changes.items()
         }

@@ -120,7 +120,7 @@ def _person(person: Field) -> PersonEntry:
         state=person.child("state").choice(PERSON_STATES),
         error=person.child("error").text(),
         flags=tuple(flag.text(100) for flag in person.child("flags").items(100)),
-        box=person.child("box").vector(4) if person.has("box") else None,
+        box=_box(person.child("box")) if person.has("box") else None,
         score=person.child("score").number(0, 1),
         on_ground=person.child("on_ground").flag(),
         occlusion=person.child("occlusion").number(0, 1),
@@ -134,6 +134,11 @@ def _person(person: Field) -> PersonEntry:
             person.child("refinement_note").text() if person.has("refinement_note") else ""
         ),
     )
+
+
+def _box(box: Field) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = box.vector(4)
+    return x0, y0, x1, y1
 
 
 def _model(model: Field) -> ModelProvenance:
