@@ -25,7 +25,7 @@ SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "Makefile", ROOT / "
 
 # Backend layers from the bottom up; a module imports from its own layer's package or from below.
 LAYERS = (
-    {"lpips", "metrics", "progress", "process", "training_log", "weights"},
+    {"core", "lpips", "metrics", "progress", "process", "training_log", "weights"},
     {"splat", "body", "sample", "training_loop"},
     {"people"},
     {"segment"},

@@ -14,6 +14,7 @@ from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from torch import Tensor
 
 from ..body.model import BodyModel
+from ..core.landmarks import HIPS, TORSO
 from ..splat.normals import render_mesh_depth
 from .camera import pixel_rays, project, turn_to_ray
 from .config import PeopleConfig
@@ -236,9 +237,9 @@ def _confidence(
 
 def _world(points: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
     """Metric landmarks as MediaPipe tells them: from the mid-hip, seen straight on.  # [33, 3]"""
-    hip = xy[[11, 12, 23, 24]].mean(axis=0)
+    hip = xy[TORSO].mean(axis=0)
     turn = turn_to_ray(pixel_rays(hip, K))
-    middle = points[[23, 24]].mean(axis=0)
+    middle = points[HIPS].mean(axis=0)
     return ((points - middle) @ turn).astype(np.float32)
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, JOINT_INDEX
 
 from ..core.crop import Crop, box_of
 from ..core.progress import Progress, Report
@@ -18,7 +19,7 @@ from .types import PersonMask, SegmentConfig
 
 # The fitted bodies as the photo's camera sees them, each alone
 
-HEAD_JOINTS = (12, 15, 22, 23, 24)  # neck, head, jaw, eyes
+HEAD_JOINTS = tuple(JOINT_INDEX[name] for name in ("neck", "head", *FACE_JOINTS))
 
 
 @dataclass(frozen=True)
