@@ -14,7 +14,7 @@ from ...core.progress import Progress, Report
 from ...people.types import Crowd, Person
 from ...weights.local import Need, UsedFile, locate, used_file
 from ..postprocess import Claims, settle_mask, with_amodal
-from ..silhouettes import BodyLayer, body_box, posed_vertices, render_vertices
+from ..silhouettes import BodyLayer, body_box, render_vertices
 from ..types import PersonMask, SegmentConfig
 from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
 
@@ -237,7 +237,7 @@ class SamSegmenter:
 
     def _window(self, person: Person, crowd: Crowd) -> _Window:
         """Around the person's body and box, at the photo's own resolution."""
-        vertices = posed_vertices(self.body, person)
+        vertices = self.body.posed(person.params).vertices
         camera = crowd.camera
         boxes = np.stack([body_box(vertices, camera), person.box])
         box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
