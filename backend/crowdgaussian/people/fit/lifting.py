@@ -29,7 +29,7 @@ _STRAIGHT = 0.92  # part of its length from which on a bone is taken to lie in t
 _STATURE = 1.7  # metres
 _SIDEWAYS = 0.35  # of facing towards or away from the camera, below which limbs spread sideways
 # Which way the upper arms point, forward or back, and to which side the trunk is turned.
-READINGS = ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))
+DEPTH_HYPOTHESES = ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def lifted(person: Detection, lengths: Lengths, reading: tuple[float, float]) ->
     Args:
         person: its own metric landmarks are not used.
         lengths: of the average body.
-        reading: one of READINGS.
+        reading: one of DEPTH_HYPOTHESES.
     """
     xy = person.keypoints.xy.astype(np.float64)
     scale = pixels_per_metre(xy, person.keypoints.confidence, lengths)

@@ -18,7 +18,7 @@ from ..detect.search import choose_boxes, read_boxes
 from ..fit.body_points import BodyPoints
 from ..fit.fitter import Fitter
 from ..fit.lifting import Lengths, body_size
-from ..fit.schedules import fit_flat, without_directions
+from ..fit.schedules import fit_2d_keypoints, without_directions
 from ..fit.targets import make_targets
 from ..ground.placement import camera_at_origin
 from ..types import Crowd, Keypoints
@@ -105,7 +105,7 @@ class VitPoseFit:
         config = replace(self.config, use_silhouette=False)
         alone = Fitter(self.body, self.points, K, camera_at_origin())
         targets = without_directions(make_targets(found, K))
-        bodies = fit_flat(alone, found, targets, K, config)
+        bodies = fit_2d_keypoints(alone, found, targets, K, config)
         return crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, config, focal_source)
 
     def _boxes(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
