@@ -12,7 +12,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +52,7 @@ def main(people: int = 5, gaussians: int = 40_000) -> None:
 def measure_degree(people: int, gaussians: int, degree: int, limit: float | None = None) -> None:
     """Import a crowd and key a second pose."""
     avatars = [open_body_avatar(gaussians, degree, seed) for seed in range(people)]
-    avatars = [replace(avatar, transl=avatar.transl + np.float32([0.7 * k - 1.4, 0, 0]))
+    avatars = [avatar.with_params(transl=avatar.transl + np.float32([0.7 * k - 1.4, 0, 0]))
                for k, avatar in enumerate(avatars)]  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_scene(Path(scratch) / "out", avatars, make_camera())

@@ -43,10 +43,7 @@ def crowd_of(people: int, side: int) -> Crowd:
         box = np.concatenate([real.joints_px.min(0), real.joints_px.max(0)]) * factor
         found.append(
             Person(
-                real.betas,
-                real.pose,
-                real.transl,
-                real.scale,
+                real.params,
                 Keypoints(xy, sure, np.zeros((33, 3), np.float32)),
                 box.astype(np.float32),
                 1.0,

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from crowdgaussian.body.parts import ARM, FOOT, LEG, TORSO, find_regions
-from crowdgaussian.body.posed import BodyParameters, PosedBody, pose_body
+from crowdgaussian.body.posed import PosedBody, pose_body
 from crowdgaussian.core.mesh import unit, vertex_normals
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.segment.types import PersonMask
 from crowdgaussian.splat.normals import render_mesh_depth
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
@@ -28,7 +29,7 @@ class PaintedScene:
     photo: np.ndarray  # [H, W, 3] uint8
     camera: Camera
     mask: np.ndarray  # [H, W] bool
-    parameters: BodyParameters
+    parameters: BodyParams
     posed: PosedBody
     clothed: np.ndarray  # [V, 3] canonical surface with clothes and hair
 
@@ -41,14 +42,14 @@ def photo_camera(width: int, height: int, focal: float) -> Camera:
     return Camera(K, viewmat, width, height)
 
 
-def standing(body) -> BodyParameters:
+def standing(body) -> BodyParams:
     """Arms half lowered, one leg forward, turned a little."""
     pose = np.zeros((55, 3), np.float32)
     pose[JOINT_INDEX["left_shoulder"]] = 0, 0, -1.0
     pose[JOINT_INDEX["right_shoulder"]] = 0, 0, 0.9
     pose[JOINT_INDEX["left_hip"]] = -0.2, 0, 0.1
     pose[0] = 0, 0.2, 0
-    return BodyParameters(
+    return BodyParams(
         np.zeros(body.num_betas, np.float32), pose, np.array([0.05, 0.98, -3.0], np.float32), 1.0
     )
 
@@ -83,24 +84,17 @@ def paint(
     return PaintedScene((image * 255).astype(np.uint8), camera, mask, parameters, posed, clothed)
 
 
-def person_of(parameters: BodyParameters, soft: np.ndarray) -> Person:
+def person_of(parameters: BodyParams, soft: np.ndarray) -> Person:
     """A fitted person without keypoints."""
     keypoints = Keypoints(
         np.zeros((33, 2), np.float32), np.zeros(33, np.float32), np.zeros((33, 3), np.float32)
     )
     return Person(
-        parameters.betas,
-        parameters.pose,
-        parameters.transl,
-        parameters.scale,
-        keypoints,
-        np.zeros(4, np.float32),
-        1.0,
-        (soft * 255).astype(np.uint8),
+        parameters, keypoints, np.zeros(4, np.float32), 1.0, (soft * 255).astype(np.uint8)
     )
 
 
-def crowd_of(scene: PaintedScene, parameters: BodyParameters | None = None) -> Crowd:
+def crowd_of(scene: PaintedScene, parameters: BodyParams | None = None) -> Crowd:
     """The painted person as the people stage would hand it on."""
     person = person_of(parameters or scene.parameters, scene.mask)
     return Crowd((person,), scene.camera, "default", (True,))

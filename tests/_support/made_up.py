@@ -2,7 +2,7 @@
 """Small made-up people and clouds for the tests of shared/, and what they must hold."""
 
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_normalize
 
@@ -39,10 +39,12 @@ def make_avatar(count: int = 40, degree: int = 1, seed: int = 0) -> Avatar:
             skin_joints=body_joints,
             skin_weights=body_weights,
         ),
-        pose=rng.normal(0, 0.3, size=(55, 3)).astype(np.float32),
-        transl=np.array([0.5, 0.0, -3.0], dtype=np.float32),
-        betas=rng.normal(size=10).astype(np.float32),
-        scale=1.02,
+        params=BodyParams(
+            pose=rng.normal(0, 0.3, size=(55, 3)).astype(np.float32),
+            transl=np.array([0.5, 0.0, -3.0], dtype=np.float32),
+            betas=rng.normal(size=10).astype(np.float32),
+            scale=1.02,
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from crowdgaussian.core.progress import Progress
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.pipeline.stages import Stages
 from crowdgaussian.segment.types import PersonMask
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from PIL import Image
@@ -32,10 +32,12 @@ def make_person(place, count, shape):
         np.full((33, 2), x, np.float32), np.ones(33, np.float32), np.zeros((33, 3), np.float32)
     )
     return Person(
-        betas=np.full(10, place, np.float32),
-        pose=np.zeros((55, 3), np.float32),
-        transl=np.array([place, 0.9, -4], np.float32),
-        scale=1.0 + place / 8,
+        params=BodyParams(
+            np.full(10, place, np.float32),
+            np.zeros((55, 3), np.float32),
+            np.array([place, 0.9, -4], np.float32),
+            1.0 + place / 8,
+        ),
         keypoints=keypoints,
         box=np.array([x - 9, 20 - place, x + 9, 100 + place], np.float32),
         score=0.9,
@@ -59,17 +61,7 @@ def make_avatar(person, count=50):
     )
     vertices = np.array([[0, -0.9, 0], [0.3, 0.8, 0.1], [-0.3, 0.8, 0.1]] * 3, np.float32)
     body = BodyMesh(vertices, np.array([[0, 1, 2]], np.int32), joints[:9], weights[:9])
-    return Avatar(
-        gaussians,
-        joints,
-        weights,
-        np.zeros((55, 3), np.float32),
-        body,
-        person.pose,
-        person.transl,
-        person.betas,
-        person.scale,
-    )
+    return Avatar(gaussians, joints, weights, np.zeros((55, 3), np.float32), body, person.params)
 
 
 @dataclass

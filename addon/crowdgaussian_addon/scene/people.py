@@ -12,7 +12,7 @@ from typing import Literal
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
@@ -158,10 +158,7 @@ def read_avatar(person: Person) -> Avatar:
         skin_weights=skin_weights,
         rest_joints=read_rest_joints(person.rig).astype(np.float32),
         body=read_body(person),
-        pose=pose.astype(np.float32),
-        transl=transl.astype(np.float32),
-        betas=betas,
-        scale=scale,
+        params=BodyParams(betas, pose.astype(np.float32), transl.astype(np.float32), scale),
     )
 
 

@@ -11,7 +11,7 @@ from crowdgaussian_shared.geometry.rotations import matrix_to_quat
 from crowdgaussian_shared.scene.schema import CORRECTED
 
 from ..body.parts import Regions, find_regions, sample_surface
-from ..body.posed import BodyParameters, PosedBody, apply, blend, pose_body
+from ..body.posed import PosedBody, apply, blend, pose_body
 from ..core.mesh import unit
 from ..core.progress import Progress, Report
 from ..people.types import Crowd, Person
@@ -114,7 +114,7 @@ class PhotoFit:
 
     def _pose(self, person: Person, view: PhotoView, on_ground: bool) -> PosedBody:
         """The person's body under the outline, its lowest point as high as it was."""
-        given = BodyParameters(person.betas, person.pose, person.transl, person.scale)
+        given = person.params
         if self.config.pose_steps == 0 or CORRECTED in person.flags:
             return pose_body(self.body, given)
         posed = refine_pose(self.body, given, view, self.config)
@@ -122,8 +122,8 @@ class PhotoFit:
             return posed
         start = pose_body(self.body, given)
         sunk = start.pose_points(start.rest)[:, 1].min() - posed.pose_points(posed.rest)[:, 1].min()
-        lifted = posed.parameters.transl + np.array([0, sunk, 0], np.float32)
-        return pose_body(self.body, replace(posed.parameters, transl=lifted.astype(np.float32)))
+        lifted = posed.params.transl + np.array([0, sunk, 0], np.float32)
+        return pose_body(self.body, replace(posed.params, transl=lifted.astype(np.float32)))
 
     def _cloud(
         self, posed: PosedBody, regions: Regions, surface: ClothedSurface, view: PhotoView
@@ -185,15 +185,11 @@ def _assemble(cloud: Cloud, posed: PosedBody, surface: ClothedSurface, fitted: F
         posed.skin_joints.astype(np.uint8),
         posed.skin_weights.astype(np.float32),
     )
-    given = posed.parameters
     return Avatar(
         gaussians,
         cloud.skin_joints.astype(np.uint8),
         cloud.skin_weights.astype(np.float32),
         posed.joints.astype(np.float32),
         body,
-        np.asarray(given.pose, np.float32),
-        np.asarray(given.transl, np.float32),
-        np.asarray(given.betas, np.float32),
-        float(given.scale),
+        posed.params.as_float32(),
     )

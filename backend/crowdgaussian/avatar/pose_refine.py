@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
 from scipy.spatial.transform import Rotation
 
 from ..body.parts import find_regions
-from ..body.posed import BodyParameters, PosedBody, pose_body
+from ..body.posed import PosedBody, pose_body
 from ..core.mesh import project, projection_jacobian
 from .surface import Outline, compare, pixels_per_metre
 from .types import PhotoFitConfig
@@ -65,9 +66,7 @@ class _Step:
     wanted: np.ndarray
 
 
-def refine_pose(
-    body, parameters: BodyParameters, view: PhotoView, config: PhotoFitConfig
-) -> PosedBody:
+def refine_pose(body, parameters: BodyParams, view: PhotoView, config: PhotoFitConfig) -> PosedBody:
     """The body after the contour steps; with pose_steps 0 the body as given."""
     posed = pose_body(body, parameters)
     trust = 1 - _HAIR * find_regions(body, posed).scalp  # [V]
@@ -180,7 +179,7 @@ def _joint_places(posed: PosedBody) -> np.ndarray:
 
 def _shape_moves(body, posed: PosedBody, scene: np.ndarray) -> np.ndarray:
     """How the posed surface moves with each shape coefficient.  # [B, V, 3]"""
-    given = posed.parameters
+    given = posed.params
     count, step = len(given.betas), 0.2
     with torch.no_grad():
         betas = torch.as_tensor(given.betas, dtype=torch.float32) + step * torch.eye(count)
@@ -223,9 +222,9 @@ def _floor_row(problem: _Problem, posed: PosedBody, scene: np.ndarray, shape: np
     return _Step(design, np.array([problem.floor - scene[lowest[0, 0], 1]]) / _FLOOR)
 
 
-def _moved(posed: PosedBody, joints: np.ndarray, step: np.ndarray) -> BodyParameters:
+def _moved(posed: PosedBody, joints: np.ndarray, step: np.ndarray) -> BodyParams:
     """The parameters after one step."""
-    given, turns = posed.parameters, step[: 3 * len(joints)].reshape(-1, 3)
+    given, turns = posed.params, step[: 3 * len(joints)].reshape(-1, 3)
     pose = np.array(given.pose, np.float64)
     for joint, turn in zip(joints, turns, strict=True):
         above = np.eye(3) if joint == 0 else posed.transforms[PARENTS[joint], :3, :3]

@@ -3,8 +3,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from torch import Tensor
 
 from .data import BodyData, interpolate_betas
@@ -20,6 +22,16 @@ class BodyOutput:
     vertices: Tensor  # [B, V, 3] metres, scene frame
     joints: Tensor  # [B, 55, 3]
     transforms: Tensor  # [B, 55, 4, 4] scaled rest pose -> scene
+
+
+@dataclass(frozen=True)
+class PosedMesh:
+    """One posed body in the scene frame; float32, as the body model computes."""
+
+    vertices: np.ndarray  # [V, 3] metres
+    joints: np.ndarray  # [55, 3] metres
+    transforms: np.ndarray  # [55, 4, 4] scaled rest pose -> scene
+    landmarks: np.ndarray  # [33, 3] metres, see BodyModel.landmarks
 
 
 class BodyModel(torch.nn.Module):
@@ -109,6 +121,17 @@ class BodyModel(torch.nn.Module):
             vertices = vertices + self._corrections(rotations, scale)
         transforms, joints = joint_transforms(rest_joints, rotations, transl)
         return BodyOutput(skin(vertices, self.skin_weights, transforms), joints, transforms)
+
+    def posed(self, params: BodyParams) -> PosedMesh:
+        """Pose one body, in float32 and without gradients; see forward."""
+        values = (
+            torch.as_tensor(np.asarray(v, np.float32), device=self.template.device)[None]
+            for v in (params.betas, params.pose, params.transl, params.scale)
+        )
+        with torch.no_grad():
+            output = self(*values)
+            arrays = (output.vertices, output.joints, output.transforms, self.landmarks(output))
+        return PosedMesh(*(array[0].cpu().numpy() for array in arrays))
 
     def _corrections(self, rotations: Tensor, scale: Tensor | None) -> Tensor:
         """SMPL-X pose blend shapes of the 54 relative rotations.  # [B, V, 3]"""

@@ -5,23 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.avatar import BodyParams
 
-
-@dataclass(frozen=True)
-class BodyParameters:
-    """What the body model takes."""
-
-    betas: np.ndarray  # [B] float32
-    pose: np.ndarray  # [55, 3] float32 axis-angle
-    transl: np.ndarray  # [3] float32, metres
-    scale: float
+from .model import BodyModel
 
 
 @dataclass(frozen=True)
 class PosedBody:
     """A body whose surface can be displaced at rest and then posed."""
 
-    parameters: BodyParameters
+    params: BodyParams
     rest: np.ndarray  # [V, 3] float64, canonical frame
     joints: np.ndarray  # [55, 3] float64, canonical frame
     faces: np.ndarray  # [F, 3] int
@@ -49,23 +42,18 @@ def apply(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.einsum("nij,nj->ni", matrices[:, :, :3], points) + matrices[:, :, 3]
 
 
-def pose_body(body, parameters: BodyParameters) -> PosedBody:
-    """Runs the body model once."""
+def pose_body(body: BodyModel, params: BodyParams) -> PosedBody:
+    """Run the body model once."""
     with torch.no_grad():
-        betas, pose, transl = (
-            torch.as_tensor(np.asarray(v, np.float32))[None]
-            for v in (parameters.betas, parameters.pose, parameters.transl)
-        )
-        scale = torch.tensor([float(parameters.scale)])
-        rest, joints = body.rest(betas, scale)
-        output = body(betas, pose, transl, scale)
+        betas = torch.as_tensor(np.asarray(params.betas, np.float32))[None]
+        rest, joints = body.rest(betas, torch.tensor([float(params.scale)]))
     weights = np.asarray(body.skin_weights4, np.float64)
     return PosedBody(
-        parameters,
+        params,
         rest[0].double().numpy(),
         joints[0].double().numpy(),
         np.asarray(body.faces, np.int64),
         np.asarray(body.skin_joints, np.int64),
         weights / weights.sum(1, keepdims=True),
-        output.transforms[0].double().numpy(),
+        body.posed(params).transforms.astype(np.float64),
     )

@@ -12,6 +12,8 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS, mirror_index
 from scipy.spatial import cKDTree
 
+from ..core.landmarks import NUM_LANDMARKS
+from ..core.landmarks import Landmark as L
 from .data import BodyData, read_arrays
 
 NUM_BETAS = 10
@@ -30,30 +32,37 @@ _KEYS = (
 )
 # MediaPipe landmark -> name in smplx.vertex_ids: weight
 _VERTEX_LANDMARKS = {
-    0: {"nose": 1.0},
-    2: {"leye": 1.0},
-    5: {"reye": 1.0},
-    7: {"lear": 0.88, "rear": 0.12},
-    8: {"rear": 0.88, "lear": 0.12},
-    31: {"LBigToe": 0.8, "LSmallToe": 0.2},
-    32: {"RBigToe": 0.8, "RSmallToe": 0.2},
+    L.NOSE: {"nose": 1.0},
+    L.LEFT_EYE: {"leye": 1.0},
+    L.RIGHT_EYE: {"reye": 1.0},
+    L.LEFT_EAR: {"lear": 0.88, "rear": 0.12},
+    L.RIGHT_EAR: {"rear": 0.88, "lear": 0.12},
+    L.LEFT_FOOT_INDEX: {"LBigToe": 0.8, "LSmallToe": 0.2},
+    L.RIGHT_FOOT_INDEX: {"RBigToe": 0.8, "RSmallToe": 0.2},
 }
 # MediaPipe landmark -> row of the 51 iBUG face landmarks (68 without the contour)
-_FACE_LANDMARKS = {1: 25, 3: 28, 4: 22, 6: 19, 9: 37, 10: 31}
+_FACE_LANDMARKS = {
+    L.LEFT_EYE_INNER: 25,
+    L.LEFT_EYE_OUTER: 28,
+    L.RIGHT_EYE_INNER: 22,
+    L.RIGHT_EYE_OUTER: 19,
+    L.MOUTH_LEFT: 37,
+    L.MOUTH_RIGHT: 31,
+}
 # left MediaPipe landmark -> joint: weight; the right one is the next id. MediaPipe marks hips
 # outside SMPL-X's hip joints and ankles above its ankle joints.
 _JOINT_LANDMARKS = {
-    11: {"left_shoulder": 1.0},
-    13: {"left_elbow": 0.95, "left_shoulder": 0.05},
-    15: {"left_wrist": 1.0},
-    17: {"left_pinky1": 0.85, "left_wrist": 0.15},
-    19: {"left_index1": 0.85, "left_wrist": 0.15},
-    21: {"left_thumb2": 1.0},
-    23: {"left_hip": 1.25, "right_hip": -0.25},
-    25: {"left_knee": 1.0},
-    27: {"left_ankle": 0.91, "left_knee": 0.09},
+    L.LEFT_SHOULDER: {"left_shoulder": 1.0},
+    L.LEFT_ELBOW: {"left_elbow": 0.95, "left_shoulder": 0.05},
+    L.LEFT_WRIST: {"left_wrist": 1.0},
+    L.LEFT_PINKY: {"left_pinky1": 0.85, "left_wrist": 0.15},
+    L.LEFT_INDEX: {"left_index1": 0.85, "left_wrist": 0.15},
+    L.LEFT_THUMB: {"left_thumb2": 1.0},
+    L.LEFT_HIP: {"left_hip": 1.25, "right_hip": -0.25},
+    L.LEFT_KNEE: {"left_knee": 1.0},
+    L.LEFT_ANKLE: {"left_ankle": 0.91, "left_knee": 0.09},
 }
-_HEELS = {29: ("LHeel", "left_ankle"), 30: ("RHeel", "right_ankle")}
+_HEELS = {L.LEFT_HEEL: ("LHeel", "left_ankle"), L.RIGHT_HEEL: ("RHeel", "right_ankle")}
 _HEEL_ANKLE = 0.7  # share of the ankle joint in the heel landmark
 _SLOTS = 4
 
@@ -173,8 +182,8 @@ def _landmarks(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         joints = {JOINT_INDEX[name]: weight for name, weight in row.items()}
         rows[left] = {count + j: w for j, w in joints.items()}
         rows[left + 1] = {count + int(twin[j]): w for j, w in joints.items()}
-    ids = np.zeros((33, _SLOTS), dtype=np.int64)
-    weights = np.zeros((33, _SLOTS), dtype=np.float32)
+    ids = np.zeros((NUM_LANDMARKS, _SLOTS), dtype=np.int64)
+    weights = np.zeros((NUM_LANDMARKS, _SLOTS), dtype=np.float32)
     for landmark, row in rows.items():
         ids[landmark, : len(row)] = list(row)
         weights[landmark, : len(row)] = list(row.values())

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every stage needs: camera, rotations, meshes, images, landmarks, metrics, training."""
+"""What every part of the pipeline needs: cameras, landmarks, meshes, rotations."""

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
 from PIL import Image, UnidentifiedImageError
@@ -135,13 +136,7 @@ def write_subject(folder: Path, subject: Subject, views: np.ndarray) -> None:
 
 def joints_in_image(subject: Subject, body: BodyModel) -> np.ndarray:
     """The 55 joints in the input image, pixels.  # [55, 2]"""
-    person = subject.person
-    values = (
-        torch.as_tensor(np.asarray(v, np.float32))[None]
-        for v in (person.betas, person.pose, person.transl, person.scale)
-    )
-    with torch.no_grad():
-        joints = body(*values).joints[0].double().numpy()
+    joints = body.posed(subject.person.params).joints.astype(np.float64)
     camera = subject.crowd.camera
     local = joints @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
     return (local / local[:, 2:]) @ camera.K[:2].T
@@ -153,7 +148,7 @@ def _person(about: dict, mask: np.ndarray) -> Person:
     for name, array in arrays.items():
         if array.shape != shapes.get(name, (array.size,)) or not np.isfinite(array).all():
             raise ValueError(f"{name} must be {shapes.get(name, 'a list of')} finite numbers")
-    return known_person(**arrays, scale=float(about.get("scale", 1.0)), mask=mask)
+    return known_person(BodyParams(**arrays, scale=float(about.get("scale", 1.0))), mask)
 
 
 def _camera(entry: dict, width: int, height: int) -> Camera:
@@ -228,9 +223,7 @@ def write_person(folder: Path, body: BodyModel, size: int, rng: np.random.Genera
     pictures = np.stack(
         [render_rgba(vertices, posed.faces, face_colours, camera) for camera in views.to_cameras()]
     )
-    person = known_person(
-        parameters.betas, parameters.pose, parameters.transl, parameters.scale, mask
-    )
+    person = known_person(parameters, mask)
     crowd = Crowd((person,), front, "option", (True,))
     subject = Subject(folder.name, on_white(image), mask, body.name, crowd, views, ())
     write_subject(folder, subject, pictures)

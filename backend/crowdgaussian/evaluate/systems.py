@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.skinning import pose_avatar
@@ -14,7 +15,6 @@ from crowdgaussian_shared.geometry.skinning import pose_avatar
 from ..avatar.types import AvatarBuilder
 from ..body import BodyModel
 from ..core.progress import silent
-from ..lorm.inputs import posed_vertices
 from ..lorm.stage import choose_device
 from ..lorm.training.occlusion import Occluded
 from ..pipeline.config import Config
@@ -71,7 +71,7 @@ class ImportedSystem:
     def splats(self, subject: Subject, hidden: Occluded, percent: int) -> Splats:
         """See System."""
         path = find_result(self.folder, subject.name, percent)
-        surface = posed_vertices(self.body, subject.person)
+        surface = self.body.posed(subject.person.params).vertices.astype(np.float64)
         viewmat = subject.crowd.camera.viewmat
         eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
         laid, error = onto_person(

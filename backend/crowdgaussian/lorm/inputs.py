@@ -23,13 +23,11 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from torch import Tensor
 
-from ..body import BodyModel
 from ..people.types import Person
 
 ASPECT = 5 / 3  # height by width of the body image
@@ -275,22 +273,12 @@ class FaceEnlarger(Protocol):
 
 def check_person(person: Person, index: int) -> None:
     """Raise one sentence where a fitted person holds values that are not numbers."""
-    for name in ("pose", "betas", "transl", "scale"):
-        if not np.isfinite(getattr(person, name)).all():
-            raise CrowdGaussianError(
-                f"The {name} of person {index} holds values that are not finite numbers; fit the "
-                "person again or leave the person out."
-            )
-
-
-def posed_vertices(body: BodyModel, person: Person) -> np.ndarray:
-    """The skin of a fitted person in the scene frame, metres.  # [V, 3] float64"""
-    values = (
-        torch.as_tensor(np.asarray(v, np.float32))[None]
-        for v in (person.betas, person.pose, person.transl, person.scale)
-    )
-    with torch.no_grad():
-        return body(*values).vertices[0].double().numpy()
+    name = person.params.not_finite()
+    if name:
+        raise CrowdGaussianError(
+            f"The {name} of person {index} holds values that are not finite numbers; fit the "
+            "person again or leave the person out."
+        )
 
 
 def head_points(vertices: np.ndarray, parts: Tensor | np.ndarray, camera: Camera) -> np.ndarray:

@@ -4,7 +4,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,7 +24,6 @@ from .inputs import (
     check_person,
     head_crop,
     head_points,
-    posed_vertices,
 )
 from .model.config import LormConfig
 from .model.decoder import Attributes
@@ -236,7 +234,8 @@ class LormReconstructor:
         check_person(person, index)
         frame = mask.amodal if self.config.frame == "amodal" else None
         body = body_crop(photo, mask.visible, frame, self._body_size())
-        points = head_points(posed_vertices(self.body, person), self.body.parts, crowd.camera)
+        surface = self.body.posed(person.params).vertices.astype(np.float64)
+        points = head_points(surface, self.body.parts, crowd.camera)
         if self.detector is not None:
             found = self.detector.head(photo, points)
             points = points if found is None else found
@@ -272,15 +271,12 @@ class LormReconstructor:
             parts.skin_weights,
             parts.rest_joints,
             parts.body,
-            np.asarray(person.pose, np.float32),
-            shape.transl,
-            shape.betas,
-            shape.scale,
+            shape.params.as_float32(),
         )
         if crowd.on_ground[index]:
-            lowest = posed_vertices(self.body, person)[:, 1].min()
+            lowest = self.body.posed(person.params).vertices[:, 1].min().astype(np.float64)
             lift = np.array([0, lowest - _lowest(avatar), 0], np.float32)
-            avatar = replace(avatar, transl=avatar.transl + lift)
+            avatar = avatar.with_params(transl=avatar.transl + lift)
         log.info("person %d: rest joints %.1f mm apart", index, 1000 * shape.error)
         return avatar
 

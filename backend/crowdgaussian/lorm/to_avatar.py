@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from crowdgaussian_shared.geometry.avatar import BodyMesh
+from crowdgaussian_shared.geometry.avatar import BodyMesh, BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.sh import SH_C0
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
@@ -109,12 +109,10 @@ _SIZE_REACH = 0.15  # deviation of the scale from 1 that does
 
 
 @dataclass(frozen=True)
-class Shape:
+class Shape(HoldsBodyParams):
     """The network's body for one person."""
 
-    betas: np.ndarray  # [S] float32
-    scale: float
-    transl: np.ndarray  # [3] float32, metres, scene frame: keeps the pelvis where it was
+    params: BodyParams  # the person's pose; transl keeps the pelvis where it was
     error: float  # metres, root mean square of the body's rest joints
 
 
@@ -145,11 +143,9 @@ def shape_of(mesh: TemplateMesh, body: BodyModel, person: Person) -> Shape:
     shift = (wanted[0] - joints[0]).numpy()
     apart = (joints - joints[0] - (wanted - wanted[0]))[: len(BODY_JOINTS)]
     error = float(apart.square().sum(-1).mean().sqrt())
+    transl = (np.asarray(person.transl) + shift).astype(np.float32)
     return Shape(
-        own.numpy().astype(np.float32),
-        float(scale),
-        (np.asarray(person.transl) + shift).astype(np.float32),
-        error,
+        BodyParams(own.numpy().astype(np.float32), person.pose, transl, float(scale)), error
     )
 
 

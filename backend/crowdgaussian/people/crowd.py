@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ..body.model import BodyModel
+from ..core.landmarks import HIPS, TORSO
 from ..splat.normals import render_mesh_depth
 from .camera import pixel_rays, project, turn_to_ray
 from .config import PeopleConfig
@@ -46,10 +49,12 @@ def make_people(
         pose[0] = matrix_to_axis_angle(bodies.orientation[index].double().numpy())
         people.append(
             Person(
-                betas=bodies.betas[index].numpy().copy(),
-                pose=pose.astype(np.float32),
-                transl=(bodies.pelvis[index] - rest[index]).numpy(),
-                scale=float(bodies.scale[index]),
+                params=BodyParams(
+                    bodies.betas[index].numpy().copy(),
+                    pose.astype(np.float32),
+                    (bodies.pelvis[index] - rest[index]).numpy(),
+                    float(bodies.scale[index]),
+                ),
                 keypoints=detection.keypoints,
                 box=detection.box,
                 score=detection.score,
@@ -157,13 +162,7 @@ def with_body_masks(crowd: Crowd, body: BodyModel) -> Crowd:
 
 def _depth(body: BodyModel, person: Person, camera: Camera) -> np.ndarray:
     """Metres to the body alone, inf beside it.  # [H, W]"""
-    with torch.no_grad():
-        one = [
-            torch.as_tensor(np.asarray(value, np.float32))[None]
-            for value in (person.betas, person.pose, person.transl, person.scale)
-        ]
-        vertices = body(*one).vertices[0].numpy()
-    depth, _ = render_mesh_depth(vertices, body.faces.numpy(), camera)
+    depth, _ = render_mesh_depth(body.posed(person.params).vertices, body.faces.numpy(), camera)
     return np.asarray(depth, np.float32)
 
 
@@ -236,9 +235,9 @@ def _confidence(
 
 def _world(points: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
     """Metric landmarks as MediaPipe tells them: from the mid-hip, seen straight on.  # [33, 3]"""
-    hip = xy[[11, 12, 23, 24]].mean(axis=0)
+    hip = xy[TORSO].mean(axis=0)
     turn = turn_to_ray(pixel_rays(hip, K))
-    middle = points[[23, 24]].mean(axis=0)
+    middle = points[HIPS].mean(axis=0)
     return ((points - middle) @ turn).astype(np.float32)
 
 
@@ -272,7 +271,9 @@ def settle_bodies(
         fitted = Fitted(start.bodies, found, make_targets(found, K))
         crowd = crowd_on_floor(alone, fitted, K, shape, config, focal_source)
         people = [
-            replace(person, pose=np.concatenate([person.pose[:22], hands.numpy()]))
+            person.with_params(
+                pose=np.concatenate([person.pose[: len(BODY_JOINTS)], hands.numpy()])
+            )
             for person, hands in zip(crowd.people, start.hands)
         ]
         return with_body_masks(replace(crowd, people=tuple(people)), body)

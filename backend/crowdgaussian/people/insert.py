@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
-from ..body.model import BodyModel, BodyOutput
+from ..body.model import BodyModel
 from .types import Crowd, Person
 
 _STEPS = (0.6, 1.6)  # how much larger or smaller standing on the floor may make somebody
@@ -32,21 +32,22 @@ def into_scene(found: Crowd, crowd: Crowd, body: BodyModel) -> tuple[Person, boo
     pose = np.array(person.pose, np.float64)
     pose[0] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(pose[0]))
     pelvis = turn @ (rest_pelvis(body, person.betas, person.scale) + person.transl) + change[:3, 3]
-    moved = _placed(replace(person, pose=pose.astype(np.float32)), pelvis, person.scale, body)
+    moved = _placed(person.with_params(pose=pose.astype(np.float32)), pelvis, person.scale, body)
     return _on_floor(moved, pelvis, crowd, body, found.on_ground[0])
 
 
 def rest_pelvis(body: BodyModel, betas: np.ndarray, scale: float) -> np.ndarray:
     """The pelvis of the rest body in the canonical frame.  # [3] float64, metres"""
     with torch.no_grad():
-        _, joints = body.rest(_batch(betas), torch.tensor([float(scale)]))
+        _, joints = body.rest(
+            torch.as_tensor(np.asarray(betas, np.float32))[None], torch.tensor([float(scale)])
+        )
     return joints[0, 0].double().numpy()
 
 
 def lowest_point(body: BodyModel, person: Person) -> float:
     """Height of the lowest vertex of the posed body, metres."""
-    with torch.no_grad():
-        return float(_posed(body, person).vertices[0, :, 1].min())
+    return float(body.posed(person.params).vertices[:, 1].min())
 
 
 def as_posed(person: Person, crowd: Crowd, body: BodyModel) -> Person:
@@ -59,8 +60,7 @@ def as_posed(person: Person, crowd: Crowd, body: BodyModel) -> Person:
         crowd: gives the camera.
         body: the model of all of them.
     """
-    with torch.no_grad():
-        posed = body.landmarks(_posed(body, person))[0].double().numpy()
+    posed = body.posed(person.params).landmarks.astype(np.float64)
     camera = crowd.camera
     seen = (posed @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]) @ camera.K.T
     xy = seen[:, :2] / np.maximum(seen[:, 2:], 1e-6)
@@ -99,17 +99,4 @@ def _on_floor(
 
 def _placed(person: Person, pelvis: np.ndarray, scale: float, body: BodyModel) -> Person:
     transl = pelvis - rest_pelvis(body, person.betas, scale)
-    return replace(person, scale=float(scale), transl=transl.astype(np.float32))
-
-
-def _posed(body: BodyModel, person: Person) -> BodyOutput:
-    return body(
-        _batch(person.betas),
-        _batch(person.pose),
-        _batch(person.transl),
-        torch.tensor([float(person.scale)]),
-    )
-
-
-def _batch(values: np.ndarray) -> torch.Tensor:
-    return torch.as_tensor(np.asarray(values, np.float32))[None]
+    return person.with_params(scale=float(scale), transl=transl.astype(np.float32))

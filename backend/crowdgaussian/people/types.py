@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 
 from ..core.progress import Report
@@ -20,13 +21,10 @@ class Keypoints:
 
 
 @dataclass(frozen=True)
-class Person:
-    """One fitted person. vertices = body(betas, pose, transl, scale) lie in the scene frame."""
+class Person(HoldsBodyParams):
+    """One fitted person. params put the body into the scene frame."""
 
-    betas: np.ndarray  # [B] float32
-    pose: np.ndarray  # [55, 3] float32, axis-angle; pose[0] orients the body in the scene frame
-    transl: np.ndarray  # [3] float32, metres, scene frame
-    scale: float  # uniform scale of the rest body
+    params: BodyParams  # float32
     keypoints: Keypoints
     box: np.ndarray  # [4] float32, x0 y0 x1 y1 photo pixels, around what is visible
     score: float  # 0..1 detection confidence
@@ -71,16 +69,11 @@ class PeopleEstimator(Protocol):
 # People whose bodies are known already, as the people stage hands them on
 
 
-def known_person(
-    betas: np.ndarray, pose: np.ndarray, transl: np.ndarray, scale: float, mask: np.ndarray
-) -> Person:
+def known_person(params: BodyParams, mask: np.ndarray) -> Person:
     """A person without keypoints.
 
     Args:
-        betas: [B] float32.
-        pose: [55, 3] float32 axis-angle, scene frame.
-        transl: [3] float32 metres, scene frame.
-        scale: of the rest body.
+        params: of the body, in the scene frame.
         mask: [H, W] bool, where the photo shows the person.
     """
     none = Keypoints(
@@ -88,13 +81,4 @@ def known_person(
     )
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0] * 4
-    return Person(
-        betas,
-        pose,
-        transl,
-        scale,
-        none,
-        np.array(box, np.float32),
-        1.0,
-        mask.astype(np.uint8) * 255,
-    )
+    return Person(params, none, np.array(box, np.float32), 1.0, mask.astype(np.uint8) * 255)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import CameraInfo, Ground, SceneInfo
 
@@ -180,6 +181,10 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Person:
     return Person(
         keypoints=Keypoints(**keypoints),
         flags=tuple(str(arrays["flags"]).split()),
-        **{name: arrays[name] for name in _ARRAYS},
-        **{name: float(arrays[name]) for name in _NUMBERS},
+        params=BodyParams(
+            **{name: arrays[name] for name in ("betas", "pose", "transl")},
+            scale=float(arrays["scale"]),
+        ),
+        **{name: arrays[name] for name in ("box", "person_mask")},
+        **{name: float(arrays[name]) for name in _NUMBERS if name != "scale"},
     )

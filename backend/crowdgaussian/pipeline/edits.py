@@ -204,19 +204,17 @@ class Finder:
         if index < len(people) and "avatar" in people[index].files:
             avatar = folder.read_avatar(index)
             if folder.info.body_model == self.config.stages.body:
-                person = replace(person, betas=avatar.betas, scale=avatar.scale)
+                person = person.with_params(betas=avatar.betas, scale=avatar.scale)
             else:  # only the pelvis means the same in both bodies
                 transl = (
                     transl
                     + avatar.rest_joints[0]
                     - rest_pelvis(self.stages.body, person.betas, person.scale)
                 )
-        person = replace(
-            person,
-            pose=edit.pose.astype(np.float32),
-            transl=transl.astype(np.float32),
-            flags=_with(person.flags, CORRECTED),
+        person = person.with_params(
+            pose=edit.pose.astype(np.float32), transl=transl.astype(np.float32)
         )
+        person = replace(person, flags=_with(person.flags, CORRECTED))
         return as_posed(person, crowd, self.stages.body)
 
 

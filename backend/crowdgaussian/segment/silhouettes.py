@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, JOINT_INDEX
 
 from ..core.crop import Crop, box_of
 from ..core.progress import Progress, Report
@@ -18,7 +18,7 @@ from .types import PersonMask, SegmentConfig
 
 # The fitted bodies as the photo's camera sees them, each alone
 
-HEAD_JOINTS = (12, 15, 22, 23, 24)  # neck, head, jaw, eyes
+HEAD_JOINTS = tuple(JOINT_INDEX[name] for name in ("neck", "head", *FACE_JOINTS))
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,9 @@ class BodyLayer:
         return np.isfinite(self.depth)
 
 
-def posed_vertices(body, person: Person) -> np.ndarray:
-    """The person's body vertices in the scene frame.  # [V, 3] float32, metres"""
-    with torch.no_grad():
-        as_batch = [
-            torch.as_tensor(np.asarray(v, np.float32))[None]
-            for v in (person.betas, person.pose, person.transl)
-        ]
-        output = body(*as_batch, torch.tensor([float(person.scale)]))
-    return output.vertices[0].cpu().numpy().astype(np.float32)
-
-
 def render_layer(body, person: Person, camera: Camera) -> BodyLayer:
     """Z-buffer of one person's body in the given camera."""
-    return render_vertices(body, posed_vertices(body, person), camera)
+    return render_vertices(body, body.posed(person.params).vertices, camera)
 
 
 def render_vertices(body, vertices: np.ndarray, camera: Camera) -> BodyLayer:

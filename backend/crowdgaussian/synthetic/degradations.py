@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from crowdgaussian_shared.geometry.sh import SH_C0
 from scipy.spatial import cKDTree
 
-from ..body.posed import BodyParameters, pose_body
+from ..body.posed import pose_body
 from .scenes import Placed
 
 _SEEN = 0.15  # damage of what faces the photo, as a share of that of the rest
@@ -146,11 +147,11 @@ def jitter(patient: Patient, rng: np.random.Generator) -> Patient:
 def misalign(patient: Patient, rng: np.random.Generator) -> Patient:
     """The reconstruction stands a little otherwise than the body that is known."""
     placed, actor = patient.placed, patient.placed.actor
-    given = actor.parameters
+    given = actor.params
     limbs = rng.normal(0, _LIMB_NOISE * patient.strength, (22, 3))
     pose = given.pose.astype(np.float64).copy()
     pose[1:22] += limbs[1:]
-    other = pose_body(actor.body, BodyParameters(given.betas, pose, given.transl, given.scale))
+    other = pose_body(actor.body, BodyParams(given.betas, pose, given.transl, given.scale))
     shift = rng.normal(0, _SHIFT * patient.strength, 3) * (1, 0.3, 1)
     drift = (other.pose_points(other.rest) - actor.body_vertices) @ placed.rotation.T + shift
     body = cKDTree(placed.points(actor.body_vertices))

@@ -3,6 +3,7 @@
 
 import cv2
 import numpy as np
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
@@ -11,7 +12,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from ..body import BodyModel
 from ..body.parts import ARM, FOOT, LEG, TORSO, Regions
-from ..body.posed import BodyParameters, PosedBody, pose_body
+from ..body.posed import PosedBody, pose_body
 from ..core.mesh import unit, vertex_normals
 from ..splat.normals import render_mesh_depth
 
@@ -19,7 +20,7 @@ LIGHT = (0.3, 0.7, 0.65)  # direction to it
 _DIRECT = 0.28  # share of the light that comes from there
 
 
-def draw_parameters(body: BodyModel, rng: np.random.Generator) -> BodyParameters:
+def draw_parameters(body: BodyModel, rng: np.random.Generator) -> BodyParams:
     """A grown-up who stands about, roughly facing the camera."""
     betas = 0.6 * rng.standard_normal(body.num_betas).clip(-2, 2)
     pose, stride = np.zeros((55, 3)), rng.normal(0, 0.15)
@@ -38,15 +39,15 @@ def draw_parameters(body: BodyModel, rng: np.random.Generator) -> BodyParameters
     return on_floor(body, betas, pose)
 
 
-def on_floor(body: BodyModel, betas: np.ndarray, pose: np.ndarray) -> BodyParameters:
+def on_floor(body: BodyModel, betas: np.ndarray, pose: np.ndarray) -> BodyParams:
     """A body over the origin whose lowest point touches the floor."""
     transl = np.array([0, 1.0, 0])
-    given = BodyParameters(
+    given = BodyParams(
         betas.astype(np.float32), pose.astype(np.float32), transl.astype(np.float32), 1.0
     )
     posed = pose_body(body, given)
     transl[1] -= posed.pose_points(posed.rest)[:, 1].min()
-    return BodyParameters(given.betas, given.pose, transl.astype(np.float32), 1.0)
+    return BodyParams(given.betas, given.pose, transl.astype(np.float32), 1.0)
 
 
 def dress(posed: PosedBody, regions: Regions, rng: np.random.Generator) -> np.ndarray:

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 
 from ..avatar.types import AvatarBuilder, CrowdBuilder
-from ..body.posed import BodyParameters
 from ..core.progress import silent
 from ..people.types import Crowd, known_person
 from ..segment.types import PersonMask
@@ -61,18 +60,15 @@ def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) ->
     masks = _masks(meshes, [each.actor.faces for each in scene.people], camera)
     people = []
     for placed, mask in zip(scene.people, masks):
-        given = placed_body(placed)
-        people.append(
-            known_person(given.betas, given.pose, given.transl, given.scale, mask.visible)
-        )
+        people.append(known_person(placed_body(placed), mask.visible))
     crowd = Crowd(tuple(people), camera, "option", (True,) * len(people))
     return ScenePhoto(photo.round().astype(np.uint8), crowd, masks)
 
 
-def placed_body(placed: Placed) -> BodyParameters:
+def placed_body(placed: Placed) -> BodyParams:
     """The parameters of an actor's body where it stands in the scene."""
     actor = placed.actor
-    return moved_body(actor.body, actor.parameters, placed.rotation, placed.offset)
+    return moved_body(actor.body, actor.params, placed.rotation, placed.offset)
 
 
 def _camera(scene: CrowdScene, rng: np.random.Generator, size: int) -> Camera:

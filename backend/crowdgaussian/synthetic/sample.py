@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from PIL import Image
 
@@ -13,14 +14,11 @@ FOLDER = Path(__file__).with_name("sample_data")
 
 
 @dataclass(frozen=True)
-class TruePerson:
-    """One person of the sample: body(betas, pose, transl, scale) lies in the scene frame."""
+class TruePerson(HoldsBodyParams):
+    """One person of the sample: its body lies in the scene frame."""
 
     name: str
-    betas: np.ndarray  # [B] float64
-    pose: np.ndarray  # [55, 3] axis-angle
-    transl: np.ndarray  # [3] metres
-    scale: float
+    params: BodyParams  # float64
     joints: np.ndarray  # [55, 3] metres, scene frame
     joints_px: np.ndarray  # [55, 2] photo pixels
     depth: float  # metres of the pelvis along the camera's axis
@@ -64,12 +62,14 @@ def _read_person(person: dict) -> TruePerson:
         name: np.array(person[name], dtype=np.float64)
         for name in ("betas", "pose", "transl", "joints", "joints_px")
     }
+    params = BodyParams(arrays["betas"], arrays["pose"], arrays["transl"], person["scale"])
     return TruePerson(
         name=person["name"],
-        scale=person["scale"],
+        params=params,
+        joints=arrays["joints"],
+        joints_px=arrays["joints_px"],
         depth=person["depth"],
         visible_fraction=person["visible_fraction"],
-        **arrays,
     )
 
 

@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from scipy.spatial import cKDTree
 
 from ..body import BodyModel
-from ..body.posed import BodyParameters, pose_body
+from ..body.posed import pose_body
 from .scenes import Actor, DrawActor, moved_body
 from .textured import ColouredMesh, read_textured
 
@@ -138,7 +139,7 @@ def read_hands(path: Path) -> Hands:
 
 def read_parameters(
     path: Path, body: BodyModel, hands: Hands | None = None
-) -> tuple[BodyParameters, float]:
+) -> tuple[BodyParams, float]:
     """The body of a scan in metres, and how many metres a unit of the scan is.
 
     Raises:
@@ -163,7 +164,7 @@ def read_parameters(
         *(values[name] for name in _POSE),
         *(_hand(values[name], hands and hands[name[0]]) for name in _HANDS),
     ]
-    return BodyParameters(
+    return BodyParams(
         values["betas"].astype(np.float32),
         np.concatenate(pose).reshape(55, 3).astype(np.float32),
         values["transl"].astype(np.float32),
@@ -191,7 +192,7 @@ def _parameters(folder: Path, file: str) -> dict[str, Path]:
     return {path.parent.name: path for path in sorted(folder.glob(f"**/{file}"))}
 
 
-def _standing(mesh: ColouredMesh, body: BodyModel, given: BodyParameters) -> Actor:
+def _standing(mesh: ColouredMesh, body: BodyModel, given: BodyParams) -> Actor:
     """Scan and body together upright, the lowest point of the scan on the floor."""
     posed = pose_body(body, given)
     surface = posed.pose_points(posed.rest)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from ..body import BodyModel
 from ..body.parts import find_regions
-from ..body.posed import BodyParameters, pose_body
+from ..body.posed import pose_body
 from ..core.mesh import face_normals, unit
 from ..splat.cameras import Cameras
 from .people import draw_parameters, dress, lit, on_floor, paint, spread_points, surface_gaussians
@@ -33,7 +34,7 @@ class Actor:
     face_colours: np.ndarray  # [F, 3] sRGB, before the scene's light where `unlit`
     unlit: bool  # False: light is in the colours already
     body: BodyModel
-    parameters: BodyParameters  # of the body in the same place
+    params: BodyParams  # of the body in the same place
     body_vertices: np.ndarray  # [Vb, 3] metres
 
 
@@ -92,16 +93,14 @@ def _lively(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def moved_body(
-    body: BodyModel, given: BodyParameters, rotation: np.ndarray, offset: np.ndarray
-) -> BodyParameters:
+    body: BodyModel, given: BodyParams, rotation: np.ndarray, offset: np.ndarray
+) -> BodyParams:
     """The parameters of a body after its points went through rotation [3, 3] and offset [3]."""
     pelvis = pose_body(body, given).joints[0]
     pose = given.pose.astype(np.float64).copy()
     pose[0] = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(pose[0]))
     transl = rotation @ (pelvis + given.transl) + offset - pelvis
-    return BodyParameters(
-        given.betas, pose.astype(np.float32), transl.astype(np.float32), given.scale
-    )
+    return BodyParams(given.betas, pose.astype(np.float32), transl.astype(np.float32), given.scale)
 
 
 def face_light(placed: Placed, light: np.ndarray, direct: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CrowdGaussianError
-from ..geometry.avatar import Avatar, BodyMesh
+from ..geometry.avatar import Avatar, BodyMesh, BodyParams
 from ..geometry.gaussians import Gaussians
 from ..geometry.skeleton import NUM_JOINTS
 from .npz import ArrayHeader, read_npz, write_npz
@@ -105,11 +105,12 @@ def _to_arrays(avatar: Avatar) -> dict[str, np.ndarray]:
 def _from_arrays(arrays: Mapping[str, np.ndarray]) -> Avatar:
     cloud = ("means", "quats", "scales", "opacities", "sh")
     body = ("vertices", "faces", "skin_joints", "skin_weights")
-    own = ("skin_joints", "skin_weights", "rest_joints", "pose", "transl", "betas")
+    own = ("skin_joints", "skin_weights", "rest_joints")
+    shape = ("betas", "pose", "transl")
     return Avatar(
         gaussians=Gaussians(**{name: arrays[name] for name in cloud}),
         body=BodyMesh(**{name: arrays[f"body_{name}"] for name in body}),
-        scale=float(arrays["scale"]),
+        params=BodyParams(**{name: arrays[name] for name in shape}, scale=float(arrays["scale"])),
         **{name: arrays[name] for name in own},
     )
 

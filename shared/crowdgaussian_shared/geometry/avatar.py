@@ -1,11 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
 """One person: canonical Gaussians bound to the 55 joints, the body mesh and the photo's pose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
+from ..errors import CrowdGaussianError
 from .gaussians import Gaussians
+from .skeleton import NUM_JOINTS
+
+
+@dataclass(frozen=True)
+class BodyParams:
+    """Shape, pose and place of one body; body(betas, pose, transl, scale) lies in the scene frame.
+
+    The rest body is a T-pose in the canonical frame of SMPL-X (y up, z forward), shaped by betas
+    and then scaled about the origin. pose[0] turns it about its rest pelvis into the scene frame,
+    transl is added last. Arrays are float32 in files; whoever computes may hold float64.
+
+    Raises:
+        CrowdGaussianError: an array has another shape. Values may be anything: see not_finite.
+    """
+
+    betas: np.ndarray  # [B] shape coefficients of the body model that the parameters are for
+    pose: np.ndarray  # [55, 3] axis-angle, radians, each relative to the parent joint
+    transl: np.ndarray  # [3] metres
+    scale: float = 1.0  # uniform scale of the rest body
+
+    def __post_init__(self) -> None:
+        wanted = {"betas": (np.size(self.betas),), "pose": (NUM_JOINTS, 3), "transl": (3,)}
+        for name, shape in wanted.items():
+            found = np.shape(getattr(self, name))
+            if found != shape:
+                raise CrowdGaussianError(f"The {name} has shape {found}, it must be {shape}.")
+
+    def not_finite(self) -> str:
+        """Name of the first parameter that holds values that are no numbers; "" if none does."""
+        names = ("pose", "betas", "transl", "scale")
+        return next((n for n in names if not np.isfinite(getattr(self, n)).all()), "")
+
+    def as_float32(self) -> Self:
+        """The same parameters as files hold them."""
+        betas, pose, transl = (
+            np.asarray(v, np.float32) for v in (self.betas, self.pose, self.transl)
+        )
+        return type(self)(betas, pose, transl, float(self.scale))
+
+
+class HoldsBodyParams:
+    """A frozen dataclass with the field `params`, read as if the four were its own."""
+
+    params: BodyParams
+
+    @property
+    def betas(self) -> np.ndarray:
+        """params.betas.  # [B]"""
+        return self.params.betas
+
+    @property
+    def pose(self) -> np.ndarray:
+        """params.pose.  # [55, 3] axis-angle, radians"""
+        return self.params.pose
+
+    @property
+    def transl(self) -> np.ndarray:
+        """params.transl.  # [3] metres"""
+        return self.params.transl
+
+    @property
+    def scale(self) -> float:
+        """params.scale."""
+        return self.params.scale
+
+    def with_params(self, **changes: np.ndarray | float) -> Self:
+        """The same with some of the four changed."""
+        return replace(self, params=replace(self.params, **changes))
 
 
 @dataclass(frozen=True)
@@ -19,7 +89,7 @@ class BodyMesh:
 
 
 @dataclass(frozen=True)
-class Avatar:
+class Avatar(HoldsBodyParams):
     """A person that can be posed; the canonical frame is SMPL-X (y up, z forward) in T-pose.
 
     Posing: A = joint_transforms(rest_joints, pose, transl); a point p with weights w goes to
@@ -31,7 +101,5 @@ class Avatar:
     skin_weights: np.ndarray  # [N, 4] float32, rows sum to 1
     rest_joints: np.ndarray  # [55, 3] float32, metres, canonical frame, betas and scale applied
     body: BodyMesh
-    pose: np.ndarray  # [55, 3] float32, axis-angle, radians: the pose of the photo
-    transl: np.ndarray  # [3] float32, metres, scene frame
-    betas: np.ndarray  # [B] float32, shape coefficients of the body model named in the scene
-    scale: float  # uniform scale already applied to rest_joints, body and gaussians
+    params: BodyParams  # float32, of the photo; of the body model named in the scene, and with
+    # a scale that is in rest_joints, body and gaussians already

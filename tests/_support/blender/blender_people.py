@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.formats.png import encode_grey
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.axes import scene_viewmat
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
@@ -68,10 +68,10 @@ def make_avatar(count: int = 2000, degree: int = 0, seed: int = 0) -> Avatar:
         skin_weights=skin_weights,
         rest_joints=joints,
         body=_body(rng, joints),
-        pose=random_pose(rng, seed),
-        transl=np.array([0.9 * (seed - 1), -SOLE, -4.0 - 0.3 * seed], np.float32),
-        betas=np.zeros(10, np.float32),
-        scale=1.0,
+        params=BodyParams(
+            np.zeros(10, np.float32), random_pose(rng, seed),
+            np.array([0.9 * (seed - 1), -SOLE, -4.0 - 0.3 * seed], np.float32),
+        ),
     )  # fmt: skip
 
 

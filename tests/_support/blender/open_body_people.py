@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 
 from _support.blender.blender_people import random_pose
@@ -38,6 +38,6 @@ def open_body_avatar(count: int = 1000, degree: int = 0, seed: int = 0) -> Avata
     height = -vertices[:, 1].min()
     return Avatar(
         gaussians, skin_joints[nearest], weights[nearest], joints.astype(np.float32), body,
-        random_pose(rng, seed), np.array([0.5, height, -4.0], np.float32),
-        betas.astype(np.float32), 1.0,
+        BodyParams(betas.astype(np.float32), random_pose(rng, seed),
+                   np.array([0.5, height, -4.0], np.float32)),
     )  # fmt: skip

@@ -107,7 +107,9 @@ def test_lit_people_follow_the_lamp(empty_blender, tmp_path):
     avatar = open_body_avatar(1500, seed=1)
     grey = np.zeros_like(avatar.gaussians.sh)
     gaussians = replace(avatar.gaussians, sh=grey, opacities=np.full(1500, 0.95, np.float32))
-    avatar = replace(avatar, gaussians=gaussians, transl=avatar.transl * np.float32([0, 1, 1]))
+    avatar = replace(avatar, gaussians=gaussians).with_params(
+        transl=avatar.transl * np.float32([0, 1, 1])
+    )
     import_scene(write_scene(tmp_path / "out", [avatar], make_camera(32, 32, off_centre=False)))
     set_lit(all_people(empty_blender)[0], True)
     lamp = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
@@ -137,7 +139,7 @@ def dancers(empty_blender, tmp_path):
     camera = make_camera(160, 96)
     avatars = [dancer(seed) for seed in range(5)]
     result = import_scene(write_scene(tmp_path / "photo", avatars, camera))
-    moved = [replace(avatar, pose=2 * random_pose(np.random.default_rng(seed + 7), seed))
+    moved = [avatar.with_params(pose=2 * random_pose(np.random.default_rng(seed + 7), seed))
              for seed, avatar in enumerate(avatars)]  # fmt: skip
     for person, avatar in zip(result.people, moved):
         set_pose(person.rig, avatar.pose, avatar.transl, frame=2)
@@ -148,7 +150,7 @@ def dancers(empty_blender, tmp_path):
 def dancer(seed: int) -> Avatar:
     """People side by side."""
     avatar = make_avatar(1200, degree=3, seed=seed)
-    return replace(avatar, transl=np.float32([0.75 * (seed - 2), -SOLE, -4.5 - 0.2 * seed]))
+    return avatar.with_params(transl=np.float32([0.75 * (seed - 2), -SOLE, -4.5 - 0.2 * seed]))
 
 
 def backend_picture(folder: SceneFolder, target: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.avatar.visibility import make_view
 from crowdgaussian.body import load_body
 from crowdgaussian.body.parts import HAND, find_regions, sample_surface
-from crowdgaussian.body.posed import BodyParameters, blend
+from crowdgaussian.body.posed import blend
 from crowdgaussian.core.mesh import (
     cotangent_laplacian,
     project,
@@ -20,6 +20,7 @@ from crowdgaussian.core.mesh import (
     vertex_normals,
 )
 from crowdgaussian.splat.normals import render_mesh_depth
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from scipy.spatial import cKDTree
 
 
@@ -136,13 +137,11 @@ def test_contour_steps_bring_a_turned_arm_back(body, view):
     pose = bare.parameters.pose.copy()
     pose[16] += (0, 0, 0.15)
     pose[4] += (0, 0, 0.08)
-    wrong = BodyParameters(
-        bare.parameters.betas, pose, bare.parameters.transl + np.float32(0.01), 1.0
-    )
+    wrong = BodyParams(bare.parameters.betas, pose, bare.parameters.transl + np.float32(0.01), 1.0)
     started = refine_pose(body, wrong, seen, PhotoFitConfig(pose_steps=0))
     refined = refine_pose(body, wrong, seen, PhotoFitConfig(pose_steps=6))
     start = iou_of(started.pose_points(started.rest), started.faces, seen)
     end = iou_of(refined.pose_points(refined.rest), refined.faces, seen)
     assert end > 0.93 and end > start + 0.05
     truth = bare.parameters.pose[16]
-    assert np.abs(refined.parameters.pose[16] - truth)[2] < 0.08
+    assert np.abs(refined.params.pose[16] - truth)[2] < 0.08

@@ -9,7 +9,8 @@ from crowdgaussian.avatar.gaussians import bind
 from crowdgaussian.avatar.limb_coordinates import limb_places
 from crowdgaussian.body import load_body
 from crowdgaussian.body.parts import HEAD, LEG, TORSO, find_regions, sample_surface
-from crowdgaussian.body.posed import BodyParameters, pose_body
+from crowdgaussian.body.posed import pose_body
+from crowdgaussian_shared.geometry.avatar import BodyParams
 
 SHIRT, JEANS, SKIN = np.array([[0.1, 0.3, 0.4], [0.2, 0.2, 0.6], [0.7, 0.5, 0.4]])
 
@@ -19,7 +20,7 @@ def dressed():
     """A cloud at rest seen from the front, with a hand's print on the shirt."""
     body = load_body()
     zeros = np.zeros(body.num_betas, np.float32), np.zeros((55, 3), np.float32)
-    posed = pose_body(body, BodyParameters(*zeros, np.zeros(3, np.float32), 1.0))
+    posed = pose_body(body, BodyParams(*zeros, np.zeros(3, np.float32), 1.0))
     regions = find_regions(body, posed)
     points = sample_surface(posed.rest, posed.faces, np.ones(len(posed.faces)), 6000, 1)
     cloud = bind(points, posed.rest, posed, regions, np.asarray(body.mirror_vertices, np.int64))

@@ -18,7 +18,6 @@ from crowdgaussian.evaluate.imported import surface_gaussians
 from crowdgaussian.evaluate.report import Views, render_views, score
 from crowdgaussian.evaluate.subjects import read_subjects
 from crowdgaussian.lorm.checkpoint import load_lorm
-from crowdgaussian.lorm.inputs import posed_vertices
 from crowdgaussian.lorm.model.adapters import add_adapters, save_adapters
 from crowdgaussian.splat import Splats
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -100,7 +99,7 @@ def files(tmp_path):
 
 def grey_person(subject, colour=0.5):
     """Flat splats on the body's skin, all turned to the front."""
-    points = posed_vertices(load_body("open"), subject.person)
+    points = load_body("open").posed(subject.person.params).vertices.astype(np.float64)
     normals = np.tile((0.0, 0, 1), (len(points), 1))
     return surface_gaussians(points, normals, np.full((len(points), 3), colour), 0.02)
 

@@ -19,7 +19,7 @@ from crowdgaussian.cli import main as cli
 from crowdgaussian.export.spz import fractional_bits
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_normalize, quat_to_matrix
@@ -54,10 +54,11 @@ def make_avatar(seed: int, count: int = 300) -> Avatar:
         weights,
         rng.normal(size=(55, 3)).astype(np.float32),
         body,
-        rng.normal(0, 0.2, (55, 3)).astype(np.float32),
-        np.array([seed, 0, -4], np.float32),
-        np.zeros(10, np.float32),
-        1.0,
+        BodyParams(
+            np.zeros(10, np.float32),
+            rng.normal(0, 0.2, (55, 3)).astype(np.float32),
+            np.array([seed, 0, -4], np.float32),
+        ),
     )
 
 

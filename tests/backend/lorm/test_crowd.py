@@ -13,7 +13,6 @@ from _support.lorm_small import write_small_lorm
 from crowdgaussian.avatar.types import CrowdBuilder
 from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
-from crowdgaussian.lorm.inputs import posed_vertices
 from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel
@@ -132,7 +131,7 @@ def test_too_little_memory_halves_the_batch(model, body, scene, three):
 
 def test_one_bad_person_does_not_stop_the_batch(model, body, scene, three):
     crowd, masks = three
-    broken = replace(crowd.people[1], pose=np.full((55, 3), np.nan, np.float32))
+    broken = crowd.people[1].with_params(pose=np.full((55, 3), np.nan, np.float32))
     crowd = replace(crowd, people=(crowd.people[0], broken, crowd.people[2]))
     stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, model)
     stage.expect([0, 1, 2])
@@ -250,7 +249,7 @@ def test_an_avatar_in_another_body_stands_on_the_same_floor(body, scene, three):
     posed = skin(
         avatar.body.vertices, avatar.body.skin_joints, avatar.body.skin_weights, transforms
     )
-    before = posed_vertices(body, crowd.people[0])
+    before = body.posed(crowd.people[0].params).vertices
     assert abs(posed[:, 1].min() - before[:, 1].min()) < 1e-3
     assert np.abs(posed.mean(0) - before.mean(0)).max() < 0.05
     assert np.abs(np.ptp(posed, axis=0) - np.ptp(before, axis=0)).max() < 0.05

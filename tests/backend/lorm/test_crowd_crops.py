@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from _support.avatar_scene import crowd_of, paint
 from crowdgaussian.body import load_body
-from crowdgaussian.lorm.inputs import (
-    body_crop,
-    body_size,
-    check_person,
-    head_crop,
-    head_points,
-    posed_vertices,
-)
+from crowdgaussian.lorm.inputs import body_crop, body_size, check_person, head_crop, head_points
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.camera import Camera
 
@@ -181,7 +174,7 @@ def test_head_of_the_body_model(body):
     """The head's square lies around the painted head and follows it out of the photo."""
     scene = paint(body, 120, 160)
     (person,) = crowd_of(scene).people
-    head = head_points(posed_vertices(body, person), body.parts, scene.camera)
+    head = head_points(body.posed(person.params).vertices, body.parts, scene.camera)
     crop = head_crop(scene.photo, scene.mask, head)
     assert crop.image.shape == (112, 112, 3) and crop.shown
     inside = crop.points(head)

@@ -24,7 +24,7 @@ from crowdgaussian.lorm.model.query_points import (
 from crowdgaussian.lorm.model.transformer import BodyHeadTransformer
 from crowdgaussian.splat.reference import covariances
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 from torch.nn import functional as F
 
@@ -324,10 +324,7 @@ def test_the_avatar_in_blender_reproduces_the_networks_centres(model):
         parts.skin_weights,
         parts.rest_joints,
         parts.body,
-        pose[1].numpy(),
-        transl[1].numpy(),
-        betas[1].numpy(),
-        1.0,
+        BodyParams(betas[1].numpy(), pose[1].numpy(), transl[1].numpy()),
     )
     animated = pose_avatar(avatar)
     assert np.abs(animated.means - splats.means.numpy()).max() < 1e-5

@@ -56,20 +56,23 @@ def test_somebody_found_alone_lands_where_they_are(size, stood):
     body = load_body()
     here, there = camera_of(0.1, 1.6), camera_of(0.3, 0.9)
     rng = np.random.default_rng(0)
-    person = replace(
-        crowd_of(paint(body, 42, 56)).people[0],
-        betas=rng.normal(0, 0.5, body.num_betas).astype(np.float32),
-        pose=rng.normal(0, 0.1, (55, 3)),
+    person = (
+        crowd_of(paint(body, 42, 56))
+        .people[0]
+        .with_params(
+            betas=rng.normal(0, 0.5, body.num_betas).astype(np.float32),
+            pose=rng.normal(0, 0.1, (55, 3)),
+        )
     )
-    low = lowest_point(body, replace(person, transl=np.array([1.0, 1.0, -5])))
-    person = replace(person, transl=np.array([1.0, 1.0 - low, -5]))  # the soles touch the floor
+    low = lowest_point(body, person.with_params(transl=np.array([1.0, 1.0, -5])))
+    person = person.with_params(transl=np.array([1.0, 1.0 - low, -5]))  # the soles touch the floor
     change = np.linalg.inv(there.viewmat) @ np.diag([size, size, size, 1]) @ here.viewmat
     turn = change[:3, :3] / size
     pelvis = change @ np.append(rest_pelvis(body, person.betas, 1.0) + person.transl, 1.0)
     pose = person.pose.copy()
     pose[0] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(pose[0]))
-    alone = replace(
-        person, pose=pose, scale=size, transl=pelvis[:3] - rest_pelvis(body, person.betas, size)
+    alone = person.with_params(
+        pose=pose, scale=size, transl=pelvis[:3] - rest_pelvis(body, person.betas, size)
     )
     crowd, found = Crowd((), here, "exif", ()), Crowd((alone,), there, "exif", (stood,))
     placed, standing = into_scene(found, crowd, body)

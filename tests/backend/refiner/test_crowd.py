@@ -21,7 +21,7 @@ from crowdgaussian.splat.rasterize import rasterize
 from crowdgaussian.splat.skinning import skin_splats
 from crowdgaussian.splat.splats import Splats
 from crowdgaussian_shared.errors import Cancelled
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.axes import scene_viewmat
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
@@ -95,10 +95,7 @@ def column(place, colour, count=600, seed=0):
         weights,
         np.zeros((55, 3), np.float32),
         body,
-        np.zeros((55, 3), np.float32),
-        np.float32(place),
-        np.zeros(4, np.float32),
-        1.0,
+        BodyParams(np.zeros(4, np.float32), np.zeros((55, 3), np.float32), np.float32(place)),
     )
 
 
@@ -310,7 +307,9 @@ def test_what_moves_is_posed_as_the_skinning_poses_it():
         quats=(quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32),
         sh=rng.normal(0, 0.3, (40, 4, 3)).astype(np.float32),
     )
-    avatar = replace(avatar, gaussians=gaussians, pose=rng.normal(0, 0.4, (55, 3)).astype("f4"))
+    avatar = replace(avatar, gaussians=gaussians).with_params(
+        pose=rng.normal(0, 0.4, (55, 3)).astype("f4")
+    )
     moved = movable([avatar], "cpu")
     transforms = torch.as_tensor(
         joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl), dtype=torch.float32

@@ -88,7 +88,7 @@ def test_scans_stand_upright_in_metres_with_their_bodies_in_them(scans, name):
     assert abs(actor.vertices[:, 1].min()) < 1e-6
     assert np.ptp(actor.vertices[:, 1]) == pytest.approx(np.ptp(points[name][:, 1]), abs=1e-3)
     assert cKDTree(actor.vertices).query(actor.body_vertices)[0].max() < 2e-3
-    posed = pose_body(BODY, actor.parameters)
+    posed = pose_body(BODY, actor.params)
     assert np.allclose(posed.pose_points(posed.rest), actor.body_vertices, atol=1e-5)
 
 

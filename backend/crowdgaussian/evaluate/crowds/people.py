@@ -109,17 +109,13 @@ def bind(gaussians: Gaussians, placed: Placed) -> Avatar:
         gaussians.opacities,
         gaussians.sh,
     )
-    given = posed.parameters
     return Avatar(
         canonical,
         joints.astype(np.uint8),
         weights.astype(np.float32),
         posed.joints.astype(np.float32),
         _mesh(posed),
-        given.pose,
-        given.transl,
-        given.betas,
-        float(given.scale),
+        posed.params,
     )
 
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 
 from ...core.crop import read_image
@@ -86,7 +87,7 @@ def read_huge100k(path: Path) -> tuple[np.ndarray, np.ndarray, BodyInPicture]:
     )
     drawn = path.parent.parent / "masks" / f"{path.stem}.png"
     mask = read_image(drawn, "L") >= 128 if drawn.is_file() else silhouette(photo)
-    return photo, mask, BodyInPicture(parts["betas"], pose, np.zeros(3), camera)
+    return photo, mask, BodyInPicture(BodyParams(parts["betas"], pose, np.zeros(3)), camera)
 
 
 def silhouette(photo: np.ndarray) -> np.ndarray:
@@ -186,11 +187,13 @@ def _read_own(path: Path) -> tuple[np.ndarray, np.ndarray, BodyInPicture]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         arrays = [np.array(about[name], np.float64) for name in ("betas", "pose", "transl")]
+        arrays[0] = arrays[0].reshape(-1)
         K, viewmat = (np.array(about["camera"][name], np.float64) for name in ("K", "viewmat"))
         if K.shape != (3, 3) or viewmat.shape != (4, 4) or arrays[2].shape != (3,):
             raise ValueError("K must be 3 x 3, viewmat 4 x 4 and transl 3 numbers")
         camera = Camera(K, viewmat, photo.shape[1], photo.shape[0])
-        return photo, mask, BodyInPicture(*arrays, camera, float(about.get("scale", 1.0)))
+        params = BodyParams(*arrays, float(about.get("scale", 1.0)))
+        return photo, mask, BodyInPicture(params, camera)
     except (KeyError, TypeError, ValueError, OSError) as error:
         reason = f"the entry {error} is missing" if isinstance(error, KeyError) else str(error)
         raise CrowdGaussianError(f"{path.name} does not describe a person: {reason}.") from error

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
 from torch import Tensor
 
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
@@ -30,14 +30,11 @@ class TrainingPerson:
 
 
 @dataclass(frozen=True)
-class BodyInPicture:
+class BodyInPicture(HoldsBodyParams):
     """Where a body stands before the camera of its picture."""
 
-    betas: np.ndarray  # [S]
-    pose: np.ndarray  # [55, 3]
-    transl: np.ndarray  # [3] metres
+    params: BodyParams
     camera: Camera
-    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,10 @@ def place(
     """Project a body into its picture.
 
     Raises:
-        CrowdGaussianError: a parameter is not finite or has the wrong shape.
+        CrowdGaussianError: a parameter is not finite.
     """
     betas = fitting_betas(body.betas, mesh.shape_dirs.shape[2])
     pose = np.asarray(body.pose, np.float32)
-    if pose.shape != (NUM_JOINTS, 3):
-        raise CrowdGaussianError(f"{name}: the pose has shape {pose.shape}, it must be (55, 3).")
     for what, value in (
         ("pose", pose),
         ("betas", betas),

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 
+from ...core.landmarks import ARMS, FEET, LEGS, MIRROR, NUM_LANDMARKS, TORSO, Landmark
 from ..config import PeopleConfig
 from ..types import Keypoints
 from .landmark_net import PoseNetwork
-from .roi import MIRRORED, compose, invert, warp_mask
+from .roi import compose, invert, warp_mask
 from .search import bodies_in_boxes, find_bodies, read_boxes
 from .tta import Body, body_score
 
 # Which body candidates are people of the photo: no doubles, no parts, no background crowd
 
-_LIMB_LANDMARKS = np.arange(11, 29)
+_LIMB_LANDMARKS = np.arange(Landmark.LEFT_SHOULDER, Landmark.RIGHT_ANKLE + 1)
 _SURE = 0.45  # from this score on a body helps to tell how large the photo's people are
 
 
@@ -64,7 +65,7 @@ def limb_distance(body: Body, other: Body) -> float:
     """Mean distance of like landmarks in parts of the smaller body, left-right swaps allowed."""
     size = min(body.size, other.size)
     distances = []
-    for order in (np.arange(33), MIRRORED):
+    for order in (np.arange(NUM_LANDMARKS), MIRROR):
         weight = np.minimum(body.confidence, other.confidence[order])[_LIMB_LANDMARKS] + 0.05
         apart = np.linalg.norm(body.xy - other.xy[order], axis=1)[_LIMB_LANDMARKS] / size
         distances.append(np.average(np.minimum(apart, 0.5), weights=weight))
@@ -85,7 +86,7 @@ def _mask_pixels(body: Body) -> float:
     return float((body.mask > 0.5).sum() * abs(np.linalg.det(body.mask_to_photo[:, :2])))
 
 
-_BODY = np.array([0, *range(11, 17), *range(23, 33)])  # landmarks that tell how much is seen
+_BODY = np.array([Landmark.NOSE, *ARMS, *LEGS, *FEET])  # landmarks that tell how much is seen
 _SMALL = 150.0  # pixels of body height below which the network guesses more than it sees
 
 
@@ -123,7 +124,7 @@ def detect_people(photo: np.ndarray, config: PeopleConfig) -> list[Detection]:
             "least 60 pixels tall."
         )
     found = [_detection(body, photo.shape[:2]) for body in people]
-    return sorted(found, key=lambda one: float(one.keypoints.xy[[11, 12, 23, 24], 0].mean()))
+    return sorted(found, key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
 
 
 def _detection(body: Body, shape: tuple[int, int]) -> Detection:

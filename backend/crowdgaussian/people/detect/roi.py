@@ -6,12 +6,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ...core.landmarks import MIRROR
 from .landmark_net import PATCH, PoseNetwork
-
-# MediaPipe landmark -> the same landmark on the other side of the body.
-MIRRORED = np.array(
-    [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *(i + 1 if i % 2 else i - 1 for i in range(11, 33))]
-)
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def look_at(
     xy, confidence, world = apply(to_photo, seen.xy), seen.confidence, seen.world.copy()
     world[:, :2] = world[:, :2] @ (to_photo[:, :2] / (roi.size / PATCH)).T
     if mirrored:
-        xy, confidence, world = xy[MIRRORED], confidence[MIRRORED], world[MIRRORED]
+        xy, confidence, world = xy[MIRROR], confidence[MIRROR], world[MIRROR]
     following = roi_from_points(apply(to_photo, seen.hip), apply(to_photo, seen.crown))
     return Look(xy, confidence, world, following, seen.mask, to_photo)
 

@@ -5,10 +5,11 @@ import cv2
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 
+from ...core.landmarks import TORSO
 from ..config import PeopleConfig
 from .landmark_net import PoseNetwork
 from .roi import Look, PhotoPyramid, Roi, look_at, roi_from_points
-from .tta import TORSO, Body, agree, body_score, settle
+from .tta import Body, agree, body_score, settle
 
 DETECTOR_SIDE = 224  # pixels, what the detector takes in
 SEARCH_SIDE = 1280  # pixels, longer side of the copy in which the detector searches

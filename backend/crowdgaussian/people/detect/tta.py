@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...core.landmarks import NUM_LANDMARKS, TORSO, Landmark
+from ...core.landmarks import Landmark as L
 from .landmark_net import PoseNetwork
 from .roi import Look, PhotoPyramid, Roi, apply, compose, invert, look_at, patch_to_photo, warp_mask
 
 MASK_SIDE = 384  # pixels of the square in which a body's mask is kept
-TORSO = [11, 12, 23, 24]
 
 # grow, turn (radians), shift (parts of the size), mirrored. Tighter squares follow arms better,
 # wider ones keep the feet.
@@ -127,7 +128,7 @@ def _densest(looks: list[Look], size: float) -> np.ndarray:
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=3)  # [looks, looks, 33]
     near = np.exp(-0.5 * (apart / (0.025 * size)) ** 2)
     densest = (near * sure[None]).sum(axis=1).argmax(axis=0)  # [33]
-    return sure * near[densest, :, np.arange(33)].T + 1e-9
+    return sure * near[densest, :, np.arange(NUM_LANDMARKS)].T + 1e-9
 
 
 def _weighted(weights: np.ndarray, values: list[np.ndarray]) -> np.ndarray:
@@ -139,7 +140,9 @@ def _weighted(weights: np.ndarray, values: list[np.ndarray]) -> np.ndarray:
 def _same_facing(looks: list[Look]) -> np.ndarray:
     """Which looks agree with most about which side of the body is in front.  # [n] bool"""
     world = np.stack([look.world for look in looks])
-    across = (world[:, 11] - world[:, 12]) + (world[:, 23] - world[:, 24])
+    across = (world[:, Landmark.LEFT_SHOULDER] - world[:, Landmark.RIGHT_SHOULDER]) + (
+        world[:, Landmark.LEFT_HIP] - world[:, Landmark.RIGHT_HIP]
+    )
     direction = across[:, [0, 2]] / np.linalg.norm(across[:, [0, 2]], axis=1, keepdims=True)
     near = direction @ direction.T > 0.6
     return near[near.sum(axis=1).argmax()]
@@ -147,27 +150,27 @@ def _same_facing(looks: list[Look]) -> np.ndarray:
 
 # How much speaks for a body: limbs on its mask, looks that agree, landmarks that are visible
 
-# Limbs as pairs of landmarks; the torso is filled by its four sides and two diagonals.
-LIMBS = np.array(
+# Pairs of landmarks; the torso is filled by its four sides and two diagonals.
+BODY_EDGES = np.array(
     [
-        (11, 12),
-        (23, 24),
-        (11, 23),
-        (12, 24),
-        (11, 24),
-        (12, 23),
-        (11, 13),
-        (13, 15),
-        (12, 14),
-        (14, 16),
-        (23, 25),
-        (25, 27),
-        (24, 26),
-        (26, 28),
-        (27, 31),
-        (28, 32),
-        (7, 11),
-        (8, 12),
+        (L.LEFT_SHOULDER, L.RIGHT_SHOULDER),
+        (L.LEFT_HIP, L.RIGHT_HIP),
+        (L.LEFT_SHOULDER, L.LEFT_HIP),
+        (L.RIGHT_SHOULDER, L.RIGHT_HIP),
+        (L.LEFT_SHOULDER, L.RIGHT_HIP),
+        (L.RIGHT_SHOULDER, L.LEFT_HIP),
+        (L.LEFT_SHOULDER, L.LEFT_ELBOW),
+        (L.LEFT_ELBOW, L.LEFT_WRIST),
+        (L.RIGHT_SHOULDER, L.RIGHT_ELBOW),
+        (L.RIGHT_ELBOW, L.RIGHT_WRIST),
+        (L.LEFT_HIP, L.LEFT_KNEE),
+        (L.LEFT_KNEE, L.LEFT_ANKLE),
+        (L.RIGHT_HIP, L.RIGHT_KNEE),
+        (L.RIGHT_KNEE, L.RIGHT_ANKLE),
+        (L.LEFT_ANKLE, L.LEFT_FOOT_INDEX),
+        (L.RIGHT_ANKLE, L.RIGHT_FOOT_INDEX),
+        (L.LEFT_EAR, L.LEFT_SHOULDER),
+        (L.RIGHT_EAR, L.RIGHT_SHOULDER),
     ]
 )
 
@@ -175,8 +178,8 @@ LIMBS = np.array(
 def limb_points(xy: np.ndarray, confidence: np.ndarray, step: int = 8) -> tuple:
     """Points along the limbs and how sure they are.  # [P, 2], [P]"""
     part = np.linspace(0, 1, step)[:, None, None]
-    points = xy[LIMBS[:, 0]] * (1 - part) + xy[LIMBS[:, 1]] * part
-    sure = np.minimum(confidence[LIMBS[:, 0]], confidence[LIMBS[:, 1]])
+    points = xy[BODY_EDGES[:, 0]] * (1 - part) + xy[BODY_EDGES[:, 1]] * part
+    sure = np.minimum(confidence[BODY_EDGES[:, 0]], confidence[BODY_EDGES[:, 1]])
     return points.reshape(-1, 2), np.tile(sure, step)
 
 

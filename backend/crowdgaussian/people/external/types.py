@@ -13,6 +13,7 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ...body.kinematics import axis_angle_to_matrix
@@ -83,7 +84,7 @@ def check_found(found: FoundPeople) -> FoundPeople:
 
 # People that another program found, as bodies of the model that a run uses
 
-_BODY = 22  # pelvis and body joints; jaw, eyes and fingers follow
+_BODY = len(BODY_JOINTS)  # pelvis and body joints; jaw, eyes and fingers follow
 
 
 def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:

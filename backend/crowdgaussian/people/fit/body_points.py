@@ -4,14 +4,17 @@
 from dataclasses import dataclass
 
 import torch
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, FACE_JOINTS, JOINT_INDEX, NUM_JOINTS
 from torch import Tensor
 
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
 from ...body.model import BodyModel
 
 NUM_SURFACE = 500  # points that stand for the silhouette
-_FOOT_JOINTS = (7, 8, 10, 11)  # ankles and feet
-_FINGERS = range(25, 55)
+_FOOT_JOINTS = tuple(
+    JOINT_INDEX[f"{side}_{part}"] for part in ("ankle", "foot") for side in ("left", "right")
+)
+_FINGERS = range(len(BODY_JOINTS + FACE_JOINTS), NUM_JOINTS)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms
 from ...body.model import BodyModel
+from ...core.landmarks import Landmark as L
 from .body_points import BodyPoints, PosedPoints
 from .fitter import Bodies
 from .init import limb_pose, torso_frame
@@ -93,7 +94,17 @@ _FIRST_FINGER = {"right": 21, "left": 42}
 WRISTS = {"right": 41, "left": 62}
 
 # keypoint -> MediaPipe landmark, where both mean a point of the skin
-LANDMARKS = {0: 0, 1: 2, 2: 5, 3: 7, 4: 8, 15: 31, 17: 29, 18: 32, 20: 30}
+LANDMARKS = {
+    0: L.NOSE,
+    1: L.LEFT_EYE,
+    2: L.RIGHT_EYE,
+    3: L.LEFT_EAR,
+    4: L.RIGHT_EAR,
+    15: L.LEFT_FOOT_INDEX,
+    17: L.LEFT_HEEL,
+    18: L.RIGHT_FOOT_INDEX,
+    20: L.RIGHT_HEEL,
+}
 
 _LIMBS = {
     5: "left_shoulder", 6: "right_shoulder", 7: "left_elbow", 8: "right_elbow",
@@ -120,9 +131,11 @@ JOINTS = {
 # MediaPipe landmark -> the keypoint that is the same point of a person
 MEDIAPIPE = {
     **{landmark: keypoint for keypoint, landmark in LANDMARKS.items()},
-    11: 5, 12: 6, 13: 7, 14: 8, 15: WRISTS["left"], 16: WRISTS["right"],
-    17: 61, 18: 40, 19: 49, 20: 28, 21: 43, 22: 22,
-    23: 9, 24: 10, 25: 11, 26: 12, 27: 13, 28: 14,
+    L.LEFT_SHOULDER: 5, L.RIGHT_SHOULDER: 6, L.LEFT_ELBOW: 7, L.RIGHT_ELBOW: 8,
+    L.LEFT_WRIST: WRISTS["left"], L.RIGHT_WRIST: WRISTS["right"], L.LEFT_PINKY: 61,
+    L.RIGHT_PINKY: 40, L.LEFT_INDEX: 49, L.RIGHT_INDEX: 28, L.LEFT_THUMB: 43, L.RIGHT_THUMB: 22,
+    L.LEFT_HIP: 9, L.RIGHT_HIP: 10, L.LEFT_KNEE: 11, L.RIGHT_KNEE: 12, L.LEFT_ANKLE: 13,
+    L.RIGHT_ANKLE: 14,
 }  # fmt: skip
 
 

@@ -7,21 +7,17 @@ import numpy as np
 import torch
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
-from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX
 from torch import Tensor
 
+from ...core.landmarks import HIPS, LIMBS, NUM_LANDMARKS, Landmark
 from ..camera import pixel_rays
 from ..detect.detections import Detection
 from .objective import usual_pose
 from .targets import scene_world
 
-# A limb: its joints, its landmarks, and the side to which its middle joint bends in the T-pose.
-_LIMBS = (
-    (("left_shoulder", "left_elbow", "left_wrist"), (11, 13, 15), 1.0),
-    (("right_shoulder", "right_elbow", "right_wrist"), (12, 14, 16), 1.0),
-    (("left_hip", "left_knee", "left_ankle"), (23, 25, 27), -1.0),
-    (("right_hip", "right_knee", "right_ankle"), (24, 26, 28), -1.0),
-)
+_COLLARS = [BODY_JOINTS.index(f"{side}_collar") - 1 for side in ("left", "right")]  # in body_pose
+_BEND_SIDES = (1.0, 1.0, -1.0, -1.0)  # of LIMBS: where the middle joint bends in the T-pose
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,10 @@ def guess(
 
 def torso_frame(world: np.ndarray) -> np.ndarray:
     """Orientation of the trunk: columns are its left, up and front.  # [33, 3] -> [3, 3]"""
-    up = (world[11] + world[12]) / 2 - (world[23] + world[24]) / 2
-    left = (world[23] - world[24]) + 0.5 * (world[11] - world[12])
+    shoulders = world[Landmark.LEFT_SHOULDER], world[Landmark.RIGHT_SHOULDER]
+    hips = world[Landmark.LEFT_HIP], world[Landmark.RIGHT_HIP]
+    up = (shoulders[0] + shoulders[1]) / 2 - (hips[0] + hips[1]) / 2
+    left = (hips[0] - hips[1]) + 0.5 * (shoulders[0] - shoulders[1])
     up = up / max(np.linalg.norm(up), 1e-9)
     left = left - up * (left @ up)
     left = left / max(np.linalg.norm(left), 1e-9)
@@ -115,9 +113,10 @@ def bend_limb(
 def limb_pose(world: np.ndarray, orientation: np.ndarray, rest_joints: np.ndarray) -> np.ndarray:
     """Arm and leg rotations that point each bone along its landmarks.  # [21, 3]"""
     pose = usual_pose().numpy()
-    pose[[12, 13]] = 0.0  # collars at rest, as the shoulder angles are taken against the trunk
-    for names, (start, middle, end), side in _LIMBS:
-        first, second, third = (JOINT_INDEX[name] for name in names)
+    pose[_COLLARS] = 0.0  # collars at rest, as the shoulder angles are taken against the trunk
+    for limb, side in zip(LIMBS, _BEND_SIDES, strict=True):
+        start, middle, end = limb
+        first, second, third = (JOINT_INDEX[landmark.joint] for landmark in limb)
         bones = rest_joints[second] - rest_joints[first], rest_joints[third] - rest_joints[second]
         seen = (
             orientation.T @ (world[middle] - world[start]),
@@ -137,22 +136,23 @@ def _place(
     weight = person.keypoints.confidence + 1e-3
     rows, values = [], []
     for axis in range(2):
-        equation = np.zeros((33, 3))
+        equation = np.zeros((NUM_LANDMARKS, 3))
         equation[:, axis], equation[:, 2] = 1.0, -rays[:, axis]
         rows.append(equation * weight[:, None])
         values.append((rays[:, axis] * camera[:, 2] - camera[:, axis]) * weight)
     place, *_ = np.linalg.lstsq(np.concatenate(rows), np.concatenate(values), rcond=None)
     if place[2] < 0.5:
         extent = np.ptp(person.keypoints.xy[:, 1]) / K[1, 1]
-        place = pixel_rays(person.keypoints.xy[[23, 24]].mean(axis=0), K) * 1.6 / max(extent, 1e-3)
+        hip = pixel_rays(person.keypoints.xy[HIPS].mean(axis=0), K)
+        place = hip * 1.6 / max(extent, 1e-3)
     return OPENCV_FROM_SCENE.T @ place
 
 
 def _metric_scale(world: np.ndarray, rest_joints: np.ndarray) -> float:
     """How much larger the average body is than the landmarks: ratio of bone lengths."""
     seen, own = 0.0, 0.0
-    for names, points, _ in _LIMBS:
-        joints = rest_joints[[JOINT_INDEX[name] for name in names]]
-        seen += np.linalg.norm(np.diff(world[list(points)], axis=0), axis=1).sum()
+    for limb in LIMBS:
+        joints = rest_joints[[JOINT_INDEX[landmark.joint] for landmark in limb]]
+        seen += np.linalg.norm(np.diff(world[list(limb)], axis=0), axis=1).sum()
         own += np.linalg.norm(np.diff(joints, axis=0), axis=1).sum()
     return float(np.clip(own / max(seen, 1e-6), 0.7, 1.5))

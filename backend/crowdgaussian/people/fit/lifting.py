@@ -10,30 +10,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
+from ...core.landmarks import HIPS, LIMBS, NUM_LANDMARKS, SHOULDERS, TORSO, Landmark
 from ..detect.detections import Detection
 
-_TRUNK = (11, 12, 23, 24)
-_BONES = (  # two landmarks and the joints between which the average body has this length
-    (11, 13, "left_shoulder", "left_elbow"),
-    (13, 15, "left_elbow", "left_wrist"),
-    (12, 14, "right_shoulder", "right_elbow"),
-    (14, 16, "right_elbow", "right_wrist"),
-    (23, 25, "left_hip", "left_knee"),
-    (25, 27, "left_knee", "left_ankle"),
-    (24, 26, "right_hip", "right_knee"),
-    (26, 28, "right_knee", "right_ankle"),
-    (11, 23, "left_shoulder", "left_hip"),
-    (12, 24, "right_shoulder", "right_hip"),
-    (11, 12, "left_shoulder", "right_shoulder"),
+_BONES = (  # two landmarks; between joints of these names the average body has this length
+    *(
+        (start, middle) if upper else (middle, end)
+        for start, middle, end in LIMBS
+        for upper in (True, False)
+    ),
+    (Landmark.LEFT_SHOULDER, Landmark.LEFT_HIP),
+    (Landmark.RIGHT_SHOULDER, Landmark.RIGHT_HIP),
+    (Landmark.LEFT_SHOULDER, Landmark.RIGHT_SHOULDER),
 )
-_LIMBS = ((11, 13, 15), (12, 14, 16), (23, 25, 27), (24, 26, 28))
 _SEEN = 0.3  # confidence from which a bone tells the scale
 _UPRIGHT = 0.85  # part of its length that a trunk shows, below which it leans
 _STRAIGHT = 0.92  # part of its length from which on a bone is taken to lie in the picture's plane
 _STATURE = 1.7  # metres
 _SIDEWAYS = 0.35  # of facing towards or away from the camera, below which limbs spread sideways
 # Which way the upper arms point, forward or back, and to which side the trunk is turned.
-READINGS = ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))
+DEPTH_HYPOTHESES = ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Lengths:
     @classmethod
     def of(cls, rest_joints: np.ndarray) -> "Lengths":
         """From the joints [55, 3] of a T-pose."""
-        ends = np.array([[rest_joints[JOINT_INDEX[name]] for name in bone[2:]] for bone in _BONES])
+        ends = np.array([[rest_joints[JOINT_INDEX[end.joint]] for end in bone] for bone in _BONES])
         bones = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
         middle = [
             np.mean(
@@ -60,11 +56,11 @@ class Lengths:
 
 def pixels_per_metre(xy: np.ndarray, confidence: np.ndarray, lengths: Lengths) -> float:
     """Scale of one person: foreshortening only shortens bones, so the longest ones tell it."""
-    seen = np.array([np.linalg.norm(xy[a] - xy[b]) for a, b, *_ in _BONES])
-    sure = np.array([min(confidence[a], confidence[b]) for a, b, *_ in _BONES])
-    trunk = np.linalg.norm(xy[[11, 12]].mean(axis=0) - xy[[23, 24]].mean(axis=0)) / lengths.trunk
+    seen = np.array([np.linalg.norm(xy[a] - xy[b]) for a, b in _BONES])
+    sure = np.array([min(confidence[a], confidence[b]) for a, b in _BONES])
+    trunk = np.linalg.norm(xy[SHOULDERS].mean(axis=0) - xy[HIPS].mean(axis=0)) / lengths.trunk
     ratios = (seen / lengths.bones)[sure > _SEEN]
-    if confidence[list(_TRUNK)].min() > _SEEN:
+    if confidence[TORSO].min() > _SEEN:
         ratios = np.append(ratios, trunk)
     if not len(ratios):
         return max(float(np.ptp(xy[:, 1])), 1.0) / _STATURE
@@ -82,27 +78,28 @@ def lifted(person: Detection, lengths: Lengths, reading: tuple[float, float]) ->
     Args:
         person: its own metric landmarks are not used.
         lengths: of the average body.
-        reading: one of READINGS.
+        reading: one of DEPTH_HYPOTHESES.
     """
     xy = person.keypoints.xy.astype(np.float64)
     scale = pixels_per_metre(xy, person.keypoints.confidence, lengths)
-    flat = (xy - xy[[23, 24]].mean(axis=0)) / scale
-    world = np.column_stack([flat, np.zeros(33)])  # x right, y down, z away from the camera
+    flat = (xy - xy[HIPS].mean(axis=0)) / scale
+    # x right, y down, z away from the camera
+    world = np.column_stack([flat, np.zeros(NUM_LANDMARKS)])
     left, forward = _facing(flat, lengths, reading[1])
-    for joint, side in ((11, 1), (12, -1), (23, 1), (24, -1)):
-        width = lengths.shoulders * (0.5 if joint < 20 else 0.35)
+    for joint, side in zip(TORSO, (1, -1, 1, -1), strict=True):
+        width = lengths.shoulders * (0.5 if joint in SHOULDERS else 0.35)
         world[joint, 2] = side * width * left[2]
-    rise = flat[[23, 24], 1].mean() - flat[[11, 12], 1].mean()
+    rise = flat[HIPS, 1].mean() - flat[SHOULDERS, 1].mean()
     if abs(rise) < _UPRIGHT * lengths.trunk:  # a trunk that leans leans forward
-        world[[11, 12], 2] += np.sign(forward[2] or 1.0) * np.sqrt(
+        world[SHOULDERS, 2] += np.sign(forward[2] or 1.0) * np.sqrt(
             lengths.trunk**2 - min(rise, lengths.trunk) ** 2
         )
-    for limb, (start, middle, end) in enumerate(_LIMBS):
+    for limb, (start, middle, end) in enumerate(LIMBS):
         arm, outward = limb < 2, left[2] * (1 if limb % 2 == 0 else -1)
         towards = forward[2] if abs(forward[2]) > _SIDEWAYS else outward
         upper, lower = (reading[0], 1.0) if arm else (1.0, -1.0)
         for (a, b), sign in (((start, middle), upper), ((middle, end), lower)):
-            length = lengths.bones[[pair[:2] for pair in _BONES].index((a, b))]
+            length = lengths.bones[_BONES.index((a, b))]
             seen = np.linalg.norm(world[b, :2] - world[a, :2])
             depth = np.sqrt(max((_STRAIGHT * length) ** 2 - seen**2, 0.0))
             world[b, 2] = world[a, 2] + np.sign(towards or 1.0) * sign * depth
@@ -115,7 +112,9 @@ def _facing(flat: np.ndarray, lengths: Lengths, side: float) -> tuple[np.ndarray
     Shoulders as wide as they are mean a person who faces the camera or its back to it; narrow
     ones mean that the person is turned, to which side is a matter of the reading.
     """
-    across = 0.6 * (flat[11, 0] - flat[12, 0]) + 0.4 * (flat[23, 0] - flat[24, 0])
+    shoulders = flat[Landmark.LEFT_SHOULDER, 0] - flat[Landmark.RIGHT_SHOULDER, 0]
+    hips = flat[Landmark.LEFT_HIP, 0] - flat[Landmark.RIGHT_HIP, 0]
+    across = 0.6 * shoulders + 0.4 * hips
     cosine = float(np.clip(across / (0.85 * lengths.shoulders), -1, 1))
     sine = side * float(np.sqrt(1 - cosine**2))
     return np.array([cosine, 0.0, sine]), np.array([sine, 0.0, -cosine])

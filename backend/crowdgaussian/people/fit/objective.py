@@ -7,6 +7,7 @@ import torch
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES
 from torch import Tensor
 
+from ...core.landmarks import Landmark
 from ..camera import project
 from .body_points import PosedPoints
 from .targets import LANDMARK_WEIGHT, SEGMENT_WEIGHT, SEGMENTS, Targets
@@ -78,7 +79,7 @@ def relaxed_hands() -> Tensor:
 
 ADULT = (1.70, 0.09)  # metres, mean and spread of standing adults' stature
 SILHOUETTE = 10.0  # weight of masks once bodies are roughly in place
-_FACE_IDS = (0, 7, 8)
+_FACE_IDS = (Landmark.NOSE, Landmark.LEFT_EAR, Landmark.RIGHT_EAR)
 
 
 @dataclass(frozen=True)

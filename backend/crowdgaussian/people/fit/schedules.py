@@ -10,7 +10,7 @@ from ..config import PeopleConfig
 from ..detect.detections import Detection
 from .fitter import Bodies, Fitter, Schedule
 from .init import Guess, guess
-from .lifting import READINGS, Lengths, lifted
+from .lifting import DEPTH_HYPOTHESES, Lengths, lifted
 from .objective import SILHOUETTE, Weights
 from .targets import Targets
 
@@ -82,7 +82,7 @@ _FINE_2D_RATES = {"orientation": 0.015, "pelvis": 0.006, "body_pose": 0.02, "bet
 _POSE = 0.02  # the prior counts more where the photo tells less
 
 
-def fit_flat(
+def fit_2d_keypoints(
     fitter: Fitter, people: list[Detection], targets: Targets, K: np.ndarray, config: PeopleConfig
 ) -> Bodies:
     """Place, orientation, pose and shape of everybody, each on their own.
@@ -94,10 +94,13 @@ def fit_flat(
     lengths, count = Lengths.of(rest), len(people)
     guesses = [
         guess([lifted(person, lengths, reading) for person in people], rest, K, mirror_depth=False)
-        for reading in READINGS
+        for reading in DEPTH_HYPOTHESES
     ]
     many = Targets(
-        **{name: torch.cat([value] * len(READINGS)) for name, value in vars(targets).items()}
+        **{
+            name: torch.cat([value] * len(DEPTH_HYPOTHESES))
+            for name, value in vars(targets).items()
+        }
     )
     bodies = fitter.start(
         Guess(
@@ -110,7 +113,7 @@ def fit_flat(
     weights = Weights(pose=_POSE, **_BLIND)
     bodies = fitter.run(bodies, many, Schedule(30, weights, _PLACE_RATES))
     bodies = fitter.run(bodies, many, Schedule(config.pose_steps // 2, weights, _POSE_RATES))
-    energy = fitter.energy(bodies, many, weights).reshape(len(READINGS), count)
+    energy = fitter.energy(bodies, many, weights).reshape(len(DEPTH_HYPOTHESES), count)
     bodies = bodies.select(torch.arange(count) + energy.argmin(dim=0) * count)
     return fitter.run(bodies, targets, Schedule(config.pose_steps, weights, _FINE_2D_RATES))
 

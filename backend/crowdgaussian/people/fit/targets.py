@@ -9,6 +9,8 @@ import torch
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
 from torch import Tensor
 
+from ...core.landmarks import TORSO
+from ...core.landmarks import Landmark as L
 from ..camera import pixel_rays, turn_to_ray
 from ..detect.detections import Detection
 
@@ -21,23 +23,23 @@ LANDMARK_WEIGHT = torch.tensor(
 # Segments whose direction in space the network's metric landmarks tell, and how far to trust it.
 SEGMENTS = torch.tensor(
     [
-        (12, 11),
-        (24, 23),
-        (23, 11),
-        (24, 12),
-        (11, 13),
-        (13, 15),
-        (12, 14),
-        (14, 16),
-        (23, 25),
-        (25, 27),
-        (24, 26),
-        (26, 28),
-        (29, 31),
-        (30, 32),
-        (8, 7),
-        (15, 19),
-        (16, 20),
+        (L.RIGHT_SHOULDER, L.LEFT_SHOULDER),
+        (L.RIGHT_HIP, L.LEFT_HIP),
+        (L.LEFT_HIP, L.LEFT_SHOULDER),
+        (L.RIGHT_HIP, L.RIGHT_SHOULDER),
+        (L.LEFT_SHOULDER, L.LEFT_ELBOW),
+        (L.LEFT_ELBOW, L.LEFT_WRIST),
+        (L.RIGHT_SHOULDER, L.RIGHT_ELBOW),
+        (L.RIGHT_ELBOW, L.RIGHT_WRIST),
+        (L.LEFT_HIP, L.LEFT_KNEE),
+        (L.LEFT_KNEE, L.LEFT_ANKLE),
+        (L.RIGHT_HIP, L.RIGHT_KNEE),
+        (L.RIGHT_KNEE, L.RIGHT_ANKLE),
+        (L.LEFT_HEEL, L.LEFT_FOOT_INDEX),
+        (L.RIGHT_HEEL, L.RIGHT_FOOT_INDEX),
+        (L.RIGHT_EAR, L.LEFT_EAR),
+        (L.LEFT_WRIST, L.LEFT_INDEX),
+        (L.RIGHT_WRIST, L.RIGHT_INDEX),
     ]
 )
 SEGMENT_WEIGHT = torch.tensor([2.0, 2.0, 1.5, 1.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 1, 0.2, 0.2])
@@ -87,7 +89,7 @@ def turned(targets: Targets, turn: np.ndarray) -> Targets:
 
 def scene_world(person: Detection, K: np.ndarray) -> np.ndarray:
     """The metric landmarks turned to where the person is seen, scene axes.  # [33, 3]"""
-    hip = person.keypoints.xy[[11, 12, 23, 24]].mean(axis=0)
+    hip = person.keypoints.xy[TORSO].mean(axis=0)
     turn = SCENE_FROM_OPENCV @ turn_to_ray(pixel_rays(hip, K))
     return person.keypoints.world @ turn.T
 
@@ -99,7 +101,7 @@ def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.nd
     directions = ends[:, 1] - ends[:, 0]
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
     sure = keypoints.confidence[SEGMENTS.numpy()].min(axis=1)
-    face = world[0] - (world[7] + world[8]) / 2
+    face = world[L.NOSE] - (world[L.LEFT_EAR] + world[L.RIGHT_EAR]) / 2
     others = np.any(
         [m for k, m in enumerate(masks) if k != index] or [np.zeros_like(masks[0])], axis=0
     )
@@ -117,8 +119,8 @@ def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.nd
 
 def _hair(xy: np.ndarray, size: float) -> tuple[np.ndarray, float]:
     """A circle around the head in which hair and hats, not the body, make the edge."""
-    middle = (xy[7] + xy[8] + xy[0]) / 3
-    neck = float(np.linalg.norm(middle - (xy[11] + xy[12]) / 2))
+    middle = (xy[L.LEFT_EAR] + xy[L.RIGHT_EAR] + xy[L.NOSE]) / 3
+    neck = float(np.linalg.norm(middle - (xy[L.LEFT_SHOULDER] + xy[L.RIGHT_SHOULDER]) / 2))
     return middle, max(0.9 * neck, 0.16 * size)
 
 

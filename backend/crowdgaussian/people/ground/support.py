@@ -5,13 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
+from ...core.landmarks import FEET, FOOT_SIDES
 from ..detect.detections import Detection
 from ..fit.body_points import PosedPoints
 from .plane import Ground, Standing
 
-_HIPS, _KNEES, _ANKLES, _HEAD, _PELVIS, _NECK = (1, 2), (4, 5), (7, 8), 15, 0, 12
-_FEET, _TRUNK = (7, 8, 10, 11), (_PELVIS, 1, 2, _NECK, _HEAD)
+_HIPS, _KNEES, _ANKLES, _TOES = (
+    (JOINT_INDEX[f"left_{part}"], JOINT_INDEX[f"right_{part}"])
+    for part in ("hip", "knee", "ankle", "foot")
+)
+_HEAD, _PELVIS, _NECK = (JOINT_INDEX[name] for name in ("head", "pelvis", "neck"))
+_FEET, _TRUNK = (*_ANKLES, *_TOES), (_PELVIS, *_HIPS, _NECK, _HEAD)
 _STEADY = 0.35  # of the leg's length the body's middle may lie beside the feet and be carried
 _ADULT_RANGE = (1.36, 1.97)  # metres: an adult's stature on the floor; taller stands on a step
 _CHILD_RANGE = (0.75, 1.36)
@@ -60,7 +66,7 @@ def standing(
 
 def feet_told(person: Detection) -> bool:
     """Whether the network has heels and toes at all."""
-    return bool(person.keypoints.confidence[29:33].any())
+    return bool(person.keypoints.confidence[FEET].any())
 
 
 def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
@@ -70,7 +76,7 @@ def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
     """
     xy, confidence = person.keypoints.xy, person.keypoints.confidence
     inside = ((xy >= 0) & (xy < [shape[1], shape[0] - 1])).all(axis=1)
-    feet = ((27, 29, 31), (28, 30, 32)) if feet_told(person) else ((27,), (28,))
+    feet = FOOT_SIDES if feet_told(person) else [side[:1] for side in FOOT_SIDES]
     sides = [((confidence[list(side)] > 0.5) & inside[list(side)]).all() for side in feet]
     return bool(any(sides))
 
@@ -106,8 +112,7 @@ def _leg(joints: np.ndarray) -> float:
 def is_dangling(landmarks: np.ndarray) -> bool:
     """Whether the toes of both feet hang down, as in a jump.  # [33, 3], y roughly up"""
     return all(
-        _unit(landmarks[toe] - landmarks[heel])[1] < -_DANGLING
-        for heel, toe in ((29, 31), (30, 32))
+        _unit(landmarks[toe] - landmarks[heel])[1] < -_DANGLING for _, heel, toe in FOOT_SIDES
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
-from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, FACE_JOINTS, JOINT_INDEX, NUM_JOINTS
 from torch import Tensor
 
 from ...body.data import read_arrays
@@ -31,7 +31,11 @@ from .network import Humans, MultiHmrNetwork, load_multihmr
 
 HEAD = JOINT_INDEX["head"]
 # Multi-HMR's rotation k turns our joint FROM_NETWORK[k]; the eyes keep still.
-FROM_NETWORK = (*range(22), *range(25, 40), *range(40, 55), JOINT_INDEX["jaw"])
+FROM_NETWORK = (
+    *range(len(BODY_JOINTS)),
+    *range(len(BODY_JOINTS + FACE_JOINTS), NUM_JOINTS),
+    JOINT_INDEX["jaw"],
+)
 _SHAPE_SPACE = 300  # leading columns of SMPL-X's shape directions, when the file is complete
 _VERTICES = (
     "nose",
@@ -132,7 +136,7 @@ class SmplxPeople:
 
 # Multi-HMR's people in the photo's own camera, as bodies of the model that a run uses
 
-_BODY = 22  # pelvis and body joints; jaw, eyes and fingers follow
+_BODY = len(BODY_JOINTS)  # pelvis and body joints; jaw, eyes and fingers follow
 TRAINED_FOVS = (50.0, 70.0)  # degrees across the longer side that the network knows
 
 

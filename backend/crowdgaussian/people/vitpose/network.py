@@ -9,6 +9,9 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import nn
 
+from ...core.landmarks import NUM_LANDMARKS
+from ...core.landmarks import Landmark as L
+
 # Networks of transformers from a folder on this machine: safetensors only, nothing missing
 
 
@@ -147,49 +150,66 @@ def _processor(kind: type, folder: Path):
 
 # COCO's 17 and COCO-WholeBody's 133 keypoints as the 33 landmarks that bodies are fitted to
 
-_BODY = {
-    0: 0,
-    2: 1,
-    5: 2,
-    7: 3,
-    8: 4,
-    11: 5,
-    12: 6,
-    13: 7,
-    14: 8,
-    15: 9,
-    16: 10,
-    23: 11,
-    24: 12,
-    25: 13,
-    26: 14,
-    27: 15,
-    28: 16,
-}  # landmark: keypoint
+# Landmarks in the order of COCO's keypoints.
+_COCO = (
+    L.NOSE,
+    L.LEFT_EYE,
+    L.RIGHT_EYE,
+    L.LEFT_EAR,
+    L.RIGHT_EAR,
+    L.LEFT_SHOULDER,
+    L.RIGHT_SHOULDER,
+    L.LEFT_ELBOW,
+    L.RIGHT_ELBOW,
+    L.LEFT_WRIST,
+    L.RIGHT_WRIST,
+    L.LEFT_HIP,
+    L.RIGHT_HIP,
+    L.LEFT_KNEE,
+    L.RIGHT_KNEE,
+    L.LEFT_ANKLE,
+    L.RIGHT_ANKLE,
+)
+_BODY = {landmark: keypoint for keypoint, landmark in enumerate(_COCO)}
 # COCO-WholeBody: 6 points of the feet from 17, 68 of the face from 23, 21 a hand from 91 and 112.
-_FEET = {29: 19, 30: 22}
-_TOES = {31: (17, 18), 32: (20, 21)}  # big and small toe
+_FACE_START, _LEFT_HAND, _RIGHT_HAND = 23, 91, 112
+_FEET = {L.LEFT_HEEL: 19, L.RIGHT_HEEL: 22}
+_TOES = {L.LEFT_FOOT_INDEX: (17, 18), L.RIGHT_FOOT_INDEX: (20, 21)}  # big and small toe
 _BIG_TOE = 0.8  # its share of the landmark at the tip of the foot
-_FACE = {1: 42, 3: 45, 4: 39, 6: 36, 9: 54, 10: 48}  # corners of eyes and mouth among the 68
-_HANDS = {17: 91 + 17, 19: 91 + 5, 21: 91 + 2, 18: 112 + 17, 20: 112 + 5, 22: 112 + 2}
-_NEAR = {
-    1: 2,
-    3: 2,
-    4: 5,
-    6: 5,
-    9: 0,
-    10: 0,
-    17: 15,
-    19: 15,
-    21: 15,
-    18: 16,
-    20: 16,
-    22: 16,
-    29: 27,
-    31: 27,
-    30: 28,
-    32: 28,
-}  # where a landmark stands that a layout does not have
+_FACE = {  # corners of eyes and mouth among the 68
+    L.LEFT_EYE_INNER: 42,
+    L.LEFT_EYE_OUTER: 45,
+    L.RIGHT_EYE_INNER: 39,
+    L.RIGHT_EYE_OUTER: 36,
+    L.MOUTH_LEFT: 54,
+    L.MOUTH_RIGHT: 48,
+}
+_HANDS = {
+    L.LEFT_PINKY: _LEFT_HAND + 17,
+    L.LEFT_INDEX: _LEFT_HAND + 5,
+    L.LEFT_THUMB: _LEFT_HAND + 2,
+    L.RIGHT_PINKY: _RIGHT_HAND + 17,
+    L.RIGHT_INDEX: _RIGHT_HAND + 5,
+    L.RIGHT_THUMB: _RIGHT_HAND + 2,
+}
+_NEAR = {  # where a landmark stands that a layout does not have
+    L.LEFT_EYE_INNER: L.LEFT_EYE,
+    L.LEFT_EYE_OUTER: L.LEFT_EYE,
+    L.RIGHT_EYE_INNER: L.RIGHT_EYE,
+    L.RIGHT_EYE_OUTER: L.RIGHT_EYE,
+    L.MOUTH_LEFT: L.NOSE,
+    L.MOUTH_RIGHT: L.NOSE,
+    L.LEFT_PINKY: L.LEFT_WRIST,
+    L.LEFT_INDEX: L.LEFT_WRIST,
+    L.LEFT_THUMB: L.LEFT_WRIST,
+    L.RIGHT_PINKY: L.RIGHT_WRIST,
+    L.RIGHT_INDEX: L.RIGHT_WRIST,
+    L.RIGHT_THUMB: L.RIGHT_WRIST,
+    L.LEFT_HEEL: L.LEFT_ANKLE,
+    L.LEFT_FOOT_INDEX: L.LEFT_ANKLE,
+    L.RIGHT_HEEL: L.RIGHT_ANKLE,
+    L.RIGHT_FOOT_INDEX: L.RIGHT_ANKLE,
+}
 
 
 def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -210,10 +230,10 @@ def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
             f"A keypoint network with {len(xy)} keypoints is not known; use one with COCO's 17 or "
             "COCO-WholeBody's 133."
         )
-    places, sure = np.zeros((33, 2)), np.zeros(33)
+    places, sure = np.zeros((NUM_LANDMARKS, 2)), np.zeros(NUM_LANDMARKS)
     table = dict(_BODY)
     if len(xy) == 133:
-        table |= _FEET | {k: 23 + point for k, point in _FACE.items()} | _HANDS
+        table |= _FEET | {k: _FACE_START + point for k, point in _FACE.items()} | _HANDS
     for landmark, keypoint in table.items():
         places[landmark], sure[landmark] = xy[keypoint], scores[keypoint]
     if len(xy) == 133:

@@ -8,6 +8,7 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ...body.model import BodyModel
+from ...core.landmarks import NUM_LANDMARKS, TORSO
 from ...core.progress import Progress, Report
 from ..camera import photo_camera
 from ..config import PeopleConfig, detector_folder, vitpose_folder
@@ -17,13 +18,12 @@ from ..detect.search import choose_boxes, read_boxes
 from ..fit.body_points import BodyPoints
 from ..fit.fitter import Fitter
 from ..fit.lifting import Lengths, body_size
-from ..fit.schedules import fit_flat, without_directions
+from ..fit.schedules import fit_2d_keypoints, without_directions
 from ..fit.targets import make_targets
 from ..ground.placement import camera_at_origin
 from ..types import Crowd, Keypoints
 from .network import KeypointNetwork, PersonDetector, to_landmarks
 
-_TRUNK = [11, 12, 23, 24]
 _NOBODY = 0.2  # mean confidence of the trunk below which a box holds nobody
 
 
@@ -82,14 +82,14 @@ class VitPoseFit:
         found = [
             one
             for one in found
-            if self.config.boxes or one.keypoints.confidence[_TRUNK].mean() > _NOBODY
+            if self.config.boxes or one.keypoints.confidence[TORSO].mean() > _NOBODY
         ]
         if not found:
             raise CrowdGaussianError(
                 "No person was found in the photo; use one in which people are larger, lower "
                 "people.detector_score, or set people.boxes."
             )
-        return sorted(found, key=lambda one: float(one.keypoints.xy[_TRUNK, 0].mean()))
+        return sorted(found, key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
 
     def fit(
         self, found: list[Detection], K: np.ndarray, shape: tuple[int, int], focal_source: str
@@ -105,7 +105,7 @@ class VitPoseFit:
         config = replace(self.config, use_silhouette=False)
         alone = Fitter(self.body, self.points, K, camera_at_origin())
         targets = without_directions(make_targets(found, K))
-        bodies = fit_flat(alone, found, targets, K, config)
+        bodies = fit_2d_keypoints(alone, found, targets, K, config)
         return crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, config, focal_source)
 
     def _boxes(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +130,7 @@ def detection_of(
     inside = ((xy >= 0) & (xy < [shape[1], shape[0]])).all(axis=1)
     confidence = (confidence * np.where(inside, 1.0, 0.2)).astype(np.float32)
     size = body_size(xy, confidence, lengths)
-    keypoints = Keypoints(xy, confidence, np.zeros((33, 3), np.float32))
+    keypoints = Keypoints(xy, confidence, np.zeros((NUM_LANDMARKS, 3), np.float32))
     known = np.where(confidence > 0, confidence, 1.0)  # a layout's gaps do not hide anybody
     return Detection(
         keypoints,

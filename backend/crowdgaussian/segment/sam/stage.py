@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from ...core.crop import Crop
+from ...core.landmarks import ARMS, LEGS, TORSO, Landmark
 from ...core.progress import Progress, Report
 from ...people.types import Crowd, Person
 from ...weights.local import Need, UsedFile, locate, used_file
 from ..postprocess import Claims, settle_mask, with_amodal
-from ..silhouettes import BodyLayer, body_box, posed_vertices, render_vertices
+from ..silhouettes import BodyLayer, body_box, render_vertices
 from ..types import PersonMask, SegmentConfig
 from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
 
@@ -89,9 +90,8 @@ def sam_files(config: SegmentConfig) -> list[UsedFile]:
 
 # What a promptable network is asked for each person: a box, own points, neighbours' points
 
-TORSO = (11, 12, 23, 24)  # MediaPipe's shoulders and hips: points that lie well inside a body
 OWN_POINTS = 3
-_LIMBS = (0, *range(11, 17), *range(23, 29))
+_LIMBS = (Landmark.NOSE, *ARMS, *LEGS)
 _BOX_MARGIN = 0.02  # of the box: landmarks lie inside the body, the box goes around it
 _APART = 0.03  # of the body's height: a neighbour's point nearer to an own one says nothing
 
@@ -237,7 +237,7 @@ class SamSegmenter:
 
     def _window(self, person: Person, crowd: Crowd) -> _Window:
         """Around the person's body and box, at the photo's own resolution."""
-        vertices = posed_vertices(self.body, person)
+        vertices = self.body.posed(person.params).vertices
         camera = crowd.camera
         boxes = np.stack([body_box(vertices, camera), person.box])
         box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
