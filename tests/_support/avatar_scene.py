@@ -8,7 +8,7 @@ from crowdgaussian.body.parts import ARM, FOOT, LEG, TORSO, find_regions
 from crowdgaussian.body.posed import BodyParameters, PosedBody, pose_body
 from crowdgaussian.core.mesh import unit, vertex_normals
 from crowdgaussian.people.types import Crowd, Keypoints, Person
-from crowdgaussian.segment.types import PersonMask
+from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian.splat.normals import render_mesh_depth
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
@@ -104,6 +104,10 @@ def crowd_of(scene: PaintedScene, parameters: BodyParameters | None = None) -> C
     """The painted person as the people stage would hand it on."""
     person = person_of(parameters or scene.parameters, scene.mask)
     return Crowd((person,), scene.camera, "default", (True,))
+
+
+def view_of(scene: PaintedScene) -> CrowdView:
+    return CrowdView(scene.photo, crowd_of(scene), masks_of(scene))
 
 
 def masks_of(scene: PaintedScene) -> list[PersonMask]:
