@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from crowdgaussian.body.load import load_body
 from crowdgaussian.pipeline.config import Config
-from crowdgaussian.pipeline.stages import load_stage
+from crowdgaussian.pipeline.stages import STAGES, load_stage
 
 pytestmark = pytest.mark.slow
 

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
-from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.skinning import pose_body
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import CameraInfo, Ground, PersonEntry, PhotoInfo, SceneInfo
 from PIL import Image
 
 from .. import __version__
+from ..avatar.types import Outcome
 from ..people.types import Certainty, Crowd, Keypoints, Person
 from ..refiner.weights import STAGE as REFINER_STAGE
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView, PersonMask
 from .config import Job
 from .ground_preview import GROUND_PREVIEW, ground_view
 from .photo import Photo
-from .stages import files_for
+from .stages import Measure, files_for
 
 log = logging.getLogger(__name__)
 COARSE = "coarse.npz"
@@ -112,6 +112,19 @@ def clear(out: Path) -> None:
     for name in names:
         for path in out.glob(name):
             path.unlink()
+
+
+def check_anybody(crowd: Crowd, photo: Path) -> None:
+    """Refuse a photo in which nobody was found.
+
+    Raises:
+        CrowdGaussianError: the crowd is empty.
+    """
+    if not crowd.people:
+        raise CrowdGaussianError(
+            f"No person was found in {photo}; give a photo that shows people whole "
+            "and at least about 60 pixels tall."
+        )
 
 
 def start_scene(
@@ -245,34 +258,32 @@ def _has_masks(entry: PersonEntry) -> bool:
     return {"mask", "amodal"} <= entry.files.keys()
 
 
-def keep_avatar(
-    folder: SceneFolder,
-    index: int,
-    avatar: Avatar,
-    quality: dict[str, float],
-    times: tuple[float, float],
+def keep_outcome(
+    folder: SceneFolder, view: CrowdView, outcome: Outcome, measure: Measure, begun: float
 ) -> None:
-    """Write a person's first avatar and mark the person as done.
+    """Write a person's first avatar, or why there is none.
 
     Args:
         folder: the scene.
-        index: of the person.
-        avatar: in the photo's pose.
-        quality: what was measured of it.
-        times: when the person was begun, and when the avatar was there.  # seconds
+        view: the photo, everybody in it, and their masks.
+        outcome: what the appearance stage made of the person.
+        measure: how well an avatar matches the photo.
+        begun: when the stage began with the person.  # time.perf_counter
+
+    Raises:
+        CrowdGaussianError: the disk is full.
     """
-    quality["feet"] = float(pose_body(avatar)[:, 1].min())  # metres above the ground
-    forget_coarse(folder, index)
-    folder.write_avatar(index, avatar)
-    folder.write_splats(index)
-    begun, built = times
-    seconds = {"avatar": built - begun, "measure": time.perf_counter() - built}
-    folder.add_person_timings(index, seconds)
-    folder.update_person(index, state="done", error="", quality=quality)
-
-
-def add_avatars_timing(folder: SceneFolder) -> None:
-    """Note what all avatars together have taken."""
+    index = outcome.index
+    with _failure_is_theirs(folder, index):
+        avatar, built = outcome.result(), time.perf_counter()
+        quality = measure(avatar, view, index)
+        quality["feet"] = float(pose_body(avatar)[:, 1].min())  # metres above the ground
+        forget_coarse(folder, index)
+        folder.write_avatar(index, avatar)
+        folder.write_splats(index)
+        seconds = {"avatar": built - begun, "measure": time.perf_counter() - built}
+        folder.add_person_timings(index, seconds)
+        folder.update_person(index, state="done", error="", quality=quality)
     spent = [
         steps.get(step, 0.0)
         for steps in folder.timings.people.values()
@@ -292,7 +303,7 @@ def forget_coarse(folder: SceneFolder, index: int) -> None:
 
 
 @contextmanager
-def failure_is_theirs(folder: SceneFolder, index: int) -> Iterator[None]:
+def _failure_is_theirs(folder: SceneFolder, index: int) -> Iterator[None]:
     """Turn an error inside into the state `failed` of one person; a full disk concerns all."""
     try:
         yield

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 
@@ -17,7 +16,7 @@ from ..segment.types import CrowdView, PersonMask
 from . import checkpoint as kept
 from .config import Config, Job
 from .corrections import Corrections
-from .photo import Photo, load_photo, parse_focal
+from .photo import Photo, chosen_focal, load_photo
 from .refinement import RefinementRun, is_finished, waiting
 from .stages import Stages, build_stages
 
@@ -88,17 +87,11 @@ class Steps:
         """Everybody's body and place; nothing is written before somebody is found."""
         started, photo, stages = time.perf_counter(), self.photo, self.load()
         self.report(Progress("people", 0.0))
-        focal, source = photo.focal_px, "exif" if photo.focal_px else "default"
-        if text := self.job.config.photo.focal:
-            focal, source = parse_focal(text, *photo.file_size) * photo.reduction, "option"
+        focal, source = chosen_focal(photo, self.job.config.photo.focal)
         crowd = stages.people.estimate(photo.pixels, focal, self.report)
         if focal is not None:
             crowd = replace(crowd, focal_source=source)
-        if not crowd.people:
-            raise CrowdGaussianError(
-                f"No person was found in {self.job.photo}; give a photo that shows people whole "
-                "and at least about 60 pixels tall."
-            )
+        kept.check_anybody(crowd, self.job.photo)
         self.report(Progress("people", 1.0, None, len(crowd.people)))
         folder = kept.start_scene(self.job, photo, crowd, stages.avatar.body_name, settings)
         folder.add_timing("people", time.perf_counter() - started)
@@ -123,11 +116,7 @@ class Steps:
             begun = time.perf_counter()
             report(Progress("avatars", 0.0, index))
             outcome = next(outcomes)
-            with kept.failure_is_theirs(folder, index):
-                avatar, built = outcome.result(), time.perf_counter()
-                quality = self.load().measure(avatar, view, index)
-                kept.keep_avatar(folder, index, avatar, quality, (begun, built))
-            kept.add_avatars_timing(folder)
+            kept.keep_outcome(folder, view, outcome, self.load().measure, begun)
             report(Progress("avatars", 1.0, index))
             yield index
 
@@ -140,8 +129,7 @@ class Steps:
             return
         self.report(Progress("refine", 0.0))
         run = RefinementRun(folder, view, self.job.config, stages.measure)
-        avatars = run.start(left)
-        only = [index for index in left if index in avatars]
+        avatars, only = run.start(left)
         for cluster in refine_crowd(stages.refiner, view, avatars, self.report, only):
             run.keep(cluster)
         self.report(Progress("refine", 1.0))
@@ -154,14 +142,9 @@ def refine_crowd(
     report: Report,
     only: Iterable[int] | None = None,
 ) -> Iterator[RefinedCluster]:
-    """Refine a coarse crowd, cluster by cluster; one that fails does not stop the others.
+    """The second half of the figure, cluster by cluster; one that fails does not stop the others.
 
-    Args:
-        stage: the refiner and its settings.
-        view: the photo, everybody in it, and their masks.
-        avatars: by index in the crowd; they decide who is a cluster.
-        report: called between steps; raises to stop.
-        only: those who are refined; None: everybody who has an avatar.
+    Avatars go by their index in the crowd; of those, `only` some are refined, or everybody.
     """
     for cluster in stage.clusters(view, avatars, report, only):
         with cluster.fails_alone():

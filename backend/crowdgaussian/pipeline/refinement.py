@@ -58,18 +58,18 @@ class RefinementRun:
     _models: list[ModelProvenance] = field(default_factory=list, init=False)
     _since: float = field(default=0.0, init=False)  # the last cluster; time.perf_counter
 
-    def start(self, left: list[int]) -> dict[int, Avatar]:
+    def start(self, left: list[int]) -> tuple[dict[int, Avatar], list[int]]:
         """Begin with some people who wait.
 
         Returns:
-            The first avatars of everybody, by index; a person who waits and whose avatar cannot be
-            read has failed and is not among them.
+            The first avatars of everybody, by index, and who is left to refine; a person whose
+            avatar cannot be read has failed and is in neither.
         """
         self._note_settings()
         self._models = [file.provenance() for file in files_for(self.config) if file.stage == STAGE]
         avatars = self._avatars(left)
         self._since = time.perf_counter()
-        return avatars
+        return avatars, [index for index in left if index in avatars]
 
     def keep(self, cluster: RefinedCluster) -> None:
         """Bring a cluster that is done into the folder.
