@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from crowdgaussian.avatar.types import Outcome
 from crowdgaussian.body.model import BodyOutput
 from crowdgaussian.core.progress import Progress
 from crowdgaussian.people.types import Crowd, Keypoints, Person
@@ -161,12 +162,17 @@ class StandInMasks:
 @dataclass
 class StandInAvatars:
     script: Script
+    body_name = "open"
 
-    def reconstruct(self, photo, crowd, masks, index, report):
+    def reconstruct(self, view, indices, report):
+        for index in indices:
+            yield Outcome.of(index, lambda i=index: self._avatar(view, i, report))
+
+    def _avatar(self, view, index, report):
         self.script.diary.append(f"avatar {index}")
         for step in range(10):
-            report(Progress("avatars", step / 10, index, len(crowd.people)))
+            report(Progress("avatars", step / 10, index, len(view)))
             time.sleep(self.script.seconds / 10)
         if index in self.script.fail:
             raise self.script.fail[index]
-        return make_avatar(crowd.people[index])
+        return make_avatar(view.person(index))
