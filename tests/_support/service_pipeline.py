@@ -16,10 +16,7 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from crowdgaussian.core.progress import Progress  # noqa: E402
-from crowdgaussian.pipeline import (
-    checkpoint,  # noqa: E402
-    stages,
-)
+from crowdgaussian.pipeline import checkpoint, stages
 from crowdgaussian.pipeline.config import Config, with_setting  # noqa: E402
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct  # noqa: E402
 

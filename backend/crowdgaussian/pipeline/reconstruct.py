@@ -139,7 +139,7 @@ def refine_crowd(
     report: Report,
     only: Chosen = None,
 ) -> Iterator[RefinedCluster]:
-    """The second half of the figure, of `only` some; a cluster that fails does not stop the others."""
+    """The second half of the figure; a cluster that fails does not stop the others."""
     for cluster in stage.clusters(view, avatars, report, only):
         with cluster.fails_alone():
             scene = cluster.coarse_scene()

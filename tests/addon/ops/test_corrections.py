@@ -66,7 +66,7 @@ class Server:
             if index in self.step.corrected:
                 edit = self.step.corrected[index]
                 avatar = make_avatar(900, seed=50 + index)
-                object.__setattr__(avatar, "pose", edit.pose.astype(np.float32))
+                avatar = avatar.with_params(pose=edit.pose.astype(np.float32))
                 object.__setattr__(avatar, "transl", edit.transl.astype(np.float32))
             folder.write_avatar(index, avatar)
             folder.update_person(index, state="done", error="", flags=())
