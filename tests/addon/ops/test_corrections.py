@@ -65,9 +65,8 @@ class Server:
             avatar = make_avatar(900, seed=50 + index)
             if index in self.step.corrected:
                 edit = self.step.corrected[index]
-                avatar = make_avatar(900, seed=50 + index)
-                avatar = avatar.with_params(pose=edit.pose.astype(np.float32))
-                object.__setattr__(avatar, "transl", edit.transl.astype(np.float32))
+                placed = {"pose": edit.pose, "transl": edit.transl}
+                avatar = avatar.with_params(**{k: v.astype(np.float32) for k, v in placed.items()})
             folder.write_avatar(index, avatar)
             folder.update_person(index, state="done", error="", flags=())
         row.state, row.finished = "done", True
