@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from crowdgaussian.avatar.types import Outcome
-from crowdgaussian.body.model import BodyOutput
+from crowdgaussian.body.model import BodyOutput, PosedMesh
 from crowdgaussian.core.progress import Progress
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.pipeline.stages import Stages
@@ -101,6 +101,12 @@ class StandInBody:
 
     def landmarks(self, output):
         return output.joints[:, :33]
+
+    def posed(self, params):
+        values = (params.betas, params.pose, params.transl, params.scale)
+        output = self(*(torch.as_tensor(np.asarray(v, np.float32))[None] for v in values))
+        vertices, joints = output.vertices[0].numpy(), output.joints[0].numpy()
+        return PosedMesh(vertices, joints, None, joints[:33])
 
 
 @dataclass
