@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..core.progress import Report
 
@@ -53,7 +54,9 @@ class Crowd:
 
     people: tuple[Person, ...]  # left to right in the photo
     camera: Camera
-    focal_source: str  # "option", "exif", "people" (solved from those who stand) or "default"
+    focal_source: (
+        FocalSource
+    )
     on_ground: tuple[bool, ...]  # whether each person's feet were put on the shared floor
     certainty: Certainty = Certainty()
 

@@ -7,7 +7,7 @@ The steps of the figure are those of reconstruct.py, which hands them over.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene.edit import EDIT_KEY, SceneEdit, SceneEdits
@@ -40,7 +40,7 @@ class Steps(Protocol):
 
     report: Report
 
-    def all(self, settings: dict) -> SceneFolder: ...
+    def all(self, settings: dict[str, Any]) -> SceneFolder: ...
 
     def load(self) -> Stages: ...
 
@@ -62,7 +62,7 @@ class Corrections:
     photo: Photo
     steps: Steps
 
-    def result(self, settings: dict) -> SceneFolder:
+    def result(self, settings: dict[str, Any]) -> SceneFolder:
         """The corrected scene; people whom no step touches keep their files.
 
         Args:
@@ -82,7 +82,7 @@ class Corrections:
         finish_avatars(folder)
         return folder
 
-    def _open(self, plain: dict) -> tuple[SceneFolder, int]:
+    def _open(self, plain: dict[str, Any]) -> tuple[SceneFolder, int]:
         """The folder to go on in, and how many steps are in it."""
         job = self.job
         settings = own_photo(plain, self.photo.digest, (job.base, job.out))

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -51,7 +52,9 @@ def unfinished(folder: SceneFolder) -> bool:
     return any(person.state not in ("done", "failed") for person in folder.info.people)
 
 
-def own_photo(settings: dict, digest: str, scenes: Sequence[Path | None]) -> dict:
+def own_photo(
+    settings: dict[str, Any], digest: str, scenes: Sequence[Path | None]
+) -> dict[str, Any]:
     """The settings with the user's photo where its copy in one of the scenes was given."""
     for scene in scenes:
         if scene is not None and SceneFolder.exists(scene):
@@ -61,7 +64,7 @@ def own_photo(settings: dict, digest: str, scenes: Sequence[Path | None]) -> dic
     return settings
 
 
-def copy_scene(base: Path, out: Path, name: str, settings: dict) -> SceneFolder:
+def copy_scene(base: Path, out: Path, name: str, settings: dict[str, Any]) -> SceneFolder:
     """A copy of a scene, valid at every moment: without people until it is whole.
 
     Args:

@@ -30,7 +30,7 @@ def clean(
     Returns:
         [H, W] bool.
     """
-    smoothed = mask.astype(np.uint8)
+    smoothed: np.ndarray = mask.astype(np.uint8)
     if round(smooth_px) >= 1:
         smoothed = cv2.morphologyEx(smoothed, cv2.MORPH_CLOSE, disc(smooth_px))
         opened = cv2.morphologyEx(smoothed, cv2.MORPH_OPEN, disc(smooth_px))

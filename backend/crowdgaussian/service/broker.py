@@ -72,7 +72,7 @@ class Broker:
             poller.register(socket, zmq.POLLIN)
         next_round = time.monotonic() + SWEEP
         while not self._stopping.is_set():
-            poller.poll(1000 * (self._pause if self._sessions.behind else TICK))
+            poller.poll(int(1000 * (self._pause if self._sessions.behind else TICK)))
             try:
                 self._turn()
             except (OSError, sqlite3.Error, CrowdGaussianError):  # a full disk, above all

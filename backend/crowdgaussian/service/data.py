@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -64,7 +65,7 @@ class DataServer(threading.Thread):
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._halt, zmq.POLLIN)
         pause = LONGEST_WAIT
-        while self._halt not in dict(poller.poll(1000 * (pause if self._waiting else TIDY))):
+        while self._halt not in dict(poller.poll(int(1000 * (pause if self._waiting else TIDY)))):
             self._read()
             self._tidy()
             pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
@@ -117,7 +118,7 @@ class DataServer(threading.Thread):
         del self._waiting[sender]
         return sent
 
-    def _frames(self, answer: m.Message) -> list[bytes | memoryview]:
+    def _frames(self, answer: m.Message) -> Sequence[bytes | memoryview]:
         """The answer itself, or the chunk that a waiting FETCH asks for."""
         if not isinstance(answer, m.Fetch):
             return encode(answer)
@@ -126,7 +127,7 @@ class DataServer(threading.Thread):
         except (CrowdGaussianError, OSError, sqlite3.Error):
             return encode(m.Error(answer.request, "unknown-artifact", _NO_ARTIFACT))
 
-    def _chunk(self, fetch: m.Fetch) -> list[bytes | memoryview]:
+    def _chunk(self, fetch: m.Fetch) -> Sequence[bytes | memoryview]:
         file = self._files.find(fetch)
         if file is None or fetch.offset > file.size:
             raise CrowdGaussianError(_NO_ARTIFACT)

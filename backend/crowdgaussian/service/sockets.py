@@ -76,13 +76,13 @@ def open_router(
 def receive(socket: zmq.Socket, secure: bool) -> Letter | None:
     """The next message, or None when there is none now."""
     try:
-        sender, *frames = socket.recv_multipart(zmq.NOBLOCK, copy=not secure)
+        if not secure:
+            sender, *frames = socket.recv_multipart(zmq.NOBLOCK)
+            return Letter(sender, "", frames[:FRAMES])
+        first, *rest = socket.recv_multipart(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
-    frames = frames[:FRAMES]
-    if not secure:
-        return Letter(sender, "", frames)
-    return Letter(sender.bytes, sender.get(USER), [frame.bytes for frame in frames])
+    return Letter(first.bytes, str(first.get(USER)), [frame.bytes for frame in rest[:FRAMES]])
 
 
 def send(socket: zmq.Socket, to: bytes, message: Message) -> bool:
