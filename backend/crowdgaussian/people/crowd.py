@@ -172,7 +172,7 @@ _SEEN, _HIDDEN, _OUTSIDE = 0.95, 0.3, 0.1  # confidence of a landmark
 _LANDMARK_NEARER = 0.15  # metres by which another body must be nearer to hide a landmark
 
 
-def detections_of(
+def detections_from_bodies(
     alone: Fitter, bodies: Bodies, scores: Tensor, shape: tuple[int, int]
 ) -> list[Detection]:
     """What a detector would say about bodies in front of a camera at the origin.
@@ -244,7 +244,7 @@ def _world(points: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
 # The end of people stages that give bodies: on one floor, with masks of their own
 
 
-def settle_bodies(
+def build_crowd(
     body: BodyModel,
     start: StartBodies,
     scores: torch.Tensor,
@@ -266,7 +266,7 @@ def settle_bodies(
     """
     with single_thread():
         alone = Fitter(body, BodyPoints(body), K, camera_at_origin())
-        found = detections_of(alone, start.bodies, scores, shape)
+        found = detections_from_bodies(alone, start.bodies, scores, shape)
         config = replace(config, use_silhouette=False)  # the masks are the bodies' own
         fitted = Fitted(start.bodies, found, make_targets(found, K))
         crowd = crowd_on_floor(alone, fitted, K, shape, config, focal_source)

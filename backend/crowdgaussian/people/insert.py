@@ -70,7 +70,7 @@ def as_posed(person: Person, crowd: Crowd, body: BodyModel) -> Person:
     return replace(person, keypoints=replace(person.keypoints, xy=xy))
 
 
-def same_person(person: Person, people: list[tuple[int, Person]]) -> int | None:
+def find_same_person(person: Person, people: list[tuple[int, Person]]) -> int | None:
     """The number of the one whose landmarks lie where this person's do, if there is one."""
     sure = person.keypoints.confidence > 0.5
     size = float((person.box[2:] - person.box[:2]).max())

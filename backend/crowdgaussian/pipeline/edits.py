@@ -27,7 +27,7 @@ from crowdgaussian_shared.scene.schema import (
 )
 
 from ..core.progress import Report
-from ..people.insert import as_posed, into_scene, rest_pelvis, same_person
+from ..people.insert import as_posed, find_same_person, into_scene, rest_pelvis
 from ..people.types import Crowd, Person
 from ..segment.types import PersonMask
 from . import checkpoint
@@ -35,7 +35,7 @@ from .config import Config
 from .stages import Stages
 
 LEFT_OUT_WORDS = "Left out on request."
-DEAF = ("command", "results")  # people stages that look where they like
+NO_BOX_SUPPORT = ("command", "results")  # people stages that cannot be told where to look
 _LEAST = 8  # pixels of a box inside the photo, each way
 _STANDING = 0.05  # metres between soles and floor
 
@@ -102,7 +102,7 @@ def _copy(folder: SceneFolder, out: Path, files: list[str]) -> None:
         ) from error
 
 
-def crowd_of(folder: SceneFolder) -> Crowd:
+def stored_crowd(folder: SceneFolder) -> Crowd:
     """Everybody's fit.
 
     Raises:
@@ -166,7 +166,7 @@ class Finder:
                 the people stage takes no boxes.
         """
         name = self.config.stages.people
-        if boxes and name in DEAF:
+        if boxes and name in NO_BOX_SUPPORT:
             raise CrowdGaussianError(
                 f"People stage '{name}' cannot look into boxes; add the person to the results of "
                 "your program, or reconstruct with another people stage."
@@ -178,7 +178,7 @@ class Finder:
             stage = self.stages.people_with(replace(self.config, people=people))
             alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), report)
             known = [(i, p) for i, p in enumerate(crowd.people) if i not in gone]
-            twin = same_person(alone.people[0], known)
+            twin = find_same_person(alone.people[0], known)
             if twin is not None:
                 raise CrowdGaussianError(
                     f"The person in the box {text} is in the crowd already, as person {twin}; "

@@ -275,7 +275,7 @@ class _Edited:
 
     def _change(self, folder: SceneFolder, step: SceneEdit, text: str) -> edits.Change:
         """A step made ready: nothing is changed yet."""
-        crowd = edits.crowd_of(folder)
+        crowd = edits.stored_crowd(folder)
         gone = {i for i, p in enumerate(folder.info.people) if LEFT_OUT in p.flags}
         added, corrected = [], {}
         if step.boxes or step.corrected:
@@ -296,10 +296,10 @@ class _Edited:
         if left:
             self._build_avatars(folder, left)
         if refinement.waiting(folder, self.job.config, touched):
-            self._run().refine(folder, edits.crowd_of(folder), touched)
+            self._run().refine(folder, edits.stored_crowd(folder), touched)
 
     def _build_avatars(self, folder: SceneFolder, left: list[int]) -> None:
-        run, crowd = self._run(), edits.crowd_of(folder)
+        run, crowd = self._run(), edits.stored_crowd(folder)
         run = replace(run, report=_among(self.report, left, len(crowd.people)))
         run.report(Progress("masks", 0.0, None, len(crowd.people)))
         masks = edits.masks_of(

@@ -65,7 +65,7 @@ def fill_holes(mask: np.ndarray, max_hole: float) -> np.ndarray:
     return mask | fill[labels] if count > 1 else mask
 
 
-def settle_mask(
+def clean_person_mask(
     owner: np.ndarray, index: int, keypoints: np.ndarray, height_px: float, config: SegmentConfig
 ) -> np.ndarray:
     """Cleans one person's pixels; what a clean-up adds never belongs to somebody else.

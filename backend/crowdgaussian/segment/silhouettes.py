@@ -13,7 +13,7 @@ from ..core.progress import Progress, Report
 from ..people.types import Crowd, Person
 from ..splat.normals import render_mesh_depth
 from .edges import EdgeInput, refine_edges
-from .postprocess import resolve, settle_mask, with_amodal
+from .postprocess import clean_person_mask, resolve, with_amodal
 from .types import PersonMask, SegmentConfig
 
 # The fitted bodies as the photo's camera sees them, each alone
@@ -118,7 +118,7 @@ class SilhouetteSegmenter:
         masks = []
         for index, (person, layer) in enumerate(zip(crowd.people, layers, strict=True)):
             trusted = person.keypoints.confidence >= self.config.min_confidence
-            visible = settle_mask(
+            visible = clean_person_mask(
                 owner, index, person.keypoints.xy[trusted], layer.height_px, self.config
             )
             masks.append(with_amodal(visible, layer.silhouette))

@@ -22,7 +22,7 @@ from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
 from .degradations import degrade, draw_chain
 from .people import render_rgba
-from .scenes import MARGIN, CrowdScene, Placed, clean_gaussians, face_light, moved_body
+from .scenes import MARGIN, CrowdScene, PlacedActor, clean_gaussians, face_light, moved_body
 
 _FOV = 0.7  # radians, of a usual lens, before the camera is framed
 _AWAY = 2.2  # times half the crowd's extent that the lens would need
@@ -65,7 +65,7 @@ def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) ->
     return ScenePhoto(photo.round().astype(np.uint8), crowd, masks)
 
 
-def placed_body(placed: Placed) -> BodyParams:
+def placed_body(placed: PlacedActor) -> BodyParams:
     """The parameters of an actor's body where it stands in the scene."""
     actor = placed.actor
     return moved_body(actor.body, actor.params, placed.rotation, placed.offset)

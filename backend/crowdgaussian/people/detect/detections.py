@@ -34,7 +34,7 @@ def choose_people(bodies: list[Body], config: PeopleConfig) -> list[Body]:
         ratio = body.size / tall
         if ratio < config.min_relative_size or scores[id(body)] < needed_score(ratio, config):
             continue
-        if not any(same_person(body, other) for other in kept):
+        if not any(is_duplicate(body, other) for other in kept):
             kept.append(body)
     return kept[: config.max_people]
 
@@ -50,7 +50,7 @@ def needed_score(ratio: float, config: PeopleConfig) -> float:
     return float(np.interp(ratio, (0.25, 0.45, 0.7, 0.85), (0.7, 0.6, 0.42, config.min_score)))
 
 
-def same_person(body: Body, other: Body) -> bool:
+def is_duplicate(body: Body, other: Body) -> bool:
     """Whether two candidates are one person, or one of them is a part of the other.
 
     Compares limbs and masks, not boxes: people who hug share a box, but not their elbows.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at one turned, maybe mirrored square of a photo with the landmark network."""
+"""Region of interest: one turned, maybe mirrored square of a photo for the landmark network."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Roi:
 
 
 @dataclass(frozen=True)
-class Look:
+class LandmarkPrediction:
     """One run of the landmark network, told in photo pixels."""
 
     xy: np.ndarray  # [33, 2] float64, photo pixels
@@ -98,12 +98,12 @@ def invert(affine: np.ndarray) -> np.ndarray:
     return np.column_stack([inverse, -inverse @ affine[:, 2]])
 
 
-def look_at(
+def predict_in_roi(
     network: PoseNetwork, photo: PhotoPyramid, roi: Roi, mirrored: bool = False
-) -> Look | None:
+) -> LandmarkPrediction | None:
     """Runs the landmark network on one square; None when it sees nobody there."""
     to_photo = patch_to_photo(roi, mirrored)
-    seen = network.look(photo.patch(to_photo, PATCH))
+    seen = network.predict(photo.patch(to_photo, PATCH))
     if seen is None:
         return None
     xy, confidence, world = apply(to_photo, seen.xy), seen.confidence, seen.world.copy()
@@ -111,7 +111,7 @@ def look_at(
     if mirrored:
         xy, confidence, world = xy[MIRROR], confidence[MIRROR], world[MIRROR]
     following = roi_from_points(apply(to_photo, seen.hip), apply(to_photo, seen.crown))
-    return Look(xy, confidence, world, following, seen.mask, to_photo)
+    return LandmarkPrediction(xy, confidence, world, following, seen.mask, to_photo)
 
 
 def warp_mask(mask: np.ndarray, mask_to_target: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where in the photo people might be: detector windows first, then a grid of direct looks."""
+"""Where in the photo people might be: detector windows first, then a grid of regions."""
 
 import cv2
 import numpy as np
@@ -8,8 +8,8 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from ...core.landmarks import TORSO
 from ..config import PeopleConfig
 from .landmark_net import PoseNetwork
-from .roi import Look, PhotoPyramid, Roi, look_at, roi_from_points
-from .tta import Body, agree, body_score, settle
+from .roi import LandmarkPrediction, PhotoPyramid, Roi, predict_in_roi, roi_from_points
+from .tta import Body, body_score, fuse_predictions, refine_roi
 
 DETECTOR_SIDE = 224  # pixels, what the detector takes in
 SEARCH_SIDE = 1280  # pixels, longer side of the copy in which the detector searches
@@ -21,7 +21,7 @@ SURE = 0.45  # body score from which on a body counts as surely there
 def detector_seeds(network: PoseNetwork, photo: np.ndarray) -> list[tuple[float, Roi]]:
     """Regions in which the detector saw somebody, best first, doubles merged.
 
-    Every window is seen twice, the second time mirrored, which finds people the first look misses.
+    Every window is seen twice, the second time mirrored, which finds people the first pass misses.
     """
     factor = min(1.0, SEARCH_SIDE / max(photo.shape[:2]))
     small = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
@@ -48,11 +48,13 @@ def find_bodies(network: PoseNetwork, photo: np.ndarray) -> list[Body]:
     """Every body candidate in a photo [H, W, 3] uint8, doubles and false ones still among them."""
     pyramid = PhotoPyramid(photo)
     bodies: list[Body] = []
-    for sighting, roi in detector_seeds(network, photo):
-        _try(network, pyramid, settle(network, pyramid, roi), bodies, sighting)
-    for look in _explore(network, pyramid, bodies):
-        if not _known(look, bodies):
-            _try(network, pyramid, settle(network, pyramid, look.next_roi), bodies, 0.0)
+    for detector_score, roi in detector_seeds(network, photo):
+        _add_candidate(network, pyramid, refine_roi(network, pyramid, roi), bodies, detector_score)
+    for prediction in _explore(network, pyramid, bodies):
+        if not _is_known(prediction, bodies):
+            _add_candidate(
+                network, pyramid, refine_roi(network, pyramid, prediction.next_roi), bodies, 0.0
+            )
     return bodies
 
 
@@ -70,10 +72,10 @@ def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) 
     pyramid, bodies = PhotoPyramid(photo), []
     for number, box in enumerate(boxes, start=1):
         roi = Roi((box[:2] + box[2:]) / 2, 1.25 * float((box[2:] - box[:2]).max()))
-        look = settle(network, pyramid, roi)
+        prediction = refine_roi(network, pyramid, roi)
         seen = [
-            agree(network, pyramid, start, 1.0)
-            for start in ((roi,) if look is None else (look.next_roi, roi))
+            fuse_predictions(network, pyramid, start, 1.0)
+            for start in ((roi,) if prediction is None else (prediction.next_roi, roi))
         ]
         inside = [body for body in seen if body is not None and _within(body, box)]
         if not inside:
@@ -90,37 +92,39 @@ def _within(body: Body, box: np.ndarray) -> bool:
     return bool((middle > box[:2]).all() and (middle < box[2:]).all())
 
 
-def _try(
+def _add_candidate(
     network: PoseNetwork,
     photo: PhotoPyramid,
-    look: Look | None,
+    prediction: LandmarkPrediction | None,
     bodies: list[Body],
-    sighting: float,
+    detector_score: float,
 ) -> None:
-    if look is None or _known(look, bodies):
+    if prediction is None or _is_known(prediction, bodies):
         return
-    body = agree(network, photo, look.next_roi, sighting)
+    body = fuse_predictions(network, photo, prediction.next_roi, detector_score)
     if body is not None:
         bodies.append(body)
 
 
-def _known(look: Look, bodies: list[Body]) -> bool:
-    """Whether a look shows a torso that is among the bodies already."""
+def _is_known(prediction: LandmarkPrediction, bodies: list[Body]) -> bool:
+    """Whether a prediction shows a torso that is among the bodies already."""
     return any(
-        np.linalg.norm(look.xy[TORSO] - body.xy[TORSO], axis=1).mean() < 0.06 * body.size
+        np.linalg.norm(prediction.xy[TORSO] - body.xy[TORSO], axis=1).mean() < 0.06 * body.size
         and body_score(body) > 0.3
         for body in bodies
     )
 
 
-def _explore(network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]) -> list[Look]:
-    """Direct looks on a grid, at the size of the people found: backs and hidden faces.
+def _explore(
+    network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]
+) -> list[LandmarkPrediction]:
+    """Predictions on a grid of regions, at the size of the people found: backs and hidden faces.
 
     The detector goes by faces; the landmark network also knows people from behind.
     """
     sure = [body.size for body in bodies if body_score(body) > SURE]
     size = float(np.median(sure)) if sure else 0.6 * float(photo.size.min())
-    looks = []
+    predictions = []
     for grow in (1.0, 1.5):
         step = size * (0.3 if grow == 1.0 else 0.4)
         for y in np.arange(0.3 * step, photo.size[1], step):
@@ -133,13 +137,15 @@ def _explore(network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]) -> l
                 ):
                     continue
                 mirrored = int(x / step) % 2 == int(y / step) % 2
-                looks.append(look_at(network, photo, Roi(center, 1.25 * grow * size), mirrored))
+                predictions.append(
+                    predict_in_roi(network, photo, Roi(center, 1.25 * grow * size), mirrored)
+                )
     kept = [
-        look
-        for look in looks
-        if look is not None and 0.5 < look.next_roi.size / (1.25 * size) < 2.0
+        one
+        for one in predictions
+        if one is not None and 0.5 < one.next_roi.size / (1.25 * size) < 2.0
     ]
-    return sorted(kept, key=lambda look: -float(look.confidence.mean()))
+    return sorted(kept, key=lambda one: -float(one.confidence.mean()))
 
 
 def _windows(width: int, height: int):

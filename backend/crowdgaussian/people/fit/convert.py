@@ -189,7 +189,7 @@ class _Targets:
         )
 
 
-def fit_to_keypoints(
+def fit_3d_keypoints(
     body: BodyModel, points: BodyPoints, keypoints: np.ndarray, steps: int = 300
 ) -> StartBodies:
     """Pose, hands, shape and size of bodies whose points come to lie on keypoints.

@@ -72,7 +72,7 @@ def body_size(xy: np.ndarray, confidence: np.ndarray, lengths: Lengths) -> float
     return _STATURE * pixels_per_metre(xy, confidence, lengths)
 
 
-def lifted(person: Detection, lengths: Lengths, reading: tuple[float, float]) -> Detection:
+def lift(person: Detection, lengths: Lengths, reading: tuple[float, float]) -> Detection:
     """The person with metric landmarks guessed from the photo alone.
 
     Args:

@@ -24,7 +24,7 @@ _OUTLIER = 3.0  # standard deviations of stature from which on somebody does not
 
 
 @dataclass(frozen=True)
-class Standing:
+class SupportEvidence:
     """What each of P fitted bodies tells about the floor; camera at the origin, scene axes."""
 
     soles: np.ndarray  # [P, F, 3] points under the feet
@@ -36,7 +36,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Ground:
+class GroundEstimate:
     """The floor seen from the camera."""
 
     height: float  # metres of the camera above the floor
@@ -58,7 +58,7 @@ class Ground:
         return self.viewmat[:3, :3].T @ SCENE_FROM_OPENCV.T
 
 
-def solve_ground(people: Standing) -> Ground:
+def solve_ground(people: SupportEvidence) -> GroundEstimate:
     """Finds the floor by robust least squares from several starts."""
     stable = people.supported & ~people.dangling
     stable = stable if stable.any() else people.supported
@@ -72,7 +72,7 @@ def solve_ground(people: Standing) -> Ground:
     slide = _slides(best.x, people)
     off = np.abs(slide * people.stature - ADULT[0]) > _OUTLIER * ADULT[1]
     errors = standard_errors(best)
-    return Ground(
+    return GroundEstimate(
         float(np.exp(log_height)),
         float(pitch),
         float(roll),
@@ -92,7 +92,7 @@ def standard_errors(found: OptimizeResult) -> np.ndarray:
     return np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
 
 
-def _solve(people: Standing, stable: np.ndarray, start: np.ndarray) -> OptimizeResult:
+def _solve(people: SupportEvidence, stable: np.ndarray, start: np.ndarray) -> OptimizeResult:
     weight = stable * np.where(people.feet_seen, 1.0, _HIDDEN_FEET)
     straight = (np.abs(people.axis).sum(axis=1) > 0) & stable
     share = 1 / np.sqrt(max(straight.sum(), 1))
@@ -116,7 +116,7 @@ def capped(residual: np.ndarray) -> np.ndarray:
     return residual / np.sqrt(1 + (residual / _OUTLIER) ** 2)
 
 
-def _start_heights(people: Standing, stable: np.ndarray, pitch: float) -> np.ndarray:
+def _start_heights(people: SupportEvidence, stable: np.ndarray, pitch: float) -> np.ndarray:
     """Logarithms of camera heights at which some of the people would stand.  # [3]"""
     drop = -_lowest(np.array([pitch, 0.0, 0.0]), people)[stable]
     drop = drop[drop > 0.1]
@@ -127,12 +127,12 @@ def _turn(x: np.ndarray) -> np.ndarray:
     return scene_viewmat(1.0, x[0], x[1])[:3, :3].T @ SCENE_FROM_OPENCV.T
 
 
-def _lowest(x: np.ndarray, people: Standing) -> np.ndarray:
+def _lowest(x: np.ndarray, people: SupportEvidence) -> np.ndarray:
     """Height of the lowest sole point over the camera.  # [P] metres, negative below it"""
     return (people.soles @ _turn(x)[1]).min(axis=1)
 
 
-def _slides(x: np.ndarray, people: Standing) -> np.ndarray:
+def _slides(x: np.ndarray, people: SupportEvidence) -> np.ndarray:
     """How far bodies slide to the floor: height of the camera over the drop to the soles."""
     drop = -_lowest(x, people)
     return np.exp(x[2]) / np.maximum(drop, 0.02)
@@ -160,7 +160,7 @@ class Focal:
         return self.error < SURE
 
 
-def solve_focal(people: Standing, K: np.ndarray) -> Focal:
+def solve_focal(people: SupportEvidence, K: np.ndarray) -> Focal:
     """The likeliest focal length of a photo that does not tell.
 
     Args:

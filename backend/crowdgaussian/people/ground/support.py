@@ -10,7 +10,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from ...core.landmarks import FEET, FOOT_SIDES
 from ..detect.detections import Detection
 from ..fit.body_points import PosedPoints
-from .plane import Ground, Standing
+from .plane import GroundEstimate, SupportEvidence
 
 _HIPS, _KNEES, _ANKLES, _TOES = (
     (JOINT_INDEX[f"left_{part}"], JOINT_INDEX[f"right_{part}"])
@@ -29,7 +29,7 @@ _DANGLING = 0.5  # sine of the angle below the horizon from which on a foot hang
 
 
 @dataclass(frozen=True)
-class Footing:
+class SupportDecision:
     """What becomes of each body on the shared floor."""
 
     on_ground: np.ndarray  # [P] bool
@@ -37,9 +37,9 @@ class Footing:
     flags: tuple[tuple[str, ...], ...]  # of "airborne", "seated", "child"
 
 
-def standing(
+def support_evidence(
     posed: PosedPoints, stature: torch.Tensor, people: list[Detection], shape: tuple[int, int]
-) -> Standing:
+) -> SupportEvidence:
     """Collects what the ground is solved from.
 
     Args:
@@ -49,7 +49,7 @@ def standing(
         shape: height and width of the photo.
     """
     joints = posed.joints.numpy().astype(np.float64)
-    return Standing(
+    return SupportEvidence(
         soles=posed.soles.numpy().astype(np.float64),
         stature=stature.numpy().astype(np.float64),
         feet_seen=np.array([feet_seen(person, shape) for person in people]),
@@ -123,7 +123,7 @@ def body_axis(joints: np.ndarray) -> np.ndarray:
     return _unit(joints[_HEAD] - feet) if trunk @ legs > 0.9 else np.zeros(3)
 
 
-def footing(ground: Ground, people: Standing) -> Footing:
+def decide_support(ground: GroundEstimate, people: SupportEvidence) -> SupportDecision:
     """Decides about everybody; those off the floor keep their depth, but not below the floor."""
     on_ground, slides, flags = [], [], []
     for index, slide in enumerate(ground.slide):
@@ -155,7 +155,7 @@ def footing(ground: Ground, people: Standing) -> Footing:
                 if holds
             )
         )
-    return Footing(np.array(on_ground), np.array(slides), tuple(flags))
+    return SupportDecision(np.array(on_ground), np.array(slides), tuple(flags))
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
