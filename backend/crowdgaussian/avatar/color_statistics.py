@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The usual colour of clothes and skin along each limb, deaf to prints of what crosses them.
+"""The usual colour of clothes and skin along each limb, without what crosses it.
 
 A hand in front of a shirt, its shadow, or a neighbour's arm cover a smaller part of a garment than
 the garment itself. The median over a wide neighbourhood that reaches far around a limb and less far
@@ -12,61 +12,63 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..body.parts import ARM, HAND, LEG, TORSO
-from .gaussians import Cloud
+from .gaussians import SurfaceGaussians
 from .limb_coordinates import LimbPlaces
 
 _AROUND = 0.3  # how much a distance around a limb counts against one along it
 _OTHER_PART = 0.5  # metres between the places of trunk, arms, forearms and legs
-_LENDERS = 2400  # of each part, as many as are asked at most
+_SOURCES = 2400  # of each part, as many as are asked at most
 _SHARE = 0.12  # of them that make one median
 _LEAST = 40  # seen Gaussians that a part needs for a usual colour
 _STEP = 6  # Gaussians between two medians
 _LEAST_SPREAD, _MOST_SPREAD = 0.025, 0.2  # of sRGB
-_TEXTURE = 1.5  # spreads that a borrowed colour may be from the usual one
+_TEXTURE = 1.5  # spreads that a filled colour may be from the usual one
 _SMOOTHING = 4  # rounds of averaging among neighbours
 
 
 @dataclass(frozen=True)
-class Usual:
+class ColorPrior:
     """What a limb looks like around each Gaussian, where anything of the limb is seen."""
 
     known: np.ndarray  # [N] bool
     colour: np.ndarray  # [N, 3] sRGB
     spread: np.ndarray  # [N] typical distance of real colours from it, in each channel
 
-    def hold(self, colours: np.ndarray) -> np.ndarray:
-        """Borrowed colours with their contrast kept to what the garment shows.  # [N, 3]"""
+    def clamp_to_prior(self, colours: np.ndarray) -> np.ndarray:
+        """Filled colours with their contrast kept to what the garment shows.  # [N, 3]"""
         room = _TEXTURE * self.spread[:, None]
         held = self.colour + np.clip(colours - self.colour, -room, room)
         return np.where(self.known[:, None], held, colours)
 
 
-def usual_colours(cloud: Cloud, colours: np.ndarray, lends: np.ndarray, limbs: LimbPlaces) -> Usual:
-    """Medians of what the lenders [N] (bool) of the same limb or its twin show."""
+def color_prior(
+    cloud: SurfaceGaussians, colours: np.ndarray, source: np.ndarray, limbs: LimbPlaces
+) -> ColorPrior:
+    """Medians of what the sources [N] (bool) of the same limb or its twin show."""
     known, spread = np.zeros(len(cloud), bool), np.full(len(cloud), _LEAST_SPREAD)
     usual = colours.copy()
     for group in (TORSO, LEG, ARM):
         part = limbs.on_limb & (cloud.group == group)
-        if (part & lends).sum() < _LEAST:
+        if (part & source).sum() < _LEAST:
             continue
         places = limbs.here[:, :3] * (1, _AROUND, _AROUND)
         places = np.column_stack([places, _OTHER_PART * cloud.forearm])
         usual[part], spread[part] = _medians(
-            places[part], places[part & lends], colours[part & lends]
+            places[part], places[part & source], colours[part & source]
         )
         known |= part
-    return Usual(known, _smooth(cloud, usual, known), spread)
+    return ColorPrior(known, _smooth(cloud, usual, known), spread)
 
 
 def _medians(
-    places: np.ndarray, lenders: np.ndarray, lent: np.ndarray
+    places: np.ndarray, sources: np.ndarray, source_colours: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Median colour and spread of the lenders around each place.  # [P, 3], [P]"""
-    thin = slice(None, None, max(1, len(lenders) // _LENDERS))
-    lenders, lent, centres = lenders[thin], lent[thin], places[::_STEP]
-    count = max(int(_SHARE * len(lenders)), min(_LEAST, len(lenders)))
-    _, index = cKDTree(lenders).query(centres, k=count)
-    around = lent[index.reshape(len(centres), -1)]  # [C, k, 3]
+    """Median colour and spread of the sources around each place.  # [P, 3], [P]"""
+    thin = slice(None, None, max(1, len(sources) // _SOURCES))
+    sources, source_colours, centres = sources[thin], source_colours[thin], places[::_STEP]
+    count = max(int(_SHARE * len(sources)), min(_LEAST, len(sources)))
+    _, index = cKDTree(sources).query(centres, k=count)
+    around = source_colours[index.reshape(len(centres), -1)]  # [C, k, 3]
     middle = np.median(around, axis=1)
     spread = 1.48 * np.median(np.abs(around - middle[:, None]).mean(2), axis=1)
     _, nearest = cKDTree(centres).query(places, k=min(4, len(centres)))
@@ -74,7 +76,7 @@ def _medians(
     return (middle[nearest].mean(1), np.clip(spread[nearest].mean(1), _LEAST_SPREAD, _MOST_SPREAD))
 
 
-def _smooth(cloud: Cloud, colours: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _smooth(cloud: SurfaceGaussians, colours: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Averages among neighbours on the surface that have a usual colour.  # [N, 3]"""
     smoothed = colours.copy()
     if not known.any():
@@ -97,13 +99,17 @@ _REACH = 0.12  # metres from a fitted arm to its print
 _STRANGE, _LEAST_STRANGE = 3.0, 0.12  # spreads, and sRGB, from the usual colour of a print
 
 
-def face_colour(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
+def face_colour(
+    cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray
+) -> np.ndarray | None:
     """The median colour of the seen face, None when there is too little of it.  # [3]"""
     face = (cloud.face > 0.8) & (seen > 0.5)
     return np.median(colours[face], axis=0) if face.sum() >= _ENOUGH else None
 
 
-def skin_colour(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
+def skin_colour(
+    cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray
+) -> np.ndarray | None:
     """The person's skin: of the face, else what hands and arms show of skin tones.  # [3]"""
     face = face_colour(cloud, colours, seen)
     if face is not None:
@@ -126,7 +132,9 @@ def like_skin(colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
     return (tone < _TONE) & (total > _DARKEST * own) & (total < _BRIGHTEST * own)
 
 
-def misplaced(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def cast_by_occluder(
+    cloud: SurfaceGaussians, scene: np.ndarray, colours: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
     """Seen Gaussians whose colour belongs to another part.  # [N] bool
 
     Args:
@@ -152,16 +160,18 @@ def misplaced(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, seen: np.nda
     return wrong
 
 
-def printed(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, usual: Usual) -> np.ndarray:
+def color_outliers(
+    cloud: SurfaceGaussians, scene: np.ndarray, colours: np.ndarray, prior: ColorPrior
+) -> np.ndarray:
     """Gaussians of trunk and legs beside an arm whose colour the garment has not.  # [N] bool"""
-    dressed = usual.known & ((cloud.group == TORSO) | (cloud.group == LEG))
-    strange = np.abs(colours - usual.colour).mean(1) > np.maximum(
-        _STRANGE * usual.spread, _LEAST_STRANGE
+    dressed = prior.known & ((cloud.group == TORSO) | (cloud.group == LEG))
+    strange = np.abs(colours - prior.colour).mean(1) > np.maximum(
+        _STRANGE * prior.spread, _LEAST_STRANGE
     )
     return dressed & strange & _beside_arms(cloud, scene)
 
 
-def _beside_arms(cloud: Cloud, scene: np.ndarray) -> np.ndarray:
+def _beside_arms(cloud: SurfaceGaussians, scene: np.ndarray) -> np.ndarray:
     limbs = (cloud.group == HAND) | cloud.forearm
     near, _ = cKDTree(scene[limbs]).query(scene, distance_upper_bound=_REACH)
     return np.isfinite(near)

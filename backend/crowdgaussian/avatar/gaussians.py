@@ -19,7 +19,7 @@ _THICKNESS = 0.35  # of a disc, against its radius
 
 
 @dataclass(frozen=True)
-class Cloud:
+class SurfaceGaussians:
     """N bound Gaussians, without colour."""
 
     points: SurfacePoints
@@ -60,7 +60,7 @@ def bind(
     posed: PosedBody,
     regions: Regions,
     mirror_vertices: np.ndarray,
-) -> Cloud:
+) -> SurfaceGaussians:
     """Puts a disc on every sampled point of the clothed surface [V, 3]."""
     faces = posed.faces
     means = points.on(surface, faces)
@@ -69,7 +69,7 @@ def bind(
     radius = _DISC * np.clip(distance[:, 1:].mean(1), 0.4 * points.spacing, 1.6 * points.spacing)
     joints, weights = top_four(points.on(dense_weights(posed), faces))
     corner = points.face, points.barycentric.argmax(1)
-    return Cloud(
+    return SurfaceGaussians(
         points,
         means,
         _frames(normals, surface, faces, points),

@@ -14,7 +14,7 @@ from ..core.mesh import to_camera, unit
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
-from .gaussians import Cloud
+from .gaussians import SurfaceGaussians
 from .types import PhotoFitConfig
 from .visibility import PhotoView, facing_camera
 
@@ -43,7 +43,11 @@ class _Model:
     """The parameters, and the splats that they stand for in the photo's pose."""
 
     def __init__(
-        self, cloud: Cloud, matrices: np.ndarray, colours: np.ndarray, config: PhotoFitConfig
+        self,
+        cloud: SurfaceGaussians,
+        matrices: np.ndarray,
+        colours: np.ndarray,
+        config: PhotoFitConfig,
     ) -> None:
         linear = matrices[:, :, :3] @ cloud.frames  # [N, 3, 3] frame -> scene
         self.base = _tensor(apply(matrices, cloud.means))
@@ -83,7 +87,7 @@ class _Model:
 
 
 def fit_photo(
-    cloud: Cloud,
+    cloud: SurfaceGaussians,
     posed: PosedBody,
     colours: np.ndarray,
     view: PhotoView,
@@ -152,7 +156,7 @@ class _Loss:
         return colour + 2.0 * cover + 0.5 * spill + _DRIFT * drift + 1e-6 * calm
 
 
-def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
+def _result(model: _Model, cloud: SurfaceGaussians, view: PhotoView) -> Fitted:
     ones = torch.zeros(len(cloud), 1, requires_grad=True)
     with torch.no_grad():
         splats = model.splats(torch.arange(len(cloud)))
@@ -172,7 +176,9 @@ def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
         )
 
 
-def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted, view: PhotoView) -> np.ndarray:
+def seen_gaussians(
+    cloud: SurfaceGaussians, posed: PosedBody, fitted: Fitted, view: PhotoView
+) -> np.ndarray:
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
     matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
     facing = np.clip((_facing(cloud, matrices, view) - 0.15) / 0.45, 0, 1)
@@ -181,7 +187,7 @@ def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted, view: PhotoVi
     return facing * np.clip(fitted.shown / (_PAINTED * facing * disc + 1e-3), 0, 1)
 
 
-def _facing(cloud: Cloud, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
+def _facing(cloud: SurfaceGaussians, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
     """Cosine between each disc's normal and the way to the camera.  # [N]"""
     normals = unit(np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.normals))
     return facing_camera(apply(matrices, cloud.means), normals, view)

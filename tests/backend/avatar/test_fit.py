@@ -30,7 +30,7 @@ def scene(body):
 @pytest.fixture(scope="module")
 def built(body, scene):
     fit = PhotoFit(CONFIG, body)
-    return fit.reconstruct_with_sight(scene.photo, crowd_of(scene), masks_of(scene), 0, silent)
+    return fit.reconstruct_with_visibility(scene.photo, crowd_of(scene), masks_of(scene), 0, silent)
 
 
 def colours(avatar):
