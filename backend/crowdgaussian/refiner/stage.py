@@ -29,7 +29,7 @@ from .weights import small_path, turbo_files, turbo_path
 
 log = logging.getLogger(__name__)
 _MARGIN = 0.06  # of the cluster's box in the photo
-_STARVED = (
+_OOM_MESSAGE = (
     "There is not enough memory to refine these people; lower refine.most_people or "
     "refine.distil.size."
 )
@@ -115,7 +115,7 @@ class CrowdRefinement:
             raise
         except Exception as error:
             if is_out_of_memory(error):
-                return RefinedCluster(people, (), _STARVED)
+                return RefinedCluster(people, (), _OOM_MESSAGE)
             log.exception("people %s could not be refined", people)
             return RefinedCluster(
                 people,
