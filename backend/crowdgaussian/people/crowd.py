@@ -29,7 +29,7 @@ from .fit.targets import Targets, make_targets
 from .ground.placement import camera_at_origin, put_on_ground
 from .types import Crowd, Keypoints, Person
 
-# From optimised bodies to the people that the stage hands on
+_FAR = 0.1  # of the body's height: a landmark further off counts as this far in reprojection_px
 
 
 def make_people(
@@ -69,7 +69,7 @@ def make_people(
 def pixel_errors(fitter: Fitter, bodies: Bodies, targets: Targets) -> Tensor:
     """Robust mean distance of the landmarks, photo pixels.  # [P]"""
     pixels = project(fitter.pose(bodies).landmarks, *fitter.camera)
-    apart = (pixels - targets.xy).norm(dim=2).clamp_max(0.1 * targets.size[:, None])
+    apart = (pixels - targets.xy).norm(dim=2).clamp_max(_FAR * targets.size[:, None])
     return (apart * targets.weight).sum(dim=1) / targets.weight.sum(dim=1).clamp_min(1e-6)
 
 
@@ -239,9 +239,6 @@ def _world(points: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
     turn = turn_to_ray(pixel_rays(hip, K))
     middle = points[HIPS].mean(axis=0)
     return ((points - middle) @ turn).astype(np.float32)
-
-
-# The end of people stages that give bodies: on one floor, with masks of their own
 
 
 def build_crowd(

@@ -9,6 +9,8 @@ import numpy as np
 from ...core.landmarks import MIRROR
 from .landmark_net import PATCH, PoseNetwork
 
+CIRCLE_SCALE = 1.25  # side of the region over the circle around the body; MediaPipe's own
+
 
 @dataclass(frozen=True)
 class Roi:
@@ -63,11 +65,11 @@ class PhotoPyramid:
 
 
 def roi_from_points(hip: np.ndarray, crown: np.ndarray) -> Roi:
-    """The square MediaPipe looks at (AlignmentPointsRectsCalculator, scaled by 1.25)."""
+    """The square MediaPipe looks at (AlignmentPointsRectsCalculator, scaled by CIRCLE_SCALE)."""
     along = np.asarray(crown, dtype=np.float64) - hip
     return Roi(
         np.asarray(hip, dtype=np.float64),
-        2.5 * float(np.linalg.norm(along)),
+        2 * CIRCLE_SCALE * float(np.linalg.norm(along)),
         float(np.arctan2(along[0], -along[1])),
     )
 

@@ -9,6 +9,7 @@ from ...core.landmarks import NUM_LANDMARKS, TORSO, Landmark
 from ...core.landmarks import Landmark as L
 from .landmark_net import PoseNetwork
 from .roi import (
+    CIRCLE_SCALE,
     LandmarkPrediction,
     PhotoPyramid,
     Roi,
@@ -37,6 +38,23 @@ _JITTER = (
     (1.12, 0.03, (0.0, 0.0), True),
 )
 
+# Hand-tuned; not measured one by one.
+# How the network is first looked for: growth of the region and whether mirrored, until one answers.
+_FIRST_TRIES = ((1.0, False), (1.3, True), (0.8, False), (1.3, False), (1.0, True))
+_TRUSTED = (
+    0.8  # trust from which no further try is made; higher: slower, finds hard poses more often
+)
+_SETTLED = 0.02  # of the region: a torso that moves less is found; lower: more steps
+_LEAST_PREDICTIONS = 3  # of the jittered ones, below which nobody is there
+_LEAST_WEIGHT = 0.05  # of a landmark that nobody sees, when predictions are compared
+_AGREEING = 0.06  # of the region, between predictions of one body; higher lets neighbours mix in
+_NEAR = 0.025  # of the region: spread of a landmark's densest place; higher averages two guesses
+_LEAST_CONFIDENCE = 1e-3  # squared, so that hidden landmarks have a densest place too
+_SAME_FACING = 0.6  # cosine between the chests of predictions that face the same way
+# The detection score: lower _STEADY drops more hallucinations, and more people who are hard to see.
+_STEADY = 0.04  # of the body's height: spread between predictions that costs a factor e
+_LEAST_SCORE_WEIGHT = 0.02  # of a landmark that nobody sees
+
 
 @dataclass(frozen=True)
 class Body:
@@ -54,8 +72,8 @@ class Body:
 
     @property
     def size(self) -> float:
-        """Rough height of the whole body in pixels (the region is 1.25 times the circle)."""
-        return self.roi.size / 1.25
+        """Rough height of the whole body in pixels (the region is larger than the circle)."""
+        return self.roi.size / CIRCLE_SCALE
 
 
 def refine_roi(
@@ -63,11 +81,11 @@ def refine_roi(
 ) -> LandmarkPrediction | None:
     """Lets the network centre itself on the person that it sees from a first region."""
     best = None
-    for grow, mirrored in ((1.0, False), (1.3, True), (0.8, False), (1.3, False), (1.0, True)):
+    for grow, mirrored in _FIRST_TRIES:
         prediction = predict_in_roi(network, photo, roi.changed(grow), mirrored)
         if prediction is not None and (best is None or _trust(prediction) > _trust(best)):
             best = prediction
-        if best is not None and _trust(best) > 0.8:
+        if best is not None and _trust(best) > _TRUSTED:
             break
     for step in range(steps if best is not None else 0):
         prediction = predict_in_roi(network, photo, best.next_roi, mirrored=step % 2 == 1)
@@ -75,7 +93,7 @@ def refine_roi(
             break
         moved = np.linalg.norm(prediction.xy[TORSO] - best.xy[TORSO], axis=1).mean()
         best = prediction
-        if moved < 0.02 * prediction.next_roi.size:
+        if moved < _SETTLED * prediction.next_roi.size:
             break
     return best
 
@@ -89,7 +107,7 @@ def fuse_predictions(
         for grow, turn, shift, mirrored in _JITTER
     ]
     predictions = [one for one in predictions if one is not None]
-    if len(predictions) < 3:
+    if len(predictions) < _LEAST_PREDICTIONS:
         return None
     close = _largest_agreement(predictions, roi.size)
     kept = [one for one, ok in zip(predictions, close, strict=True) if ok]
@@ -100,7 +118,7 @@ def fuse_predictions(
     spread = np.median([np.linalg.norm(one.xy - middle, axis=1) for one in kept], axis=0)
     center = np.median([one.next_roi.center for one in kept], axis=0)
     size = float(np.median([one.next_roi.size for one in kept]))
-    frame = patch_to_photo(Roi(center, 1.25 * size), side=MASK_SIDE)
+    frame = patch_to_photo(Roi(center, CIRCLE_SCALE * size), side=MASK_SIDE)
     masks = [
         warp_mask(one.mask, compose(invert(frame), one.to_photo), (MASK_SIDE, MASK_SIDE))
         for one in kept
@@ -110,7 +128,7 @@ def fuse_predictions(
         xy=xy,
         confidence=_weighted(weights, [one.confidence for one in kept]),
         world=_weighted(faced, [one.world for one in kept]),
-        spread=1.25 * spread / size,
+        spread=CIRCLE_SCALE * spread / size,
         mask=np.mean(masks, axis=0),
         mask_to_photo=frame,
         roi=Roi(center, size, turn),
@@ -126,9 +144,10 @@ def _trust(prediction: LandmarkPrediction) -> float:
 def _largest_agreement(predictions: list[LandmarkPrediction], size: float) -> np.ndarray:
     """Which predictions lie near the one that most others lie near.  # [n] bool"""
     xy = np.stack([one.xy for one in predictions])
-    weight = np.stack([one.confidence for one in predictions]).mean(axis=0) + 0.05
+    weight = np.stack([one.confidence for one in predictions]).mean(axis=0)
+    weight = weight + _LEAST_WEIGHT
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=3) @ weight / weight.sum() / size
-    near = apart < 0.06
+    near = apart < _AGREEING
     return near[np.argmax(near.sum(axis=1) - apart.mean(axis=1))]
 
 
@@ -138,9 +157,9 @@ def _densest(predictions: list[LandmarkPrediction], size: float) -> np.ndarray:
     A hidden wrist may be guessed in two places; the mean of two guesses would be in neither.
     """
     xy = np.stack([one.xy for one in predictions])
-    sure = np.stack([one.confidence for one in predictions]) ** 2 + 1e-3
+    sure = np.stack([one.confidence for one in predictions]) ** 2 + _LEAST_CONFIDENCE
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=3)  # [predictions, predictions, 33]
-    near = np.exp(-0.5 * (apart / (0.025 * size)) ** 2)
+    near = np.exp(-0.5 * (apart / (_NEAR * size)) ** 2)
     densest = (near * sure[None]).sum(axis=1).argmax(axis=0)  # [33]
     return sure * near[densest, :, np.arange(NUM_LANDMARKS)].T + 1e-9
 
@@ -158,7 +177,7 @@ def _same_facing(predictions: list[LandmarkPrediction]) -> np.ndarray:
         world[:, Landmark.LEFT_HIP] - world[:, Landmark.RIGHT_HIP]
     )
     direction = across[:, [0, 2]] / np.linalg.norm(across[:, [0, 2]], axis=1, keepdims=True)
-    near = direction @ direction.T > 0.6
+    near = direction @ direction.T > _SAME_FACING
     return near[near.sum(axis=1).argmax()]
 
 
@@ -214,8 +233,9 @@ def body_score(body: Body) -> float:
     crops, leave the mask, or have hardly any visible landmark.
     """
     points, weight = limb_points(body.xy, body.confidence)
-    on_mask = limbs_on_mask(points, weight + 0.02, body)
-    steady = float(np.exp(-np.average(body.spread, weights=body.confidence + 0.02) / 0.04))
+    on_mask = limbs_on_mask(points, weight + _LEAST_SCORE_WEIGHT, body)
+    spread = np.average(body.spread, weights=body.confidence + _LEAST_SCORE_WEIGHT)
+    steady = float(np.exp(-spread / _STEADY))
     return float(
         on_mask
         * steady

@@ -18,7 +18,11 @@ from .contact import Contact, push_apart, sphere_radii
 from .plane import PRIOR, Focal, GroundEstimate, SupportEvidence, solve_focal, solve_ground
 from .support import decide_support, support_evidence
 
+# Learning rates of the fit on the floor, below those in the camera: it starts from a good place.
 _RATES = {"orientation": 0.01, "pelvis": 0.004, "body_pose": 0.015, "betas": 0.04, "scale": 0.01}
+
+_SEGMENTS = 0.5  # weight of the network's depth, once the floor tells depth too; hand-tuned
+_LEAST_DROP = 0.05  # metres from the camera to the lowest skin, lest somebody slides to infinity
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def stand_on_ground(
 ) -> Bodies:
     """Refines everybody together in the scene frame, parts them and lets them touch down."""
     radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
-    weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=0.5)
+    weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=_SEGMENTS)
     bodies = fitter.run(
         bodies, targets, Schedule(config.ground_steps, weights, _RATES), Contact(on_ground, radii)
     )
@@ -122,7 +126,7 @@ def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: fl
     """
     lowest = lowest_skin(fitter, bodies)
     camera = torch.tensor([0.0, height, 0.0])
-    factor = height / (height - lowest).clamp_min(0.05)
+    factor = height / (height - lowest).clamp_min(_LEAST_DROP)
     factor = torch.where(torch.as_tensor(on_ground) | (lowest < 0), factor, 1.0)
     return replace(
         bodies,
