@@ -16,6 +16,7 @@ from .color_statistics import color_prior, like_skin, skin_colour
 from .gaussians import SurfaceGaussians
 from .limb_coordinates import LimbPlaces
 
+# Hand-tuned by eye on bodies seen from the other side; not measured one by one.
 _SURE = 0.5  # how well a Gaussian must be seen to be a source of colour
 _COUNTERPART = 0.04  # metres: as near the counterpart must be seen
 _OTHER_GROUP = 0.3  # metres: rather as far away than from another part of the body
@@ -28,6 +29,16 @@ _CONTRAST = 0.13  # of sRGB, that a filled colour may have in its neighbourhood
 _LEAST_HEAD = 60  # well seen Gaussians below which a head is not known
 _SKIN = np.array([0.68, 0.51, 0.42])  # sRGB of a person of whom no skin is seen
 _GLOSSY = 0.6  # quantile of the scalp's brightness above which it is shine
+_MEAN_SHARE = 0.6  # of the sources' mean against one of them; less keeps texture and adds noise
+_LIMB_SHARPNESS = 0.006  # metres farther on a limb that cost a source a factor e; more blurs
+_LIMB_REACH = 0.15  # metres to a source on the limb, from which nearby sources take over
+_ON_SCALP, _ON_FACE = 0.3, 0.8  # of a Gaussian's share in scalp or face
+_LEAST_SOURCES = 3  # for the counterpart
+_LEAST_PART = 30  # well seen Gaussians of a part below which its colour is not known
+_LEAST_HAIR = 20  # the same for scalp and face
+_FAR_FROM_FACE = 0.5  # quantile of the scalp's distances from the face beyond which it is hair
+_FOREHEAD = 0.4  # of the way from hair to skin from which a colour is forehead; more lets skin grow
+_SMOOTH, _SMOOTH_HEAD = 0.4, 0.5  # of the neighbours' mean in a filled colour
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ def _from_nearby(
     _, index = tree.query(places, k=min(_SOURCES, len(source_colours)))
     index = index.reshape(len(cloud), -1)
     one = source_colours[index[np.arange(len(cloud)), rng.integers(0, index.shape[1], len(cloud))]]
-    return 0.6 * source_colours[index].mean(1) + 0.4 * one
+    return _MEAN_SHARE * source_colours[index].mean(1) + (1 - _MEAN_SHARE) * one
 
 
 def _from_same_limb(
@@ -78,9 +89,9 @@ def _from_same_limb(
     count = min(3, int(sources.sum()))
     distance, index = cKDTree(limbs.here[sources]).query(limbs.mirrored_query[asking], k=count)
     distance, index = distance.reshape(asking.sum(), -1), index.reshape(asking.sum(), -1)
-    weight = np.exp(-distance / 0.006 + distance[:, :1] / 0.006)[..., None]
+    weight = np.exp(-distance / _LIMB_SHARPNESS + distance[:, :1] / _LIMB_SHARPNESS)[..., None]
     found = (weight * source_colours[index]).sum(1) / weight.sum(1)
-    close = np.clip(2 - distance[:, :1] / 0.15, 0, 1)
+    close = np.clip(2 - distance[:, :1] / _LIMB_REACH, 0, 1)
     filled[asking] = close * found + (1 - close) * filled[asking]
 
 
@@ -97,9 +108,9 @@ def _without_blots(places: np.ndarray, colours: np.ndarray) -> np.ndarray:
 def _from_counterpart(
     filled: np.ndarray, cloud: SurfaceGaussians, colours: np.ndarray, source: np.ndarray
 ) -> None:
-    if source.sum() < 3:
+    if source.sum() < _LEAST_SOURCES:
         return
-    distance, index = cKDTree(cloud.mirrored[source]).query(cloud.means, k=3)
+    distance, index = cKDTree(cloud.mirrored[source]).query(cloud.means, k=_LEAST_SOURCES)
     close = np.clip(2 - distance[:, :1] / _COUNTERPART, 0, 1)
     filled += close * (colours[source][index].mean(1) - filled)
 
@@ -109,22 +120,24 @@ def _bare_skin(filled: np.ndarray, cloud: SurfaceGaussians, observed: ObservedCo
     sure = observed.seen >= _SURE
     skin = skin_colour(cloud, observed.colours, observed.seen)
     hands, head = cloud.group == HAND, cloud.group == HEAD
-    above_neck = head & (np.maximum(cloud.face, cloud.scalp) > 0.3)
+    above_neck = head & (np.maximum(cloud.face, cloud.scalp) > _ON_SCALP)
     if (above_neck & sure).sum() < _LEAST_HEAD:
         filled[head] = _SKIN if skin is None else skin
-    if skin is None or (hands & sure).sum() >= 30:
+    if skin is None or (hands & sure).sum() >= _LEAST_PART:
         return
     arms = (cloud.group == ARM) & sure & like_skin(observed.colours, skin)
-    filled[hands] = np.median(observed.colours[arms], axis=0) if arms.sum() >= 30 else skin
+    filled[hands] = np.median(observed.colours[arms], axis=0) if arms.sum() >= _LEAST_PART else skin
 
 
 def _collar(cloud: SurfaceGaussians, observed: ObservedColors, sure: np.ndarray) -> np.ndarray:
     """Neck and jaw that show the shirt rather than skin: no colour for the nape.  # [N] bool"""
     collar = np.zeros(len(cloud), bool)
     skin = skin_colour(cloud, observed.colours, observed.seen)
-    neck = sure & (cloud.group == HEAD) & (cloud.scalp < 0.3)
+    neck = sure & (cloud.group == HEAD) & (cloud.scalp < _ON_SCALP)
     chest = sure & (cloud.group == TORSO)
-    if skin is None or chest.sum() < 30 or (neck & like_skin(observed.colours, skin)).sum() < 30:
+    if skin is None or chest.sum() < _LEAST_PART:
+        return collar
+    if (neck & like_skin(observed.colours, skin)).sum() < _LEAST_PART:
         return collar
     shirt = np.median(observed.colours[chest], axis=0)
     nearer = [np.linalg.norm(observed.colours - colour, axis=1) for colour in (shirt, skin)]
@@ -150,19 +163,19 @@ def _not_hair(cloud: SurfaceGaussians, observed: ObservedColors) -> np.ndarray:
     Hair is what the scalp shows away from the face; where it looks like the face (a bald head)
     only the shine is held back.
     """
-    scalp = (observed.seen >= _SURE) & (cloud.scalp > 0.3)
-    face = (observed.seen >= _SURE) & (cloud.face > 0.8)
+    scalp = (observed.seen >= _SURE) & (cloud.scalp > _ON_SCALP)
+    face = (observed.seen >= _SURE) & (cloud.face > _ON_FACE)
     held_back = np.zeros(len(cloud), bool)
-    if scalp.sum() < 20 or face.sum() < 20:
+    if scalp.sum() < _LEAST_HAIR or face.sum() < _LEAST_HAIR:
         return held_back
     colours = observed.colours[scalp]
     shine = colours.sum(1) > np.quantile(colours.sum(1), _GLOSSY)
     away, _ = cKDTree(cloud.means[cloud.face > 0.5]).query(cloud.means[scalp])
-    far = away >= np.quantile(away[~shine], 0.5)
+    far = away >= np.quantile(away[~shine], _FAR_FROM_FACE)
     hair = np.median(colours[far & ~shine], axis=0)
     skin = np.median(observed.colours[face], axis=0)
     along = (colours - hair) @ (skin - hair) / max(np.sum((skin - hair) ** 2), 1e-6)
-    forehead = (along > 0.4) & (np.linalg.norm(hair - skin) > _ALIKE)
+    forehead = (along > _FOREHEAD) & (np.linalg.norm(hair - skin) > _ALIKE)
     held_back[scalp] = shine | forehead
     return held_back
 
@@ -172,4 +185,5 @@ def _smooth(cloud: SurfaceGaussians, colours: np.ndarray) -> np.ndarray:
     _, near = cKDTree(cloud.means).query(cloud.means, k=min(7, len(cloud)))
     blurred = colours[near].mean(1)
     head = (cloud.group == HEAD)[:, None]
-    return np.where(head, 0.5, 0.6) * colours + np.where(head, 0.5, 0.4) * blurred
+    share = np.where(head, _SMOOTH_HEAD, _SMOOTH)
+    return (1 - share) * colours + share * blurred

@@ -15,6 +15,7 @@ from ..body.parts import ARM, HAND, LEG, TORSO
 from .gaussians import SurfaceGaussians
 from .limb_coordinates import LimbPlaces
 
+# Hand-tuned; not measured one by one.
 _AROUND = 0.3  # how much a distance around a limb counts against one along it
 _OTHER_PART = 0.5  # metres between the places of trunk, arms, forearms and legs
 _SOURCES = 2400  # of each part, as many as are asked at most
@@ -23,6 +24,7 @@ _LEAST = 40  # seen Gaussians that a part needs for a usual colour
 _STEP = 6  # Gaussians between two medians
 _LEAST_SPREAD, _MOST_SPREAD = 0.025, 0.2  # of sRGB
 _TEXTURE = 1.5  # spreads that a filled colour may be from the usual one
+_MAD = 1.48  # standard deviation of a normal distribution over its median absolute deviation
 _SMOOTHING = 4  # rounds of averaging among neighbours
 
 
@@ -70,7 +72,7 @@ def _medians(
     _, index = cKDTree(sources).query(centres, k=count)
     around = source_colours[index.reshape(len(centres), -1)]  # [C, k, 3]
     middle = np.median(around, axis=1)
-    spread = 1.48 * np.median(np.abs(around - middle[:, None]).mean(2), axis=1)
+    spread = _MAD * np.median(np.abs(around - middle[:, None]).mean(2), axis=1)
     _, nearest = cKDTree(centres).query(places, k=min(4, len(centres)))
     nearest = nearest.reshape(len(places), -1)
     return (middle[nearest].mean(1), np.clip(spread[nearest].mean(1), _LEAST_SPREAD, _MOST_SPREAD))
@@ -88,7 +90,8 @@ def _smooth(cloud: SurfaceGaussians, colours: np.ndarray, known: np.ndarray) -> 
     return smoothed
 
 
-# Which seen colours are in the wrong place: an arm printed on a shirt, a shirt on a hand
+# Which seen colours are in the wrong place: an arm printed on a shirt, a shirt on a hand.
+# Hand-tuned; laxer rules leave prints, stricter ones take real patterns away.
 
 _TONE = 0.055  # distance of chromaticities (r, g) / (r + g + b) that may both be this skin
 _DARKEST, _BRIGHTEST = 0.3, 2.2  # brightness of skin in shadow and sun, against the face
@@ -96,6 +99,9 @@ _ENOUGH = 40  # seen Gaussians that a rule needs
 _DRESSED = 0.35  # share of skin under which trunk and legs are dressed
 _BARE_HAND, _BARE_FOREARM = 0.05, 0.2  # share of skin over which they are bare
 _REACH = 0.12  # metres from a fitted arm to its print
+_ON_FACE, _WELL_SEEN, _SEEN = 0.8, 0.5, 0.3  # shares of face; 0..1 of how well a Gaussian is seen
+# Chromaticities of human skin, red and green of the sum; blue is less than green.
+_SKIN_RED, _SKIN_GREEN = (0.37, 0.6), (0.24, 0.37)
 _STRANGE, _LEAST_STRANGE = 3.0, 0.12  # spreads, and sRGB, from the usual colour of a print
 
 
@@ -103,7 +109,7 @@ def face_colour(
     cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray
 ) -> np.ndarray | None:
     """The median colour of the seen face, None when there is too little of it.  # [3]"""
-    face = (cloud.face > 0.8) & (seen > 0.5)
+    face = (cloud.face > _ON_FACE) & (seen > _WELL_SEEN)
     return np.median(colours[face], axis=0) if face.sum() >= _ENOUGH else None
 
 
@@ -114,7 +120,7 @@ def skin_colour(
     face = face_colour(cloud, colours, seen)
     if face is not None:
         return face
-    bare = ((cloud.group == HAND) | (cloud.group == ARM)) & (seen > 0.5)
+    bare = ((cloud.group == HAND) | (cloud.group == ARM)) & (seen > _WELL_SEEN)
     bare &= _may_be_skin(colours)
     return np.median(colours[bare], axis=0) if bare.sum() >= _ENOUGH else None
 
@@ -122,7 +128,8 @@ def skin_colour(
 def _may_be_skin(colours: np.ndarray) -> np.ndarray:
     """Whether colours [N, 3] lie where skin of any person lies.  # [N] bool"""
     red, green, blue = (colours / (colours.sum(1, keepdims=True) + 1e-6)).T
-    return (red > 0.37) & (red < 0.6) & (green > 0.24) & (green < 0.37) & (blue < green)
+    reddish = (red > _SKIN_RED[0]) & (red < _SKIN_RED[1])
+    return reddish & (green > _SKIN_GREEN[0]) & (green < _SKIN_GREEN[1]) & (blue < green)
 
 
 def like_skin(colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
@@ -147,7 +154,7 @@ def cast_by_occluder(
     skin = skin_colour(cloud, colours, seen)
     if skin is None:
         return wrong
-    tone, looked = like_skin(colours, skin), seen > 0.3
+    tone, looked = like_skin(colours, skin), seen > _SEEN
     near = _beside_arms(cloud, scene)
     for group in (TORSO, LEG):
         part = (cloud.group == group) & looked

@@ -28,6 +28,8 @@ from .surface import ClothedSurface, fit_surface
 from .types import PhotoFitConfig
 from .visibility import COMPARED_PX, PhotoView, colours_at, make_view, seen_points, seen_vertices
 
+_SURFACE_DONE, _COLOURS_FROM, _COLOURS_SHARE = 0.15, 0.25, 0.7  # of the progress shown
+_WELL_SEEN = 0.5  # 0..1 of how well a Gaussian is seen that tells a garment's colour
 _PAINTS = 0.3  # pixels: a Gaussian that paints less is not missed in the photo's view
 
 
@@ -72,17 +74,17 @@ class PhotoFit:
         posed = self._pose(crowd.people[index], view, crowd.on_ground[index])
         regions = find_regions(self.body, posed)
         surface = fit_surface(posed, regions, view, self.config)
-        tell(0.15, "surface")
+        tell(_SURFACE_DONE, "surface")
         cloud = self._cloud(posed, regions, surface, view)
         colours = self._first_colours(cloud, posed, surface, view)
-        tell(0.25, "colours")
+        tell(_COLOURS_FROM, "colours")
         fitted = fit_photo(
             cloud,
             posed,
             colours,
             view,
             self.config,
-            lambda done: tell(0.25 + 0.7 * done, "colours"),
+            lambda done: tell(_COLOURS_FROM + _COLOURS_SHARE * done, "colours"),
         )
         seen = seen_gaussians(cloud, posed, fitted, view)
         full = make_view(photo, crowd, masks, index, self.config.crop_margin, COMPARED_PX)
@@ -165,7 +167,7 @@ class PhotoFit:
         toward = unit(np.einsum("nji,nj->ni", matrices[:, :, :3], view.eye - scene))
         wrong = cast_by_occluder(cloud, scene, observed.colours, observed.seen)
         limbs = limb_places(cloud, posed.joints, toward)
-        prior = color_prior(cloud, observed.colours, (observed.seen > 0.5) & ~wrong, limbs)
+        prior = color_prior(cloud, observed.colours, (observed.seen > _WELL_SEEN) & ~wrong, limbs)
         wrong |= color_outliers(cloud, scene, observed.colours, prior)
         trusted = ObservedColors(observed.colours, np.where(wrong, 0.0, observed.seen))
         return fill_colours(cloud, trusted, limbs, self.config.seed), wrong
