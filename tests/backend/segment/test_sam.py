@@ -61,6 +61,7 @@ def test_like_shaped_tensors_go_to_their_places():
     names = to_transformers_names({name: name for name in made_up.layout(**SMALL)})
     back = {old: new for new, old in names.items()}
     head, mlps = "mask_decoder.iou_prediction_head", "mask_decoder.output_hypernetworks_mlps.2"
+    layer = "mask_decoder.transformer.layers.1"
     expected = {
         f"{head}.layers.0.bias": f"{head}.proj_in.bias",
         f"{head}.layers.1.bias": f"{head}.layers.0.bias",
@@ -69,7 +70,7 @@ def test_like_shaped_tensors_go_to_their_places():
         "prompt_encoder.mask_downscaling.1.bias": "prompt_encoder.mask_embed.layer_norm1.bias",
         "prompt_encoder.mask_downscaling.3.bias": "prompt_encoder.mask_embed.conv2.bias",
         "mask_decoder.output_upscaling.3.weight": "mask_decoder.upscale_conv2.weight",
-        "mask_decoder.transformer.layers.1.norm3.bias": "mask_decoder.transformer.layers.1.layer_norm3.bias",
+        f"{layer}.norm3.bias": f"{layer}.layer_norm3.bias",
         "image_encoder.blocks.2.norm1.bias": "vision_encoder.layers.2.layer_norm1.bias",
         "image_encoder.neck.3.weight": "vision_encoder.neck.layer_norm2.weight",
     }
