@@ -52,7 +52,7 @@ def lowest_point(body: BodyModel, person: Person) -> float:
     return float(body.posed(person.params).vertices[:, 1].min())
 
 
-def as_posed(person: Person, crowd: Crowd, body: BodyModel) -> Person:
+def project_landmarks(person: Person, crowd: Crowd, body: BodyModel) -> Person:
     """Landmarks that lie elsewhere than the person's body come to lie where it has them.
 
     The masks go by landmarks, and where a user has corrected a pose these may be somebody else's.

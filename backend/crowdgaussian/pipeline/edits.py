@@ -27,7 +27,7 @@ from crowdgaussian_shared.scene.schema import (
 )
 
 from ..core.progress import Report
-from ..people.insert import as_posed, find_same_person, into_scene, rest_pelvis
+from ..people.insert import find_same_person, into_scene, project_landmarks, rest_pelvis
 from ..people.types import Crowd, Person
 from ..segment.types import PersonMask
 from . import checkpoint
@@ -215,7 +215,7 @@ class Finder:
             pose=edit.pose.astype(np.float32), transl=transl.astype(np.float32)
         )
         person = replace(person, flags=_with(person.flags, CORRECTED))
-        return as_posed(person, crowd, self.stages.body)
+        return project_landmarks(person, crowd, self.stages.body)
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,6 @@ def with_amodal(visible: np.ndarray, silhouette: np.ndarray) -> PersonMask:
     return PersonMask(visible, amodal, float(occlusion))
 
 
-# Shares the pixels that several people claim
-
-
 class Claims:
     """Who has each pixel, as people claim windows of the photo one after the other.
 
@@ -139,7 +136,7 @@ class Claims:
         nearest[take] = depth[take]
 
 
-def resolve(
+def assign_pixels(
     soft: list[np.ndarray], depths: list[np.ndarray], depth_margin: float
 ) -> list[np.ndarray]:
     """Gives each pixel to one person at most, as Claims does.

@@ -16,7 +16,7 @@ from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 
 from ..avatar.types import AvatarBuilder, CrowdBuilder
 from ..core.progress import silent
-from ..people.types import Crowd, known_person
+from ..people.types import Crowd, person_from_parameters
 from ..segment.types import PersonMask
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
@@ -60,7 +60,7 @@ def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) ->
     masks = _masks(meshes, [each.actor.faces for each in scene.people], camera)
     people = []
     for placed, mask in zip(scene.people, masks):
-        people.append(known_person(placed_body(placed), mask.visible))
+        people.append(person_from_parameters(placed_body(placed), mask.visible))
     crowd = Crowd(tuple(people), camera, "option", (True,) * len(people))
     return ScenePhoto(photo.round().astype(np.uint8), crowd, masks)
 
