@@ -22,7 +22,7 @@ from _support.blender.blender_people import make_avatar, make_camera, write_scen
 from crowdgaussian_addon.scene.importer import import_scene  # noqa: E402
 from crowdgaussian_addon.scene.layout.scatter import (  # noqa: E402
     ScatterOptions,
-    places_on_surface,  # noqa: E402
+    places_on_surface,
     scatter,
 )
 from crowdgaussian_addon.scene.people import all_people  # noqa: E402

@@ -18,6 +18,7 @@ from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.evaluate.crowds.people import clean_people
 from crowdgaussian.evaluate.crowds.report import Cost, costed
+from crowdgaussian.pipeline.reconstruct import refine_crowd
 from crowdgaussian.refiner.networks.small_unet import SmallRefiner, load_small
 from crowdgaussian.refiner.stage import CrowdRefinement
 from crowdgaussian.refiner.types import DistilConfig, RefineConfig
@@ -86,7 +87,7 @@ def refined(stage: CrowdRefinement, people: int, gaussians: int, tell: bool = Fa
     taken = scene_photo(scene, rng)
     avatars = clean_people(scene, gaussians, 0).avatars
     costs = []
-    work = stage.refine(taken.photo, taken.crowd, taken.masks, avatars, silent)
+    work = refine_crowd(stage, taken, avatars, silent)
     for cluster, cost in costed(work):
         if cluster.error:
             raise SystemExit(cluster.error)

@@ -8,7 +8,7 @@ from crowdgaussian.body.parts import ARM, FOOT, LEG, TORSO, find_regions
 from crowdgaussian.body.posed import PosedBody, pose_body
 from crowdgaussian.core.mesh import unit, vertex_normals
 from crowdgaussian.people.types import Crowd, Keypoints, Person
-from crowdgaussian.segment.types import PersonMask
+from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian.splat.normals import render_mesh_depth
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
@@ -98,6 +98,10 @@ def crowd_of(scene: PaintedScene, parameters: BodyParams | None = None) -> Crowd
     """The painted person as the people stage would hand it on."""
     person = person_of(parameters or scene.parameters, scene.mask)
     return Crowd((person,), scene.camera, "default", (True,))
+
+
+def view_of(scene: PaintedScene) -> CrowdView:
+    return CrowdView(scene.photo, crowd_of(scene), masks_of(scene))
 
 
 def masks_of(scene: PaintedScene) -> list[PersonMask]:

@@ -113,3 +113,9 @@ def write_points(path: Path, places: np.ndarray) -> Path:
     with path.open("wb") as stream:
         write_vertices(stream, rows)
     return path
+
+
+def assert_close(ours, theirs, relative=1e-5):
+    """Compare two tensors, by the largest value of the second."""
+    error = (ours - theirs).abs().max() / theirs.abs().max()
+    assert error <= relative, float(error)

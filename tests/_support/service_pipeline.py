@@ -16,8 +16,7 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from crowdgaussian.core.progress import Progress  # noqa: E402
-from crowdgaussian.pipeline import reconstruct as pipeline  # noqa: E402
-from crowdgaussian.pipeline import stages
+from crowdgaussian.pipeline import checkpoint, stages
 from crowdgaussian.pipeline.config import Config, with_setting  # noqa: E402
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct  # noqa: E402
 
@@ -43,7 +42,7 @@ def run(job: Job, report):
         with_a_tiny_refiner(job) if refined else with_setting(job.config, "stages.refiner", "none")
     )
     job = replace(job, config=config)
-    with patch.object(pipeline, "files_for", lambda config: []):
+    with patch.object(checkpoint, "files_for", lambda config: []):
         return reconstruct(
             job,
             report,

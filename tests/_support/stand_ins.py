@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from crowdgaussian.body.model import BodyOutput
+from crowdgaussian.avatar.types import Outcome
+from crowdgaussian.body.model import BodyOutput, PosedMesh
 from crowdgaussian.core.progress import Progress
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.pipeline.stages import Stages
@@ -101,6 +102,12 @@ class StandInBody:
     def landmarks(self, output):
         return output.joints[:, :33]
 
+    def posed(self, params):
+        values = (params.betas, params.pose, params.transl, params.scale)
+        output = self(*(torch.as_tensor(np.asarray(v, np.float32))[None] for v in values))
+        vertices, joints = output.vertices[0].numpy(), output.joints[0].numpy()
+        return PosedMesh(vertices, joints, None, joints[:33])
+
 
 @dataclass
 class StandInPeople:
@@ -161,12 +168,17 @@ class StandInMasks:
 @dataclass
 class StandInAvatars:
     script: Script
+    body_name = "open"
 
-    def reconstruct(self, photo, crowd, masks, index, report):
+    def reconstruct(self, view, indices, report):
+        for index in indices:
+            yield Outcome.of(index, lambda i=index: self._avatar(view, i, report))
+
+    def _avatar(self, view, index, report):
         self.script.diary.append(f"avatar {index}")
         for step in range(10):
-            report(Progress("avatars", step / 10, index, len(crowd.people)))
+            report(Progress("avatars", step / 10, index, len(view)))
             time.sleep(self.script.seconds / 10)
         if index in self.script.fail:
             raise self.script.fail[index]
-        return make_avatar(crowd.people[index])
+        return make_avatar(view.person(index))

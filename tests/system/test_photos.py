@@ -4,11 +4,13 @@
 Finding people in the other photos: tests/backend/test_people_photos.py.
 """
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from crowdgaussian.body.load import load_body
 from crowdgaussian.pipeline.config import Config
-from crowdgaussian.pipeline.stages import REGISTRY, load_stage
+from crowdgaussian.pipeline.stages import STAGES, load_stage
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +47,10 @@ def test_park_six_time_and_memory(park_run):
 
 
 def test_registry_names_exist():
-    for kind, classes in REGISTRY.items():
-        for name in classes:
-            assert load_stage(kind, Config(), load_body("open")), name
+    for spec in STAGES:
+        for place in filter(None, (spec.build, spec.files)):
+            module, name = place.split(":")
+            assert callable(getattr(import_module(module, "crowdgaussian"), name)), spec
+        assert spec.help and (not spec.config_field or hasattr(Config(), spec.config_field))
+    for kind in ("people", "segment", "avatar"):
+        assert load_stage(kind, Config(), load_body("open")), kind

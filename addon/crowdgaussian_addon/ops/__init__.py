@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators, and the pump that brings news from the session into Blender."""
+"""Operators, and the timer that brings news from the session into Blender."""
 
 import bpy
 
@@ -17,7 +17,6 @@ from . import (
     people,
     poses,
     reconstruct,
-    rig,
     scatter,
     timer,
     view_timer,
@@ -28,25 +27,20 @@ _CLASSES = (
     *add_person.CLASSES,
     *jobs.CLASSES,
     *reconstruct.CLASSES,
-    *reconstruct.CLASSES,
-    *reconstruct.CLASSES,
     *export.CLASSES,
     *export_rigs.CLASSES,
-    *import_files.CLASSES,
     *import_files.CLASSES,
     *motion.CLASSES,
     *poses.CLASSES,
     *display.CLASSES,
     *people.CLASSES,
-    *rig.CLASSES,
     *layout.CLASSES,
     *scatter.CLASSES,
-    *layout.CLASSES,
 )
 
 
 def register() -> None:
-    """Registers the operators, watches for undo and starts the pump."""
+    """Registers the operators, watches for undo and starts the timer."""
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     base.watch_undo()
@@ -55,7 +49,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Stops the pump, the connection and the server, and removes the operators."""
+    """Stops the timer, the connection and the server, and removes the operators."""
     view_timer.stop()
     timer.stop()
     base.unwatch_undo()

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one session of this Blender, and what the preferences say about it."""
 
+from importlib import import_module
 from pathlib import Path
 
 import bpy
 from crowdgaussian_shared.errors import CrowdGaussianError
 
-from .. import __version__
 from ..jobs.session import Session, Target
 
 ADDON = __package__.rpartition(".")[0]  # bl_ext.user_default.crowdgaussian when it is installed
@@ -19,7 +19,8 @@ def session() -> Session:
     """The session; made when it is first needed."""
     global _session
     if _session is None:
-        _session = Session(cache_folder(), f"blender-addon {__version__}")
+        version = import_module(ADDON).__version__
+        _session = Session(cache_folder(), f"blender-addon {version}")
     return _session
 
 

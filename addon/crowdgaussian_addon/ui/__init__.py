@@ -11,7 +11,6 @@ _CLASSES = (
     panel.CROWDGAUSSIAN_PT_reconstruct,
     layout.CrowdGaussianLayout,
     *people.CLASSES,  # bl_order 1
-    *people.CLASSES,
     *layout.CLASSES,  # bl_order 2
     *motion.CLASSES,  # bl_order 3
     *display.CLASSES,  # bl_order 4

@@ -4,7 +4,7 @@
 import bpy
 
 from ..ops.corrections import chosen_crowd, photo_of
-from ..ops.rig import have_controls
+from ..ops.people import have_controls
 from ..scene.corrections import left_out
 from ..scene.people import Person, all_people, has_people, people_without_rig, selected_people
 from ..scene.rig.body import casts_shadow, obstacle_kind

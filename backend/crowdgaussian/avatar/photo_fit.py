@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weight-free avatar: Gaussians on the body's surface, fitted to what the photo shows."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +11,13 @@ from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
 from crowdgaussian_shared.scene.schema import CORRECTED
 
+from ..body.model import BodyModel
 from ..body.parts import Regions, find_regions, sample_surface
 from ..body.posed import PosedBody, apply, blend, pose_body
 from ..core.mesh import unit
 from ..core.progress import Progress, Report
-from ..people.types import Crowd, Person
-from ..segment.types import PersonMask
+from ..people.types import Person
+from ..segment.types import CrowdView
 from ..splat.normals import render_mesh_depth
 from .color_completion import ObservedColors, fill_colours
 from .color_statistics import cast_by_occluder, color_outliers, color_prior
@@ -25,7 +27,7 @@ from .optimise import SH_C0, Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
 from .quality import tidy_share
 from .surface import ClothedSurface, fit_surface
-from .types import PhotoFitConfig
+from .types import Outcome, PhotoFitConfig
 from .visibility import COMPARED_PX, PhotoView, colours_at, make_view, seen_points, seen_vertices
 
 _SURFACE_DONE, _COLOURS_FROM, _COLOURS_SHARE = 0.15, 0.25, 0.7  # of the progress shown
@@ -42,36 +44,42 @@ class Reconstruction:
 
 
 class PhotoFit:
-    """Builds one person's avatar from the photo alone; see AvatarBuilder."""
+    """Builds people's avatars from the photo alone; see AvatarBuilder."""
 
-    def __init__(self, config: PhotoFitConfig, body) -> None:
+    def __init__(self, config: PhotoFitConfig, body: BodyModel) -> None:
         self.config = config
         self.body = body
 
+    @property
+    def body_name(self) -> str:
+        """The body model whose shape coefficients the avatars carry."""
+        return self.body.name
+
     def reconstruct(
-        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int, report: Report
-    ) -> Avatar:
-        """photo: [H, W, 3] uint8 sRGB -> the avatar of person index."""
-        return self.reconstruct_with_visibility(photo, crowd, masks, index, report).avatar
+        self, view: CrowdView, indices: Sequence[int], report: Report
+    ) -> Iterator[Outcome]:
+        """Yield the avatars one by one; see AvatarBuilder."""
+        for index in indices:
+            yield Outcome.of(
+                index, lambda i=index: self.reconstruct_with_visibility(view, i, report).avatar
+            )
 
     def reconstruct_with_visibility(
-        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int, report: Report
+        self, scene: CrowdView, index: int, report: Report
     ) -> Reconstruction:
         """The avatar, and per Gaussian how well the photo shows it."""
 
         def tell(fraction: float, message: str) -> None:
-            report(Progress("avatars", fraction, index, len(crowd.people), message))
+            report(Progress("avatars", fraction, index, len(scene), message))
 
-        view = make_view(
-            photo, crowd, masks, index, self.config.crop_margin, self.config.max_crop_px
-        )
+        view = make_view(scene, index, self.config.crop_margin, self.config.max_crop_px)
         if view is None or not view.visible.any():
             raise CrowdGaussianError(
                 f"Person {index} has no visible pixel; leave the person out or choose a larger "
                 "photo."
             )
         tell(0.0, "outline")
-        posed = self._pose(crowd.people[index], view, crowd.on_ground[index])
+        posed = self._pose(scene.person(index), view, scene.crowd.on_ground[index])
         regions = find_regions(self.body, posed)
         surface = fit_surface(posed, regions, view, self.config)
         tell(_SURFACE_DONE, "surface")
@@ -87,7 +95,7 @@ class PhotoFit:
             lambda done: tell(_COLOURS_FROM + _COLOURS_SHARE * done, "colours"),
         )
         seen = seen_gaussians(cloud, posed, fitted, view)
-        full = make_view(photo, crowd, masks, index, self.config.crop_margin, COMPARED_PX)
+        full = make_view(scene, index, self.config.crop_margin, COMPARED_PX)
         avatar = self._coloured(cloud, posed, surface, full or view, fitted, seen)
         tell(1.0, "done")
         return Reconstruction(avatar, seen.astype(np.float32))

@@ -9,8 +9,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 
 from ..core import metrics
-from ..people.types import Crowd
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
 from ..splat.rasterize import rasterize
@@ -26,20 +25,13 @@ _ORBIT_MARGIN = 0.62  # of the body's diagonal that fits into half the picture
 
 
 def measure(
-    avatar: Avatar,
-    photo: np.ndarray,
-    crowd: Crowd,
-    masks: list[PersonMask],
-    index: int,
-    max_side: int = COMPARED_PX,
+    avatar: Avatar, scene: CrowdView, index: int, max_side: int = COMPARED_PX
 ) -> dict[str, float]:
     """Everything `inspect` reports about one avatar.
 
     Args:
         avatar: the person in the photo's pose.
-        photo: [H, W, 3] uint8 sRGB.
-        crowd: everybody, with the photo's camera.
-        masks: one per person.
+        scene: the photo, everybody in it, and their masks.
         index: whose avatar it is.
         max_side: longest side in pixels at which the photo is compared.
 
@@ -49,7 +41,7 @@ def measure(
         coverage: share of the body's silhouette with alpha > 0.9, worst of 24 orbit views.
     """
     quality = {"coverage": coverage(avatar)}
-    view = make_view(photo, crowd, masks, index, _MARGIN, max_side)
+    view = make_view(scene, index, _MARGIN, max_side)
     if view is not None and view.visible.any():
         with torch.no_grad():
             render = rasterize(

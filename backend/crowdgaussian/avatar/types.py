@@ -1,37 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam of the appearance stage: photo_fit and LORM."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-import numpy as np
+from crowdgaussian_shared.errors import Cancelled
 from crowdgaussian_shared.geometry.avatar import Avatar
 
 from ..core.progress import Report
-from ..people.types import Crowd
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one person: an avatar, or the error that is this person's alone."""
+
+    index: int  # in the crowd
+    avatar: Avatar | None = None
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, index: int, build: Callable[[], Avatar]) -> "Outcome":
+        """Call `build` and keep what it returns or raises; only Cancelled passes through."""
+        try:
+            return cls(index, build())
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001  result() raises it again
+            return cls(index, error=error)
+
+    def result(self) -> Avatar:
+        """The avatar.
+
+        Raises:
+            Exception: the error that ended this person's reconstruction.
+        """
+        if self.avatar is None:
+            raise self.error or ValueError("an outcome needs an avatar or an error")
+        return self.avatar
 
 
 class AvatarBuilder(Protocol):
-    """Photo, people and masks -> the avatar of one person."""
-
-    def reconstruct(
-        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int, report: Report
-    ) -> Avatar: ...
-
-
-@runtime_checkable
-class CrowdBuilder(AvatarBuilder, Protocol):
-    """An appearance stage that works on several people at once, in a body of its own."""
+    """Photo, people and masks -> avatars."""
 
     @property
     def body_name(self) -> str:
         """The body model whose shape coefficients the avatars carry."""
         ...
 
-    def expect(self, indices: Sequence[int]) -> None:
-        """Told once, before the first person: who will be asked for, in order."""
+    def reconstruct(
+        self, view: CrowdView, indices: Sequence[int], report: Report
+    ) -> Iterator[Outcome]:
+        """Yield one outcome for each index, in this order, as they finish.
+
+        Args:
+            view: the photo, everybody in it, and their masks.
+            indices: who is wanted; several may be worked on at once.
+            report: called between steps with the fraction done of the person whom the step names,
+                who is the next to come out; raises to stop.
+
+        Raises:
+            Cancelled: by the report.
+        """
         ...
 
 

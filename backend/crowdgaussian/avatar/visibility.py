@@ -10,9 +10,8 @@ from scipy import ndimage
 
 from ..core.crop import Crop, box_of
 from ..core.mesh import project, sample_image, unit, vertex_normals
-from ..people.types import Crowd
 from ..segment.postprocess import disc
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView, PersonMask
 from ..splat.normals import render_mesh_depth
 
 COMPARED_PX = 1024  # longest side in pixels at which an avatar is judged against the photo
@@ -48,16 +47,9 @@ class PhotoView:
         return ~(self.visible | self.hidden)
 
 
-def make_view(
-    photo: np.ndarray,
-    crowd: Crowd,
-    masks: list[PersonMask],
-    index: int,
-    margin: float,
-    max_side: int,
-) -> PhotoView | None:
+def make_view(scene: CrowdView, index: int, margin: float, max_side: int) -> PhotoView | None:
     """The view of person index; None when no pixel of the photo shows or hides the person."""
-    mask = masks[index]
+    photo, mask = scene.photo, scene.mask(index)
     box = box_of(mask.amodal)
     if box is None:
         return None
@@ -65,13 +57,13 @@ def make_view(
     size = (photo.shape[1], photo.shape[0])
     crop = Crop.around(box, margin * height_px, size, max_side)
     visible = crop.take(mask.visible)
-    hidden = crop.take(_others_in_front(crowd, masks, index)) & ~visible
-    hidden |= _hidden_by_things(crop.take(mask.amodal), visible, crop, masks, index)
+    hidden = crop.take(_others_in_front(scene, index)) & ~visible
+    hidden |= _hidden_by_things(crop.take(mask.amodal), visible, crop, scene.masks, index)
     thickness = max(_LEAST_RIM, _RIM * height_px * crop.scale[1])
     pure = cv2.erode(visible.astype(np.uint8), disc(thickness), borderValue=1) > 0
     return PhotoView(
         crop,
-        crop.camera(crowd.camera),
+        crop.camera(scene.crowd.camera),
         crop.take(photo).astype(np.float32) / 255,
         visible,
         hidden,
@@ -79,11 +71,12 @@ def make_view(
     )
 
 
-def _others_in_front(crowd: Crowd, masks: list[PersonMask], index: int) -> np.ndarray:
+def _others_in_front(scene: CrowdView, index: int) -> np.ndarray:
     """Visible pixels of everybody who is not clearly behind this person.  # [H, W] bool"""
+    crowd = scene.crowd
     depths = [_depth(crowd.camera, person.transl) for person in crowd.people]
-    covered = np.zeros(masks[index].visible.shape, bool)
-    for other, mask in enumerate(masks):
+    covered = np.zeros(scene.mask(index).visible.shape, bool)
+    for other, mask in enumerate(scene.masks):
         if other != index and depths[other] < depths[index] + NEARER_M:
             covered |= mask.visible
     return covered

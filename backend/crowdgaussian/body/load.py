@@ -8,6 +8,7 @@ import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
 
+from ..weights.local import Need, UsedFile, locate, used_file
 from .data import BetasTable, BodyData, read_arrays
 from .model import BodyModel
 from .smplx_body import read_smplx
@@ -84,6 +85,7 @@ def read_open_body(path: Path | None = None) -> BodyData:
 
 
 BODY_NAMES = ("open", "smplx")
+_SMPLX = Need("body", "smplx", "", ("smplx",), "open")
 
 
 def load_body(name: str = "open", path: str | Path | None = None) -> BodyModel:
@@ -110,3 +112,26 @@ def _load(name: str, path: Path | None) -> BodyModel:
     raise CrowdGaussianError(
         f"There is no body model '{name}'; choose one of {', '.join(BODY_NAMES)}."
     )
+
+
+def open_model(settings: None = None, body: None = None) -> BodyModel:
+    """Load the body model that ships, as a stage of the pipeline."""
+    return load_body("open")
+
+
+def smplx_model(settings: None = None, body: None = None) -> BodyModel:
+    """Load the user's own SMPL-X, as a stage of the pipeline.
+
+    Raises:
+        CrowdGaussianError: its file is missing or not a body model.
+    """
+    return load_body("smplx", locate("", _SMPLX))
+
+
+def smplx_files(settings: None = None) -> list[UsedFile]:
+    """The file of the user's own SMPL-X.
+
+    Raises:
+        CrowdGaussianError: it is missing.
+    """
+    return [used_file("", _SMPLX)]

@@ -102,10 +102,11 @@ def _config(arguments: argparse.Namespace):
 def _lorm(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from ..lorm.checkpoint import load_configured
     from ..lorm.stage import choose_device
     from ..lorm.training.dataset import PeopleDataset
     from ..lorm.training.trainer import TrainJob, train
-    from ..lorm.weights import LormStageConfig, load_configured
+    from ..lorm.weights import LormStageConfig
     from .console import ConsoleReport
 
     config, rank = _config(arguments), int(os.environ.get("LOCAL_RANK", "0"))

@@ -3,7 +3,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +28,23 @@ class Report(Protocol):
 
 def silent(progress: Progress) -> None:
     """A report that goes nowhere."""
+
+
+def avatars_among(report: Report, people: Sequence[int], total: int) -> Report:
+    """A report of single people's progress as that of the whole avatars stage.
+
+    Args:
+        report: told of the stage.
+        people: whom the stage is for, in order; each step names one of them.
+        total: how many people the photo shows.
+    """
+
+    def told(step: Progress) -> None:
+        own = min(max(step.fraction, 0.0), 1.0)
+        fraction = (people.index(step.person or 0) + own) / len(people)
+        report(Progress("avatars", fraction, step.person, total, step.message))
+
+    return told
 
 
 # What has to be set before torch, numba and MediaPipe are imported

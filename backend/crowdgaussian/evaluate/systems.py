@@ -18,7 +18,7 @@ from ..core.progress import silent
 from ..lorm.stage import choose_device
 from ..lorm.training.occlusion import Occluded
 from ..pipeline.config import Config
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView, PersonMask
 from ..splat.splats import Splats
 from .imported import DEFAULT_AXES, Axes, find_result, onto_person, read_result
 from .subjects import Subject
@@ -54,7 +54,8 @@ class BuilderSystem:
         """See System."""
         masks = [PersonMask(hidden.visible, subject.mask, hidden.ratio)]
         with self.around:
-            avatar = self.builder.reconstruct(hidden.image.copy(), subject.crowd, masks, 0, silent)
+            view = CrowdView(hidden.image, subject.crowd, masks)
+            avatar = next(self.builder.reconstruct(view, [0], silent)).result()
         return Splats.from_gaussians(pose_avatar(avatar), choose_device(""))
 
 

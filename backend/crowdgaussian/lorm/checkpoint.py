@@ -6,6 +6,7 @@ Tensors are read one by one as they are needed; what the network does not use st
 
 import logging
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ from torch import Tensor
 
 from ..body.model import BodyModel
 from ..weights.hub import fetch_from_hub
+from ..weights.local import UsedFile
 from .model.adapters import load_adapters
 from .model.config import LormConfig, Shapes
 from .model.encoders import SapiensEncoder
 from .model.lorm import LormModel, LormNetwork
 from .model.query_points import QueryPoints, TemplateMesh, is_head, points_at, sample_points
 from .weights import WEIGHTS_FILE as FILE
-from .weights import points_file
+from .weights import LormStageConfig, model_files, points_file, used_files
 
 # Which tensors an LHM checkpoint consists of, and naming those that are wrong
 
@@ -293,6 +295,30 @@ def load_lorm(
     if adapters is not None:
         load_adapters(model, adapters)
     return model.to(device)
+
+
+def load_configured(config: LormStageConfig, device: torch.device) -> LormModel:
+    """The network of these settings; the same files give the same object, as for a worker's jobs.
+
+    Raises:
+        CrowdGaussianError: a file is missing or damaged.
+    """
+    return _loaded(
+        tuple(used_files(config)), *model_files(config), config.adapters or None, str(device)
+    )
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    files: tuple[UsedFile, ...],
+    network: Path,
+    sapiens: Path,
+    points: Path | None,
+    adapters: str | None,
+    device: str,
+) -> LormModel:
+    """files: with their times of change, so that a changed file is read again."""
+    return load_lorm(network, sapiens=sapiens, points=points, adapters=adapters, device=device)
 
 
 def read_points(path: Path) -> Tensor:

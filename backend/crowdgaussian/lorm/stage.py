@@ -3,19 +3,19 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.skinning import pose_body
 from torch import Tensor
 
+from ..avatar.types import Outcome
 from ..body import BodyModel
 from ..core.progress import Progress, Report
 from ..people.types import Crowd
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView
 from .inputs import (
     FaceEnlarger,
     HeadDetector,
@@ -114,8 +114,7 @@ Images = tuple[np.ndarray, np.ndarray]  # body [h, w, 3] and head [s, s, 3], flo
 class LormReconstructor:
     """Builds avatars with LORM, or with plain LHM where no adapters are given.
 
-    Several people go through the network together; whoever was not asked for yet is kept until they
-    are. A person whose input is bad fails alone.
+    Several people go through the network together. A person whose input is bad fails alone.
 
     Args:
         config: files and how to run.
@@ -143,105 +142,78 @@ class LormReconstructor:
         self.config, self.body = config, body
         self.device = choose_device(config.device)
         if model is None:
-            from .weights import load_configured
+            from .checkpoint import load_configured
 
             model = load_configured(config, self.device)
         self.model = model.to(self.device).eval()
         self.detector, self.enlarger = detector, enlarger
-        self._expected: list[int] = []
-        self._ready: dict[int, Avatar | Exception] = {}
-        self._photo: np.ndarray | None = None
 
     @property
     def body_name(self) -> str:
         """Whose shape coefficients the avatars carry."""
         return self.body.name if same_body(self.model.mesh, self.body) else "smplx"
 
-    def expect(self, indices: Sequence[int]) -> None:
-        """Who will be asked for, in order: as many as fit go through the network together."""
-        self._expected, self._ready = list(indices), {}
-
     def reconstruct(
-        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int, report: Report
-    ) -> Avatar:
-        """The avatar of one person; see AvatarBuilder.
+        self, view: CrowdView, indices: Sequence[int], report: Report
+    ) -> Iterator[Outcome]:
+        """Yield the avatars, as many people at once as fit; see AvatarBuilder."""
+        left = list(indices)
+        while left:
+            many = self.config.batch or people_at_once(self.model.config, self.device)
+            batch = left[:many]
+            try:
+                outcomes = self._run(view, batch, report)
+            except Cancelled:
+                raise
+            except Exception as error:  # noqa: BLE001  the others are tried without the first
+                outcomes = [Outcome(batch[0], error=error)]
+            left = left[len(outcomes) :]
+            yield from outcomes
 
-        Raises:
-            CrowdGaussianError: this person's mask or pose gives no image.
-        """
-        if self._photo is not photo:
-            self._photo, self._ready = photo, {}
-        if index not in self._ready:
-            self._run(photo, crowd, masks, self._batch(index), report)
-        result = self._ready.pop(index)
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def _run(self, view: CrowdView, people: list[int], report: Report) -> list[Outcome]:
+        """The outcomes of one batch, in its order."""
 
-    def _batch(self, index: int) -> list[int]:
-        """This person and those who come next."""
-        later = self._expected[self._expected.index(index) :] if index in self._expected else []
-        many = self.config.batch or people_at_once(self.model.config, self.device)
-        return [index, *(i for i in later[1:] if i not in self._ready)][:many]
-
-    def _run(
-        self,
-        photo: np.ndarray,
-        crowd: Crowd,
-        masks: list[PersonMask],
-        people: list[int],
-        report: Report,
-    ) -> None:
         def tell(fraction: float, message: str) -> None:
-            report(Progress("avatars", fraction, people[0], len(crowd.people), message))
+            report(Progress("avatars", fraction, people[0], len(view), message))
 
         tell(0.0, "crops")
         images: dict[int, Images] = {}
+        outcomes: dict[int, Outcome] = {}
         for index in people:
-            with self._fails_alone(index):
-                images[index] = self.images(photo, crowd, masks, index)
-        if not images:
-            return
-        names = "LORM" if self.config.adapters else "LHM"
-        faces = "with" if self.enlarger else "without"
-        tell(0.1, f"{names} on {len(images)}, {faces} face super-resolution")
-        attributes = self._attributes(list(images.values()))
-        tell(0.9, "avatars")
-        for place, index in enumerate(images):
-            with self._fails_alone(index):
-                self._ready[index] = self._avatar(attributes, place, crowd, index)
+            try:
+                images[index] = self.images(view, index)
+            except Exception as error:  # noqa: BLE001  Outcome.result raises it again
+                outcomes[index] = Outcome(index, error=error)
+        if images:
+            names = "LORM" if self.config.adapters else "LHM"
+            faces = "with" if self.enlarger else "without"
+            tell(0.1, f"{names} on {len(images)}, {faces} face super-resolution")
+            attributes = self._attributes(list(images.values()))
+            tell(0.9, "avatars")
+            for place, index in enumerate(images):
+                outcomes[index] = Outcome.of(
+                    index, lambda k=place, i=index: self._avatar(attributes, k, view.crowd, i)
+                )
+        return [outcomes[index] for index in people]
 
-    @contextmanager
-    def _fails_alone(self, index: int) -> Iterator[None]:
-        """Keeps an error inside until this person is asked for."""
-        try:
-            yield
-        except CrowdGaussianError as error:
-            self._ready[index] = error
-        except Exception as error:
-            log.exception("person %d failed", index)
-            self._ready[index] = error
-
-    def images(
-        self, photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], index: int
-    ) -> Images:
+    def images(self, view: CrowdView, index: int) -> Images:
         """What the network sees of one person; see crops.
 
         Raises:
             CrowdGaussianError: this person's mask or pose gives no image.
         """
-        mask, person = masks[index], crowd.people[index]
+        photo, mask, person = view.photo, view.mask(index), view.person(index)
         check_person(person, index)
         frame = mask.amodal if self.config.frame == "amodal" else None
         body = body_crop(photo, mask.visible, frame, self._body_size())
         surface = self.body.posed(person.params).vertices.astype(np.float64)
-        points = head_points(surface, self.body.parts, crowd.camera)
+        points = head_points(surface, self.body.parts, view.crowd.camera)
         if self.detector is not None:
             found = self.detector.head(photo, points)
             points = points if found is None else found
         shown = mask.visible
         if self.config.photo_behind_head:
-            shown = ~np.any([m.visible for i, m in enumerate(masks) if i != index], axis=0)
+            shown = ~np.any([m.visible for i, m in enumerate(view.masks) if i != index], axis=0)
         return body.image, head_crop(
             photo, np.broadcast_to(shown, mask.visible.shape), points
         ).image

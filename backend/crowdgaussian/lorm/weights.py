@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files the stage "lorm" reads, what their licences allow, and loading the network.
+"""Which files the stage "lorm" reads, and what their licences allow.
 
 Nothing is fetched here: `crowdgaussian weights fetch` does that when it is asked to. Asking does
 not import torch: the service's broker asks too.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from safetensors import SafetensorError, safe_open
@@ -33,11 +31,6 @@ class LormStageConfig:
     frame: str = "amodal"  # what the body image is framed by: "amodal" or "visible" silhouette
     photo_behind_head: bool = True  # as published: the photo stays around the head, but for people
 
-
-if TYPE_CHECKING:
-    import torch
-
-    from .model.lorm import LormModel
 
 WEIGHTS_FILE = "model.safetensors"
 ADAPTERS_LICENCE = "as LHM: CC-BY-NC-4.0"
@@ -81,7 +74,7 @@ def used_files(config: LormStageConfig) -> list[UsedFile]:
     Raises:
         CrowdGaussianError: one is missing.
     """
-    network, sapiens, points = _files(config)
+    network, sapiens, points = model_files(config)
     licence = TABLE["lhm-500m-hf"].licence
     named = [
         ("LHM", network, licence),
@@ -93,7 +86,7 @@ def used_files(config: LormStageConfig) -> list[UsedFile]:
     return [_used(name, path, licence) for name, path, licence in named if path is not None]
 
 
-def _files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
+def model_files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
     """The network, Sapiens, and the published points where they are here.
 
     Raises:
@@ -129,27 +122,3 @@ def _used(name: str, path: Path, licence: str) -> UsedFile:
         raise CrowdGaussianError(f"The file of {name} is missing: {path}.")
     about = path.stat()
     return UsedFile(name, path, licence, False, "avatar", (about.st_size, about.st_mtime_ns))
-
-
-def load_configured(config: LormStageConfig, device: "torch.device") -> "LormModel":
-    """The network of these settings; the same files give the same object, as for a worker's jobs.
-
-    Raises:
-        CrowdGaussianError: a file is missing or damaged.
-    """
-    return _loaded(tuple(used_files(config)), *_files(config), config.adapters or None, str(device))
-
-
-@lru_cache(maxsize=1)
-def _loaded(
-    files: tuple[UsedFile, ...],
-    network: Path,
-    sapiens: Path,
-    points: Path | None,
-    adapters: str | None,
-    device: str,
-) -> "LormModel":
-    """files: with their times of change, so that a changed file is read again."""
-    from .checkpoint import load_lorm
-
-    return load_lorm(network, sapiens=sapiens, points=points, adapters=adapters, device=device)

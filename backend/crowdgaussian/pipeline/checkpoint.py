@@ -5,19 +5,35 @@ The people stage's result is each person's fit.npz and the camera in scene.json;
 is mask.png and amodal.png. The settings in scene.json say which photo and options they are for.
 """
 
+import io
+import logging
 import os
-from dataclasses import fields
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import BodyParams
+from crowdgaussian_shared.geometry.skinning import pose_body
 from crowdgaussian_shared.scene.folder import SceneFolder
-from crowdgaussian_shared.scene.schema import CameraInfo, Ground, SceneInfo
+from crowdgaussian_shared.scene.schema import CameraInfo, Ground, PersonEntry, PhotoInfo, SceneInfo
+from PIL import Image
 
+from .. import __version__
+from ..avatar.types import Outcome
 from ..people.types import Certainty, Crowd, Keypoints, Person
-from ..segment.types import PersonMask
+from ..refiner.weights import STAGE as REFINER_STAGE
+from ..segment.types import CrowdView, PersonMask
+from .config import Job
+from .ground_preview import GROUND_PREVIEW, ground_view
+from .photo import Photo
+from .stages import Measure, files_for
 
+log = logging.getLogger(__name__)
+COARSE = "coarse.npz"
 REFINER_KEY = "stages.refiner"
 PHOTO_KEY = "photo.blake2b"  # in the settings: the hash of the file the user gave
 _ARRAYS = ("betas", "pose", "transl", "box", "person_mask")
@@ -99,6 +115,75 @@ def clear(out: Path) -> None:
             path.unlink()
 
 
+def check_anybody(crowd: Crowd, photo: Path) -> None:
+    """Refuse a photo in which nobody was found.
+
+    Raises:
+        CrowdGaussianError: the crowd is empty.
+    """
+    if not crowd.people:
+        raise CrowdGaussianError(
+            f"No person was found in {photo}; give a photo that shows people whole "
+            "and at least about 60 pixels tall."
+        )
+
+
+def start_scene(
+    job: Job, photo: Photo, crowd: Crowd, body_name: str, settings: dict
+) -> SceneFolder:
+    """A new scene folder with the people stage's result in it.
+
+    Args:
+        job: where it goes, and for which photo.
+        photo: as it was read.
+        crowd: everybody.
+        body_name: of the body model that the avatars will have.
+        settings: what SceneInfo.settings will say.
+    """
+    models = tuple(
+        file.provenance() for file in files_for(job.config) if file.stage != REFINER_STAGE
+    )  # a refiner's are named when somebody is refined
+    clear(job.out)
+    entries = tuple(
+        person_entry(person, ground)
+        for person, ground in zip(crowd.people, crowd.on_ground, strict=True)
+    )
+    info = SceneInfo(
+        photo=PhotoInfo("", photo.width, photo.height, job.photo_name or photo.path.name),
+        camera=camera_info(crowd),
+        ground=ground_info(crowd),
+        body_model=body_name,
+        preset=job.config.preset,
+        people=entries,
+        models=models,
+        settings=settings,
+        writer=f"crowdgaussian {__version__}",
+    )
+    picture = _encoded(Image.fromarray(photo.pixels), "JPEG")
+    folder = SceneFolder.create(job.out, picture, ".jpg", info)
+    save_crowd(folder, crowd)
+    floor = Image.fromarray(ground_view(photo.pixels, crowd))
+    folder.write_preview(GROUND_PREVIEW, _encoded(floor, "PNG"))
+    return folder
+
+
+def person_entry(person: Person, on_ground: bool) -> PersonEntry:
+    """What scene.json says of somebody who has been found."""
+    return PersonEntry(
+        flags=person.flags,
+        box=tuple(float(v) for v in person.box),
+        score=float(person.score),
+        on_ground=bool(on_ground),
+        quality={"reprojection_px": float(person.reprojection_px)},
+    )
+
+
+def _encoded(image: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, quality=95)
+    return buffer.getvalue()
+
+
 def save_crowd(folder: SceneFolder, crowd: Crowd) -> None:
     """Writes everybody's fit and marks them as fitted."""
     for index, person in enumerate(crowd.people):
@@ -129,28 +214,126 @@ def load_crowd(folder: SceneFolder) -> Crowd | None:
     )
 
 
-def save_masks(folder: SceneFolder, masks: list[PersonMask]) -> None:
-    """Writes everybody's masks and marks them as masked."""
-    for index, mask in enumerate(masks):
-        save_mask(folder, index, mask)
-
-
-def save_mask(folder: SceneFolder, index: int, mask: PersonMask) -> None:
-    """Writes a person's masks and marks them as masked."""
-    folder.write_mask(index, mask.visible)
-    folder.write_mask(index, mask.amodal, "amodal")
-    folder.update_person(index, state="masked", occlusion=float(mask.occlusion))
+def save_masks(
+    folder: SceneFolder, masks: list[PersonMask], chosen: Iterable[int] | None = None
+) -> None:
+    """Write masks, of the chosen or of everybody, and mark these people as masked."""
+    for index in range(len(masks)) if chosen is None else chosen:
+        folder.write_mask(index, masks[index].visible)
+        folder.write_mask(index, masks[index].amodal, "amodal")
+        folder.update_person(index, state="masked", occlusion=float(masks[index].occlusion))
 
 
 def load_masks(folder: SceneFolder) -> list[PersonMask] | None:
     """The stored masks stage, or None when it has to run (again)."""
+    if not all(_has_masks(entry) for entry in folder.info.people):
+        return None
     try:
-        return [
-            PersonMask(folder.read_mask(i), folder.read_mask(i, "amodal"), entry.occlusion)
-            for i, entry in enumerate(folder.info.people)
-        ]
+        return read_masks(folder)
     except CrowdGaussianError:
         return None
+
+
+def read_masks(folder: SceneFolder) -> list[PersonMask]:
+    """Everybody's masks; those who have none in the folder, being left out, have no pixel.
+
+    Raises:
+        CrowdGaussianError: a mask is damaged.
+    """
+    photo = folder.info.photo
+    return [
+        PersonMask(folder.read_mask(i), folder.read_mask(i, "amodal"), entry.occlusion)
+        if _has_masks(entry)
+        else no_mask(photo.height, photo.width)
+        for i, entry in enumerate(folder.info.people)
+    ]
+
+
+def no_mask(height: int, width: int) -> PersonMask:
+    """The masks of somebody who has no pixel."""
+    nothing = np.zeros((height, width), bool)
+    return PersonMask(nothing, nothing, 0.0)
+
+
+def _has_masks(entry: PersonEntry) -> bool:
+    return {"mask", "amodal"} <= entry.files.keys()
+
+
+def keep_outcome(
+    folder: SceneFolder, view: CrowdView, outcome: Outcome, measure: Measure, begun: float
+) -> None:
+    """Write a person's first avatar, or why there is none.
+
+    Args:
+        folder: the scene.
+        view: the photo, everybody in it, and their masks.
+        outcome: what the appearance stage made of the person.
+        measure: how well an avatar matches the photo.
+        begun: when the stage began with the person.  # time.perf_counter
+
+    Raises:
+        CrowdGaussianError: the disk is full.
+    """
+    index = outcome.index
+    with _failure_is_theirs(folder, index):
+        avatar, built = outcome.result(), time.perf_counter()
+        quality = measure(avatar, view, index)
+        quality["feet"] = float(pose_body(avatar)[:, 1].min())  # metres above the ground
+        forget_coarse(folder, index)
+        folder.write_avatar(index, avatar)
+        folder.write_splats(index)
+        seconds = {"avatar": built - begun, "measure": time.perf_counter() - built}
+        folder.add_person_timings(index, seconds)
+        folder.update_person(index, state="done", error="", quality=quality)
+    spent = [
+        steps.get(step, 0.0)
+        for steps in folder.timings.people.values()
+        for step in ("avatar", "measure")
+    ]
+    folder.add_timing("avatars", sum(spent))
+
+
+def coarse_path(folder: SceneFolder, index: int) -> Path:
+    """Where a person's first avatar lies while a refined one takes its place."""
+    return folder.resolve(f"people/{index:03d}/{COARSE}")
+
+
+def forget_coarse(folder: SceneFolder, index: int) -> None:
+    """Remove a first avatar that counts no more."""
+    coarse_path(folder, index).unlink(missing_ok=True)
+
+
+@contextmanager
+def _failure_is_theirs(folder: SceneFolder, index: int) -> Iterator[None]:
+    """Turn an error inside into the state `failed` of one person; a full disk concerns all."""
+    try:
+        yield
+    except Cancelled:
+        raise
+    except CrowdGaussianError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        folder.fail_person(index, str(error))
+    except Exception as error:
+        log.exception("person %d failed", index)
+        folder.fail_person(
+            index, f"An unexpected {type(error).__name__} ended this person's fit: {error}."
+        )
+
+
+def finish_avatars(folder: SceneFolder) -> None:
+    """Note how level the feet came out.
+
+    Raises:
+        CrowdGaussianError: nobody could be reconstructed.
+    """
+    people = folder.info.people
+    feet = [p.quality["feet"] for p in people if p.on_ground and "feet" in p.quality]
+    folder.update(ground=replace(folder.info.ground, spread=max(feet) - min(feet) if feet else 0.0))
+    if all(person.state == "failed" for person in people):
+        raise CrowdGaussianError(
+            f"Nobody could be reconstructed; the first reason: {people[0].error}"
+        )
 
 
 def camera_info(crowd: Crowd) -> CameraInfo:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All settings of one reconstruction, the presets, and changing a setting by its name."""
+"""One reconstruction and all its settings, the presets, and changing a setting by its name."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.wire import may_client_set
+from crowdgaussian_shared.scene.edit import SceneEdits
 
 from ..avatar.types import PhotoFitConfig
 from ..lorm.weights import LormStageConfig
@@ -51,6 +53,19 @@ class Config:
     def flat(self) -> dict[str, Any]:
         """{"avatar.gaussians": 32000, ...}: every setting under its full name."""
         return _flatten(asdict(self), "")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to reconstruct."""
+
+    photo: Path
+    out: Path
+    config: Config
+    overwrite: bool = False
+    photo_name: str = ""  # for display; empty: the name of the file
+    edits: SceneEdits | None = None  # corrections of the result
+    base: Path | None = None  # a scene folder with some of them or none, to start from
 
 
 LIMITS = {  # smallest and largest value where zero or infinity make no sense

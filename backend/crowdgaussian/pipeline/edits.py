@@ -7,7 +7,7 @@ writing of scene.json brings it all in. What is left to build follows from the p
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,8 +29,7 @@ from crowdgaussian_shared.scene.schema import (
 from ..core.progress import Report
 from ..people.insert import find_same_person, into_scene, project_landmarks, rest_pelvis
 from ..people.types import Crowd, Person
-from ..segment.types import PersonMask
-from . import checkpoint
+from .checkpoint import PHOTO_KEY, clear, load_crowd, person_entry, to_arrays
 from .config import Config
 from .stages import Stages
 
@@ -58,7 +57,7 @@ def own_photo(settings: dict, digest: str, scenes: Sequence[Path | None]) -> dic
         if scene is not None and SceneFolder.exists(scene):
             info = SceneFolder.open(scene).info
             if info.photo.blake2b == digest:
-                return {**settings, checkpoint.PHOTO_KEY: info.settings.get(checkpoint.PHOTO_KEY)}
+                return {**settings, PHOTO_KEY: info.settings.get(PHOTO_KEY)}
     return settings
 
 
@@ -82,7 +81,7 @@ def copy_scene(base: Path, out: Path, name: str, settings: dict) -> SceneFolder:
     settings = {key: value for key, value in settings.items() if key != EDIT_KEY or value}
     info = replace(info, photo=replace(info.photo, name=name or info.photo.name), settings=settings)
     files = [*info.previews, *(file for p in info.people for file in p.files.values())]
-    checkpoint.clear(out)
+    clear(out)
     _copy(folder, out, [info.photo.file])
     write_bytes(out / SCENE_FILE, scene_to_json(replace(info, people=(), previews=())))
     _copy(folder, out, files)
@@ -108,7 +107,7 @@ def stored_crowd(folder: SceneFolder) -> Crowd:
     Raises:
         CrowdGaussianError: the folder does not hold them.
     """
-    crowd = checkpoint.load_crowd(folder)
+    crowd = load_crowd(folder)
     if crowd is None:
         raise CrowdGaussianError(
             f"{folder.path} does not hold the fits of its people, as no folder does that came "
@@ -232,16 +231,8 @@ class Change:
         people = list(folder.info.people)
         first = len(people)
         for person, standing in self.added:
-            people.append(
-                PersonEntry(
-                    state="fitted",
-                    flags=person.flags,
-                    box=tuple(float(v) for v in person.box),
-                    score=float(person.score),
-                    on_ground=standing,
-                    quality={"reprojection_px": float(person.reprojection_px)},
-                )
-            )
+            entry = person_entry(person, standing)
+            people.append(replace(entry, state="fitted"))
         fits = {first + k: person for k, (person, _) in enumerate(self.added)} | self.corrected
         for index in {*self.step.touched(first), *fits}:
             files = {"fit": people[index].files.get("fit", "")}
@@ -258,7 +249,7 @@ class Change:
     def _write_fit(self, folder: SceneFolder, index: int, person: Person) -> str:
         digest = hash_bytes(self.text.encode())
         name = f"people/{index:03d}/fit-{digest[:12]}.npz"
-        write_npz(folder.resolve(name), checkpoint.to_arrays(person))
+        write_npz(folder.resolve(name), to_arrays(person))
         return name
 
 
@@ -303,27 +294,6 @@ def _remove_unnamed(folder: SceneFolder, old: SceneInfo) -> None:
     for person in old.people:
         for file in {*person.files.values()} - named:
             folder.resolve(file).unlink(missing_ok=True)
-
-
-def masks_of(
-    folder: SceneFolder, crowd: Crowd, segment: Callable[[Crowd], list[PersonMask]]
-) -> list[PersonMask]:
-    """Masks of everybody who is not left out; nobody has a pixel of those who are.
-
-    Args:
-        folder: the scene.
-        crowd: all its people.
-        segment: the masks stage.
-    """
-    there = [i for i, entry in enumerate(folder.info.people) if LEFT_OUT not in entry.flags]
-    some = replace(
-        crowd,
-        people=tuple(crowd.people[i] for i in there),
-        on_ground=tuple(crowd.on_ground[i] for i in there),
-    )
-    found = dict(zip(there, segment(some), strict=True))
-    nothing = np.zeros((crowd.camera.height, crowd.camera.width), bool)
-    return [found.get(i, PersonMask(nothing, nothing, 0.0)) for i in range(len(crowd.people))]
 
 
 def note_standing(folder: SceneFolder, index: int) -> None:

@@ -129,6 +129,21 @@ class Photo:
         return self.width / self.file_size[0]
 
 
+def chosen_focal(photo: Photo, text: str) -> tuple[float | None, str]:
+    """The focal length in pixels of the working size, and where it is from.
+
+    Args:
+        photo: as it was read.
+        text: the option photo.focal; empty: that of EXIF, or None where there is none.
+
+    Raises:
+        CrowdGaussianError: the text is no focal length.
+    """
+    if text:
+        return parse_focal(text, *photo.file_size) * photo.reduction, "option"
+    return photo.focal_px, "exif" if photo.focal_px else "default"
+
+
 def load_photo(path: str | Path, max_side: int = 2048) -> Photo:
     """Reads any photo Pillow can read: grey, RGBA, palette, 16-bit, CMYK, EXIF-rotated.
 

@@ -9,10 +9,8 @@ starts from it, so that nobody is refined twice.
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import numpy as np
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.formats.avatar_npz import read_avatar
@@ -20,16 +18,14 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import ModelProvenance
 
-from ..core.progress import Progress, Report
-from ..people.types import Crowd
+from ..refiner.types import RefinedCluster
 from ..refiner.weights import STAGE
-from ..segment.types import PersonMask
-from .checkpoint import is_refinement
+from ..segment.types import CrowdView
+from .checkpoint import coarse_path, forget_coarse, is_refinement
 from .config import Config
-from .stages import Stages, files_for
+from .stages import Measure, files_for
 
 log = logging.getLogger(__name__)
-COARSE = "coarse.npz"
 _SAME_DB = 0.005  # what a masked PSNR may lose and still be called the same
 
 
@@ -44,75 +40,52 @@ def waiting(folder: SceneFolder, config: Config, chosen: Iterable[int] | None = 
     ]
 
 
-def forget(folder: SceneFolder, index: int) -> None:
-    """A person gets a new first avatar: nothing of an older one counts any more."""
-    _coarse_path(folder, index).unlink(missing_ok=True)
+def is_finished(folder: SceneFolder, config: Config) -> bool:
+    """Whether everybody is reconstructed, and refined where that is wanted."""
+    people = folder.info.people
+    built = bool(people) and all(p.state == "done" for p in people)
+    return built and not waiting(folder, config)
 
 
-def stored_masks(folder: SceneFolder) -> list[PersonMask]:
-    """Everybody's masks; those who are left out have no pixel.
-
-    Raises:
-        CrowdGaussianError: a mask is damaged.
-    """
-    photo = folder.info.photo
-    nothing = np.zeros((photo.height, photo.width), bool)
-    return [
-        PersonMask(folder.read_mask(i), folder.read_mask(i, "amodal"), entry.occlusion)
-        if {"mask", "amodal"} <= entry.files.keys()
-        else PersonMask(nothing, nothing, 0.0)
-        for i, entry in enumerate(folder.info.people)
-    ]
-
-
-@dataclass(frozen=True)
-class Refining:
-    """What refining some of a scene's people needs."""
+@dataclass
+class RefinementRun:
+    """What is kept when some of a scene's people are refined."""
 
     folder: SceneFolder
-    photo: np.ndarray  # [H, W, 3] uint8 sRGB
-    crowd: Crowd
+    view: CrowdView
     config: Config
-    stages: Stages
-    report: Report
+    measure: Measure
+    _models: list[ModelProvenance] = field(default_factory=list, init=False)
+    _since: float = field(default=0.0, init=False)  # the last cluster; time.perf_counter
 
-    def run(self, chosen: Iterable[int] | None = None) -> None:
-        """Refines those who wait for it; each cluster is in the folder when it is done.
+    def start(self, left: list[int]) -> tuple[dict[int, Avatar], list[int]]:
+        """Begin with some people who wait.
 
-        Args:
-            chosen: people it may touch; None: everybody.
+        Returns:
+            The first avatars of everybody, by index, and who is left to refine; a person whose
+            avatar cannot be read has failed and is in neither.
+        """
+        self._note_settings()
+        self._models = [file.provenance() for file in files_for(self.config) if file.stage == STAGE]
+        avatars = self._avatars(left)
+        self._since = time.perf_counter()
+        return avatars, [index for index in left if index in avatars]
+
+    def keep(self, cluster: RefinedCluster) -> None:
+        """Bring a cluster that is done into the folder.
 
         Raises:
-            CrowdGaussianError: the disk is full, or a mask is damaged.
-            Cancelled: by the report; finished clusters stay.
+            CrowdGaussianError: the disk is full.
         """
-        left = waiting(self.folder, self.config, chosen)
-        if not left or self.stages.refiner is None:
-            return
-        self.report(Progress("refine", 0.0))
-        self._note_settings()
-        avatars, masks = self._avatars(left), stored_masks(self.folder)
-        models = [file.provenance() for file in files_for(self.config) if file.stage == STAGE]
-        started = time.perf_counter()
-        clusters = self.stages.refiner.refine(
-            self.photo,
-            self.crowd,
-            masks,
-            avatars,
-            self.report,
-            [index for index in left if index in avatars],
-        )
-        for cluster in clusters:
-            found = dict(zip(cluster.people, cluster.avatars))
-            for index in cluster.people:
-                self._settle(index, found.get(index), cluster.error, masks, models)
-            seconds = (time.perf_counter() - started) / len(cluster.people)
-            for index in cluster.people:
-                self.folder.add_person_timings(index, {"refine": seconds})
-            people = self.folder.timings.people.values()
-            self.folder.add_timing("refine", sum(steps.get("refine", 0.0) for steps in people))
-            started = time.perf_counter()
-        self.report(Progress("refine", 1.0))
+        found = dict(zip(cluster.people, cluster.avatars))
+        for index in cluster.people:
+            self._keep_or_revert(index, found.get(index), cluster.error)
+        seconds = (time.perf_counter() - self._since) / len(cluster.people)
+        for index in cluster.people:
+            self.folder.add_person_timings(index, {"refine": seconds})
+        people = self.folder.timings.people.values()
+        self.folder.add_timing("refine", sum(steps.get("refine", 0.0) for steps in people))
+        self._since = time.perf_counter()
 
     def _avatars(self, left: list[int]) -> dict[int, Avatar]:
         """The first avatars of everybody; who cannot be read, and waits, has failed."""
@@ -120,7 +93,7 @@ class Refining:
         for index, entry in enumerate(self.folder.info.people):
             if entry.state != "done":
                 continue
-            coarse = _coarse_path(self.folder, index)
+            coarse = coarse_path(self.folder, index)
             try:
                 avatars[index] = (
                     read_avatar(coarse)
@@ -132,20 +105,13 @@ class Refining:
                     self._note(index, "failed", str(error))
         return avatars
 
-    def _settle(
-        self,
-        index: int,
-        avatar: Avatar | None,
-        error: str,
-        masks: list[PersonMask],
-        models: list[ModelProvenance],
-    ) -> None:
+    def _keep_or_revert(self, index: int, avatar: Avatar | None, error: str) -> None:
         """Writes a refined avatar, or why there is none."""
         if avatar is None:
             self._note(index, "failed", error)
             return
         try:
-            quality = self.stages.measure(avatar, self.photo, self.crowd, masks, index)
+            quality = self.measure(avatar, self.view, index)
             before = self.folder.info.people[index].quality.get("psnr_db")
             after = quality.get("psnr_db", float("nan"))
             if before is not None and not after >= before - _SAME_DB:
@@ -173,16 +139,16 @@ class Refining:
                 "person's refinement; the log has the details.",
             )
             return
-        for model in models:
+        for model in self._models:
             self.folder.add_model(model)
         if before is not None:
             quality["coarse_psnr_db"] = before
         self.folder.update_person(index, refinement="refined", refinement_note="", quality=quality)
-        forget(self.folder, index)
+        forget_coarse(self.folder, index)
 
     def _replace(self, index: int, avatar: Avatar) -> None:
         """The refined avatar in the first one's place, which is kept until all is written."""
-        coarse, place = _coarse_path(self.folder, index), self.folder.person_file(index, "avatar")
+        coarse, place = coarse_path(self.folder, index), self.folder.person_file(index, "avatar")
         if not coarse.is_file():
             write_bytes(coarse, place.read_bytes())
         self.folder.write_avatar(index, avatar)
@@ -190,11 +156,11 @@ class Refining:
 
     def _note(self, index: int, what: str, sentence: str) -> None:
         """The first avatar stays, or comes back."""
-        coarse = _coarse_path(self.folder, index)
+        coarse = coarse_path(self.folder, index)
         if coarse.is_file():
             write_bytes(self.folder.person_file(index, "avatar"), coarse.read_bytes())
             self.folder.write_splats(index)
-            forget(self.folder, index)
+            forget_coarse(self.folder, index)
         self.folder.update_person(index, refinement=what, refinement_note=sentence)
 
     def _note_settings(self) -> None:
@@ -203,7 +169,3 @@ class Refining:
         settings = {**self.folder.info.settings, **own}
         if settings != self.folder.info.settings:
             self.folder.update(settings=settings)
-
-
-def _coarse_path(folder: SceneFolder, index: int) -> Path:
-    return folder.resolve(f"people/{index:03d}/{COARSE}")

@@ -1,86 +1,200 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registry: which class stands behind each stage name, imported only when chosen."""
+"""The table of all stages; what stands behind a name is imported only when it is chosen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.avatar import Avatar
 
 from ..avatar.types import AvatarBuilder
 from ..people.types import PeopleEstimator
-from ..segment.types import Segmenter
+from ..segment.types import CrowdView, Segmenter
 from ..weights import CATALOGUE, WeightFile
-from ..weights.local import Need, UsedFile, locate, used_file
+from ..weights.local import UsedFile
 from .config import Config
 
-REGISTRY = {
-    "people": {
-        "keypoint_fit": ".people.mediapipe:KeypointFit",
-        "vitpose": ".people.vitpose.stage:VitPoseFit",
-        "multihmr": ".people.multihmr.stage:MultiHmr",
-        "command": ".people.external.stage:CommandPeople",
-        "results": ".people.external.stage:ResultPeople",
-    },
-    "segment": {
-        "silhouettes": ".segment.silhouettes:SilhouetteSegmenter",
-        "sam": ".segment.sam.stage:SamSegmenter",
-    },
-    "avatar": {"photo_fit": ".avatar.photo_fit:PhotoFit", "lorm": ".lorm.stage:LormReconstructor"},
-}
-FILES = {  # the network files of stages that read the user's, by their part of the settings
-    "vitpose": ("people", ".people.config:vitpose_files"),
-    "multihmr": ("people", ".people.config:multihmr_files"),
-    "command": ("people", ".people.config:other_program"),
-    "results": ("people", ".people.config:other_program"),
-    "sam": ("segment", ".segment.sam.stage:sam_files"),
-    "lorm": ("lorm", ".lorm.weights:used_files"),
-    "small": ("refine", ".refiner.weights:small_files"),
-    "turbo": ("refine", ".refiner.weights:turbo_files"),
-}
-REFINERS = {"small": ".refiner.stage:small_refinement", "turbo": ".refiner.stage:turbo_refinement"}
-OWN_SETTINGS = {"lorm"}  # stages whose part of the settings has their own name, not their kind's
-SMPLX = Need("body", "smplx", "", ("smplx",), "open")
+if TYPE_CHECKING:
+    from ..body.model import BodyModel
+    from ..refiner.stage import CrowdRefinement
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage: its name, how it is made, and which files it reads."""
+
+    name: str  # as the settings give it, such as stages.people=vitpose
+    kind: str  # "body", "people", "segment", "avatar" or "refiner"
+    config_field: str  # the part of Config with its settings; empty: it has none
+    build: str  # ".module:function" of this package: settings, body model -> the stage
+    files: str = ""  # ".module:function": settings -> the user's files that it reads
+    help: str = ""  # one line for a user
+
+
+STAGES = (
+    StageSpec(
+        "open",
+        "body",
+        "",
+        ".body.load:open_model",
+        "",
+        "the body model that ships, made from open data",
+    ),
+    StageSpec(
+        "smplx",
+        "body",
+        "",
+        ".body.load:smplx_model",
+        ".body.load:smplx_files",
+        "SMPL-X from the user's own file",
+    ),
+    StageSpec(
+        "keypoint_fit",
+        "people",
+        "people",
+        ".people.mediapipe:KeypointFit",
+        "",
+        "MediaPipe's landmarks, and a body fitted to them",
+    ),
+    StageSpec(
+        "vitpose",
+        "people",
+        "people",
+        ".people.vitpose.stage:VitPoseFit",
+        ".people.config:vitpose_files",
+        "ViTPose's keypoints, and a body fitted to them",
+    ),
+    StageSpec(
+        "multihmr",
+        "people",
+        "people",
+        ".people.multihmr.stage:MultiHmr",
+        ".people.config:multihmr_files",
+        "Multi-HMR, which regresses SMPL-X",
+    ),
+    StageSpec(
+        "command",
+        "people",
+        "people",
+        ".people.external.stage:CommandPeople",
+        ".people.config:other_program",
+        "a program of the user, run on the photo",
+    ),
+    StageSpec(
+        "results",
+        "people",
+        "people",
+        ".people.external.stage:ResultPeople",
+        ".people.config:other_program",
+        "results that another program wrote earlier",
+    ),
+    StageSpec(
+        "silhouettes",
+        "segment",
+        "segment",
+        ".segment.silhouettes:SilhouetteSegmenter",
+        "",
+        "the landmark detector's silhouettes, refined at their edges",
+    ),
+    StageSpec(
+        "sam",
+        "segment",
+        "segment",
+        ".segment.sam.stage:SamSegmenter",
+        ".segment.sam.stage:sam_files",
+        "Segment Anything, asked for each person",
+    ),
+    StageSpec(
+        "photo_fit",
+        "avatar",
+        "avatar",
+        ".avatar.photo_fit:PhotoFit",
+        "",
+        "Gaussians on the body's surface, fitted to the photo",
+    ),
+    StageSpec(
+        "lorm",
+        "avatar",
+        "lorm",
+        ".lorm.stage:LormReconstructor",
+        ".lorm.weights:used_files",
+        "LORM, or LHM without its adapters",
+    ),
+    StageSpec(
+        "small",
+        "refiner",
+        "refine",
+        ".refiner.stage:small_refinement",
+        ".refiner.weights:small_files",
+        "the small network that ships",
+    ),
+    StageSpec(
+        "turbo",
+        "refiner",
+        "refine",
+        ".refiner.stage:turbo_refinement",
+        ".refiner.weights:turbo_files",
+        "one-step diffusion, trained from SD-Turbo",
+    ),
+)
+Measure = Callable[[Avatar, CrowdView, int], dict[str, float]]  # as avatar.quality.measure
+_NO_REFINER = "none"
+_FILE_ORDER = ("people", "segment", "avatar", "refiner", "body")  # as scene.json lists them
 
 
 @dataclass(frozen=True)
 class Stages:
     """The implementations one run uses."""
 
-    body: Any  # body.BodyModel
+    body: "BodyModel"
     people: PeopleEstimator
     segment: Segmenter
     avatar: AvatarBuilder
-    measure: Callable[..., dict[str, float]]  # as avatar.quality.measure
+    measure: Measure
     people_with: Callable[[Config], PeopleEstimator] | None = None  # with other settings
-    refiner: Any | None = None  # refiner.crowd.CrowdRefinement; None: the avatars stay as they are
+    refiner: "CrowdRefinement | None" = None  # None: the avatars stay as they are
+
+
+def names_of(kind: str) -> list[str]:
+    """The names of all stages of one kind."""
+    return [spec.name for spec in STAGES if spec.kind == kind]
 
 
 def build_stages(config: Config) -> Stages:
-    """Loads the body model and makes each stage with its part of the settings.
+    """Load the body model and make each stage with its part of the settings.
 
     Raises:
         CrowdGaussianError: a stage name is unknown or a model file is missing.
     """
     from ..avatar.quality import measure
-    from ..body.load import load_body
 
     refiner = load_refiner(config)
-    body = load_body(config.stages.body, _body_path(config))
-    stages = {kind: load_stage(kind, config, body) for kind in REGISTRY}
+    body: BodyModel = _built(_chosen("body", config), config, None)
     return Stages(
-        body=body,
-        measure=measure,
-        **stages,
-        people_with=lambda other: load_stage("people", other, body),
-        refiner=refiner,
+        body,
+        load_stage("people", config, body),
+        load_stage("segment", config, body),
+        load_stage("avatar", config, body),
+        measure,
+        lambda other: load_stage("people", other, body),
+        refiner,
     )
 
 
-def load_stage(kind: str, config: Config, body: Any) -> Any:
-    """One stage by the name the settings give it.
+@overload
+def load_stage(
+    kind: Literal["people"], config: Config, body: "BodyModel | None"
+) -> PeopleEstimator: ...
+@overload
+def load_stage(kind: Literal["segment"], config: Config, body: "BodyModel | None") -> Segmenter: ...
+@overload
+def load_stage(
+    kind: Literal["avatar"], config: Config, body: "BodyModel | None"
+) -> AvatarBuilder: ...
+def load_stage(kind: str, config: Config, body: "BodyModel | None") -> Any:
+    """Make one stage by the name the settings give it.
 
     Args:
         kind: "people", "segment" or "avatar".
@@ -90,29 +204,40 @@ def load_stage(kind: str, config: Config, body: Any) -> Any:
     Raises:
         CrowdGaussianError: the stage name is unknown.
     """
-    known, name = REGISTRY[kind], getattr(config.stages, kind)
-    if name not in known:
-        raise CrowdGaussianError(
-            f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}."
-        )
-    settings = getattr(config, name if name in OWN_SETTINGS else kind)
-    return _imported(known[name])(settings, body)
+    return _built(_chosen(kind, config), config, body)
 
 
-def load_refiner(config: Config) -> Any | None:
-    """The refinement stage that the settings name; None for "none".
+def load_refiner(config: Config) -> "CrowdRefinement | None":
+    """Make the refinement stage that the settings name; None for "none".
 
     Raises:
         CrowdGaussianError: the name is unknown, or its weights are missing or damaged.
     """
-    name = config.stages.refiner
-    if name == "none":
+    if config.stages.refiner == _NO_REFINER:
         return None
-    if name not in REFINERS:
+    return _built(_chosen("refiner", config), config, None)
+
+
+def _chosen(kind: str, config: Config) -> StageSpec:
+    """The stage of this kind that the settings name."""
+    name = getattr(config.stages, kind)
+    for spec in STAGES:
+        if (spec.kind, spec.name) == (kind, name):
+            return spec
+    if kind == "body":
         raise CrowdGaussianError(
-            f"There is no refiner stage '{name}'; use one of: none, {', '.join(REFINERS)}."
+            f"There is no body model '{name}'; choose one of {', '.join(names_of(kind))}."
         )
-    return _imported(REFINERS[name])(config.refine)
+    known = [*([_NO_REFINER] if kind == "refiner" else []), *names_of(kind)]
+    raise CrowdGaussianError(f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}.")
+
+
+def _built(spec: StageSpec, config: Config, body: "BodyModel | None") -> Any:
+    return _imported(spec.build)(_settings(spec, config), body)
+
+
+def _settings(spec: StageSpec, config: Config) -> Any:
+    return getattr(config, spec.config_field) if spec.config_field else None
 
 
 def _imported(place: str) -> Any:
@@ -121,20 +246,15 @@ def _imported(place: str) -> Any:
     return getattr(import_module(module, "crowdgaussian"), name)
 
 
-def _body_path(config: Config) -> Path | None:
-    """The user's own SMPL-X file where these settings want it."""
-    return locate("", SMPLX) if config.stages.body == "smplx" else None
-
-
 def files_for(config: Config) -> list[WeightFile | UsedFile]:
     """Every model file that the stages of these settings read."""
     names = config.stages
     chosen = (names.body, names.people, names.segment, names.avatar, names.refiner)
-    files = [file for name in chosen for file in CATALOGUE.get(name, ())]
-    for name in chosen:
-        if name in FILES:
-            part, place = FILES[name]
-            files += _imported(place)(getattr(config, part))
-    if names.body == "smplx":
-        files.append(used_file("", SMPLX))
+    files: list[WeightFile | UsedFile] = [
+        file for name in chosen for file in CATALOGUE.get(name, ())
+    ]
+    for kind in _FILE_ORDER:
+        for spec in STAGES:
+            if (spec.kind, spec.name) == (kind, getattr(names, kind)) and spec.files:
+                files += _imported(spec.files)(_settings(spec, config))
     return files

@@ -2,30 +2,31 @@
 """The refinement stages "small" and "turbo" from their settings."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar
+from torch import Tensor
 
 from ..core.crop import Crop, box_of
 from ..core.progress import Progress, Report
 from ..people.types import Crowd
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView
 from ..splat.cameras import Cameras
-from .distil.distil import distil
-from .distil.trainable import Anchor
-from .distil.views import find_clusters
+from .distil.distil import coarse_scene, distil, refined_views
+from .distil.trainable import Anchor, Movable, refined_avatars
+from .distil.views import ClusterViews, cluster_views, find_clusters
 from .networks.tiling import is_out_of_memory
-from .types import RefineConfig, Refiner
+from .types import RefineConfig, RefinedCluster, Refiner
 from .weights import small_path, turbo_files, turbo_path
 
-# The refinement stage: cluster by cluster, and never at the price of what was there
+# The refinement stage: the clusters of a crowd, and the steps that each of them takes
 
 log = logging.getLogger(__name__)
 _MARGIN = 0.06  # of the cluster's box in the photo
@@ -36,45 +37,32 @@ _OOM_MESSAGE = (
 _EDGE = 3  # pixels of the crop by which masks are shrunk: their rim is mixed with what is behind
 
 
-@dataclass(frozen=True)
-class RefinedCluster:
-    """What became of one cluster."""
-
-    people: tuple[int, ...]  # indices in the crowd
-    avatars: tuple[Avatar, ...]  # refined; empty when it failed
-    error: str = ""  # why it stays as it was
-
-
 class CrowdRefinement:
-    """Refines the avatars of a crowd with any Refiner."""
+    """The refinement stage with any Refiner; pipeline.reconstruct takes its steps."""
 
     def __init__(self, config: RefineConfig, refiner: Refiner) -> None:
         self.config, self.refiner = config, refiner
 
-    def refine(
+    def clusters(
         self,
-        photo: np.ndarray,
-        crowd: Crowd,
-        masks: list[PersonMask],
+        view: CrowdView,
         avatars: dict[int, Avatar],
         report: Report,
         only: Iterable[int] | None = None,
-    ) -> Iterator[RefinedCluster]:
-        """Yields clusters as they finish; one that fails does not stop the others.
+    ) -> Iterator["Cluster"]:
+        """Yield those who are refined together.
 
         Args:
-            photo: [H, W, 3] uint8 sRGB.
-            crowd: everybody, with the photo's camera.
-            masks: one per person of the crowd.
+            view: the photo, everybody in it, and their masks.
             avatars: by index in the crowd; they decide who is a cluster.
-            report: called between steps; raises to stop.
+            report: called by the clusters between steps; raises to stop.
             only: those who are refined; None: everybody who has an avatar.
         """
         wanted = set(avatars if only is None else only)
-        wrong = {index: _trouble(index, avatars[index], crowd) for index in sorted(avatars)}
+        wrong = {index: _trouble(index, avatars[index], view.crowd) for index in sorted(avatars)}
         for index in sorted(wanted):
             if wrong[index]:
-                yield RefinedCluster((index,), (), wrong[index])
+                yield Cluster(self, view, {index: avatars[index]}, lambda done: None, wrong[index])
         indices = [index for index in wrong if not wrong[index]]
         roots = np.array([_root(avatars[index]) for index in indices])
         clusters = [
@@ -89,48 +77,99 @@ class CrowdRefinement:
                 words = f"group {number + 1} of {len(clusters)}, {who}"
                 report(Progress("refine", (number + done) / len(clusters), None, None, words))
 
-            yield self._cluster(photo, crowd, masks, {i: avatars[i] for i in people}, tell)
+            yield Cluster(self, view, {i: avatars[i] for i in people}, tell)
 
-    def _cluster(
+
+class Cluster:
+    """People who are refined together, and the steps of their refinement.
+
+    Args:
+        stage: the refiner and its settings.
+        view: the photo, everybody in it, and their masks.
+        avatars: of these people, by index in the crowd.
+        tell: called with the fraction done; raises to stop.
+        trouble: why they cannot be refined; empty when nothing is known against it.
+    """
+
+    def __init__(
         self,
-        photo: np.ndarray,
-        crowd: Crowd,
-        masks: list[PersonMask],
+        stage: CrowdRefinement,
+        view: CrowdView,
         avatars: dict[int, Avatar],
-        tell,
-    ) -> RefinedCluster:
-        people = tuple(avatars)
+        tell: Callable[[float], None],
+        trouble: str = "",
+    ) -> None:
+        self.config, self.refiner = stage.config, stage.refiner
+        self.view, self.tell, self.trouble = view, tell, trouble
+        self.people, self.avatars = tuple(avatars), list(avatars.values())
+        self.anchor: Anchor | None = None  # what the photo shows of them
+        self.order = torch.Generator().manual_seed(0)  # of the views, while they teach
+        self.result = RefinedCluster(self.people, ())
+
+    @contextmanager
+    def fails_alone(self) -> Iterator[None]:
+        """Keep an error inside as what became of this cluster; only Cancelled passes through."""
         try:
-            anchor = photo_anchor(photo, crowd, masks, people, self.config.photo_px)
-            found = distil(
-                _of_one_degree(list(avatars.values())),
-                self.refiner,
-                anchor,
-                self.config.distil,
-                tell,
-            )
+            yield
         except CrowdGaussianError as error:
-            return RefinedCluster(people, (), str(error))
+            self.result = RefinedCluster(self.people, (), str(error))
         except Cancelled:
             raise
         except Exception as error:
-            if is_out_of_memory(error):
-                return RefinedCluster(people, (), _OOM_MESSAGE)
-            log.exception("people %s could not be refined", people)
-            return RefinedCluster(
-                people,
-                (),
-                f"An unexpected {type(error).__name__} ended the "
-                "refinement of these people; the log has the details.",
-            )
-        return RefinedCluster(people, tuple(found))
+            words = _OOM_MESSAGE
+            if not is_out_of_memory(error):
+                log.exception("people %s could not be refined", self.people)
+                words = (
+                    f"An unexpected {type(error).__name__} ended the refinement of these people; "
+                    "the log has the details."
+                )
+            self.result = RefinedCluster(self.people, (), words)
+
+    def coarse_scene(self) -> Movable:
+        """Everybody's Gaussians, free to change where the photo does not show them.
+
+        Raises:
+            CrowdGaussianError: these people cannot be refined.
+        """
+        if self.trouble:
+            raise CrowdGaussianError(self.trouble)
+        self.anchor = photo_anchor(self.view, self.people, self.config.photo_px)
+        self.avatars = _of_one_degree(self.avatars)
+        return coarse_scene(self.avatars, self.anchor)
+
+    def views_and_normals(self) -> ClusterViews:
+        """Cameras all around, and the normals of the bodies in them."""
+        distil_config = self.config.distil
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cluster_views(self.avatars, distil_config.views, distil_config.size, device)
+
+    def refine(self, scene: Movable, views: ClusterViews, number: int) -> Tensor:
+        """What the refiner makes of the scene in these views, in one round.  # [V, H, W, 3]"""
+        done = number / self.config.distil.rounds
+        return refined_views(scene, views, self.refiner, lambda: self.tell(done))
+
+    def distil(self, scene: Movable, views: ClusterViews, images: Tensor, number: int) -> None:
+        """Fit the scene's Gaussians to refined images and to the photo, in one round."""
+        rounds = self.config.distil.rounds
+        distil(
+            scene,
+            views,
+            images,
+            self.anchor,
+            self.config.distil,
+            self.order,
+            lambda done: self.tell((number + done) / rounds),
+        )
+
+    def finish(self, scene: Movable) -> None:
+        """Take what the scene has learnt as the result."""
+        self.result = RefinedCluster(self.people, tuple(refined_avatars(self.avatars, scene)))
 
 
-def photo_anchor(
-    photo: np.ndarray, crowd: Crowd, masks: list[PersonMask], people: tuple[int, ...], max_side: int
-) -> Anchor | None:
+def photo_anchor(view: CrowdView, people: tuple[int, ...], max_side: int) -> Anchor | None:
     """The photo's crop around some people, and where it shows them; None where it does not."""
-    seen = np.logical_or.reduce([masks[index].visible for index in people])
+    photo = view.photo
+    seen = np.logical_or.reduce([view.mask(index).visible for index in people])
     box = box_of(seen)
     if box is None:
         return None
@@ -140,7 +179,7 @@ def photo_anchor(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     picture = torch.from_numpy(crop.take(photo).astype(np.float32) / 255)[None]
     weight = torch.from_numpy(inner.astype(np.float32))[None]
-    camera = Cameras.from_cameras(crop.camera(crowd.camera))
+    camera = Cameras.from_cameras(crop.camera(view.crowd.camera))
     return Anchor(camera.to(device), picture.to(device), weight.to(device))
 
 
@@ -172,15 +211,10 @@ def _of_one_degree(avatars: list[Avatar]) -> list[Avatar]:
         grown.append(replace(avatar, gaussians=more))
     return grown
 
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
     # import merged
-    from .types import Refiner
 
 
-def small_refinement(config: RefineConfig) -> "CrowdRefinement":
+def small_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinement":
     """Refinement with the small network.
 
     Raises:
@@ -199,7 +233,7 @@ def small_refinement(config: RefineConfig) -> "CrowdRefinement":
     return CrowdRefinement(config, load_small(path).to(device))
 
 
-def turbo_refinement(config: RefineConfig) -> "CrowdRefinement":
+def turbo_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinement":
     """Refinement with the diffusion network, which is read when the first cluster needs it.
 
     Raises:

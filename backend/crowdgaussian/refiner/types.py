@@ -1,16 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam of all refiners."""
+"""The seam of all refiners, what becomes of a cluster, and the settings."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+from crowdgaussian_shared.geometry.avatar import Avatar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RefinedCluster:
+    """What became of one cluster."""
+
+    people: tuple[int, ...]  # indices in the crowd
+    avatars: tuple[Avatar, ...]  # refined; empty when it failed
+    error: str = ""  # why it stays as it was
 
 
 class Refiner(Protocol):
     """Coarse views and the normals of the bodies in them -> clean views, in one step."""
 
-    def refine(self, images: Tensor, normals: Tensor) -> Tensor:
+    def refine(self, images: "Tensor", normals: "Tensor") -> "Tensor":
         """Clean views.
 
         Args:

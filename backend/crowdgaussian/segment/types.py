@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the masks stage hands on."""
+"""What the masks stage hands on, and the view of the crowd that later stages share."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from ..core.progress import Report
-from ..people.types import Crowd
+from ..people.types import Crowd, Person
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,27 @@ class PersonMask:
     visible: np.ndarray  # [H, W] bool: pixels that show this person; masks never overlap
     amodal: np.ndarray  # [H, W] bool: silhouette as if nothing hid the person (visible included)
     occlusion: float  # 1 - area(visible) / area(amodal), 0..1
+
+
+@dataclass(frozen=True)
+class CrowdView:
+    """A photo, who is in it, and where: what appearance and refinement work from."""
+
+    photo: np.ndarray  # [H, W, 3] uint8 sRGB
+    crowd: Crowd  # everybody, with the photo's camera
+    masks: list[PersonMask]  # one each, in the order of crowd.people
+
+    def __len__(self) -> int:
+        """How many people there are."""
+        return len(self.crowd.people)
+
+    def person(self, index: int) -> Person:
+        """One person's fit."""
+        return self.crowd.people[index]
+
+    def mask(self, index: int) -> PersonMask:
+        """One person's masks."""
+        return self.masks[index]
 
 
 class Segmenter(Protocol):

@@ -14,10 +14,10 @@ from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 
-from ..avatar.types import AvatarBuilder, CrowdBuilder
+from ..avatar.types import AvatarBuilder
 from ..core.progress import silent
 from ..people.types import Crowd, person_from_parameters
-from ..segment.types import PersonMask
+from ..segment.types import CrowdView, PersonMask
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
 from .degradations import degrade, draw_chain
@@ -30,17 +30,10 @@ _ELEVATIONS = 0.02, 0.14  # radians above the crowd's middle
 _WALL, _FLOOR = (0.35, 0.85), (0.25, 0.6)  # sRGB of what is behind
 
 
-@dataclass(frozen=True)
-class ScenePhoto:
-    """One photo of a scene and the truth about it."""
-
-    photo: np.ndarray  # [H, W, 3] uint8 sRGB
-    crowd: Crowd  # the true bodies, in the scene's own frame, in the order of scene.people
-    masks: list[PersonMask]
-
-
-def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) -> ScenePhoto:
+def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) -> CrowdView:
     """A photo of everybody from about eye height, before a plain wall and floor.
+
+    With it come the true bodies, in the scene's own frame, in the order of scene.people.
 
     Args:
         scene: the people.
@@ -62,7 +55,7 @@ def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) ->
     for placed, mask in zip(scene.people, masks):
         people.append(person_from_parameters(placed_body(placed), mask.visible))
     crowd = Crowd(tuple(people), camera, "option", (True,) * len(people))
-    return ScenePhoto(photo.round().astype(np.uint8), crowd, masks)
+    return CrowdView(photo.round().astype(np.uint8), crowd, masks)
 
 
 def placed_body(placed: PlacedActor) -> BodyParams:
@@ -160,12 +153,7 @@ def rebuilt(
     """
     photo, shown = _photo(scene, rng, size)
     indices = [int(index) for index in np.flatnonzero(shown)]
-    if isinstance(builder, CrowdBuilder):
-        builder.expect(indices)
-    avatars = [
-        builder.reconstruct(photo.photo, photo.crowd, photo.masks, index, silent)
-        for index in indices
-    ]
+    avatars = [outcome.result() for outcome in builder.reconstruct(photo, indices, silent)]
     kept = replace(scene, people=tuple(scene.people[index] for index in indices))
     return kept, _crowd(avatars)
 
@@ -178,7 +166,7 @@ def _crowd(avatars: list[Avatar]) -> CoarseCrowd:
     )
 
 
-def _photo(scene: CrowdScene, rng: np.random.Generator, size: int) -> tuple[ScenePhoto, np.ndarray]:
+def _photo(scene: CrowdScene, rng: np.random.Generator, size: int) -> tuple[CrowdView, np.ndarray]:
     """The photo that shows most of whom it shows least, and who is in it.  # [B] bool"""
     best, best_share = None, -1.0
     for _ in range(_PHOTOS):

@@ -176,7 +176,8 @@ class Client:
                 )
             )
         finally:
-            self._session.close()
+            if self._session is not None:
+                self._session.close()
 
     def _order(self, order: Callable[[Session], None]) -> None:
         self._orders.put(order)

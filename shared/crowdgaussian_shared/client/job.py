@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..errors import CrowdGaussianError
 from ..protocol import Message
@@ -19,6 +19,8 @@ from .mirror import Mirror
 from .ticket import Ticket, save_ticket
 from .transfer import Download, PhotoUpload
 from .updates import JobUpdate, SceneUpdate, Update
+
+_T = TypeVar("_T")
 
 STATUS_EVERY = 5.0  # seconds, while a job waits in the queue
 TELL_EVERY = 0.25  # seconds between updates about bytes
@@ -157,15 +159,16 @@ class JobTask:
             self._replayed.update({a.name: a for a in event.artifacts})
             self._end_replay()
         else:
+            job = self._job or m.Job(self.job, event.state)
             self._job = replace(
-                self._job,
+                job,
                 state=event.state,
                 progress=event.progress,
                 error=event.error,
                 last_seq=event.seq,
             )
             self._guard(lambda: self._mirror.announce(event.seq, event.artifacts))
-        if self._job.state != "uploading":
+        if self._job is not None and self._job.state != "uploading":
             self._upload = None
         self.report()
         self._check_end()
@@ -244,7 +247,8 @@ class JobTask:
             if self._cancelling and answer.job.state not in m.ENDED:
                 self.cancel()
             elif answer.job.state == "uploading":
-                self._guard(self._start_upload)
+                job = answer.job
+                self._guard(lambda: self._start_upload(job))
             self._end_replay()
             self.report()
             self._check_end()
@@ -279,8 +283,8 @@ class JobTask:
         if isinstance(answer, m.Error):
             self.fail(answer.message)
 
-    def _start_upload(self) -> None:
-        self._upload = PhotoUpload(self.ticket, self._job.received)
+    def _start_upload(self, job: m.Job) -> None:
+        self._upload = PhotoUpload(self.ticket, job.received)
 
     def _on_chunk(self, download: Download, answer: Message, payloads: tuple[bytes, ...]) -> None:
         if isinstance(answer, m.Chunk) and answer.artifact == download.artifact.name:
@@ -300,7 +304,7 @@ class JobTask:
             self._refused(answer)
 
     def _on_uploaded(self, answer: Message, last: bool) -> None:
-        if isinstance(answer, m.Uploaded):
+        if isinstance(answer, m.Uploaded) and self._upload is not None:
             self._upload.confirm(answer.received, last)
             self.report()
         elif isinstance(answer, m.Error) and answer.code in ("photo", "state", "unknown-job"):
@@ -349,7 +353,7 @@ class JobTask:
         self.finished = True
         self.report()
 
-    def _guard(self, action: Callable[[], object]) -> object:
+    def _guard(self, action: Callable[[], _T]) -> _T | None:
         """Runs something that touches the disk; a failure ends this job only."""
         try:
             return action()

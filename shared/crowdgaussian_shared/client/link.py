@@ -122,7 +122,7 @@ class Link:
             except ProtocolError as error:
                 if error.code == "message" and frames[1:2] > [_OUR_VERSION]:
                     continue  # a message that a later minor version has and this one does not
-                reason = "version" if error.code == "version" else "foreign"
+                reason: Reason = "version" if error.code == "version" else "foreign"
                 self.fail(reason, str(error))
 
     def watch(self) -> None:

@@ -202,7 +202,7 @@ class Mirror:
             download.finish(resolve_inside(self.folder, key[0], "The server's file name"))
             self._landed(key)
         else:
-            data = download.finish(None)
+            data = download.finish(None) or b""
             self._active.pop(key)
             self._held = (key, data, scene_from_json(data, f"{SCENE_FILE} of the server"))
         self._place_scene()

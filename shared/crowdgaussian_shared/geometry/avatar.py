@@ -2,7 +2,7 @@
 """One person: canonical Gaussians bound to the 55 joints, the body mesh and the photo's pose."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -73,9 +73,10 @@ class HoldsBodyParams:
         """params.scale."""
         return self.params.scale
 
-    def with_params(self, **changes: np.ndarray | float) -> Self:
+    def with_params(self, **changes: Any) -> Self:
         """The same with some of the four changed."""
-        return replace(self, params=replace(self.params, **changes))
+        changed = replace(self.params, **changes)
+        return replace(self, params=changed)  # type: ignore[type-var]  # every holder is one
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,9 @@ def read_motion_npz(path: str | Path, options: NpzOptions = NpzOptions()) -> Mot
     motion = Motion(path.stem, check_fps(fps, str(path)), poses, transl,
                     betas=_read_betas(arrays), notes=tuple(notes))  # fmt: skip
     up = options.up
-    if up == "auto" and str(arrays.get(_UP)) in SCENE_FROM:
-        up = str(arrays[_UP])
+    if up == "auto":
+        said = str(arrays.get(_UP))
+        up = next((axis for axis in SCENE_FROM if axis == said), up)
     motion = upright(check_motion(motion, str(path)), up)
     return with_contacts(motion, _read_rest(path, arrays))
 
@@ -179,7 +180,7 @@ def _read_poses(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarra
                 f"{path}: {name} has {len(values)} frames, the others {len(poses)}."
             )
         poses[:, _PLACE[part] : _PLACE[part] + values.shape[1]] = values
-    return poses, notes
+    return (np.zeros((0, NUM_JOINTS, 3)) if poses is None else poses), notes
 
 
 def _odd_part(

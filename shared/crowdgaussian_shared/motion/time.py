@@ -52,7 +52,7 @@ def blend_poses(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def resample(motion: Motion, fps: float) -> Motion:
-    """The same motion at another frame rate; it begins at its first frame.
+    """The same motion at another frame rate; it begins at its first frame and never lasts longer.
 
     Raises:
         CrowdGaussianError: no such frame rate, or too many frames.
@@ -60,7 +60,9 @@ def resample(motion: Motion, fps: float) -> Motion:
     check_fps(fps, motion.name)
     if fps == motion.fps or motion.frames == 1:
         return replace(motion, fps=float(fps))
-    count = int(np.floor(motion.seconds * fps + 1e-6)) + 1
+    last = round((motion.frames - 1) * fps / motion.fps)
+    last -= last / fps > motion.seconds  # no frame after the motion's end, not by one rounding
+    count = last + 1
     check_frames(count, motion.name)
     at = np.minimum(np.arange(count) * (motion.fps / fps), motion.frames - 1)
     before = np.minimum(at.astype(int), motion.frames - 2)

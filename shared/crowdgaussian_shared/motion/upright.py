@@ -18,7 +18,7 @@ from .motion import CONTACTS, Motion, runs
 
 UpAxis = Literal["y", "z", "-y"]  # "-y" is an OpenCV camera's
 
-SCENE_FROM: dict[str, np.ndarray] = {  # [3, 3] proper rotations about x
+SCENE_FROM: dict[UpAxis, np.ndarray] = {  # [3, 3] proper rotations about x
     "y": np.eye(3),
     "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
     "-y": np.diag([1.0, -1.0, -1.0]),
@@ -33,7 +33,7 @@ _LEVEL = np.radians(3.0)  # smaller tilts are left alone
 def up_axis(directions: np.ndarray) -> UpAxis:
     """The axis that people stand along.  # [T, 3] from feet to heads"""
     mean = np.mean(directions / np.linalg.norm(directions, axis=-1, keepdims=True), axis=0)
-    scores: dict[UpAxis, float] = {axis: float((matrix @ mean)[1]) for axis, matrix in SCENE_FROM.items()}
+    scores = {axis: float((matrix @ mean)[1]) for axis, matrix in SCENE_FROM.items()}
     return max(scores, key=lambda axis: scores[axis])
 
 
@@ -92,9 +92,10 @@ def _tilt(motion: Motion) -> np.ndarray:
 def _stands(motion: Motion, paths: np.ndarray) -> list[np.ndarray]:
     """Where ankles stand and where balls stand, whose heights differ.  # two of [n, 3]"""
     found: list[list[np.ndarray]] = [[], []]
+    contacts = np.zeros((motion.frames, 4), bool) if motion.contacts is None else motion.contacts
     for column, name in enumerate(CONTACTS):
         path = paths[:, JOINT_INDEX[name]]
-        for first, last in runs(motion.contacts[:, column]):
+        for first, last in runs(contacts[:, column]):
             found[name.endswith("foot")].append(path[first:last].mean(axis=0))
     return [np.array(places) for places in found if len(places) > 1]
 

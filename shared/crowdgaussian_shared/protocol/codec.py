@@ -29,7 +29,7 @@ class Span:
 
 def to_plain(message: Any) -> Any:
     """A dataclass as nested dicts and lists, ready for json.dumps."""
-    if not is_dataclass(message):
+    if not is_dataclass(message) or isinstance(message, type):
         return [to_plain(v) for v in message] if isinstance(message, tuple) else message
     return {name: to_plain(getattr(message, name)) for name in _names(type(message))}
 
@@ -92,7 +92,7 @@ def _reader(hint: Any) -> Callable[[Field], Any]:
     if origin is dict:
         member = _reader(arguments[1])
         return lambda data: _read_dict(member, data, limit)
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return lambda data: from_field(hint, data)
     return _scalar_reader(hint, span)
 

@@ -20,11 +20,11 @@ LEFT_OUT = "left_out"  # flag of a person whom the user does not want
 CORRECTED = "corrected"  # flag of a person whose pose is a user's: stages take it as it is
 
 PersonState = Literal["queued", "fitted", "masked", "done", "failed"]
-PERSON_STATES: tuple[str, ...] = get_args(PersonState)
+PERSON_STATES: tuple[PersonState, ...] = get_args(PersonState)
 Refinement = Literal["", "refined", "kept", "failed"]
-REFINEMENTS: tuple[str, ...] = get_args(Refinement)
+REFINEMENTS: tuple[Refinement, ...] = get_args(Refinement)
 FocalSource = Literal["option", "exif", "people", "default"]
-FOCAL_SOURCES: tuple[str, ...] = get_args(FocalSource)
+FOCAL_SOURCES: tuple[FocalSource, ...] = get_args(FocalSource)
 
 
 @dataclass(frozen=True)

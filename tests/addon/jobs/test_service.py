@@ -78,7 +78,7 @@ def test_other_files_get_no_people(installed, photo, tmp_path):
     assert told["in_new_file"] == 0
     assert told["at_home"] == told["again"] == THREE
     assert len(set(told["handlers"])) == len(told["handlers"]), "handlers pile up"
-    assert any("pump" in handler for handler in told["handlers"]), "the pump's handler was lost"
+    assert any("timer" in handler for handler in told["handlers"]), "the timer's handler was lost"
 
 
 def test_closing_blender_loses_nothing(installed, photo, tmp_path):

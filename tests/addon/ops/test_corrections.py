@@ -65,9 +65,8 @@ class Server:
             avatar = make_avatar(900, seed=50 + index)
             if index in self.step.corrected:
                 edit = self.step.corrected[index]
-                avatar = make_avatar(900, seed=50 + index)
-                object.__setattr__(avatar, "pose", edit.pose.astype(np.float32))
-                object.__setattr__(avatar, "transl", edit.transl.astype(np.float32))
+                placed = {"pose": edit.pose, "transl": edit.transl}
+                avatar = avatar.with_params(**{k: v.astype(np.float32) for k, v in placed.items()})
             folder.write_avatar(index, avatar)
             folder.update_person(index, state="done", error="", flags=())
         row.state, row.finished = "done", True
@@ -203,7 +202,7 @@ def test_only_the_corrected_person_changes(crowd):
     assert not is_changed(ben.rig)
     assert crowd.collection[SOURCE] == crowd.session.rows[0].folder
     evaluated = ben.splats.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    assert len(evaluated.data.polygons) or evaluated.data is not None
+    assert len(evaluated.data.polygons) > 0
 
 
 def test_a_result_is_one_step_of_undo(crowd):

@@ -5,7 +5,7 @@ import time
 
 from inside import GIVEN, bpy, module, tell
 
-batch = module("batch")
+batch = module("scripting.batch")
 said = []
 runs = []
 for _ in range(2):

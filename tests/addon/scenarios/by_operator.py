@@ -13,7 +13,7 @@ import crowdgaussian_shared  # noqa: E402
 import zmq  # noqa: E402
 
 everybody = module("scene.people").all_people(bpy.context.scene)
-read_gaussians = module("scene.splats").read_gaussians
+read_gaussians = module("scene.splats.build").read_gaussians
 means = [
     read_gaussians(person.splats).means.tolist()
     for person in sorted(everybody, key=lambda person: person.index)

@@ -27,7 +27,7 @@ def module(name):
     return importlib.import_module(f"{MODULE}.{name}")
 
 
-pump = module("ops.pump").pump
+pump = module("ops.timer").pump
 session = module("ops.state").session
 
 

@@ -3,14 +3,14 @@
 
 import numpy as np
 import pytest
-from _support.avatar_scene import HAIR, SHIRT, SKIN, TROUSERS, crowd_of, masks_of, paint
+from _support.avatar_scene import HAIR, SHIRT, SKIN, TROUSERS, crowd_of, paint, view_of
 from crowdgaussian.avatar.photo_fit import PhotoFit
 from crowdgaussian.avatar.quality import coverage, measure
 from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.avatar.visibility import make_view
 from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
-from crowdgaussian.segment.types import PersonMask
+from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
 CONFIG = PhotoFitConfig(gaussians=12000, max_crop_px=320, colour_steps=25)
@@ -30,7 +30,7 @@ def scene(body):
 @pytest.fixture(scope="module")
 def built(body, scene):
     fit = PhotoFit(CONFIG, body)
-    return fit.reconstruct_with_visibility(scene.photo, crowd_of(scene), masks_of(scene), 0, silent)
+    return fit.reconstruct_with_visibility(view_of(scene), 0, silent)
 
 
 def colours(avatar):
@@ -46,7 +46,7 @@ def nearest_paint(values):
 
 
 def test_outline_colours_and_coverage(built, scene):
-    quality = measure(built.avatar, scene.photo, crowd_of(scene), masks_of(scene), 0)
+    quality = measure(built.avatar, view_of(scene), 0)
     assert quality["iou"] > 0.9
     assert quality["psnr_db"] > 24
     assert quality["coverage"] > 0.98
@@ -94,11 +94,12 @@ def test_an_occluder_hides_but_leaves_no_hole(body, scene):
     hidden[200:] = True
     masks = [PersonMask(visible & ~hidden, scene.mask, 0.4)]
     fit = PhotoFit(CONFIG, body)
-    avatar = fit.reconstruct(photo, crowd_of(scene), masks, 0, silent)
+    seen = CrowdView(photo, crowd_of(scene), masks)
+    avatar = next(fit.reconstruct(seen, [0], silent)).result()
     assert coverage(avatar, views=6, size=160) > 0.97
     values = colours(avatar)
     assert (values[:, 1] - values[:, 0] > 0.3).mean() < 0.005
-    view = make_view(photo, crowd_of(scene), masks, 0, 0.08, 320)
+    view = make_view(seen, 0, 0.08, 320)
     assert view.hidden[210:300].any()
 
 
@@ -117,10 +118,11 @@ def test_cancel_stops_between_steps(body, scene):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        PhotoFit(CONFIG, body).reconstruct(scene.photo, crowd_of(scene), masks_of(scene), 0, stop)
+        next(PhotoFit(CONFIG, body).reconstruct(view_of(scene), [0], stop))
 
 
 def test_nobody_visible_is_told_in_a_sentence(body, scene):
     nothing = [PersonMask(scene.mask & False, scene.mask, 1.0)]
     with pytest.raises(CrowdGaussianError, match="no visible pixel"):
-        PhotoFit(CONFIG, body).reconstruct(scene.photo, crowd_of(scene), nothing, 0, silent)
+        view = CrowdView(scene.photo, crowd_of(scene), nothing)
+        next(PhotoFit(CONFIG, body).reconstruct(view, [0], silent)).result()

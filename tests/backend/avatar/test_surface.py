@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from _support.avatar_scene import crowd_of, masks_of, paint
+from _support.avatar_scene import paint, view_of
 from crowdgaussian.avatar.gaussians import bind, dense_weights, face_density, top_four
 from crowdgaussian.avatar.pose_refine import refine_pose
 from crowdgaussian.avatar.surface import fit_surface, offset_limits
@@ -36,7 +36,7 @@ def scene(body):
 
 @pytest.fixture(scope="module")
 def view(scene):
-    return make_view(scene.photo, crowd_of(scene), masks_of(scene), 0, 0.08, 320)
+    return make_view(view_of(scene), 0, 0.08, 320)
 
 
 def iou_of(vertices, faces, view):
@@ -133,7 +133,7 @@ def test_surface_grows_clothes_and_hair(body, scene, view):
 
 def test_contour_steps_bring_a_turned_arm_back(body, view):
     bare = paint(body, shirt=0.0, hair=0.0)
-    seen = make_view(bare.photo, crowd_of(bare), masks_of(bare), 0, 0.08, 320)
+    seen = make_view(view_of(bare), 0, 0.08, 320)
     pose = bare.parameters.pose.copy()
     pose[16] += (0, 0, 0.15)
     pose[4] += (0, 0, 0.08)

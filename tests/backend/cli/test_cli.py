@@ -16,7 +16,9 @@ import pytest
 from _support.stand_ins import Script, write_photo
 from crowdgaussian.cli import blend
 from crowdgaussian.cli import main as cli
-from crowdgaussian.pipeline import reconstruct as pipeline
+from crowdgaussian.core.progress import silent
+from crowdgaussian.pipeline import checkpoint
+from crowdgaussian.pipeline.reconstruct import reconstruct
 from crowdgaussian.weights import CATALOGUE, POSE_DETECTOR
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -27,9 +29,9 @@ from PIL import Image
 def stand_in(monkeypatch):
     """The CLI with stand-in stages; returns their script."""
     script = Script()
-    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
-    defaults = (pipeline.silent, script.stages)
-    monkeypatch.setattr(pipeline.reconstruct, "__defaults__", defaults)
+    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
+    defaults = (silent, script.stages)
+    monkeypatch.setattr(reconstruct, "__defaults__", defaults)
     return script
 
 
@@ -209,10 +211,12 @@ def test_a_really_full_disk(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from crowdgaussian.cli import main as cli\n"
-        "from crowdgaussian.pipeline import reconstruct as pipeline\n"
+        "from crowdgaussian.core.progress import silent\n"
+        "from crowdgaussian.pipeline import checkpoint\n"
+        "from crowdgaussian.pipeline.reconstruct import reconstruct\n"
         "from _support.stand_ins import Script\n"
-        "pipeline.files_for = lambda config: []\n"
-        "pipeline.reconstruct.__defaults__ = (pipeline.silent, Script().stages)\n"
+        "checkpoint.files_for = lambda config: []\n"
+        "reconstruct.__defaults__ = (silent, Script().stages)\n"
         "sys.exit(cli.main(['reconstruct', sys.argv[2], '-o', sys.argv[3]]))\n"
     )
     photo, out = write_photo(tmp_path / "a.png"), tmp_path / "out"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from crowdgaussian.avatar.types import Outcome
 from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.core.progress import silent
@@ -28,6 +29,7 @@ from crowdgaussian.evaluate.crowds.run import (
     evaluate_crowds,
     make_trial,
 )
+from crowdgaussian.pipeline.reconstruct import refine_crowd
 from crowdgaussian.refiner.distil.views import cluster_views
 from crowdgaussian.refiner.networks.small_unet import SmallConfig, SmallRefiner, save_small
 from crowdgaussian.refiner.stage import CrowdRefinement
@@ -119,7 +121,7 @@ def test_a_refiner_that_knows_the_truth_is_found_better(trial, job):
 
     def refined(refiner):
         stage = CrowdRefinement(job.refine, refiner)
-        (cluster,) = stage.refine(taken.photo, taken.crowd, taken.masks, avatars, silent)
+        (cluster,) = refine_crowd(stage, taken, avatars, silent)
         assert cluster.people == (0, 1)
         return dict(zip(cluster.people, cluster.avatars))
 
@@ -175,10 +177,12 @@ def test_a_refiner_that_does_harm_is_found_out(job, draw):
 
 def test_who_cannot_be_built_or_refined_is_said(trial):
     class Picky:
-        def reconstruct(self, photo, crowd, masks, index, report):
-            if index:
-                raise CrowdGaussianError("No visible pixel.")
-            return trial.coarse.avatars[0]
+        body_name = "open"
+
+        def reconstruct(self, view, indices, report):
+            for index in indices:
+                error = CrowdGaussianError("No visible pixel.") if index else None
+                yield Outcome(index, None if index else trial.coarse.avatars[0], error)
 
     built = built_people(Picky(), trial.taken, silent)
     assert list(built.avatars) == [0] and built.errors == ("person 1: No visible pixel.",)

@@ -10,22 +10,22 @@ import pytest
 import torch
 from _support.avatar_scene import PaintedScene, crowd_of, masks_of, paint
 from _support.lorm_small import write_small_lorm
-from crowdgaussian.avatar.types import CrowdBuilder
 from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
+from crowdgaussian.lorm.checkpoint import load_configured
 from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
 from crowdgaussian.lorm.stage import LormReconstructor, choose_device, people_at_once
 from crowdgaussian.lorm.to_avatar import fit_rest_joints, same_body, shape_of
-from crowdgaussian.lorm.weights import LormStageConfig, load_configured, used_files
+from crowdgaussian.lorm.weights import LormStageConfig, used_files
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline.config import Config, configured
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct
 from crowdgaussian.pipeline.stages import Stages, load_refiner, load_stage
 from crowdgaussian.refiner.networks.small_unet import SmallConfig, SmallRefiner, save_small
-from crowdgaussian.segment.types import PersonMask
+from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian.splat import Cameras, Splats, rasterize
 from crowdgaussian.synthetic.photo import rebuilt
 from crowdgaussian.synthetic.scenes import compose, made_up_actor
@@ -91,13 +91,13 @@ def test_everybody_goes_through_together_and_comes_out_alone(model, body, scene,
     crowd, masks = three
     counting = Counting(model)
     stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, counting)
-    assert isinstance(stage, CrowdBuilder) and stage.body_name == "open"
-    stage.expect([0, 1, 2])
-    together = [stage.reconstruct(scene.photo, crowd, masks, i, silent) for i in range(3)]
+    assert stage.body_name == "open"
+    view = CrowdView(scene.photo, crowd, masks)
+    together = [outcome.result() for outcome in stage.reconstruct(view, [0, 1, 2], silent)]
     assert counting.sizes == [3]
     alone = LormReconstructor(LormStageConfig(batch=1, device="cpu"), body, model)
     for index, avatar in enumerate(together):
-        single = alone.reconstruct(scene.photo, crowd, masks, index, silent)
+        single = next(alone.reconstruct(view, [index], silent)).result()
         assert np.allclose(single.gaussians.sh, avatar.gaussians.sh, atol=1e-5)
         assert np.allclose(single.gaussians.means, avatar.gaussians.means, atol=1e-5)
     assert np.array_equal(together[0].gaussians.sh, together[2].gaussians.sh)
@@ -121,12 +121,15 @@ def test_too_little_memory_halves_the_batch(model, body, scene, three):
     counting = Counting(model)
     counting.limit = 1
     stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, counting)
-    stage.expect([0, 1, 2])
-    few = stage.reconstruct(scene.photo, crowd, masks, 1, silent)
-    assert counting.sizes == [1, 1] and len(few.gaussians) == 800
+    view = CrowdView(scene.photo, crowd, masks)
+    few = [outcome.result() for outcome in stage.reconstruct(view, [1, 2], silent)]
+    assert counting.sizes == [1, 1] and [len(avatar.gaussians) for avatar in few] == [800, 800]
     counting.limit = 0
-    with pytest.raises(CrowdGaussianError, match="memory of the GPU; set lorm.device=cpu"):
-        stage.reconstruct(scene.photo, crowd, masks, 0, silent)
+    outcomes = list(stage.reconstruct(view, [0, 1, 2], silent))
+    assert [outcome.index for outcome in outcomes] == [0, 1, 2]
+    for outcome in outcomes:
+        with pytest.raises(CrowdGaussianError, match="memory of the GPU; set lorm.device=cpu"):
+            outcome.result()
 
 
 def test_one_bad_person_does_not_stop_the_batch(model, body, scene, three):
@@ -134,15 +137,15 @@ def test_one_bad_person_does_not_stop_the_batch(model, body, scene, three):
     broken = crowd.people[1].with_params(pose=np.full((55, 3), np.nan, np.float32))
     crowd = replace(crowd, people=(crowd.people[0], broken, crowd.people[2]))
     stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, model)
-    stage.expect([0, 1, 2])
-    assert len(stage.reconstruct(scene.photo, crowd, masks, 0, silent).gaussians) == 800
+    outcomes = stage.reconstruct(CrowdView(scene.photo, crowd, masks), [0, 1, 2], silent)
+    assert len(next(outcomes).result().gaussians) == 800
     with pytest.raises(CrowdGaussianError, match="pose of person 1"):
-        stage.reconstruct(scene.photo, crowd, masks, 1, silent)
-    assert len(stage.reconstruct(scene.photo, crowd, masks, 2, silent).gaussians) == 800
+        next(outcomes).result()
+    assert len(next(outcomes).result().gaussians) == 800
     crowd, masks = three
     empty = [masks[0], PersonMask(masks[1].visible & False, masks[1].amodal, 1.0), masks[2]]
     with pytest.raises(CrowdGaussianError, match="mask is empty"):
-        stage.reconstruct(scene.photo.copy(), crowd, empty, 1, silent)
+        next(stage.reconstruct(CrowdView(scene.photo, crowd, empty), [1], silent)).result()
 
 
 def test_an_error_nobody_thought_of_is_one_persons_alone(model, body, scene, three, monkeypatch):
@@ -150,17 +153,17 @@ def test_an_error_nobody_thought_of_is_one_persons_alone(model, body, scene, thr
     stage = LormReconstructor(LormStageConfig(batch=3, device="cpu"), body, model)
     images = stage.images
 
-    def breaks_at_one(photo, crowd, masks, index):
+    def breaks_at_one(view, index):
         if index == 1:
             raise ZeroDivisionError
-        return images(photo, crowd, masks, index)
+        return images(view, index)
 
     monkeypatch.setattr(stage, "images", breaks_at_one)
-    stage.expect([0, 1, 2])
-    assert len(stage.reconstruct(scene.photo, crowd, masks, 0, silent).gaussians) == 800
+    outcomes = stage.reconstruct(CrowdView(scene.photo, crowd, masks), [0, 1, 2], silent)
+    assert len(next(outcomes).result().gaussians) == 800
     with pytest.raises(ZeroDivisionError):
-        stage.reconstruct(scene.photo, crowd, masks, 1, silent)
-    assert len(stage.reconstruct(scene.photo, crowd, masks, 2, silent).gaussians) == 800
+        next(outcomes).result()
+    assert len(next(outcomes).result().gaussians) == 800
 
 
 def test_the_batch_grows_with_the_memory_of_the_gpu(monkeypatch):
@@ -177,7 +180,8 @@ def test_the_avatar_stands_where_the_person_stood(model, body, scene, three):
     """Gaussians of an untrained network lie on the template; posed, they lie on the person."""
     crowd, masks = three
     stage = LormReconstructor(LormStageConfig(device="cpu"), body, model)
-    avatar = stage.reconstruct(scene.photo, crowd, masks, 0, silent)
+    view = CrowdView(scene.photo, crowd, masks)
+    avatar = next(stage.reconstruct(view, [0], silent)).result()
     assert avatar.skin_weights.shape == (800, 4)
     assert np.allclose(avatar.skin_weights.sum(1), 1, atol=1e-5)
     assert np.allclose(avatar.pose, crowd.people[0].pose)
@@ -243,7 +247,8 @@ def test_an_avatar_in_another_body_stands_on_the_same_floor(body, scene, three):
     network = LormModel(config, sample_points(mesh, 800), PatchEncoder((80, 48), 8, 64, depth=1))
     stage = LormReconstructor(LormStageConfig(device="cpu"), body, network)
     assert stage.body_name == "smplx"
-    avatar = stage.reconstruct(scene.photo, crowd, masks, 0, silent)
+    view = CrowdView(scene.photo, crowd, masks)
+    avatar = next(stage.reconstruct(view, [0], silent)).result()
     assert avatar.betas.shape == (4,) and avatar.scale != 1
     transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
     posed = skin(
@@ -271,11 +276,12 @@ def test_plug_ins_are_off_unless_given(model, body, scene, three):
     settings = LormStageConfig(device="cpu", batch=1)
     plain = LormReconstructor(settings, body, model)
     plugged = LormReconstructor(settings, body, model, Corner(), larger)
-    heads = [stage.images(scene.photo, crowd, masks, 0)[1] for stage in (plain, plugged)]
+    view = CrowdView(scene.photo, crowd, masks)
+    heads = [stage.images(view, 0)[1] for stage in (plain, plugged)]
     assert heads[0].shape == heads[1].shape == (112, 112, 3)
     assert not np.array_equal(*heads)
     for stage in (plain, plugged):
-        stage.reconstruct(scene.photo, crowd, masks, 0, lambda step: said.append(step.message))
+        list(stage.reconstruct(view, [0], lambda step: said.append(step.message)))
     assert larger.given == (1, 112, 112, 3)
     assert "LHM on 1, without face super-resolution" in said
     assert "LHM on 1, with face super-resolution" in said
@@ -293,7 +299,7 @@ def test_background_of_the_head_but_never_other_people(model, body, scene, three
     heads = [
         LormReconstructor(
             LormStageConfig(device="cpu", photo_behind_head=kept), body, model
-        ).images(photo, crowd, masks, 0)[1]
+        ).images(CrowdView(photo, crowd, masks), 0)[1]
         for kept in (True, False)
     ]
     for head in heads:

@@ -1,126 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The LORM network against numbers of the published code, and against plain re-derivations."""
+"""The LORM network against plain re-derivations."""
 
 import math
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from _support.lorm_made_up import SHARED
+from _support.lorm_made_up import assert_close
 from crowdgaussian.body import load_body
 from crowdgaussian.lorm.model.config import HeadEncoderConfig, LormConfig
 from crowdgaussian.lorm.model.decoder import Attributes, GaussianDecoder
 from crowdgaussian.lorm.model.encoders import HeadEncoder, PatchEncoder, SapiensEncoder
 from crowdgaussian.lorm.model.lorm import LormModel, Tokens
-from crowdgaussian.lorm.model.posing import Posing
-from crowdgaussian.lorm.model.query_points import (
-    PointEmbedding,
-    QueryPoints,
-    TemplateMesh,
-    sample_points,
-)
-from crowdgaussian.lorm.model.transformer import BodyHeadTransformer
+from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
 from crowdgaussian.splat.reference import covariances
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 from torch.nn import functional as F
-
-GOLDENS = SHARED / "goldens"
-golden_test = pytest.mark.skipif(
-    not GOLDENS.is_dir(),
-    reason="the goldens of the published code are not beside the checkout (../shared/goldens)",
-)
-
-
-@cache
-def golden(name):
-    with np.load(GOLDENS / name) as archive:
-        return {key: torch.from_numpy(archive[key]) for key in archive.files}
-
-
-def weights(arrays, part):
-    start = f"weights/{part}."
-    return {k[len(start) :]: v for k, v in arrays.items() if k.startswith(start)}
-
-
-def assert_close(ours, theirs, relative=1e-5):
-    error = (ours - theirs).abs().max() / theirs.abs().max()
-    assert error <= relative, float(error)
-
-
-@golden_test
-@torch.no_grad()
-def test_transformer_agrees_with_the_published_code():
-    arrays = golden("mbht_a.npz")
-    dim, heads, layers, cond_dim, tokens = arrays["config"].tolist()
-    config = LormConfig(
-        width=dim, heads=heads, layers=layers, cond_dim=cond_dim, body_tokens=tokens, num_points=12
-    )
-    model = BodyHeadTransformer(config)
-    model.load_state_dict(weights(arrays, "transformer"), strict=True)
-    found = model(
-        arrays["in/query_tokens"], arrays["in/condition_tokens"], arrays["in/motion_embedding"]
-    )
-    assert_close(found, arrays["out/query_features"], relative=1e-6)  # catches a wrong epsilon
-
-
-def golden_posing(arrays):
-    body = {key[len("body/") :]: value for key, value in arrays.items() if key.startswith("body/")}
-    mesh = TemplateMesh(
-        vertices=body["template_points"],
-        faces=torch.zeros(1, 3, dtype=torch.int64),
-        shape_dirs=body["shape_dirs"],
-        skin_weights=body["skinning_weight"],
-        joints=body["rest_joints"],
-        joint_dirs=body["joint_shape_dirs"],
-    )
-    return Posing(
-        QueryPoints(
-            body["template_points"],
-            body["skinning_weight"],
-            body["shape_dirs"],
-            body["is_upper_body"],
-            body["is_constrain_body"],
-            mesh,
-        )
-    )
-
-
-@golden_test
-@torch.no_grad()
-def test_query_points_and_embedding_agree_with_the_published_code():
-    arrays = golden("decoder_posing_a.npz")
-    query = golden_posing(arrays).query
-    assert_close(query, arrays["out/query_points"])
-    embedding = PointEmbedding(1024, 8)
-    assert torch.equal(embedding.basis, arrays["weights/pcl_embed.basis"])
-    embedding.load_state_dict(weights(arrays, "pcl_embed"), strict=True)
-    assert_close(embedding(query), arrays["out/query_embedding"])
-
-
-@golden_test
-@torch.no_grad()
-def test_decoder_and_posing_agree_with_the_published_code():
-    arrays = golden("decoder_posing_a.npz")
-    decoder = GaussianDecoder(LormConfig(num_points=400))
-    decoder.load_state_dict(weights(arrays, "renderer"), strict=True)
-    posing = golden_posing(arrays)
-    found = decoder(arrays["in/features"][None], posing.upper_body)
-    assert_close(found.offsets[0], arrays["out/offset"])
-    assert_close(found.scales[0], arrays["out/scale"])
-    assert_close(found.opacities[0], arrays["out/opacity"][:, 0])
-    assert_close(found.quats[0], arrays["out/rotation_wxyz"])
-    assert_close(found.rgb[0], arrays["out/rgb"])
-    parts = ["root_pose", "body_pose", "jaw_pose", None, "left_hand_pose", "right_hand_pose"]
-    pose = torch.cat(
-        [arrays[f"in/{p}"].reshape(1, -1, 3) if p else torch.zeros(1, 2, 3) for p in parts], dim=1
-    )
-    centres, quats = posing(found, arrays["in/betas"], pose, arrays["in/transl"])
-    assert_close(centres[0], arrays["out/posed_xyz"])
-    assert_close(quats[0], arrays["out/posed_rotation_wxyz"])
 
 
 def cubic(x):

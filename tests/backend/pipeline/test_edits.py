@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from _support.stand_ins import HEIGHT, WIDTH, Script, make_person, write_photo
 from crowdgaussian.cli import main as cli
-from crowdgaussian.pipeline import reconstruct as pipeline
+from crowdgaussian.core.progress import silent
+from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.config import Config, with_setting
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
@@ -34,7 +35,7 @@ CORRECT_1 = SceneEdit(corrected={1: pose_edit()})
 
 @pytest.fixture(autouse=True)
 def no_model_files(monkeypatch):
-    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
+    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_interrupted_copying_starts_over(job, base, monkeypatch):
         run(edited, Script())
     assert SceneFolder.open(edited.out).info.people == ()
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
+    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
     assert [p.state for p in run(edited, Script()).info.people] == ["done"] * 3
 
 
@@ -222,7 +223,6 @@ def test_without_a_base_the_photo_is_reconstructed_first(job):
         "avatar 0",
         "avatar 1",
         "avatar 2",
-        "load",
         "masks",
         "avatar 1",
     ]
@@ -268,7 +268,7 @@ def test_other_corrections_and_unfinished_scenes_are_refused(job, base):
 
 
 def test_the_command(job, base, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pipeline.reconstruct, "__defaults__", (pipeline.silent, Script().stages))
+    monkeypatch.setattr(reconstruct, "__defaults__", (silent, Script().stages))
     file = tmp_path / "edit.json"
     file.write_text(edits(CORRECT_1).to_json())
     assert cli.main(["edit", str(base.path), str(file), "-o", str(tmp_path / "one")]) == 0

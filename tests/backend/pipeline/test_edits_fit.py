@@ -11,7 +11,7 @@ from crowdgaussian.body.load import load_body
 from crowdgaussian.core.metrics import masked_psnr
 from crowdgaussian.people.insert import into_scene, lowest_point, rest_pelvis
 from crowdgaussian.people.types import Crowd
-from crowdgaussian.pipeline import reconstruct as pipeline
+from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.config import configured
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct
 from crowdgaussian.pipeline.stages import Stages, load_stage
@@ -91,7 +91,7 @@ def psnr(folder, scene):
 
 
 def test_a_corrected_arm_fits_the_photo_better(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
+    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
     body = load_body()
     scene = paint(body, 168, 224)
     photo = tmp_path / "photo.png"

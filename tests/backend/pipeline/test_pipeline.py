@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from _support.stand_ins import HEIGHT, WIDTH, Script, make_person, write_photo
-from crowdgaussian.pipeline import checkpoint as resume
-from crowdgaussian.pipeline import reconstruct as pipeline
+from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.config import Config, with_setting
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
@@ -24,7 +23,7 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 
 @pytest.fixture(autouse=True)
 def no_model_files(monkeypatch):
-    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
+    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def test_resume_gives_the_stages_the_same_people_and_masks(job):
     with pytest.raises(Cancelled):
         run(job, Script(), cancel_at("avatars", 0))
     folder = SceneFolder.open(job.out)
-    crowd, masks = resume.load_crowd(folder), resume.load_masks(folder)
+    crowd, masks = checkpoint.load_crowd(folder), checkpoint.load_masks(folder)
     assert crowd.on_ground == (True, False, True) and crowd.focal_source == "default"
     np.testing.assert_array_equal(crowd.camera.viewmat, np.diag([1.0, -1, -1, 1]))
     for place, person in enumerate(crowd.people):
@@ -223,12 +222,13 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from crowdgaussian.cli import main as cli
-from crowdgaussian.pipeline import reconstruct as pipeline
+from crowdgaussian.core.progress import silent
+from crowdgaussian.pipeline import checkpoint
+from crowdgaussian.pipeline.reconstruct import reconstruct
 from _support.stand_ins import Script
 script = Script(seconds=1.0)
-pipeline.files_for = lambda config: []
-pipeline.build_stages = script.stages
-pipeline.reconstruct.__defaults__ = (pipeline.silent, script.stages)
+checkpoint.files_for = lambda config: []
+reconstruct.__defaults__ = (silent, script.stages)
 sys.exit(cli.main(["reconstruct", {photo!r}, "-o", {out!r}]))
 """
 

@@ -17,10 +17,9 @@ from _support.refining_running import (
 )
 from _support.stand_ins import Script
 from crowdgaussian.avatar.quality import measure
-from crowdgaussian.pipeline import reconstruct as pipeline
-from crowdgaussian.pipeline import stages
+from crowdgaussian.pipeline import checkpoint, stages
 from crowdgaussian.pipeline.config import with_setting
-from crowdgaussian.refiner.distil import distil
+from crowdgaussian.refiner import stage as refinement_stage
 from crowdgaussian.refiner.networks.small_unet import SmallRefiner
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from crowdgaussian_shared.formats.npz import read_npz, write_npz
@@ -35,7 +34,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def only_the_refiner_s_file(monkeypatch):
-    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
+    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
 
 
 @pytest.fixture
@@ -148,17 +147,20 @@ def test_who_cannot_be_refined_keeps_the_first_avatar(job, arrays, words):
 
 
 class Wrapped:
-    """A refinement stage whose network gets or does something else."""
+    """A network that gets or does something else."""
 
-    def __init__(self, config, wrong):
-        self._stage = stages.load_refiner(config)
-        self._refine, self._wrong = self._stage.refiner.refine, wrong
-        self._stage.refiner = self
+    def __init__(self, network, wrong):
+        self._refine, self._wrong = network.refine, wrong
 
-    def refine(self, *given):
-        if len(given) > 2:
-            return self._stage.refine(*given)
-        return self._wrong(self._refine, *given)
+    def refine(self, images, normals):
+        return self._wrong(self._refine, images, normals)
+
+
+def wrapped(config, wrong):
+    """The refinement stage with such a network."""
+    stage = stages.load_refiner(config)
+    stage.refiner = Wrapped(stage.refiner, wrong)
+    return stage
 
 
 def starve(*_):
@@ -179,7 +181,7 @@ def starve(*_):
 def test_a_refinement_that_fails_loses_nothing(job, wrong, words):
     first = run(plain(job))
     before = [files_of(first, index) for index in range(3)]
-    folder = run(job, refiner=Wrapped(job.config, wrong))
+    folder = run(job, refiner=wrapped(job.config, wrong))
     assert refinements(folder) == ["failed"] * 3
     assert all(
         words in person.refinement_note and person.state == "done" for person in folder.info.people
@@ -233,7 +235,7 @@ def test_a_view_of_the_photo_that_gets_worse_keeps_the_first_avatar(job):
     first = run(plain(job))
     before = files_of(first, 1)
     worse = [30.0, 29.9, 30.0]
-    folder = run(job, measure=lambda avatar, photo, crowd, masks, index: {"psnr_db": worse[index]})
+    folder = run(job, measure=lambda avatar, view, index: {"psnr_db": worse[index]})
     assert refinements(folder) == ["refined", "kept", "refined"]
     entry = folder.info.people[1]
     assert "29.9 dB instead of 30.0 dB" in entry.refinement_note
@@ -306,9 +308,9 @@ def test_a_photo_with_corrections_that_was_cancelled_while_refining_goes_on(job)
 
 
 def test_a_wrong_map_of_a_whole_cluster(job, monkeypatch):
-    real = distil.cluster_views
+    real = refinement_stage.cluster_views
     monkeypatch.setattr(
-        distil,
+        refinement_stage,
         "cluster_views",
         lambda *given: replace(real(*given), normals=real(*given).normals[:, :3]),
     )

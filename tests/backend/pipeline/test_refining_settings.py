@@ -10,9 +10,8 @@ from _support.refining_running import files_of, plain, refinements, refining_job
 from _support.stand_ins import Script
 from crowdgaussian.cli import main as cli
 from crowdgaussian.cli.inspect import inspect_scene
-from crowdgaussian.pipeline import reconstruct as pipeline
+from crowdgaussian.pipeline import checkpoint, stages
 from crowdgaussian.pipeline import refinement as refining
-from crowdgaussian.pipeline import stages
 from crowdgaussian.pipeline.config import Config, is_local, with_setting
 from crowdgaussian.pipeline.stages import files_for
 from crowdgaussian.refiner import weights as used_files
@@ -30,7 +29,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def only_the_refiner_s_file(monkeypatch):
-    monkeypatch.setattr(pipeline, "files_for", lambda config: [])
+    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_the_report_says_who_was_refined_by_what(job, monkeypatch, capsys):
     run(plain(job))
     monkeypatch.setattr(refining, "files_for", lambda config: small)
     worse = [30.0, 29.0, 30.0]
-    folder = run(job, measure=lambda avatar, photo, crowd, masks, index: {"psnr_db": worse[index]})
+    folder = run(job, measure=lambda avatar, view, index: {"psnr_db": worse[index]})
     report = inspect_scene(folder.path)
     (model,) = report["models"]
     assert model["stage"] == "refiner" and model["licence"] == "Apache-2.0" and model["commercial"]

@@ -9,13 +9,14 @@ import torch
 from crowdgaussian.core.metrics import masked_psnr
 from crowdgaussian.core.progress import silent
 from crowdgaussian.people.types import Crowd
+from crowdgaussian.pipeline.reconstruct import refine_crowd
 from crowdgaussian.refiner.distil.distil import keep_tone
 from crowdgaussian.refiner.distil.trainable import movable
 from crowdgaussian.refiner.distil.views import cluster_views, find_clusters
 from crowdgaussian.refiner.networks.tiling import VIEWS
 from crowdgaussian.refiner.stage import CrowdRefinement, photo_anchor
 from crowdgaussian.refiner.types import DistilConfig, RefineConfig
-from crowdgaussian.segment.types import PersonMask
+from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.rasterize import rasterize
 from crowdgaussian.splat.skinning import skin_splats
@@ -160,7 +161,9 @@ def seen_from_behind(avatar, clean):
 def run(avatars, refiner, config=FAST, photo_of=None, report=silent):
     photo, crowd, masks = scene(photo_of or avatars)
     stage = CrowdRefinement(config, refiner)
-    return list(stage.refine(photo, crowd, masks, dict(enumerate(avatars)), report))
+    return list(
+        refine_crowd(stage, CrowdView(photo, crowd, masks), dict(enumerate(avatars)), report)
+    )
 
 
 def test_what_the_refiner_knows_comes_into_the_gaussians():
@@ -213,10 +216,9 @@ def test_what_fails_stays_as_it_was_and_the_others_go_on():
     stage = CrowdRefinement(FAST, Same())
     done = {
         cluster.people: cluster
-        for cluster in stage.refine(
-            photo,
-            replace(crowd, people=crowd.people * 3),
-            [masks[0], empty, empty],
+        for cluster in refine_crowd(
+            stage,
+            CrowdView(photo, replace(crowd, people=crowd.people * 3), [masks[0], empty, empty]),
             {0: good, 1: broken, 2: behind},
             silent,
         )
@@ -270,7 +272,7 @@ def test_a_slow_refiner_is_stopped_between_views():
 def test_the_photo_s_crop_shows_the_cluster_where_it_is():
     avatar = column([0.0, 0, -4.0], [0.8, 0.3, 0.2])
     photo, crowd, masks = scene([avatar])
-    anchor = photo_anchor(photo, crowd, masks, (0,), 96)
+    anchor = photo_anchor(CrowdView(photo, crowd, masks), (0,), 96)
     render = rasterize(Splats.from_gaussians(pose_avatar(avatar)), anchor.camera)
     inside = anchor.weight > 0
     assert inside.any() and float((render.color - anchor.photo).abs()[inside].mean()) < 0.03
@@ -279,7 +281,7 @@ def test_the_photo_s_crop_shows_the_cluster_where_it_is():
 def test_the_photo_holds_what_it_shows():
     avatar = column([0.0, 0, -4.0], [0.8, 0.3, 0.2])
     photo, crowd, masks = scene([avatar])
-    anchor = photo_anchor(photo, crowd, masks, (0,), 96)
+    anchor = photo_anchor(CrowdView(photo, crowd, masks), (0,), 96)
     shown = anchor.shown(
         Splats.from_gaussians(pose_avatar(avatar)), torch.as_tensor(avatar.gaussians.scales)
     ).numpy()

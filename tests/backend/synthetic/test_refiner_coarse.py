@@ -37,8 +37,9 @@ class Remembering(PhotoFit):
     """Keeps the avatars it gave."""
 
     def reconstruct(self, *given):
-        self.avatars = [*getattr(self, "avatars", []), super().reconstruct(*given)]
-        return self.avatars[-1]
+        for outcome in super().reconstruct(*given):
+            self.avatars = [*getattr(self, "avatars", []), outcome.result()]
+            yield outcome
 
 
 @pytest.fixture(scope="module")

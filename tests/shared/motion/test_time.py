@@ -18,7 +18,7 @@ from crowdgaussian_shared.motion.time import (
     repeat,
     resample,
 )
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 
@@ -43,6 +43,7 @@ def degrees_between(a: np.ndarray, b: np.ndarray) -> float:
 
 @settings(max_examples=15, deadline=None)
 @given(st.floats(8, 200), st.integers(2, 40))
+@example(49.99999999999997, 10)  # the 16th frame would come 1.7e-16 s after the end
 def test_another_frame_rate_keeps_time_and_the_first_frame(fps, frames):
     motion = smooth(frames)
     other = resample(motion, fps)
@@ -53,6 +54,14 @@ def test_another_frame_rate_keeps_time_and_the_first_frame(fps, frames):
     np.testing.assert_allclose(
         other.transl[:, 2], np.interp(at, np.arange(frames) / 30, motion.transl[:, 2]), atol=1e-9
     )
+
+
+@pytest.mark.parametrize("fps", [23.976, 24.0, 25.0, 29.97, 30.0, 59.94, 120.0])
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 8])
+def test_whole_multiples_of_a_frame_rate_keep_the_last_frame(fps, factor):
+    motion = smooth(10, fps)
+    assert resample(motion, fps * factor).frames == 9 * factor + 1
+    assert resample(resample(motion, fps * factor), fps).frames == 10
 
 
 def test_up_and_down_again_is_the_same_motion():

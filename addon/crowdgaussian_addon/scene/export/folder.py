@@ -19,7 +19,7 @@ import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.atomic import read_bytes, write_sentence
 from crowdgaussian_shared.formats.png import encode_grey
-from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
 from crowdgaussian_shared.geometry.axes import blender_camera_to_viewmat
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -84,9 +84,12 @@ def avatar_now(person: Person) -> Avatar:
         gaussians=replace(cloud, means=cloud.means * size, scales=cloud.scales * size),
         body=replace(body, vertices=body.vertices * size),
         rest_joints=avatar.rest_joints * size,
-        pose=pose.astype(np.float32),
-        transl=transl.astype(np.float32),
-        scale=avatar.scale * factor,
+        params=BodyParams(
+            avatar.betas,
+            pose.astype(np.float32),
+            transl.astype(np.float32),
+            avatar.scale * factor,
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from ...avatar.gaussians import dense_weights, top_four
-from ...avatar.types import AvatarBuilder, CrowdBuilder
+from ...avatar.types import AvatarBuilder
 from ...body.parts import sample_surface
 from ...body.posed import PosedBody, apply, blend, pose_body
 from ...core.mesh import face_normals, unit
@@ -26,12 +26,13 @@ from ...core.progress import Report
 from ...refiner.networks.tiling import VIEWS, normal_input
 from ...refiner.training.dataset import render_truth
 from ...refiner.types import Refiner
+from ...segment.types import CrowdView
 from ...splat.cameras import Cameras
 from ...splat.normals import render_normals
 from ...splat.rasterize import rasterize
 from ...splat.splats import Splats
 from ...synthetic.people import surface_gaussians
-from ...synthetic.photo import ScenePhoto, damaged, placed_body
+from ...synthetic.photo import damaged, placed_body
 from ...synthetic.scenes import CrowdScene, PlacedActor, face_light, hemisphere_views
 from ..report import Views, render_views, score
 
@@ -69,19 +70,14 @@ def damaged_people(scene: CrowdScene, points: int, rng: np.random.Generator) -> 
     return _bound(scene, damaged(scene, rng, points).gaussians)
 
 
-def built_people(builder: AvatarBuilder, taken: ScenePhoto, report: Report) -> People:
+def built_people(builder: AvatarBuilder, taken: CrowdView, report: Report) -> People:
     """What an appearance stage makes of the scene's photo."""
     avatars, errors = {}, []
-    indices = range(len(taken.crowd.people))
-    if isinstance(builder, CrowdBuilder):
-        builder.expect(indices)
-    for index in indices:
+    for outcome in builder.reconstruct(taken, range(len(taken)), report):
         try:
-            avatars[index] = builder.reconstruct(
-                taken.photo, taken.crowd, taken.masks, index, report
-            )
+            avatars[outcome.index] = outcome.result()
         except CrowdGaussianError as error:
-            errors.append(f"person {index}: {error}")
+            errors.append(f"person {outcome.index}: {error}")
     return People(avatars, tuple(errors))
 
 
@@ -230,7 +226,7 @@ def score_views(views: Views, truth: Views, mask: Tensor, lpips: Lpips | None) -
     return {name: values[name] for name in SCORES if name in values}
 
 
-def photo_psnr(avatars: Iterable[Avatar], taken: ScenePhoto) -> float:
+def photo_psnr(avatars: Iterable[Avatar], taken: CrowdView) -> float:
     """Masked PSNR where the photo shows somebody, dB; what lies behind is taken from the photo's
     own median there."""
     seen = np.logical_or.reduce([mask.visible for mask in taken.masks])

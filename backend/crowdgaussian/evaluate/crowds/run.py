@@ -19,9 +19,11 @@ from torch import Tensor
 from ...avatar.types import AvatarBuilder
 from ...core.metrics import Lpips, load_lpips
 from ...core.progress import Progress, Report, silent
+from ...pipeline.reconstruct import refine_crowd
 from ...refiner.stage import CrowdRefinement
 from ...refiner.types import RefineConfig, Refiner
-from ...synthetic.photo import ScenePhoto, scene_photo
+from ...segment.types import CrowdView
+from ...synthetic.photo import scene_photo
 from ...synthetic.scenes import CrowdScene, DrawActor, compose
 from ...weights import local_path
 from ..report import Picture, Views, write_picture
@@ -72,7 +74,7 @@ class Trial:
     """One crowd: the truth, its photo, and its avatars before refinement."""
 
     scene: CrowdScene
-    taken: ScenePhoto
+    taken: CrowdView
     coarse: People
     truth: HeldOut
 
@@ -217,11 +219,10 @@ class _Evaluation:
         self, name: str, refiner: Refiner, avatars: dict[int, Avatar], span: tuple[float, float]
     ) -> dict[int, Avatar]:
         """The avatars with those of the clusters that could be refined replaced."""
-        taken, after = self.trial.taken, dict(avatars)
-        work = CrowdRefinement(self.job.refine, refiner).refine(
-            taken.photo,
-            taken.crowd,
-            taken.masks,
+        after = dict(avatars)
+        work = refine_crowd(
+            CrowdRefinement(self.job.refine, refiner),
+            self.trial.taken,
             avatars,
             lambda step: self.say(
                 span[0] + (span[1] - span[0]) * step.fraction, f"{name}, {step.message}"

@@ -20,8 +20,8 @@ from ...splat.rasterize import rasterize
 from ...splat.splats import DEFAULT_CONFIG, RasterConfig
 from ..networks.tiling import VIEWS
 from ..types import DistilConfig, Refiner
-from .trainable import RATES, Anchor, Movable, held, movable, refined_avatars
-from .views import ClusterViews, cluster_views
+from .trainable import RATES, Anchor, Movable, held, movable
+from .views import ClusterViews
 
 _LOW = 4  # of the picture's side: pixels that a low frequency spans
 _BACKGROUND = (0.5, 0.5, 0.5)
@@ -29,47 +29,22 @@ _QUIET = 1e-5  # Adam's epsilon: smaller gradients, as a clean crowd has them, m
 _CHUNK = 4  # views rendered or refined at once
 
 
-def distil(
-    avatars: list[Avatar],
-    refiner: Refiner,
-    anchor: Anchor | None,
-    config: DistilConfig,
-    tell: Callable[[float], None],
-    seed: int = 0,
-) -> list[Avatar]:
-    """The avatars of one cluster after refinement.
+def coarse_scene(avatars: list[Avatar], anchor: Anchor | None) -> Movable:
+    """The avatars of one cluster as a scene whose Gaussians can change.
 
     Args:
         avatars: of one SH degree; nothing of them changes in place.
-        refiner: on the device it wants.
         anchor: what the photo shows of them; None when it shows nothing.
-        config: how.
-        tell: called with the fraction done; raises to stop.
-        seed: of the order of views.
 
     Raises:
         CrowdGaussianError: a Gaussian is not finite.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     _check(avatars)
-    moved = movable(avatars, device)
+    moved = movable(avatars, "cuda" if torch.cuda.is_available() else "cpu")
     if anchor is not None:
         with torch.no_grad():
             moved = held(moved, anchor.shown(moved.posed(), moved.start.scales))
-    views = cluster_views(avatars, config.views, config.size, device)
-    generator = torch.Generator().manual_seed(seed)
-    for number in range(config.rounds):
-        targets = refined_views(moved, views, refiner, lambda now=number / config.rounds: tell(now))
-        _fit(
-            moved,
-            views,
-            targets,
-            anchor,
-            config,
-            generator,
-            lambda done, first=number: tell((first + done) / config.rounds),
-        )
-    return refined_avatars(avatars, moved)
+    return moved
 
 
 @torch.no_grad()
@@ -104,7 +79,7 @@ def keep_tone(coarse: Tensor, fine: Tensor) -> Tensor:
     return (fine + drift).clamp(0, 1)
 
 
-def _fit(
+def distil(
     moved: Movable,
     views: ClusterViews,
     targets: Tensor,
@@ -113,6 +88,17 @@ def _fit(
     generator: torch.Generator,
     tell: Callable[[float], None],
 ) -> None:
+    """Fit a cluster's Gaussians to refined views, for one round.
+
+    Args:
+        moved: the cluster; its free tensors change in place.
+        views: cameras, and how much each of their pixels counts.
+        targets: what the refiner made of the views.  # [V, H, W, 3]
+        anchor: what the photo shows of the cluster; None when it shows nothing.
+        config: how.
+        generator: of the order of views.
+        tell: called with the fraction done; raises to stop.
+    """
     optimiser = torch.optim.Adam(
         [{"params": [tensor], "lr": RATES[name]} for name, tensor in moved.free.items()], eps=_QUIET
     )
