@@ -38,9 +38,9 @@ def dressed():
 def test_a_print_does_not_change_the_usual_colour(dressed):
     cloud, limbs, colours, seen, printed = dressed
     assert printed.sum() > 20
-    usual = color_prior(cloud, colours, seen > 0.5, limbs)
-    middle = (cloud.group == TORSO) & (np.abs(usual.colour - SHIRT).max(1) < 0.05)
-    assert usual.known[printed].all()
+    prior = color_prior(cloud, colours, seen > 0.5, limbs)
+    middle = (cloud.group == TORSO) & (np.abs(prior.colour - SHIRT).max(1) < 0.05)
+    assert prior.known[printed].all()
     assert middle[printed].all()
 
 
