@@ -72,7 +72,7 @@ class PeopleEstimator(Protocol):
 # People whose bodies are known already, as the people stage hands them on
 
 
-def known_person(params: BodyParams, mask: np.ndarray) -> Person:
+def person_from_parameters(params: BodyParams, mask: np.ndarray) -> Person:
     """A person without keypoints.
 
     Args:

@@ -24,10 +24,10 @@ from .edits import (
     Finder,
     check_step,
     copy_scene,
-    crowd_of,
     note_standing,
     own_photo,
     steps_in,
+    stored_crowd,
     unfinished,
 )
 from .photo import Photo
@@ -110,7 +110,7 @@ class Corrections:
 
     def _change(self, folder: SceneFolder, step: SceneEdit, text: str) -> Change:
         """A step made ready: nothing is changed yet."""
-        crowd = crowd_of(folder)
+        crowd = stored_crowd(folder)
         gone = {i for i, p in enumerate(folder.info.people) if LEFT_OUT in p.flags}
         added, corrected = [], {}
         if step.boxes or step.corrected:
@@ -128,12 +128,12 @@ class Corrections:
         touched = step.touched(len(folder.info.people) - len(step.boxes))
         left = [i for i in touched if folder.info.people[i].state != "done"]
         if left:
-            crowd = crowd_of(folder)
+            crowd = stored_crowd(folder)
             view = CrowdView(self.photo.pixels, crowd, self._segment(folder, crowd, left))
             for index in self.steps.build(folder, view, left, left):
                 note_standing(folder, index)
         if waiting(folder, self.job.config, touched):
-            view = CrowdView(self.photo.pixels, crowd_of(folder), read_masks(folder))
+            view = CrowdView(self.photo.pixels, stored_crowd(folder), read_masks(folder))
             self.steps.refine(folder, view, touched)
 
     def _segment(self, folder: SceneFolder, crowd: Crowd, left: Sequence[int]) -> list[PersonMask]:
