@@ -54,9 +54,7 @@ class Crowd:
 
     people: tuple[Person, ...]  # left to right in the photo
     camera: Camera
-    focal_source: (
-        FocalSource
-    )
+    focal_source: FocalSource
     on_ground: tuple[bool, ...]  # whether each person's feet were put on the shared floor
     certainty: Certainty = Certainty()
 

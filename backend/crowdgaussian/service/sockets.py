@@ -78,7 +78,7 @@ def receive(socket: zmq.Socket, secure: bool) -> Envelope | None:
     try:
         if not secure:
             sender, *frames = socket.recv_multipart(zmq.NOBLOCK)
-            return Letter(sender, "", frames[:FRAMES])
+            return Envelope(sender, "", frames[:FRAMES])
         first, *rest = socket.recv_multipart(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
