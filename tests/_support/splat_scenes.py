@@ -4,6 +4,7 @@
 import torch
 from crowdgaussian.splat import Cameras, Render, Splats, rasterize
 from crowdgaussian.splat.reference import rasterize_reference
+from crowdgaussian.splat.skinning import blend_affines, pose_splats
 
 OUTPUTS = ("color", "alpha", "depth", "features")
 
@@ -58,3 +59,8 @@ def backward(render: Render) -> None:
         weights = torch.randn(value.shape, generator=make, dtype=torch.float64)
         loss = loss + (value * weights.to(value)).sum()
     loss.backward()
+
+
+def skin_splats(splats, skin_joints, skin_weights, transforms):
+    """Canonical Gaussians posed by linear blend skinning, in one call."""
+    return pose_splats(splats, blend_affines(skin_joints, skin_weights, transforms))

@@ -31,7 +31,8 @@ SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "Makefile", ROOT / "
 # From the bottom up: a module imports from its own package or from a layer below.
 LAYERS = {
     "crowdgaussian": (
-        {"core", "splat", "weights", "export"},
+        {"core"},
+        {"splat", "weights", "export"},
         {"body"},
         {"people"},
         {"segment"},
@@ -78,9 +79,14 @@ MIN_FILE, MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 60, 400, 40, 8
 MAX_MODULES = 16  # of a folder: more than one screen shows is a place to search, not to look
 MAX_PREFIX = 3  # files of a folder with the same first word; four are a folder of their own
 SMALL_BY_NATURE = {"__init__", "__main__", "types", "config"}
+_CAMERAS = {"geometry/camera.py", "geometry/axes.py", "splat/cameras.py"}
 OWN_HOME = {  # facts of the field, and the one place that states each
     r"\bSH_C0\s*=": {"geometry/sh.py"},
-    r"(viewmat|viewmats)\[(\.\.\., )?:3, :3\]": {"geometry/camera.py", "splat/cameras.py"},
+    r"(viewmat|viewmats)\[(\.\.\., )?:3, :3\]": {
+        "geometry/camera.py",
+        "geometry/axes.py",
+        "splat/cameras.py",
+    },
     r"diag\(\[?\(?1(\.0)?, ?-1(\.0)?, ?-1(\.0)?": {"geometry/axes.py"},
 }
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.sh import SH_C0
 from torch import Tensor
 
 from ..body.posed import PosedBody, apply, blend
-from ..core.mesh import to_camera, unit
+from ..core.mesh import unit
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
@@ -18,7 +19,6 @@ from .gaussians import SurfaceGaussians
 from .types import PhotoFitConfig
 from .visibility import PhotoView, facing_camera
 
-SH_C0 = 0.28209479177387814
 _START_OPACITY, _HIGHEST_OPACITY = 0.96, 0.995
 _LOWEST_OPACITY, _LOWEST_HAIR = 0.8, 0.4  # hair may thin out
 _BACK = -0.35  # cosine: discs turned further away are behind others and wait
@@ -192,7 +192,7 @@ def seen_gaussians(
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
     matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
     facing = np.clip((_facing(cloud, matrices, view) - _FIRST_VISIBLE) / _VISIBLE_RANGE, 0, 1)
-    depth = to_camera(apply(matrices, cloud.means), view.camera)[:, 2]
+    depth = view.camera.to_camera(apply(matrices, cloud.means))[:, 2]
     disc = (2 * cloud.radius * view.camera.K[0, 0] / np.maximum(depth, _NEAREST)) ** 2  # pixels
     return facing * np.clip(fitted.shown / (_PAINTED * facing * disc + 1e-3), 0, 1)
 

@@ -9,6 +9,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
+from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.scene.schema import CORRECTED
 
 from ..body.model import BodyModel
@@ -23,7 +24,7 @@ from .color_completion import ObservedColors, fill_colours
 from .color_statistics import cast_by_occluder, color_outliers, color_prior
 from .gaussians import SurfaceGaussians, bind, face_density
 from .limb_coordinates import limb_places
-from .optimise import SH_C0, Fitted, fit_photo, seen_gaussians
+from .optimise import Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
 from .quality import tidy_share
 from .surface import ClothedSurface, fit_surface
@@ -113,7 +114,7 @@ class PhotoFit:
         tidy, wrong = self._fill(cloud, posed, view, ObservedColors(fitted.colours, seen))
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
-        tidy_sh = ((tidy - 0.5) / SH_C0)[:, None].astype(np.float32)
+        tidy_sh = colour_to_sh(tidy).astype(np.float32)
         for some in (wrong, np.ones_like(wrong)):  # what looks worst first
             sh = avatar.gaussians.sh
             wanted = np.where(some[:, None, None], tidy_sh, sh)
@@ -189,7 +190,7 @@ def _assemble(
         matrix_to_quat(cloud.frames).astype(np.float32),
         fitted.scales.astype(np.float32),
         fitted.opacities.astype(np.float32),
-        ((fitted.colours - 0.5) / SH_C0)[:, None].astype(np.float32),
+        colour_to_sh(fitted.colours).astype(np.float32),
     )
     body = BodyMesh(
         surface.body.astype(np.float32),

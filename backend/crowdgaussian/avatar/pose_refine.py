@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from ..body.parts import find_regions
 from ..body.posed import PosedBody, pose_body
-from ..core.mesh import project, projection_jacobian
+from ..core.mesh import projection_jacobian
 from .surface import Outline, compare, pixels_per_metre
 from .types import PhotoFitConfig
 from .visibility import PhotoView
@@ -213,8 +213,8 @@ def _joint_rows(problem: _Problem, posed: PosedBody, scale: float) -> _Step:
     moves[:, :, : 3 * len(joints)] = cross.reshape(len(held), -1, 3).transpose(0, 2, 1)
     moves[:, :, 3 * len(joints) : 3 * len(joints) + 3] = np.eye(3)
     design = np.einsum("hij,hjp->hip", projection_jacobian(places[held], camera), moves)
-    now, _ = project(places[held], camera)
-    before, _ = project(problem.places[held], camera)
+    now, _ = camera.project(places[held])
+    before, _ = camera.project(problem.places[held])
     weight = 1 / (_JOINT * scale)
     return _Step(design.reshape(-1, count) * weight, (before - now).ravel() * weight)
 

@@ -9,7 +9,7 @@ from crowdgaussian_shared.geometry.camera import Camera
 from scipy import ndimage
 
 from ..core.crop import Crop, box_of
-from ..core.mesh import project, sample_image, unit, vertex_normals
+from ..core.mesh import sample_image, unit, vertex_normals
 from ..segment.postprocess import disc
 from ..segment.types import CrowdView, PersonMask
 from ..splat.normals import render_mesh_depth
@@ -38,8 +38,7 @@ class PhotoView:
     @property
     def eye(self) -> np.ndarray:
         """Where the camera stands, scene frame.  # [3]"""
-        rotation, shift = self.camera.viewmat[:3, :3], self.camera.viewmat[:3, 3]
-        return -rotation.T @ shift
+        return self.camera.eye
 
     @property
     def empty(self) -> np.ndarray:
@@ -113,7 +112,7 @@ def seen_points(
         depth: [h, w] z-buffer of the surface the points lie on.
         view: a point counts where its pixel is pure.
     """
-    pixels, own_depth = project(points, view.camera)
+    pixels, own_depth = view.camera.project(points)
     column, row = np.floor(pixels).astype(int).T
     height, width = depth.shape
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
@@ -150,6 +149,6 @@ def pure_photo(view: PhotoView) -> np.ndarray:
 
 def colours_at(points: np.ndarray, view: PhotoView) -> np.ndarray:
     """Photo colours under scene points, edges left out.  # [N, 3] sRGB"""
-    pixels, _ = project(points, view.camera)
+    pixels, _ = view.camera.project(points)
     smooth = cv2.GaussianBlur(pure_photo(view), (0, 0), _BLUR)
     return sample_image(smooth, pixels)

@@ -60,7 +60,7 @@ def inspect_scene(path: str | Path) -> dict[str, Any]:
 def _camera(camera: CameraInfo | None) -> dict[str, Any] | None:
     if camera is None:
         return None
-    centre = -camera.viewmat[:3, :3].T @ camera.viewmat[:3, 3]  # [3] scene frame
+    centre = camera.to_camera().eye  # [3] scene frame
     focal = float(camera.K[1, 1])
     return {
         "focal_px": focal,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triangle meshes: normals, areas, the cotangent Laplacian, and projection."""
+"""Triangle meshes: normals, areas, the cotangent Laplacian, and how pixels move."""
 
 import numpy as np
 import scipy.sparse as sparse
-from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.camera import NEAR, Camera
 
 
 def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -52,27 +52,14 @@ def cotangent_laplacian(
     return sparse.diags(np.asarray(symmetric.sum(1)).ravel()) - symmetric
 
 
-def to_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Scene points in the camera's axes.  # [N, 3]"""
-    return points @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-
-
-def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [N, 2] and depths [N] of scene points; depths are kept above 5 cm."""
-    local = to_camera(points, camera)
-    depth = np.maximum(local[:, 2], 0.05)
-    pixels = local[:, :2] / depth[:, None] @ camera.K[:2, :2].T + camera.K[:2, 2]
-    return pixels, depth
-
-
 def projection_jacobian(points: np.ndarray, camera: Camera) -> np.ndarray:
     """How pixels move with scene points.  # [N, 2, 3] pixels per metre"""
-    local = to_camera(points, camera)
-    depth = np.maximum(local[:, 2], 0.05)
+    local = camera.to_camera(points)
+    depth = np.maximum(local[:, 2], NEAR)
     onto_plane = np.zeros((len(points), 2, 3))
     onto_plane[:, 0, 0] = onto_plane[:, 1, 1] = 1 / depth
     onto_plane[:, :, 2] = -local[:, :2] / depth[:, None] ** 2
-    return camera.K[:2, :2] @ onto_plane @ camera.viewmat[:3, :3]
+    return camera.K[:2, :2] @ onto_plane @ camera.rotation
 
 
 def sample_image(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -137,9 +137,7 @@ def write_subject(folder: Path, subject: Subject, views: np.ndarray) -> None:
 def joints_in_image(subject: Subject, body: BodyModel) -> np.ndarray:
     """The 55 joints in the input image, pixels.  # [55, 2]"""
     joints = body.posed(subject.person.params).joints.astype(np.float64)
-    camera = subject.crowd.camera
-    local = joints @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-    return (local / local[:, 2:]) @ camera.K[:2].T
+    return subject.crowd.camera.project(joints)[0]
 
 
 def _person(about: dict, mask: np.ndarray) -> Person:

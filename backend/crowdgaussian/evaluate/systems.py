@@ -73,8 +73,7 @@ class ImportedSystem:
         """See System."""
         path = find_result(self.folder, subject.name, percent)
         surface = self.body.posed(subject.person.params).vertices.astype(np.float64)
-        viewmat = subject.crowd.camera.viewmat
-        eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
+        eye = subject.crowd.camera.eye
         laid, error = onto_person(
             read_result(path),
             surface,

@@ -24,7 +24,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.camera import NEAR, Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from torch import Tensor
 
@@ -243,7 +243,6 @@ def _map(window: Window, size: tuple[int, int]) -> np.ndarray:
 # Where a person's head is in the photo: from the fitted body model, no detector needed
 
 _HEAD = [JOINT_INDEX[n] for n in ("head", "jaw", "left_eye_smplhf", "right_eye_smplhf")]
-_NEAR = 0.05  # metres
 
 
 class HeadDetector(Protocol):
@@ -293,8 +292,6 @@ def head_points(vertices: np.ndarray, parts: Tensor | np.ndarray, camera: Camera
         # [N, 2]; one point far outside every photo where the head is behind the camera.
     """
     scene = vertices[np.isin(np.asarray(parts), _HEAD)]
-    local = scene @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-    local = local[local[:, 2] > _NEAR]
-    if not len(local):
-        return np.full((1, 2), -1e6)
-    return (local / local[:, 2:]) @ camera.K[:2].T
+    pixels, depth = camera.project(scene)
+    ahead = depth > NEAR
+    return pixels[ahead] if ahead.any() else np.full((1, 2), -1e6)

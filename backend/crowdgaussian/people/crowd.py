@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.geometry.avatar import BodyParams
-from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
-from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin
+from crowdgaussian_shared.geometry.camera import Camera, pixel_rays, turn_to_ray
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ..body.model import BodyModel
 from ..core.landmarks import HIPS, TORSO
+from ..splat.cameras import project
 from ..splat.normals import render_mesh_depth
-from .camera import pixel_rays, project, turn_to_ray
 from .config import PeopleConfig
 from .detect.detections import Detection, detection_flags, visible_box
 from .fit.body_points import BodyPoints
@@ -26,7 +26,7 @@ from .fit.convert import StartBodies
 from .fit.fitter import Bodies, Fitter
 from .fit.objective import relaxed_hands
 from .fit.targets import Targets, make_targets
-from .ground.placement import camera_at_origin, put_on_ground
+from .ground.placement import put_on_ground
 from .types import Crowd, Keypoints, Person
 
 _FAR = 0.1  # of the body's height: a landmark further off counts as this far in reprojection_px

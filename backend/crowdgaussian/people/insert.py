@@ -63,9 +63,7 @@ def project_landmarks(person: Person, crowd: Crowd, body: BodyModel) -> Person:
         body: the model of all of them.
     """
     posed = body.posed(person.params).landmarks.astype(np.float64)
-    camera = crowd.camera
-    seen = (posed @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]) @ camera.K.T
-    xy = seen[:, :2] / np.maximum(seen[:, 2:], 1e-6)
+    xy, _ = crowd.camera.project(posed)
     apart = np.linalg.norm(xy - person.keypoints.xy, axis=1)
     wrong = apart > _SAME * float((person.box[2:] - person.box[:2]).max())
     xy = np.where(wrong[:, None], xy, person.keypoints.xy).astype(np.float32)
@@ -88,8 +86,7 @@ def _on_floor(
     person: Person, pelvis: np.ndarray, crowd: Crowd, body: BodyModel, stood: bool
 ) -> tuple[Person, bool]:
     """Slides along the viewing ray until the feet touch; only out of the floor if they float."""
-    viewmat = crowd.camera.viewmat
-    eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
+    eye = crowd.camera.eye
     low = lowest_point(body, person)
     factor = float(eye[1] / max(eye[1] - low, _LEAST_DROP))
     possible = _STEPS[0] < factor < _STEPS[1]

@@ -2,10 +2,11 @@
 """The weight-free people estimator: MediaPipe landmarks, a batched fit, one shared floor."""
 
 import numpy as np
+from crowdgaussian_shared.geometry.axes import camera_at_origin
+from crowdgaussian_shared.geometry.camera import photo_camera
 
 from ..body.model import BodyModel
 from ..core.progress import Progress, Report
-from .camera import photo_camera
 from .config import PeopleConfig
 from .crowd import Fitted, crowd_on_floor, single_thread
 from .detect.detections import Detection, detect_people
@@ -13,7 +14,6 @@ from .fit.body_points import BodyPoints
 from .fit.fitter import Fitter
 from .fit.schedules import fit_in_camera
 from .fit.targets import make_targets
-from .ground.placement import camera_at_origin
 from .types import Crowd
 
 

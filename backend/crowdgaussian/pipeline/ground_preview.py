@@ -16,7 +16,7 @@ _WIDTH = 1024  # pixels of the preview's longer side
 _HORIZON, _GRID, _FEET, _OFF = (255, 200, 40), (255, 255, 255), (80, 220, 120), (255, 110, 90)
 _EVERY = 1.0  # metre between lines
 _MARGIN = 2.0  # metres of grid around the people
-_NEAR = 0.3  # metres in front of the camera where lines end
+_LINE_END = 0.3  # metres in front of the camera where lines end
 _PIECES = 40  # of a grid line, so that what is behind the camera can be left out
 
 
@@ -73,10 +73,8 @@ def _grid(places: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 def _pixels(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Floor points in the picture, and whether they lie before the camera.  # [N, 2], [N]"""
     flat = np.column_stack([points[:, 0], np.zeros(len(points)), points[:, 1]])
-    seen = flat @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-    ahead = seen[:, 2] > _NEAR
-    image = seen @ camera.K.T
-    return image[:, :2] / np.where(ahead, seen[:, 2], 1.0)[:, None], ahead
+    pixels, depth = camera.project(flat)
+    return pixels, depth > _LINE_END
 
 
 def _line(

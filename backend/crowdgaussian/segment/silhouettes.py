@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.camera import NEAR, Camera
 from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, JOINT_INDEX
 
 from ..core.crop import Crop, box_of
@@ -50,12 +50,10 @@ def render_vertices(body, vertices: np.ndarray, camera: Camera) -> BodyLayer:
 
 def body_box(vertices: np.ndarray, camera: Camera) -> np.ndarray:
     """x0 y0 x1 y1 around what is in front of the camera, not cut to the photo.  # [4]"""
-    points = vertices @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-    in_front = points[points[:, 2] > 0.05]
-    if len(in_front) == 0:
+    pixels, depth = camera.project(vertices)
+    pixels = pixels[depth > NEAR]
+    if len(pixels) == 0:
         return np.zeros(4)
-    pixels = in_front @ camera.K.T
-    pixels = pixels[:, :2] / pixels[:, 2:]
     return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
 

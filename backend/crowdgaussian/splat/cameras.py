@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.camera import NEAR, Camera
 from torch import Tensor
 
 
@@ -37,6 +37,10 @@ class Cameras:
     def centers(self) -> Tensor:
         """Positions of the cameras in the scene frame, metres.  # [C, 3]"""
         return torch.linalg.inv(self.viewmats)[:, :3, 3]
+
+    def project(self, points: Tensor) -> Tensor:
+        """Scene points in each camera's picture; see ``project``.  # [N, 3] -> [C, N, 2]"""
+        return torch.stack([project(points, *pair) for pair in zip(self.Ks, self.viewmats)])
 
     def to(self, device: str | torch.device) -> "Cameras":
         """The same cameras on another device."""
@@ -154,6 +158,22 @@ class Cameras:
         heights = low + (high - low) * (index + 0.5) / n
         azimuths = index * math.pi * (3.0 - math.sqrt(5.0))
         return _looking_at(target, radius, _directions(azimuths, torch.asin(heights)), fov, size)
+
+
+def project(points: Tensor, K: Tensor, viewmat: Tensor) -> Tensor:
+    """Scene points into a picture; the torch twin of Camera.project.  # [..., 3] -> [..., 2]
+
+    Depth is kept above NEAR as there, and has no gradient where it was not.
+    """
+    rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
+    seen = points @ rotation.T + translation
+    depth = seen[..., 2:].clamp_min(NEAR)
+    return seen[..., :2] / depth * torch.stack([K[0, 0], K[1, 1]]) + K[:2, 2]
+
+
+def depths(points: Tensor, viewmat: Tensor) -> Tensor:
+    """Depths of scene points, metres, at least NEAR.  # [N, 3] -> [N]"""
+    return (points @ viewmat[:3, :3].T + viewmat[:3, 3])[:, 2].clamp_min(NEAR)
 
 
 def _directions(azimuths: Tensor, elevations: Tensor) -> Tensor:

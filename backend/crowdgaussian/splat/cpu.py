@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.camera import split_viewmat
 from torch import Tensor
 
 from .cameras import Cameras
@@ -20,9 +21,8 @@ FIXED_CHANNELS = 4  # red, green, blue, depth; features follow
 
 def camera_vector(cameras: Cameras, index: int, config: RasterConfig) -> np.ndarray:
     """One camera in the layout that the kernels read (see kernels_project).  # [24] float64"""
-    K = cameras.Ks[index].detach().double().numpy()
-    viewmat = cameras.viewmats[index].detach().double().numpy()
-    rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
+    (camera,) = cameras[index].to_cameras()
+    K, (rotation, translation) = camera.K, split_viewmat(camera.viewmat)
     centre = -np.linalg.solve(rotation, translation)
     limits = (cameras.width, cameras.height, config.near, config.far, config.eps2d)
     return np.concatenate(

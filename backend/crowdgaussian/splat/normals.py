@@ -4,14 +4,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.axes import OPENGL_FROM_OPENCV
+from crowdgaussian_shared.geometry.camera import NEAR, Camera
 from torch import Tensor
 
 from .cameras import Cameras
 from .kernels.mesh import draw_mesh
 from .kernels.threads import even_bounds, run_chunks
-
-NEAR = 0.01  # metres; a face that reaches nearer is left out whole
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,8 @@ def _z_buffer(
     camera: Camera,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depth [H, W], face index [H, W] and barycentric coordinates [H, W, 2]."""
-    viewmat, K = np.asarray(camera.viewmat, np.float64), np.asarray(camera.K, np.float64)
-    points = vertices.astype(np.float64) @ viewmat[:3, :3].T + viewmat[:3, 3]
-    z = np.where(points[:, 2] > 1e-9, points[:, 2], 1e-9)
-    pixels = points[:, :2] / z[:, None] * K[(0, 1), (0, 1)] + K[:2, 2]
-    points[:, :2] = pixels
+    points = camera.to_camera(vertices.astype(np.float64))
+    points[:, :2] = camera.project(vertices.astype(np.float64))[0]
     size = (camera.height, camera.width)
     outputs = (
         np.full(size, np.inf, np.float32),
@@ -100,7 +96,7 @@ def _normal_colors(
     blended = np.einsum("pk,pkc->pc", weights, normals[faces[index[seen]]]) @ rotation.T
     blended /= np.maximum(np.linalg.norm(blended, axis=1, keepdims=True), 1e-20)
     colors = np.zeros((*index.shape, 3), np.float32)
-    colors[seen] = 0.5 + 0.5 * blended * (1.0, -1.0, -1.0)
+    colors[seen] = 0.5 + 0.5 * blended * np.diag(OPENGL_FROM_OPENCV)
     return colors
 
 
@@ -127,7 +123,7 @@ def render_normals(
     maps = []
     for camera in cameras.to_cameras():
         depth, index, bary = _z_buffer(bodies.reshape(-1, 3), every_face, camera)
-        colors = _normal_colors(normals, every_face, index, bary, camera.viewmat[:3, :3])
+        colors = _normal_colors(normals, every_face, index, bary, camera.rotation)
         body = np.where(index >= 0, index // len(faces), -1).astype(np.int32)
         maps.append((colors, index >= 0, depth, body))
     return NormalMaps(*(np.stack(part) for part in zip(*maps, strict=True)))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .cameras import Cameras
 from .cpu import rasterize_cpu
-from .reference import sh_colors
+from .skinning import sh_colors
 from .splats import DEFAULT_CONFIG, RasterConfig, Render, Splats
 
 # The CUDA rasteriser: gsplat 1.5.3, called so that it gives what the CPU kernels give

@@ -10,9 +10,10 @@ the rasteriser turns the view direction back. Blending is that of SMPL (Loper et
 from dataclasses import replace
 
 import torch
+from crowdgaussian_shared.geometry.sh import SH_C0
 from torch import Tensor
 
-from .reference import quats_to_matrices
+from ..core.rotations import quats_to_matrices
 from .splats import Splats
 
 _NEWTON_STEPS = 10
@@ -92,11 +93,37 @@ def pose_splats(splats: Splats, affines: Tensor, sh_frames: Tensor | None = None
     )
 
 
-def skin_splats(
-    splats: Splats, skin_joints: Tensor, skin_weights: Tensor, transforms: Tensor
-) -> Splats:
-    """Pose canonical Gaussians by linear blend skinning, differentiably in every tensor.
+def sh_basis(directions: Tensor, degree: int) -> Tensor:
+    """Real spherical harmonics with the signs of 3DGS.  # [N, 3] unit -> [N, (degree + 1)^2]"""
+    x, y, z = directions.unbind(-1)
+    terms = [torch.full_like(x, SH_C0)]
+    if degree > 0:
+        terms += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
+    if degree > 1:
+        terms += [
+            1.0925484305920792 * x * y,
+            -1.0925484305920792 * y * z,
+            0.31539156525252005 * (2 * z * z - x * x - y * y),
+            -1.0925484305920792 * x * z,
+            0.5462742152960396 * (x * x - y * y),
+        ]
+    if degree > 2:
+        terms += [
+            -0.5900435899266435 * y * (3 * x * x - y * y),
+            2.890611442640554 * x * y * z,
+            -0.4570457994644658 * y * (4 * z * z - x * x - y * y),
+            0.3731763325901154 * z * (2 * z * z - 3 * x * x - 3 * y * y),
+            -0.4570457994644658 * x * (4 * z * z - x * x - y * y),
+            1.445305721320277 * z * (x * x - y * y),
+            -0.5900435899266435 * x * (x * x - 3 * y * y),
+        ]
+    return torch.stack(terms, -1)
 
-    Arguments are those of ``blend_affines``, the result that of ``pose_splats``.
-    """
-    return pose_splats(splats, blend_affines(skin_joints, skin_weights, transforms))
+
+def sh_colors(splats: Splats, center: Tensor) -> Tensor:
+    """Colours of the Gaussians seen from a point in the scene.  # [3] -> [N, 3]"""
+    directions = torch.nn.functional.normalize(splats.means - center, dim=-1)
+    if splats.sh_frames is not None:
+        directions = (splats.sh_frames.transpose(1, 2) @ directions[:, :, None])[:, :, 0]
+    basis = sh_basis(directions, splats.sh_degree)
+    return torch.clamp(0.5 + (basis[:, :, None] * splats.sh).sum(1), min=0.0)

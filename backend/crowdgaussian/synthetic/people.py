@@ -7,7 +7,7 @@ from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
-from crowdgaussian_shared.geometry.sh import SH_C0
+from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from ..body import BodyModel
@@ -175,5 +175,5 @@ def surface_gaussians(
         matrix_to_quat(frames).astype(np.float32),
         np.tile(np.array([width, width, _FLAT * width], np.float32), (len(points), 1)),
         np.full(len(points), 0.99, np.float32),
-        ((colours - 0.5) / SH_C0)[:, None].astype(np.float32),
+        colour_to_sh(colours).astype(np.float32),
     )

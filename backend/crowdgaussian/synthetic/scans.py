@@ -21,6 +21,7 @@ import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
 from crowdgaussian_shared.geometry.avatar import BodyParams
+from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from scipy.spatial import cKDTree
@@ -227,5 +228,5 @@ def _upright(joints: np.ndarray) -> np.ndarray:
     axis = np.zeros(3)
     axis[np.abs(along).argmax()] = np.sign(along[np.abs(along).argmax()])
     if axis[1] < 0:
-        return np.diag([1.0, -1.0, -1.0])
+        return OPENCV_FROM_SCENE
     return axis_angle_to_matrix(np.cross(axis, [0.0, 1.0, 0.0]) * np.pi / 2)

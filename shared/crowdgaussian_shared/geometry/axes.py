@@ -27,6 +27,7 @@ SCENE_FROM_BLENDER = BLENDER_FROM_SCENE.T
 
 # A Blender camera object looks along its -z with y up; an OpenCV camera along z with y down.
 BLENDER_CAMERA_FROM_OPENCV_CAMERA = np.diag([1.0, -1.0, -1.0])
+OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])  # normal maps are coded in OpenGL's axes
 
 _FROM_SCENE: dict[str, np.ndarray] = {
     "scene": np.eye(3),
@@ -100,6 +101,13 @@ def scene_to_opencv(points: np.ndarray) -> np.ndarray:
 def opencv_to_scene(points: np.ndarray) -> np.ndarray:
     """(x, y, z) -> (x, -y, -z).  # [..., 3] -> [..., 3]"""
     return convert_points(points, "opencv", "scene")
+
+
+def camera_at_origin() -> np.ndarray:
+    """The viewmat of a camera that looks along -z of its own scene axes.  # [4, 4]"""
+    viewmat = np.eye(4)
+    viewmat[:3, :3] = OPENCV_FROM_SCENE
+    return viewmat
 
 
 def scene_viewmat(height: float, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:

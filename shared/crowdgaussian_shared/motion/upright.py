@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..geometry.axes import SCENE_FROM_OPENCV
 from ..geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from ..geometry.skeleton import JOINT_INDEX
 from .feet import between
@@ -21,7 +22,7 @@ UpAxis = Literal["y", "z", "-y"]  # "-y" is an OpenCV camera's
 SCENE_FROM: dict[UpAxis, np.ndarray] = {  # [3, 3] proper rotations about x
     "y": np.eye(3),
     "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    "-y": np.diag([1.0, -1.0, -1.0]),
+    "-y": SCENE_FROM_OPENCV,
 }
 _HEAD, _ANKLES = JOINT_INDEX["head"], [JOINT_INDEX["left_ankle"], JOINT_INDEX["right_ankle"]]
 _LOOKS = 200  # frames looked at

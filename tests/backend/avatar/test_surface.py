@@ -14,7 +14,6 @@ from crowdgaussian.body.parts import HAND, find_regions, sample_surface
 from crowdgaussian.body.posed import blend
 from crowdgaussian.core.mesh import (
     cotangent_laplacian,
-    project,
     projection_jacobian,
     vertex_areas,
     vertex_normals,
@@ -63,8 +62,8 @@ def test_laplacian_measures_the_slope_of_a_linear_field():
 def test_projection_jacobian_matches_differences(scene):
     points = np.random.default_rng(0).normal(0, 0.3, (5, 3)) + (0, 1, -3)
     step = 1e-6 * np.eye(3)
-    moved = np.stack([project(points + d, scene.camera)[0] for d in step], -1)
-    numeric = (moved - project(points, scene.camera)[0][..., None]) / 1e-6
+    moved = np.stack([scene.camera.project(points + d)[0] for d in step], -1)
+    numeric = (moved - scene.camera.project(points)[0][..., None]) / 1e-6
     assert np.allclose(projection_jacobian(points, scene.camera), numeric, rtol=1e-3, atol=1e-2)
 
 

@@ -11,12 +11,10 @@ from _support.smplx_made_up import synthetic
 from crowdgaussian.body import load_body
 from crowdgaussian.core.crop import letterbox
 from crowdgaussian.core.progress import silent
-from crowdgaussian.people.camera import intrinsics, pixel_rays
 from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.crowd import single_thread
 from crowdgaussian.people.fit.body_points import BodyPoints
 from crowdgaussian.people.fit.fitter import Fitter
-from crowdgaussian.people.ground.placement import camera_at_origin
 from crowdgaussian.people.multihmr.network import Humans
 from crowdgaussian.people.multihmr.stage import (
     MultiHmr,
@@ -27,7 +25,8 @@ from crowdgaussian.people.multihmr.stage import (
 )
 from crowdgaussian.synthetic.sample import load_ground_truth
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
+from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin
+from crowdgaussian_shared.geometry.camera import intrinsics, pixel_rays
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 
 HEAD = 15

@@ -6,13 +6,6 @@ import pytest
 import torch
 from crowdgaussian.body import load_body
 from crowdgaussian.body.kinematics import axis_angle_to_matrix
-from crowdgaussian.people.camera import (
-    focal_or_default,
-    intrinsics,
-    pixel_rays,
-    project,
-    turn_to_ray,
-)
 from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.detections import Detection
 from crowdgaussian.people.fit.body_points import BodyPoints, pose_matrices
@@ -22,9 +15,16 @@ from crowdgaussian.people.fit.objective import limit_energy, pose_energy, relaxe
 from crowdgaussian.people.fit.schedules import fit_in_camera
 from crowdgaussian.people.fit.targets import make_targets
 from crowdgaussian.people.ground.contact import overlaps, push_apart, sphere_centers, sphere_radii
-from crowdgaussian.people.ground.placement import camera_at_origin, put_on_ground
+from crowdgaussian.people.ground.placement import put_on_ground
 from crowdgaussian.people.types import Keypoints
-from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
+from crowdgaussian.splat.cameras import project
+from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin
+from crowdgaussian_shared.geometry.camera import (
+    focal_or_default,
+    intrinsics,
+    pixel_rays,
+    turn_to_ray,
+)
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, mirror_index
 
 K = intrinsics(1000.0, 1200, 800)

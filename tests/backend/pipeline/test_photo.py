@@ -4,6 +4,8 @@
 import io
 import math
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -237,3 +239,15 @@ def test_too_large_is_refused_before_decoding(tmp_path, size):
     with pytest.raises(CrowdGaussianError) as error:
         load_photo(tmp_path / "a.png")
     assert "pixels" in one_sentence(error) and "damaged" not in one_sentence(error)
+
+
+def test_the_public_face_is_light_until_it_is_used():
+    code = (
+        "import sys, crowdgaussian\n"
+        "assert not {'torch', 'numpy'} & set(sys.modules)\n"
+        "from crowdgaussian import Config, Job, preset, reconstruct, with_setting\n"
+        "assert isinstance(preset('open'), Config) and callable(reconstruct)\n"
+        "assert not hasattr(crowdgaussian, 'nothing')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

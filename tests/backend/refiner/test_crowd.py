@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from _support.splat_scenes import skin_splats
 from crowdgaussian.core.metrics import masked_psnr
 from crowdgaussian.core.progress import silent
 from crowdgaussian.people.types import Crowd
@@ -19,7 +20,6 @@ from crowdgaussian.refiner.types import DistilConfig, RefineConfig
 from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.rasterize import rasterize
-from crowdgaussian.splat.skinning import skin_splats
 from crowdgaussian.splat.splats import Splats
 from crowdgaussian_shared.errors import Cancelled
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams

@@ -4,9 +4,10 @@
 import numpy as np
 import pytest
 import torch
+from _support.splat_scenes import skin_splats
 from crowdgaussian.splat import Cameras, Splats, rasterize
 from crowdgaussian.splat.reference import covariances, sh_colors
-from crowdgaussian.splat.skinning import polar_rotations, skin_splats
+from crowdgaussian.splat.skinning import polar_rotations
 from crowdgaussian_shared.geometry import skinning as shared
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import polar_rotation

@@ -9,7 +9,7 @@ import numpy as np
 from crowdgaussian_shared.geometry.avatar import BodyMesh
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
-from crowdgaussian_shared.geometry.sh import SH_C0
+from crowdgaussian_shared.geometry.sh import sh_to_colour
 from crowdgaussian_shared.geometry.skinning import joint_transforms, skin
 from crowdgaussian_shared.motion.motion import Motion
 
@@ -38,7 +38,7 @@ def paint_pose(body: BodyMesh, rest_joints: np.ndarray, still: Motion) -> np.nda
 def paint_person(gaussians: Gaussians) -> np.ndarray:
     """Posed Gaussians in their own colours.  # [S, S, 4] sRGB with alpha, bottom row first"""
     solid = gaussians.opacities > 0.4
-    colours = np.clip(0.5 + SH_C0 * gaussians.sh[solid, 0], 0, 1)
+    colours = np.clip(sh_to_colour(gaussians.sh[solid]), 0, 1)
     return _paint(gaussians.means[solid].astype(np.float64), colours, 3)
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.geometry.axes import viewmat_to_blender_camera
+from crowdgaussian_shared.geometry.axes import (
+    BLENDER_CAMERA_FROM_OPENCV_CAMERA,
+    viewmat_to_blender_camera,
+)
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.scene.schema import CameraInfo
 from mathutils import Matrix
@@ -79,8 +82,6 @@ def show_photo(camera: bpy.types.Object, photo: Path) -> None:
 
 # From a place in the camera's view to a pixel of the photo, whatever the render size is
 
-_FLIP = np.diag([1.0, -1.0, -1.0])  # Blender's camera axes -> OpenCV's
-
 
 def pixel_of_direction(camera: CameraInfo, turn: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """The pixel in which a direction is seen.
@@ -93,5 +94,5 @@ def pixel_of_direction(camera: CameraInfo, turn: np.ndarray, direction: np.ndarr
     Returns:
         x and y, pixels; outside of the photo too.
     """
-    x, y, z = camera.K @ (_FLIP @ turn.T @ direction)
+    x, y, z = camera.K @ (BLENDER_CAMERA_FROM_OPENCV_CAMERA.T @ turn.T @ direction)
     return np.array([x / z, y / z])

@@ -12,7 +12,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_BLENDER, convert_points, convert_quats
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_to_matrix
-from crowdgaussian_shared.geometry.sh import SH_C0, rotate_sh
+from crowdgaussian_shared.geometry.sh import colour_to_sh, rotate_sh
 
 from ..attributes import read_attribute, read_positions
 from ..rig.armature import REST_OFFSET, rest_offset
@@ -112,7 +112,7 @@ def _square_up(axes: np.ndarray) -> np.ndarray:
 
 
 def _read_sh(mesh: bpy.types.Mesh, look: np.ndarray) -> np.ndarray:
-    bands = [((look[:, :3] - 0.5) / SH_C0).astype(np.float32)]
+    bands = [colour_to_sh(look[:, :3])[:, 0].astype(np.float32)]
     for k in range(1, MAX_COEFFICIENTS):
         band = read_attribute(mesh, f"{SH_PREFIX}{k}")
         if band is None:

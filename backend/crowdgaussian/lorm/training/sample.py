@@ -70,8 +70,7 @@ def place(
             )
     vertices, joints = _posed(mesh, betas, pose, body)
     camera = body.camera
-    local = joints @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-    pixels = (local / np.maximum(local[:, 2:], 1e-6)) @ camera.K[:2].T
+    pixels, _ = camera.project(joints)
     return TrainingPerson(
         name, photo, mask, betas, pose, pixels, head_points(vertices, mesh.parts, camera)
     )

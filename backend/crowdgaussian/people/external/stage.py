@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.camera import intrinsics, photo_camera
 from PIL import Image
 
 from ...body.model import BodyModel
 from ...core.progress import Progress, Report
-from ..camera import intrinsics, photo_camera
 from ..config import PeopleConfig
 from ..crowd import build_crowd, single_thread
 from ..fit.convert import StartBodies

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
+from crowdgaussian_shared.geometry.camera import pixel_rays
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX
 from torch import Tensor
 
 from ...core.landmarks import HIPS, LIMBS, NUM_LANDMARKS, Landmark
-from ..camera import pixel_rays
 from ..detect.detections import Detection
 from .objective import usual_pose
 from .targets import scene_world

@@ -8,7 +8,7 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX, JOI
 from torch import Tensor
 
 from ...core.landmarks import Landmark
-from ..camera import project
+from ...splat.cameras import project
 from .body_points import PosedPoints
 from .targets import LANDMARK_WEIGHT, SEGMENT_WEIGHT, SEGMENTS, Targets
 

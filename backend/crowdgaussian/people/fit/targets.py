@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
+from crowdgaussian_shared.geometry.camera import pixel_rays, turn_to_ray
 from torch import Tensor
 
 from ...core.landmarks import TORSO
 from ...core.landmarks import Landmark as L
-from ..camera import pixel_rays, turn_to_ray
 from ..detect.detections import Detection
 
 # How much each landmark counts: joints most, the network's fingers and ears least.

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
+from crowdgaussian_shared.geometry.axes import camera_at_origin
+from crowdgaussian_shared.geometry.camera import eye_of
 from torch import Tensor
 
 from ..config import PeopleConfig
@@ -100,8 +101,7 @@ def stand_on_ground(
         bodies, targets, Schedule(config.ground_steps, weights, _RATES), Contact(on_ground, radii)
     )
     radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
-    viewmat = fitter.camera[1].numpy()
-    camera = -viewmat[:3, :3].T @ viewmat[:3, 3]
+    camera = eye_of(fitter.camera[1].numpy())
     moves = push_apart(fitter.pose(bodies).joints.numpy(), radii.numpy(), camera)
     bodies = replace(bodies, pelvis=bodies.pelvis + _float(moves))
     return touch_down(fitter, bodies, on_ground, float(camera[1]))
@@ -138,13 +138,6 @@ def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: fl
 def lowest_skin(fitter: Fitter, bodies: Bodies) -> Tensor:
     """Height of the lowest vertex of every body.  # [P] metres"""
     return fitter.vertices(bodies)[..., 1].amin(dim=1)
-
-
-def camera_at_origin() -> np.ndarray:
-    """The viewmat of a camera that looks along -z of its own scene axes.  # [4, 4]"""
-    viewmat = np.eye(4)
-    viewmat[:3, :3] = OPENCV_FROM_SCENE
-    return viewmat
 
 
 def _float(array: np.ndarray) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV, scene_viewmat
+from crowdgaussian_shared.geometry.camera import split_viewmat
 from scipy.optimize import OptimizeResult, least_squares
 
 from ..fit.objective import ADULT
@@ -62,7 +63,7 @@ class GroundEstimate:
     @property
     def turn(self) -> np.ndarray:
         """Camera-aligned scene axes -> scene axes.  # [3, 3]"""
-        return self.viewmat[:3, :3].T @ SCENE_FROM_OPENCV.T
+        return split_viewmat(self.viewmat)[0].T @ SCENE_FROM_OPENCV.T
 
 
 def solve_ground(people: SupportEvidence) -> GroundEstimate:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
+from crowdgaussian_shared.geometry.camera import photo_camera, pixel_rays, turn_to_ray
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, FACE_JOINTS, JOINT_INDEX, NUM_JOINTS
 from torch import Tensor
@@ -17,7 +18,6 @@ from ...body.model import BodyModel
 from ...body.smplx_body import find_smplx, read_smplx, smplx_vertex_ids
 from ...core.crop import Letterbox, letterbox
 from ...core.progress import Progress, Report
-from ..camera import photo_camera, pixel_rays, turn_to_ray
 from ..config import PeopleConfig, multihmr_file, smplx_file
 from ..crowd import build_crowd, single_thread
 from ..detect.search import read_boxes

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.axes import camera_at_origin
+from crowdgaussian_shared.geometry.camera import photo_camera
 
 from ...body.model import BodyModel
 from ...core.landmarks import NUM_LANDMARKS, TORSO
 from ...core.progress import Progress, Report
-from ..camera import photo_camera
 from ..config import PeopleConfig, detector_folder, vitpose_folder
 from ..crowd import Fitted, crowd_on_floor, single_thread, with_body_masks
 from ..detect.detections import OUTSIDE, Detection, detection_flags
@@ -20,7 +21,6 @@ from ..fit.fitter import Fitter
 from ..fit.lifting import Lengths, body_size
 from ..fit.schedules import fit_2d_keypoints, without_directions
 from ..fit.targets import make_targets
-from ..ground.placement import camera_at_origin
 from ..types import Crowd, Keypoints
 from .network import KeypointNetwork, PersonDetector, to_landmarks
 

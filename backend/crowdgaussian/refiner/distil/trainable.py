@@ -14,9 +14,9 @@ from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from torch import Tensor
 
-from ...splat.cameras import Cameras
+from ...core.rotations import quats_to_matrices
+from ...splat.cameras import Cameras, depths
 from ...splat.rasterize import rasterize
-from ...splat.reference import quats_to_matrices
 from ...splat.skinning import blend_affines, polar_rotations
 from ...splat.splats import Splats
 
@@ -185,7 +185,6 @@ class Anchor:
         with torch.enable_grad():
             drawn = rasterize(splats, self.camera, features=layer).features[..., 0]
             (painted,) = torch.autograd.grad((drawn * self.weight).sum(), layer)
-        rotation, shift = self.camera.viewmats[0, :3, :3], self.camera.viewmats[0, :3, 3]
-        depth = (splats.means @ rotation.T + shift)[:, 2].clamp_min(0.05)
+        depth = depths(splats.means, self.camera.viewmats[0])
         disc = scales.topk(2).values.prod(1) * (2 * self.camera.Ks[0, 0, 0] / depth).square()
         return (painted[:, 0] / (_PAINTED * disc + 1e-3)).clamp(0, 1)
