@@ -52,7 +52,7 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
         min=0,
         max=1000,
         options={"SKIP_SAVE"},
-        description="At most so many people, the surest; 0 for everybody",
+        description="Keep this many people, the most confident; 0 keeps everybody",
     )
     refinement: EnumProperty(
         name="Refinement",

@@ -139,7 +139,7 @@ class CrowdGaussianChoice(bpy.types.PropertyGroup):
         min=0,
         max=1000,
         default=0,
-        description="At most so many people, the surest; 0 for everybody",
+        description="Keep this many people, the most confident; 0 keeps everybody",
     )
     refinement: EnumProperty(
         name="Refinement", items=REFINEMENT_ITEMS, default="PRESET", description=REFINEMENT_HINT

@@ -10,7 +10,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
     """Adds --preset, --set and the short names of the settings used most."""
     parser.add_argument("--preset", default="open", help="open (default) or paper")
-    parser.add_argument("--max-people", metavar="N", help="at most N people, the surest")
+    parser.add_argument("--max-people", metavar="N", help="keep the N most confident people")
     parser.add_argument(
         "--focal",
         metavar="F",
