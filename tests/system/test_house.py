@@ -79,7 +79,6 @@ MIN_FILE, MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 60, 400, 40, 8
 MAX_MODULES = 16  # of a folder: more than one screen shows is a place to search, not to look
 MAX_PREFIX = 3  # files of a folder with the same first word; four are a folder of their own
 SMALL_BY_NATURE = {"__init__", "__main__", "types", "config"}
-_CAMERAS = {"geometry/camera.py", "geometry/axes.py", "splat/cameras.py"}
 OWN_HOME = {  # facts of the field, and the one place that states each
     r"\bSH_C0\s*=": {"geometry/sh.py"},
     r"(viewmat|viewmats)\[(\.\.\., )?:3, :3\]": {
