@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import Cancelled, CrowdGaussianError
+from ..errors import Cancelled, RemoteError
 from ..protocol.messages import Progress
 from .client import Client
 from .server import Server
@@ -91,7 +91,7 @@ def follow(
             if isinstance(update, ServerUpdate):
                 connected |= update.state == "connected"
                 if update.state == "lost" and (not connected or update.reason in STUBBORN):
-                    raise CrowdGaussianError(update.message)
+                    raise RemoteError(update.message)
                 watch.on_server(update)
             elif isinstance(update, JobUpdate) and update.job == job:
                 shown = _show(watch, shown, describe(update))
@@ -137,8 +137,8 @@ def wait_for(client: Client, wanted: tuple[type, ...], seconds: float) -> Update
         if isinstance(update, wanted):
             return update
         if isinstance(update, ServerUpdate) and update.state == "lost":
-            raise CrowdGaussianError(update.message)
-    raise CrowdGaussianError(f"{client.server} did not answer in time; try again later.")
+            raise RemoteError(update.message)
+    raise RemoteError(f"{client.server} did not answer in time; try again later.")
 
 
 def _wait_for_end(client: Client, job: str) -> None:
@@ -156,6 +156,6 @@ def _updates(client: Client, seconds: float) -> Iterable[Update]:
 
 def _raise_failure(update: JobUpdate) -> None:
     if update.error:
-        raise CrowdGaussianError(update.error)
+        raise RemoteError(update.error)
     if update.state == "cancelled":
-        raise CrowdGaussianError("The job was cancelled; submit the photo again to go on with it.")
+        raise RemoteError("The job was cancelled; submit the photo again to go on with it.")

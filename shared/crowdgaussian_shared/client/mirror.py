@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import CrowdGaussianError
+from ..errors import CrowdGaussianError, DiskFullError, RemoteError
 from ..formats.atomic import write_bytes
 from ..protocol.messages import Artifact
 from ..scene.folder import SCENE_FILE, SceneFolder
@@ -153,13 +153,13 @@ class Mirror:
         where = f"The server's file name {artifact.name[:80]!r}"
         resolve_inside(self.folder, artifact.name, where)
         if artifact.name.split("/")[0] == WIRE_FOLDER:
-            raise CrowdGaussianError(f"{where} is one that this client keeps for itself.")
+            raise RemoteError(f"{where} is one that this client keeps for itself.")
         if len(artifact.blake2b) != 64 or set(artifact.blake2b) - set("0123456789abcdef"):
-            raise CrowdGaussianError(f"{where} comes without a proper hash; update the server.")
+            raise RemoteError(f"{where} comes without a proper hash; update the server.")
         limit = MAX_SCENE_BYTES if artifact.name == SCENE_FILE else MAX_FILE_BYTES
         self._names.add(artifact.name)
         if artifact.size > limit or len(self._names) > MAX_FILES:
-            raise CrowdGaussianError(
+            raise RemoteError(
                 f"{where} was refused: a scene has at most {MAX_FILES} files, and this one may "
                 f"have {limit} bytes."
             )
@@ -168,7 +168,7 @@ class Mirror:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if self.pending_bytes + SPARE_BYTES > free:
-            raise CrowdGaussianError(
+            raise DiskFullError(
                 f"The disk of {self.folder} has {free >> 20} MiB left and the result needs "
                 f"{(self.pending_bytes + SPARE_BYTES) >> 20} MiB; free some space and go on."
             )
@@ -234,7 +234,7 @@ class Mirror:
         self._active.pop(key)
         self._damaged[key] = self._damaged.get(key, 0) + 1
         if self._damaged[key] >= TRIES:
-            raise CrowdGaussianError(
+            raise RemoteError(
                 f"{key[0]} arrived damaged {TRIES} times; check the network and the server's disk."
             )
 

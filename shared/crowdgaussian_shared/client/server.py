@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import CrowdGaussianError
+from ..errors import SettingError
 from ..formats.atomic import read_bytes, write_bytes
 from ..scene.schema import hash_bytes
 
@@ -45,7 +45,7 @@ def parse_pairing(line: str) -> Pairing:
     """
     match = _LINE.fullmatch("".join(line.split()))
     if match is None or not NAME.fullmatch(match["name"]):
-        raise CrowdGaussianError(
+        raise SettingError(
             "This is no pairing line; run `crowdgaussian keys new NAME` on the server and paste "
             "the line that starts with cgpair1."
         )
@@ -56,7 +56,7 @@ def parse_pairing(line: str) -> Pairing:
         data = b""
     keys = data[:-_CHECK]
     if len(keys) != 3 * _KEY or data[-_CHECK:] != _check(keys):
-        raise CrowdGaussianError("The pairing line is not whole; copy the entire line again.")
+        raise SettingError("The pairing line is not whole; copy the entire line again.")
     server, public, secret = (keys[i : i + _KEY] for i in range(0, 3 * _KEY, _KEY))
     return Pairing(match["name"], server, public, secret, match["at"] or "")
 
@@ -97,12 +97,12 @@ class Server:
         match = _ADDRESS.fullmatch(text)
         port = int(match["port"] or DEFAULT_PORT) if match else 0
         if match is None or not 0 < port < 65536:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"'{text}' is no server's address; write it like tcp://127.0.0.1:{DEFAULT_PORT}."
             )
         server = cls(match["host"], port, keys, data_port)
         if keys is None and not server.loopback:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"{server} is another computer and needs a pairing line; run `crowdgaussian keys "
                 "new NAME` there and paste the line here."
             )

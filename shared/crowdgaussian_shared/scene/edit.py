@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import CrowdGaussianError
+from ..errors import InputError
 from ..formats.atomic import read_bytes
 from ..formats.json_fields import Field, parse_json
 from ..geometry.skeleton import JOINT_NAMES
@@ -70,7 +70,7 @@ class SceneEdits:
         """
         text = self._text()
         if len(text) > EDIT_LIMIT:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The corrections make a text of {len(text)} characters and a message takes "
                 f"{EDIT_LIMIT}; correct fewer people at a time."
             )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError, InputError, MissingFileError
 from ..formats import avatar_npz
 from ..formats.atomic import read_bytes, write_bytes
 from ..formats.json_fields import Field, parse_json
@@ -118,7 +118,7 @@ class SceneFolder:
         path = Path(path)
         scene_file = path / SCENE_FILE
         if not scene_file.is_file():
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"{path} is not a scene folder, it has no {SCENE_FILE}; reconstruct a photo first."
             )
         return cls(path, scene_from_json(read_bytes(scene_file, _SCENE_LIMIT), str(scene_file)))
@@ -215,7 +215,7 @@ class SceneFolder:
         """
         size = (self.info.photo.height, self.info.photo.width)
         if np.shape(mask) != size:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"A mask of shape {np.shape(mask)} does not fit the photo of shape {size}."
             )
         path = self._person_path(index, f"{kind}.png")
@@ -229,7 +229,7 @@ class SceneFolder:
         image = decode_grey(read_bytes(path, _MASK_LIMIT), str(path))
         size = (self.info.photo.height, self.info.photo.width)
         if image.shape != size:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path} has the shape {image.shape}, but the photo has the shape {size}."
             )
         return image > 127
@@ -261,7 +261,7 @@ class SceneFolder:
         """
         person = self._person(index)
         if kind not in person.files:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{self.path / SCENE_FILE}: people[{index}] has no {kind} yet ({person.state}); "
                 "reconstruct the photo again to finish it."
             )
@@ -269,7 +269,7 @@ class SceneFolder:
 
     def _person(self, index: int) -> PersonEntry:
         if not 0 <= index < len(self.info.people):
-            raise CrowdGaussianError(
+            raise InputError(
                 f"There is no person {index}; the scene has {len(self.info.people)} people."
             )
         return self.info.people[index]

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
-from ..formats.atomic import read_sentence
+from ..errors import DamagedFileError
+from ..formats.atomic import read_error
 from ..geometry.camera import Camera
 
 SCENE_VERSION = 1  # raised when an older reader would misunderstand the file
@@ -145,7 +145,7 @@ def hash_file(path: str | Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
     except OSError as error:
-        raise CrowdGaussianError(read_sentence(path, error)) from error
+        raise read_error(path, error) from error
 
 
 def hash_bytes(data: bytes) -> str:
@@ -169,7 +169,7 @@ def check_relative(path: str, where: str) -> str:
     posix, windows = PurePosixPath(path), PureWindowsPath(path)
     outside = posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts
     if outside or "\\" in path or "\0" in path or not posix.parts:
-        raise CrowdGaussianError(f"{where} must be a relative path inside the scene folder.")
+        raise DamagedFileError(f"{where} must be a relative path inside the scene folder.")
     return path
 
 
@@ -181,5 +181,5 @@ def resolve_inside(folder: Path, path: str, where: str) -> Path:
     """
     full = folder / check_relative(path, where)
     if not full.resolve().is_relative_to(folder.resolve()):
-        raise CrowdGaussianError(f"{where} leads out of the scene folder.")
+        raise DamagedFileError(f"{where} leads out of the scene folder.")
     return full
