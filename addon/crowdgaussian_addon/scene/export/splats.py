@@ -12,7 +12,7 @@ from typing import Literal
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
 from crowdgaussian_shared.geometry.axes import BLENDER_FROM_SCENE, convert_gaussians
 from crowdgaussian_shared.geometry.gaussians import Gaussians
@@ -76,7 +76,7 @@ def cast_person(person: Person) -> Cast:
         CrowdGaussianError: the splats were deleted, or are no splats any more.
     """
     if person.splats is None:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{person.name} has no splats any more; undo that or import the crowd again."
         )
     weights = read_weights(person.splats, vertices_per_row=4)
@@ -97,7 +97,7 @@ def cast_copy(copy: bpy.types.Object, actors: dict[bpy.types.Collection, Cast]) 
     if actor not in actors:
         parts = {obj.get(ROLE): obj for obj in actor.objects}
         if "rig" not in parts or "splats" not in parts:
-            raise CrowdGaussianError(f"{copy.name} has no splats any more; scatter copies again.")
+            raise InputError(f"{copy.name} has no splats any more; scatter copies again.")
         person = Person(actor, parts["rig"], parts["splats"], parts.get("body"), -1)
         actors[actor] = cast_person(person)
     return replace(actors[actor], name=copy.name, place=copy)

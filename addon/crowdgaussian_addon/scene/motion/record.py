@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.rotations import polar_rotation
 from crowdgaussian_shared.motion.motion import Motion, check_frames
 from crowdgaussian_shared.motion.retarget import Source, find_joints
@@ -38,7 +38,7 @@ def record_rig(
     data = rig.animation_data
     if frames is None:
         if data is None or data.action is None:
-            raise CrowdGaussianError(f"{rig.name} has no action; choose a rig that moves.")
+            raise InputError(f"{rig.name} has no action; choose a rig that moves.")
         first, last = data.action.frame_range
         frames = range(int(np.floor(first)), int(np.ceil(last)) + 1)
     check_frames(len(frames), rig.name)

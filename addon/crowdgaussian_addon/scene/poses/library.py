@@ -7,7 +7,7 @@ pose itself in SMPL-X angles: bones of two people differ a little in their axes,
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, NUM_JOINTS
 from crowdgaussian_shared.motion.fit import fit_motion
@@ -63,7 +63,7 @@ def find_pose(name: str, person: Person) -> Motion:
     if name == PHOTO:
         return standing_photo(person)
     if name not in POSES:
-        raise CrowdGaussianError(f"There is no pose {name!r} in this file; choose another one.")
+        raise InputError(f"There is no pose {name!r} in this file; choose another one.")
     return on_floor(pose_angles(name), person, name)
 
 
