@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.protocol.messages import Limits
 
 PIPELINE = "crowdgaussian.pipeline.reconstruct:reconstruct"
@@ -70,11 +70,11 @@ def with_number(settings: ServiceSettings, name: str, text: str) -> ServiceSetti
         try:
             value = type(old)(text)
         except ValueError as error:
-            raise CrowdGaussianError(f"'{text}' is no number for {name}.") from error
+            raise SettingError(f"'{text}' is no number for {name}.") from error
         changed = replace(owner, **{name: value})
         return replace(settings, limits=changed) if owner is settings.limits else changed
     names = ", ".join(sorted(_numbers(settings.limits) | _numbers(settings)))
-    raise CrowdGaussianError(f"There is no limit named {name}; there are {names}.")
+    raise SettingError(f"There is no limit named {name}; there are {names}.")
 
 
 def _numbers(owner: Limits | ServiceSettings) -> set[str]:
@@ -90,5 +90,5 @@ def parse_address(text: str) -> Address:
     match = _ADDRESS.fullmatch(text)
     port = 0 if match is None or match["port"] == "*" else int(match["port"])
     if match is None or port > 65535:
-        raise CrowdGaussianError(f"'{text}' is no address; write it like tcp://127.0.0.1:5555.")
+        raise SettingError(f"'{text}' is no address; write it like tcp://127.0.0.1:5555.")
     return Address(match["host"].strip("[]"), port)

@@ -2,7 +2,7 @@
 """The one way from Gaussians to images, on whatever device the Gaussians are."""
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, MissingFileError
 from torch import Tensor
 
 from .cameras import Cameras
@@ -52,7 +52,7 @@ def rasterize_cuda(
     try:
         from gsplat import rasterization
     except ImportError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             "Rendering on CUDA needs gsplat: install crowdgaussian[cuda]."
         ) from error
     device = splats.means.device
@@ -121,7 +121,7 @@ def rasterize(
     """
     splats.check()
     if features is not None and (features.ndim != 2 or len(features) != len(splats)):
-        raise CrowdGaussianError(
+        raise InputError(
             f"features have shape {tuple(features.shape)}, they must be ({len(splats)}, F)."
         )
     if splats.means.is_cuda:

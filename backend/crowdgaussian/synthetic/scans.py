@@ -18,7 +18,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import (
+    CrowdGaussianError,
+    DamagedFileError,
+    InputError,
+    MissingFileError,
+)
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
@@ -58,7 +63,7 @@ class MeshPeople:
         self._scans, self._parameters = _scans(folder), _parameters(folder, FILES[body.name])
         for name in self._scans:
             if name not in self._parameters:
-                raise CrowdGaussianError(
+                raise MissingFileError(
                     f"Person {name} of {folder} has no {FILES[body.name]}; put it beside the scan, "
                     "or take the person out."
                 )
@@ -87,7 +92,7 @@ class MeshPeople:
             given, unit = read_parameters(self._parameters[name], self.body, self.hands)
             return _standing(read_textured(self._scans[name], unit), self.body, given)
         except CrowdGaussianError as error:
-            raise CrowdGaussianError(f"Person {name}: {error}") from error
+            raise type(error)(f"Person {name}: {error}") from error
 
 
 def body_of(folder: Path) -> str:
@@ -100,11 +105,11 @@ def body_of(folder: Path) -> str:
         if any(folder.glob(f"**/{file}")):
             return name
     if any(folder.glob("**/smplx_param.pkl")):
-        raise CrowdGaussianError(
+        raise InputError(
             f"{folder} holds pickles, which are not read; run "
             f"`python scripts/thuman_to_npz.py {folder}` once."
         )
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"{folder} holds no smplx_param.npz; it needs people in the layout of THuman2.1, such as "
         "0001/0001.obj and 0001/smplx_param.npz."
     )
@@ -125,7 +130,7 @@ def read_hands(path: Path) -> Hands:
     def check(headers: Mapping[str, ArrayHeader]) -> None:
         for name, shape in shapes.items():
             if name not in headers or headers[name].shape != shape:
-                raise CrowdGaussianError(f"{path} is not SMPL-X: it lacks {name}.")
+                raise DamagedFileError(f"{path} is not SMPL-X: it lacks {name}.")
 
     arrays = read_npz(path, check, shapes, ours=False)
     return {
@@ -151,7 +156,7 @@ def read_parameters(
         found = {name: int(np.prod(header.shape)) for name, header in headers.items()}
         right = all(found.get(name) in ((12, 45) if hands else (45,)) for name in _HANDS)
         if not right or any(found.get(name) != size for name, size in sizes.items()):
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path} does not hold the parameters of one body, or of another body model."
             )
 
@@ -159,7 +164,7 @@ def read_parameters(
     values = {name: array.astype(np.float64).reshape(-1) for name, array in arrays.items()}
     scale = float(values["scale"][0])
     if not all(np.isfinite(each).all() for each in values.values()) or scale <= 0:
-        raise CrowdGaussianError(f"{path} holds something that is no number, or no size.")
+        raise DamagedFileError(f"{path} holds something that is no number, or no size.")
     pose = [
         *(values[name] for name in _POSE),
         *(_hand(values[name], hands and hands[name[0]]) for name in _HANDS),
@@ -184,7 +189,7 @@ def _scans(folder: Path) -> dict[str, Path]:
         path.stem: path for path in sorted(folder.glob("**/*.obj")) if path.parent.name == path.stem
     }
     if not scans:
-        raise CrowdGaussianError(f"{folder} holds no scans, such as 0001/0001.obj.")
+        raise MissingFileError(f"{folder} holds no scans, such as 0001/0001.obj.")
     return scans
 
 
@@ -198,7 +203,7 @@ def _standing(mesh: ColouredMesh, body: BodyModel, given: BodyParams) -> Actor:
     surface = posed.pose_points(posed.rest)
     apart = float(np.median(cKDTree(mesh.vertices).query(surface)[0]))
     if apart > _FAR:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The body of the parameters is {apart:.2f} m away from the scan; "
             "they are not of the same person, or not of this body model."
         )

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError
 from crowdgaussian_shared.scene.schema import ModelProvenance, hash_file
 
 from .catalogue import RemoteWeights, Source
@@ -63,7 +63,7 @@ def require(name: str) -> Path:
     path = local_path(name)
     if path is None:
         way = how(find(name))
-        raise CrowdGaussianError(f"The weights '{name}' are not on this machine: {way}.")
+        raise MissingFileError(f"The weights '{name}' are not on this machine: {way}.")
     return path
 
 
@@ -137,7 +137,7 @@ def locate(given: str, need: Need) -> Path:
         path = Path(given).expanduser()
         if path.exists():
             return path
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"{need.setting} names {given}, which does not exist; correct it, or leave it empty "
             "to use what `crowdgaussian weights fetch` has fetched."
         )
@@ -148,7 +148,7 @@ def locate(given: str, need: Need) -> Path:
     way = f"run `crowdgaussian weights fetch {need.together}`" if need.together else how(entry)
     setting = f"or set {need.setting} to its place, " if need.setting else ""
     allowed = "" if entry.commercial else ", not for commercial use"
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"The {need.stage} stage '{need.user}' needs {_file(entry)} from {entry.page} "
         f"({entry.licence}{allowed}): {way}, {setting}or use the bundled default, "
         f"stages.{need.stage}={need.default}."
@@ -166,9 +166,7 @@ def used_file(given: str, need: Need) -> UsedFile:
     try:
         about = file.stat()
     except OSError as error:
-        raise CrowdGaussianError(
-            f"{path} holds no {_TENSORS}; download the model again."
-        ) from error
+        raise MissingFileError(f"{path} holds no {_TENSORS}; download the model again.") from error
     stamp = (about.st_size, about.st_mtime_ns)
     for entry in map(find, need.names):
         if local_path(entry.name) == path or _is_called_like(entry, path):
