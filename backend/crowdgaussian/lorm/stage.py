@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, OutOfMemoryError, SettingError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.skinning import pose_body
 from torch import Tensor
@@ -51,7 +51,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"There is no device '{name}' on this machine; leave lorm.device empty or use cpu."
         ) from error
     return device
@@ -88,7 +88,7 @@ def forward(model: LormModel, bodies: Tensor, heads: Tensor, bfloat16: bool = Tr
             return model(bodies.to(device), heads.to(device))
     except torch.OutOfMemoryError as error:
         if len(bodies) == 1:
-            raise CrowdGaussianError(
+            raise OutOfMemoryError(
                 "One person does not fit into the memory of the GPU; set lorm.device=cpu or use "
                 "a GPU with more memory."
             ) from error
@@ -136,7 +136,7 @@ class LormReconstructor:
         enlarger: FaceEnlarger | None = None,
     ) -> None:
         if config.frame not in FRAMES:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"'{config.frame}' is no value for lorm.frame; use one of: {', '.join(FRAMES)}."
             )
         self.config, self.body = config, body

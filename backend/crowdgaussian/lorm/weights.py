@@ -8,7 +8,7 @@ not import torch: the service's broker asks too.
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError
 from safetensors import SafetensorError, safe_open
 
 from ..weights import TABLE, local_path, require
@@ -60,7 +60,7 @@ def network_file(config: LormStageConfig) -> Path:
         if isinstance(cached := try_to_load_from_cache(config.weights, WEIGHTS_FILE), str):
             return Path(cached)
     entry = known[0] if known else TABLE["lhm-500m-hf"]
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"The stage 'lorm' needs {WEIGHTS_FILE} of {config.weights}, which is not on this machine: "
         f"run `crowdgaussian weights fetch {entry.name}` ({entry.page}, {entry.licence}, not for "
         "commercial use) or set lorm.weights to its folder, or use the preset 'open', the bundled "
@@ -119,6 +119,6 @@ def points_file(checkpoint: Path, count: int) -> Path | None:
 
 def _used(name: str, path: Path, licence: str) -> UsedFile:
     if not path.is_file():
-        raise CrowdGaussianError(f"The file of {name} is missing: {path}.")
+        raise MissingFileError(f"The file of {name} is missing: {path}.")
     about = path.stat()
     return UsedFile(name, path, licence, False, "avatar", (about.st_size, about.st_mtime_ns))

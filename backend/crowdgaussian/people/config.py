@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.scene.schema import ModelProvenance
 
 from ..weights.local import Need, UsedFile, local_path, locate, used_file
@@ -136,7 +136,7 @@ def other_program(config: PeopleConfig) -> list[OtherProgram]:
         return [OtherProgram("another program", "not told (people.program)", False)]
     entry = TABLE.get(config.program)
     if entry is None:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"people.program is '{config.program}', which `crowdgaussian weights list` does not "
             "have; use a name from there, or leave it empty."
         )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ...body.model import BodyModel
 from ...core.landmarks import NUM_LANDMARKS, TORSO
@@ -85,7 +85,7 @@ class VitPoseFit:
             if self.config.boxes or one.keypoints.confidence[TORSO].mean() > _NOBODY
         ]
         if not found:
-            raise CrowdGaussianError(
+            raise InputError(
                 "No person was found in the photo; use one in which people are larger, lower "
                 "people.detector_score, or set people.boxes."
             )
