@@ -21,7 +21,7 @@ from crowdgaussian_shared.scene.schema import ModelProvenance
 from ..refiner.types import RefinedCluster
 from ..refiner.weights import STAGE
 from ..segment.types import CrowdView
-from .checkpoint import coarse_path, forget_coarse, is_refinement
+from .checkpoint import coarse_path, concerns_everybody, forget_coarse, is_refinement
 from .config import Config
 from .stages import Measure, files_for
 
@@ -126,7 +126,7 @@ class RefinementRun:
         except Cancelled:
             raise
         except CrowdGaussianError as problem:
-            if isinstance(problem.__cause__, OSError):
+            if concerns_everybody(problem):
                 raise
             self._note(index, "failed", str(problem))
             return

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError
 
 from ..weights import OPEN_REFINER, TABLE, WeightFile, find, local_path, require
 from ..weights.local import Need, UsedFile, locate
@@ -36,14 +36,14 @@ def small_path(config: RefineConfig) -> Path:
         path = Path(config.weights).expanduser()
         if path.is_file():
             return path
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"refine.weights names {config.weights}, which is no file; give one that "
             "`crowdgaussian train refiner` wrote, or leave it empty to use the one that ships."
         )
     path = OPEN_REFINER.path()
     if path.is_file():
         return path
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"The refiner that ships, {path.name}, is not in this installation; install it again, set "
         "refine.weights to a file that `crowdgaussian train refiner` wrote, or set stages.refiner "
         "to none."
@@ -72,7 +72,7 @@ def turbo_path(config: RefineConfig) -> Path:
     path = locate(config.weights, _TURBO)
     if (path / TRAINED).is_file() or (path / PLAIN).is_file():
         return path
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"{path} holds no refiner; set refine.weights to the folder that `crowdgaussian train "
         "refiner --base` wrote, or to that of SD-Turbo."
     )
@@ -135,7 +135,7 @@ def _used(name: str, path: Path, licence: str, commercial: bool) -> UsedFile:
     try:
         about = path.stat()
     except OSError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The refiner's file {path} is missing; get a whole copy."
         ) from error
     return UsedFile(name, path, licence, commercial, STAGE, (about.st_size, about.st_mtime_ns))
