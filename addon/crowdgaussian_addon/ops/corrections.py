@@ -117,7 +117,7 @@ def one_crowd(people: list[Person]) -> bpy.types.Collection:
     """The crowd that all these people are of.
 
     Raises:
-        CrowdGaussianError: they are of two, or somebody is of none.
+        InputError: they are of two, or somebody is of none.
     """
     crowds = {crowd_of(person) for person in people}
     if None in crowds:

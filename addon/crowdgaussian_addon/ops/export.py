@@ -90,7 +90,7 @@ class ExportOperator(SteppedOperator):
         """The file to write.
 
         Raises:
-            CrowdGaussianError: no file name.
+            InputError: no file name.
         """
         path = bpy.path.abspath(self.filepath)
         if path.startswith("//"):
@@ -154,7 +154,7 @@ class FrameRange:
         """The frames, in order.
 
         Raises:
-            CrowdGaussianError: none, or too many.
+            InputError: none, or too many.
         """
         frames = range(self.frame_start, self.frame_end + 1, self.frame_step)
         if not 0 < len(frames) <= _MOST_FRAMES:

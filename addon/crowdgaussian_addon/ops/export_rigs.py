@@ -121,7 +121,7 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
         """The folder to write.
 
         Raises:
-            CrowdGaussianError: no name.
+            InputError: no name.
         """
         path = bpy.path.abspath(self.filepath).rstrip("/\\")
         if not path.strip() or path.startswith("//"):

@@ -18,7 +18,7 @@ def object_named(context: bpy.types.Context, name: str, what: str) -> bpy.types.
     """An object of the scene.
 
     Raises:
-        CrowdGaussianError: there is none of that name.
+        InputError: there is none of that name.
     """
     found = context.scene.objects.get(name)
     if found is None:

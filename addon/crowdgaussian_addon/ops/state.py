@@ -59,7 +59,7 @@ def find_target() -> Target:
     """The server that the preferences name; what is wrong stays readable beside the server.
 
     Raises:
-        CrowdGaussianError: as in _target.
+        SettingError: as in _target.
     """
     try:
         return _target()
@@ -72,7 +72,7 @@ def _target() -> Target:
     """The server that the preferences name.
 
     Raises:
-        CrowdGaussianError: none is chosen, the address or the pairing line is wrong, or Blender is
+        SettingError: none is chosen, the address or the pairing line is wrong, or Blender is
             not allowed to go online.
     """
     prefs = preferences()

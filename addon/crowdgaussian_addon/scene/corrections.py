@@ -79,7 +79,7 @@ def is_changed(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None = No
     """Whether somebody stands or is posed other than in the photo, at this frame.
 
     Raises:
-        CrowdGaussianError: the rig lacks bones or carries no photo pose.
+        InputError: the rig lacks bones or carries no photo pose.
     """
     return not _same_pose(read_pose(rig, depsgraph), photo_pose(rig))
 
@@ -88,7 +88,7 @@ def pose_edit(person: Person) -> PoseEdit:
     """Pose and place as seen now, as a correction.
 
     Raises:
-        CrowdGaussianError: the person is scaled, so that no pose says how they look.
+        InputError: the person is scaled, so that no pose says how they look.
     """
     if abs(world_scale(person.rig) - 1.0) > 1e-3:
         raise InputError(

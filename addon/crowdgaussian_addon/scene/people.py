@@ -109,7 +109,7 @@ def require_people(context: bpy.types.Context) -> list[Person]:
     """chosen_people for operators.
 
     Raises:
-        CrowdGaussianError: there is nobody, or a selected person has lost their rig.
+        InputError: there is nobody, or a selected person has lost their rig.
     """
     lost = people_without_rig(context.scene)
     selected = set(_selected(context))
@@ -140,7 +140,7 @@ def read_avatar(person: Person) -> Avatar:
     Pose and transl are those of the photo where the rig holds them, else those of now.
 
     Raises:
-        CrowdGaussianError: splats or body were deleted, or have lost what makes them such.
+        InputError: splats or body were deleted, or have lost what makes them such.
     """
     from .splats.build import read_gaussians
 

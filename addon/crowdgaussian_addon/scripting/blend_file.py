@@ -22,7 +22,7 @@ def save_blend(path: Path) -> None:
     """Save beside the target, then rename; the photo is kept as a relative path.
 
     Raises:
-        CrowdGaussianError: the file cannot be written.
+        ResourceError: the file cannot be written.
     """
     _show_camera_view()
     path = path.resolve()

@@ -76,7 +76,8 @@ def read_arrays(path: Path, keys: Sequence[str], what: str) -> dict[str, np.ndar
         what: what the file should be, for the message.
 
     Raises:
-        CrowdGaussianError: the file is missing, unreadable or lacks a key.
+        MissingFileError: there is no such file.
+        DamagedFileError: it is unreadable or lacks a key.
     """
     if not path.is_file():
         raise MissingFileError(f"The file of {what} is missing: {path}.")

@@ -180,7 +180,7 @@ class BodyModel(torch.nn.Module):
             weight, height, muscle: 0..1, least to most for that sex and age; 0.5 is average.
 
         Raises:
-            CrowdGaussianError: this body model has no such description.
+            SettingError: this body model has no such description.
         """
         if self._table is None:
             raise SettingError(

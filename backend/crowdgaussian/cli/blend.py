@@ -72,7 +72,7 @@ def find_blender(given: Path | None = None) -> Path:
     """The Blender to use: the given one, $CROWDGAUSSIAN_BLENDER, .venv/blender-*, or on PATH.
 
     Raises:
-        CrowdGaussianError: the given one does not exist, or there is none anywhere.
+        MissingFileError: the given one does not exist, or there is none anywhere.
     """
     named = given or (os.environ.get(BLENDER_VARIABLE) or None)
     if named:

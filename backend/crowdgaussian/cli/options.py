@@ -49,7 +49,7 @@ def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
     """The changed settings by name, as texts.
 
     Raises:
-        CrowdGaussianError: a --set without a value.
+        SettingError: a --set without a value.
     """
     named = (
         ("people.max_people", arguments.max_people),
@@ -70,7 +70,7 @@ def read_changes(changes: list[str]) -> dict[str, str]:
     """Settings by name from NAME=VALUE.
 
     Raises:
-        CrowdGaussianError: one has no value.
+        SettingError: one has no value.
     """
     settings = {}
     for text in changes:

@@ -92,7 +92,7 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
     """An image file as 8-bit numbers.
 
     Raises:
-        CrowdGaussianError: it is missing or damaged.
+        DamagedFileError: it is missing or damaged.
     """
     try:
         with Image.open(path) as image:

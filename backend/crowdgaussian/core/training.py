@@ -127,7 +127,7 @@ def open_log(out: Path, step: int) -> "SummaryWriter":
     """TensorBoard's file in OUT/tensorboard, without what came after `step`.
 
     Raises:
-        CrowdGaussianError: TensorBoard is missing.
+        MissingFileError: TensorBoard is missing.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -148,7 +148,7 @@ class Axes:
         """Unit vectors.
 
         Raises:
-            CrowdGaussianError: no axis of that name, or both along the same one.
+            SettingError: no axis of that name, or both along the same one.
         """
         known = [_AXES.get(name) for name in (self.up, self.front)]
         if any(v is None for v in known) or self.up.strip("-") == self.front.strip("-"):
@@ -165,7 +165,7 @@ def find_result(folder: Path, name: str, percent: int) -> Path:
     """NAME_PERCENT.ply, .obj or .glb in a folder, such as ann_40.glb.
 
     Raises:
-        CrowdGaussianError: there is none.
+        MissingFileError: there is none.
     """
     for suffix in SUFFIXES:
         path = folder / f"{name}_{percent:02d}{suffix}"

@@ -23,7 +23,7 @@ def scratch_file(suffix: str) -> Iterator[Path]:
     """A path in a folder that is gone afterwards.
 
     Raises:
-        CrowdGaussianError: the disk is full, or there is no folder for temporary files.
+        ResourceError: the disk is full, or there is no folder for temporary files.
     """
     folder = Path(tempfile.gettempdir())
     try:
@@ -75,7 +75,7 @@ def fractional_bits(path: Path, means: np.ndarray) -> int:
     """The finest step that still reaches the farthest centre: 2^-bits metres.
 
     Raises:
-        CrowdGaussianError: there is no splat, or one lies farther away than SPZ can say.
+        InputError: there is no splat, or one lies farther away than SPZ can say.
     """
     if not len(means):
         raise InputError(f"{path} would hold no splat; choose at least one person.")

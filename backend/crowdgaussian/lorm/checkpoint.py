@@ -105,7 +105,7 @@ def check_shapes(
         optional: prefixes of tensors that may be missing.
 
     Raises:
-        CrowdGaussianError: a tensor is missing, extra or misshapen; the sentence names it.
+        DamagedFileError: a tensor is missing, extra or misshapen; the sentence names it.
     """
     found = {name: shape for name, shape in found.items() if not name.startswith(IGNORED)}
     missing = [name for name in expected if name not in found and not name.startswith(optional)]
@@ -175,7 +175,7 @@ class Checkpoint:
         """The sizes of the network, after checking that every tensor is there.
 
         Raises:
-            CrowdGaussianError: a tensor is missing, extra or misshapen; the sentence names it.
+            DamagedFileError: a tensor is missing, extra or misshapen; the sentence names it.
         """
         return self.checked(())
 
@@ -198,7 +198,7 @@ class Checkpoint:
         """The checkpoint's own SMPL-X.
 
         Raises:
-            CrowdGaussianError: its joints have other parents than ours.
+            DamagedFileError: its joints have other parents than ours.
         """
         if tuple(self[LAYER + "parents"].tolist())[1:] != PARENTS[1:]:
             raise DamagedFileError(f"{self.path} has another skeleton than SMPL-X.")

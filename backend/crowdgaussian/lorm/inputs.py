@@ -82,7 +82,7 @@ def body_crop(
         size: height and width of the image in pixels, of 5:3 within 0.03.
 
     Raises:
-        CrowdGaussianError: an empty mask, sizes that differ, or a person of hardly any pixels.
+        InputError: an empty mask, sizes that differ, or a person of hardly any pixels.
     """
     check_mask(photo, visible)
     frame = visible if frame is None else frame | visible

@@ -43,7 +43,7 @@ def choose_device(name: str) -> torch.device:
     """The device of that name, or a GPU where there is one for an empty name.
 
     Raises:
-        CrowdGaussianError: there is no such device here.
+        SettingError: there is no such device here.
     """
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -79,7 +79,7 @@ def forward(model: LormModel, bodies: Tensor, heads: Tensor, bfloat16: bool = Tr
             float32 in any case.
 
     Raises:
-        CrowdGaussianError: not even one person fits.
+        OutOfMemoryError: not even one person fits.
     """
     device = next(model.parameters()).device
     short = bfloat16 and device.type == "cuda"
@@ -200,7 +200,7 @@ class LormReconstructor:
         """What the network sees of one person; see crops.
 
         Raises:
-            CrowdGaussianError: this person's mask or pose gives no image.
+            InputError: this person's mask or pose gives no image.
         """
         photo, mask, person = view.photo, view.mask(index), view.person(index)
         check_person(person, index)

@@ -41,7 +41,7 @@ def network_file(config: LormStageConfig) -> Path:
     """model.safetensors: of the folder named, or this machine's copy of the repository named.
 
     Raises:
-        CrowdGaussianError: it is not here.
+        MissingFileError: it is not here.
     """
     path = Path(config.weights)
     if path.is_file() or (path / WEIGHTS_FILE).is_file():
@@ -72,7 +72,7 @@ def used_files(config: LormStageConfig) -> list[UsedFile]:
     """Every file that these settings lead to.
 
     Raises:
-        CrowdGaussianError: one is missing.
+        MissingFileError: one is missing.
     """
     network, sapiens, points = model_files(config)
     licence = TABLE["lhm-500m-hf"].licence
@@ -90,7 +90,7 @@ def model_files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
     """The network, Sapiens, and the published points where they are here.
 
     Raises:
-        CrowdGaussianError: the network or Sapiens is missing.
+        MissingFileError: the network or Sapiens is missing.
     """
     network = network_file(config)
     sapiens = Path(config.sapiens) if config.sapiens else require("sapiens-1b")

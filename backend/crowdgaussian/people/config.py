@@ -58,7 +58,7 @@ def multihmr_file(config: PeopleConfig) -> Path:
     """The Multi-HMR checkpoint.
 
     Raises:
-        CrowdGaussianError: it is not on this machine.
+        MissingFileError: it is not on this machine.
     """
     return locate(config.multihmr, _MULTIHMR)
 
@@ -67,7 +67,7 @@ def smplx_file(config: PeopleConfig) -> Path | None:
     """SMPLX_NEUTRAL.npz, None where there is none and none is asked for.
 
     Raises:
-        CrowdGaussianError: the setting names a file that is not there.
+        MissingFileError: the setting names a file that is not there.
     """
     return locate(config.smplx, _SMPLX) if config.smplx else local_path("smplx")
 
@@ -76,7 +76,7 @@ def vitpose_folder(config: PeopleConfig) -> Path:
     """The keypoint network.
 
     Raises:
-        CrowdGaussianError: it is not on this machine.
+        MissingFileError: it is not on this machine.
     """
     return locate(config.vitpose, _VITPOSE)
 
@@ -85,7 +85,7 @@ def detector_folder(config: PeopleConfig) -> Path:
     """The detector.
 
     Raises:
-        CrowdGaussianError: it is not on this machine.
+        MissingFileError: it is not on this machine.
     """
     return locate(config.detector, _DETECTOR)
 
@@ -130,7 +130,7 @@ def other_program(config: PeopleConfig) -> list[OtherProgram]:
     """Whose licence people from elsewhere carry; unless it is told, none that allows sales.
 
     Raises:
-        CrowdGaussianError: the program is not in the table of models.
+        SettingError: the program is not in the table of models.
     """
     if not config.program:
         return [OtherProgram("another program", "not told (people.program)", False)]

@@ -123,7 +123,7 @@ def check_anybody(crowd: Crowd, photo: Path) -> None:
     """Refuse a photo in which nobody was found.
 
     Raises:
-        CrowdGaussianError: the crowd is empty.
+        InputError: the crowd is empty.
     """
     if not crowd.people:
         raise InputError(
@@ -242,7 +242,7 @@ def read_masks(folder: SceneFolder) -> list[PersonMask]:
     """Everybody's masks; those who have none in the folder, being left out, have no pixel.
 
     Raises:
-        CrowdGaussianError: a mask is damaged.
+        DamagedFileError: a mask is damaged.
     """
     photo = folder.info.photo
     return [
@@ -276,7 +276,7 @@ def keep_outcome(
         begun: when the stage began with the person.  # time.perf_counter
 
     Raises:
-        CrowdGaussianError: the disk is full.
+        ResourceError: the disk is full.
     """
     index = outcome.index
     with _failure_is_theirs(folder, index):
@@ -335,7 +335,7 @@ def finish_avatars(folder: SceneFolder) -> None:
     """Note how level the feet came out.
 
     Raises:
-        CrowdGaussianError: nobody could be reconstructed.
+        InputError: nobody could be reconstructed.
     """
     people = folder.info.people
     feet = [p.quality["feet"] for p in people if p.on_ground and "feet" in p.quality]

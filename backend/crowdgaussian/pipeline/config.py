@@ -92,7 +92,7 @@ def preset(name: str) -> Config:
     """The settings of a preset.
 
     Raises:
-        CrowdGaussianError: there is none of that name.
+        SettingError: there is none of that name.
     """
     if name in PRESETS:
         return PRESETS[name]
@@ -103,7 +103,7 @@ def with_setting(config: Config, name: str, text: str) -> Config:
     """A copy of the settings with one of them changed, as in with_setting(c, "avatar.seed", "2").
 
     Raises:
-        CrowdGaussianError: there is no such setting, or the text is not a value for it.
+        SettingError: there is no such setting, or the text is not a value for it.
     """
     return _replaced(config, name.split("."), name, text)
 
@@ -117,7 +117,7 @@ def configured(name: str, changes: Mapping[str, str]) -> Config:
     """A preset with settings changed by name.
 
     Raises:
-        CrowdGaussianError: as preset and with_setting.
+        SettingError: as preset and with_setting.
     """
     config = preset(name)
     for setting, text in changes.items():

@@ -106,7 +106,7 @@ def crowd_of(folder: SceneFolder) -> Crowd:
     """Everybody's fit.
 
     Raises:
-        CrowdGaussianError: the folder does not hold them.
+        InputError: the folder does not hold them.
     """
     crowd = load_crowd(folder)
     if crowd is None:
@@ -121,7 +121,7 @@ def check_step(folder: SceneFolder, step: SceneEdit) -> None:
     """Refuses what a scene does not have.
 
     Raises:
-        CrowdGaussianError: a person or a place in the photo that does not exist, or nobody left.
+        InputError: a person or a place in the photo that does not exist, or nobody left.
     """
     people, photo = folder.info.people, folder.info.photo
     count = len(people) + len(step.boxes)

@@ -83,7 +83,7 @@ def parse_focal(text: str, width: int, height: int) -> float:
         height: photo height in the file, pixels.
 
     Raises:
-        CrowdGaussianError: the text is neither.
+        SettingError: the text is neither.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(px|mm)?\s*", text)
     if match is None or float(match.group(1)) <= 0:
@@ -137,7 +137,7 @@ def chosen_focal(photo: Photo, text: str) -> tuple[float | None, str]:
         text: the option photo.focal; empty: that of EXIF, or None where there is none.
 
     Raises:
-        CrowdGaussianError: the text is no focal length.
+        SettingError: the text is no focal length.
     """
     if text:
         return parse_focal(text, *photo.file_size) * photo.reduction, "option"
@@ -152,7 +152,9 @@ def load_photo(path: str | Path, max_side: int = 2048) -> Photo:
         max_side: longest side of the working size, pixels; larger photos are reduced to it.
 
     Raises:
-        CrowdGaussianError: the file is missing, no image, damaged, too small or too large.
+        MissingFileError: there is no such file.
+        DamagedFileError: the image is damaged or cut off.
+        InputError: no image, unreadable, too small or too large.
     """
     path = Path(path)
     data = _read_bytes(path)

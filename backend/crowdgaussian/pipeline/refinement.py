@@ -75,7 +75,7 @@ class RefinementRun:
         """Bring a cluster that is done into the folder.
 
         Raises:
-            CrowdGaussianError: the disk is full.
+            ResourceError: the disk is full.
         """
         found = dict(zip(cluster.people, cluster.avatars))
         for index in cluster.people:

@@ -166,7 +166,9 @@ def build_stages(config: Config) -> Stages:
     """Load the body model and make each stage with its part of the settings.
 
     Raises:
-        CrowdGaussianError: a stage name is unknown or a model file is missing.
+        SettingError: a stage name is unknown.
+        MissingFileError: a model file is missing.
+        DamagedFileError: it is damaged or another one.
     """
     from ..avatar.quality import measure
 
@@ -202,7 +204,7 @@ def load_stage(kind: str, config: Config, body: "BodyModel | None") -> Any:
         body: the body model the stage works with.
 
     Raises:
-        CrowdGaussianError: the stage name is unknown.
+        SettingError: the stage name is unknown.
     """
     return _built(_chosen(kind, config), config, body)
 

@@ -128,7 +128,7 @@ class Cluster:
         """Everybody's Gaussians, free to change where the photo does not show them.
 
         Raises:
-            CrowdGaussianError: these people cannot be refined.
+            InputError: these people cannot be refined.
         """
         if self.trouble:
             raise InputError(self.trouble)

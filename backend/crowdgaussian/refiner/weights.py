@@ -30,7 +30,7 @@ def small_path(config: RefineConfig) -> Path:
     """The file of the small refiner: the user's, or the one that ships.
 
     Raises:
-        CrowdGaussianError: it is not there.
+        MissingFileError: it is not there.
     """
     if config.weights:
         path = Path(config.weights).expanduser()
@@ -54,7 +54,7 @@ def small_files(config: RefineConfig) -> list[WeightFile | UsedFile]:
     """The file of the small refiner.
 
     Raises:
-        CrowdGaussianError: it is not there.
+        MissingFileError: it is not there.
     """
     path = small_path(config)
     if not config.weights:
@@ -67,7 +67,7 @@ def turbo_path(config: RefineConfig) -> Path:
     """The folder of the diffusion refiner: a trained one, or Stable Diffusion's.
 
     Raises:
-        CrowdGaussianError: there is none, or it holds something else.
+        MissingFileError: there is none, or it holds something else.
     """
     path = locate(config.weights, _TURBO)
     if (path / TRAINED).is_file() or (path / PLAIN).is_file():
@@ -82,7 +82,7 @@ def turbo_files(config: RefineConfig) -> list[UsedFile]:
     """The large files of the diffusion refiner.
 
     Raises:
-        CrowdGaussianError: one is missing.
+        MissingFileError: one is missing.
     """
     path = turbo_path(config)
     names, licence, commercial = _NETWORKS, *_stable_diffusion(path)

@@ -86,7 +86,7 @@ class KeyFolder:
         """Makes a client's keys and lets it in -> what to paste there.
 
         Raises:
-            CrowdGaussianError: the name is taken or is none.
+            InputError: the name is taken or is none.
         """
         if not NAME.fullmatch(name):
             raise InputError(
@@ -107,7 +107,7 @@ class KeyFolder:
         """Shuts a client out, also where it is connected now.
 
         Raises:
-            CrowdGaussianError: there is no such client.
+            InputError: there is no such client.
         """
         left = tuple(client for client in self.clients() if client.name != name)
         if left == self.clients():

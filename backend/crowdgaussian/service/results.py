@@ -130,7 +130,7 @@ class Folders:
         """Makes the folders.
 
         Raises:
-            CrowdGaussianError: they cannot be made.
+            ResourceError: they cannot be made.
         """
         try:
             self.data.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ class Folders:
         """Holds the folder for this process until the returned file is closed.
 
         Raises:
-            CrowdGaussianError: another service runs on it.
+            ResourceError: another service runs on it.
         """
         stream = (self.data / "lock").open("ab")
         try:
@@ -267,7 +267,7 @@ class Uploads:
         says where to go on.
 
         Raises:
-            CrowdGaussianError: the piece is too large.
+            RemoteError: the piece is too large.
         """
         received = self.folders.received(row.job)
         if len(data) > self.limits.chunk_bytes or piece.offset + len(data) > row.photo_bytes:
@@ -287,7 +287,7 @@ class Uploads:
 
         Raises:
             PhotoRefusedError: it has too many pixels.
-            CrowdGaussianError: it is not what was announced; it has been removed.
+            RemoteError: it is not what was announced; it has been removed.
         """
         path = self.folders.upload(row.job)
         if hash_file(path) != row.photo_blake2b:

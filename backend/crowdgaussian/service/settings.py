@@ -61,7 +61,7 @@ def with_number(settings: ServiceSettings, name: str, text: str) -> ServiceSetti
     """A copy with one number changed, as in with_number(s, "jobs_total", "128").
 
     Raises:
-        CrowdGaussianError: there is no such number, or the text is not one.
+        SettingError: there is no such number, or the text is not one.
     """
     for owner in (settings.limits, settings):
         old = getattr(owner, name, None)
@@ -85,7 +85,7 @@ def parse_address(text: str) -> Address:
     """Reads tcp://HOST:PORT.
 
     Raises:
-        CrowdGaussianError: it is something else.
+        SettingError: it is something else.
     """
     match = _ADDRESS.fullmatch(text)
     port = 0 if match is None or match["port"] == "*" else int(match["port"])

@@ -43,7 +43,7 @@ def open_router(
         thread: the I/O thread that serves it, so that control never waits behind data.
 
     Raises:
-        CrowdGaussianError: the address is taken or not this computer's.
+        ResourceError: the address is taken or not this computer's.
     """
     socket = context.socket(zmq.ROUTER)
     options = (

@@ -47,7 +47,7 @@ class Cameras:
         """One shared camera, or several of the same image size.
 
         Raises:
-            CrowdGaussianError: There is none, or their sizes differ.
+            InputError: There is none, or their sizes differ.
         """
         several = [cameras] if isinstance(cameras, Camera) else list(cameras)
         sizes = {(camera.width, camera.height) for camera in several}

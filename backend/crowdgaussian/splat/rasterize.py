@@ -47,7 +47,7 @@ def rasterize_cuda(
     """Colour [C, 3, H, W], summed depth [C, H, W], features [C, F, H, W] and alpha [C, H, W].
 
     Raises:
-        CrowdGaussianError: gsplat is not installed.
+        MissingFileError: gsplat is not installed.
     """
     try:
         from gsplat import rasterization
@@ -117,7 +117,7 @@ def rasterize(
         ``reshape``, not ``view``, on them.
 
     Raises:
-        CrowdGaussianError: The tensors do not fit together.
+        InputError: The tensors do not fit together.
     """
     splats.check()
     if features is not None and (features.ndim != 2 or len(features) != len(splats)):

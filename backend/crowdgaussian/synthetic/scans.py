@@ -119,7 +119,7 @@ def read_hands(path: Path) -> Hands:
     """Mean pose and main components of SMPL-X's hands, from its .npz.
 
     Raises:
-        CrowdGaussianError: they are not there.
+        DamagedFileError: they are not there.
     """
     shapes = {
         f"hands_{what}{side}": shape
@@ -148,7 +148,7 @@ def read_parameters(
     """The body of a scan in metres, and how many metres a unit of the scan is.
 
     Raises:
-        CrowdGaussianError: the file is damaged or of another layout.
+        DamagedFileError: the file is damaged or of another layout.
     """
     sizes = {**_POSE, "transl": 3, "betas": body.num_betas, "scale": 1}
 

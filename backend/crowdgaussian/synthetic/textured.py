@@ -15,7 +15,7 @@ def read_parts(path: Path) -> list[trimesh.Trimesh]:
     """The meshes of a file.
 
     Raises:
-        CrowdGaussianError: it is missing or damaged, or has no surface.
+        DamagedFileError: it is missing or damaged, or has no surface.
     """
     try:
         loaded = trimesh.load(path, process=False)

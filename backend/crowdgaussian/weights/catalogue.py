@@ -34,7 +34,7 @@ class WeightFile:
         """Where the file lies on this machine.
 
         Raises:
-            CrowdGaussianError: the package that carries it is not installed.
+            MissingFileError: the package that carries it is not installed.
         """
         spec = find_spec(self.package)
         folders = list(spec.submodule_search_locations or ()) if spec else []

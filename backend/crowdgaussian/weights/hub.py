@@ -25,7 +25,9 @@ def fetch(entry: RemoteWeights) -> Path:
         The file, or the folder where there are several.
 
     Raises:
-        CrowdGaussianError: they cannot be fetched, or what arrived is not what was published.
+        MissingFileError: they cannot be fetched by a program.
+        RemoteError: the network fails, or what arrived is not what was published.
+        DiskFullError: there is no room for them.
     """
     if entry.source is Source.MANUAL:
         raise MissingFileError(

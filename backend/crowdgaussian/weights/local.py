@@ -45,7 +45,7 @@ def local_path(name: str) -> Path | None:
     """The file of a model, or its folder where it has several files; None where one is missing.
 
     Raises:
-        CrowdGaussianError: there is no such entry.
+        SettingError: there is no such entry.
     """
     entry = find(name)
     files = files_of(entry)
@@ -58,7 +58,7 @@ def require(name: str) -> Path:
     """As local_path.
 
     Raises:
-        CrowdGaussianError: it is not there; the sentence says how to get it.
+        MissingFileError: it is not there; the sentence says how to get it.
     """
     path = local_path(name)
     if path is None:
@@ -130,7 +130,7 @@ def locate(given: str, need: Need) -> Path:
     """The file or folder that a setting names, or else the first one that is on this machine.
 
     Raises:
-        CrowdGaussianError: there is none; one sentence says which file, from where, under which
+        MissingFileError: there is none; one sentence says which file, from where, under which
             licence, and which bundled stage does without.
     """
     if given:

@@ -270,7 +270,7 @@ def find(name: str) -> RemoteWeights:
     """One entry.
 
     Raises:
-        CrowdGaussianError: there is none of that name.
+        SettingError: there is none of that name.
     """
     if name not in TABLE:
         raise SettingError(

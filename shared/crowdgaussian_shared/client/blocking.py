@@ -51,8 +51,8 @@ def reconstruct(
         watch: told of the progress; raises Cancelled to stop the job.
 
     Raises:
-        CrowdGaussianError: the photo or folder cannot be used, there is no way to the server, or
-            the job failed.
+        InputError: the photo or folder cannot be used.
+        RemoteError: there is no way to the server, or the job failed.
         Cancelled: by `watch`; the job is cancelled on the server too.
     """
     server = Server.parse(server) if isinstance(server, str) else server
@@ -79,8 +79,8 @@ def follow(
         enough: ends the waiting early.
 
     Raises:
-        CrowdGaussianError: the server cannot be reached at the first attempt, refuses this
-            client, or the job failed or was cancelled.
+        RemoteError: the server cannot be reached at the first attempt, refuses this client, or the
+            job failed or was cancelled.
     """
     connected, shown = False, Progress("connect")
     watch.on_progress(shown)
@@ -131,7 +131,7 @@ def wait_for(client: Client, wanted: tuple[type, ...], seconds: float) -> Update
     """Pumps a client that has no thread until an update of one of these kinds comes.
 
     Raises:
-        CrowdGaussianError: there is no way to the server.
+        RemoteError: there is no way to the server.
     """
     for update in _updates(client, seconds):
         if isinstance(update, wanted):

@@ -109,7 +109,7 @@ class Client:
         """Goes on with the job whose ticket lies in a folder -> its id.
 
         Raises:
-            CrowdGaussianError: there is no ticket.
+            InputError: there is no ticket.
         """
         folder = Path(folder)
         ticket = read_ticket(folder)

@@ -73,8 +73,9 @@ class Mirror:
         """Takes note of an event's files; those that are here already are not fetched.
 
         Raises:
-            CrowdGaussianError: a name that leaves the folder, too many or too large files, or not
-                enough room on the disk.
+            RemoteError: too many or too large files, or a hash that is none.
+            DamagedFileError: a name that leaves the folder.
+            DiskFullError: not enough room on the disk.
         """
         keys = set()
         for artifact in artifacts:
@@ -113,7 +114,8 @@ class Mirror:
         """Takes a chunk.
 
         Raises:
-            CrowdGaussianError: the disk is full, or a file arrives damaged again and again.
+            ResourceError: the disk is full or the folder cannot be written.
+            RemoteError: a file arrives damaged again and again.
         """
         key = (download.artifact.name, download.artifact.blake2b)
         if self._active.get(key) is not download:

@@ -41,7 +41,7 @@ def parse_pairing(line: str) -> Pairing:
     """Reads a pairing line; white space around it and inside it (a wrapped paste) is ignored.
 
     Raises:
-        CrowdGaussianError: it is no such line, or not the whole of it.
+        SettingError: it is no such line, or not the whole of it.
     """
     match = _LINE.fullmatch("".join(line.split()))
     if match is None or not NAME.fullmatch(match["name"]):
@@ -90,7 +90,7 @@ class Server:
             data_port: 0, or where the server's data port is forwarded to.
 
         Raises:
-            CrowdGaussianError: no such address or line, or a remote server without a line.
+            SettingError: no such address or line, or a remote server without a line.
         """
         keys = read_pairing(pairing) if pairing.strip() else None
         text = address.strip() or (keys.address if keys else "")

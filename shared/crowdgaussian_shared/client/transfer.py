@@ -68,7 +68,7 @@ class Download:
 
         Raises:
             Damaged: it does not fit the file that was announced.
-            CrowdGaussianError: the disk is full or the folder cannot be written.
+            ResourceError: the disk is full or the folder cannot be written.
         """
         wanted = min(CHUNK_BYTES, self.artifact.size - offset)
         if size != self.artifact.size or len(data) != wanted or offset >= self.requested:
@@ -93,7 +93,7 @@ class Download:
 
         Raises:
             Damaged: the hash is wrong; the .part file is removed.
-            CrowdGaussianError: the folder cannot be written.
+            ResourceError: the folder cannot be written.
         """
         if self._digest.hexdigest() != self.artifact.blake2b:
             self.drop()

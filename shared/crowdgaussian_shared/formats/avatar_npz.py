@@ -56,7 +56,8 @@ def write_avatar(path: str | Path, avatar: Avatar) -> None:
     """Write avatar.npz atomically.
 
     Raises:
-        CrowdGaussianError: an array is not what it must be, or the disk is full.
+        DamagedFileError: an array is not what it must be.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     arrays = {
         name: np.ascontiguousarray(value, dtype=_SPECS[name].dtype).reshape(np.shape(value))
@@ -71,8 +72,10 @@ def read_avatar(path: str | Path) -> Avatar:
     """Read and check avatar.npz.
 
     Raises:
-        CrowdGaussianError: the file is missing, damaged or newer, or an array is not what it must
-            be; the sentence names the file and the array.
+        MissingFileError: there is no such file.
+        ResourceError: it cannot be read.
+        DamagedFileError: it is damaged or newer, or an array is not what it must be; the sentence
+            names the file and the array.
     """
     arrays = read_npz(path, lambda headers: _check_headers(path, headers), _SPECS)
     _check_values(path, arrays)

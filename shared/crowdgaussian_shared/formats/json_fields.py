@@ -17,7 +17,7 @@ def parse_json(data: bytes, source: str) -> "Field":
     """The root object of a JSON text; NaN and Infinity are refused.
 
     Raises:
-        CrowdGaussianError: not JSON, or not an object.
+        DamagedFileError: not JSON, or not an object.
     """
     try:
         value = _DECODER.decode(data.decode("utf-8"))

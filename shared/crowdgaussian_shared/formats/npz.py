@@ -92,7 +92,9 @@ def read_npz(
             elsewhere names may be missing, and arrays that are not wanted may be of any type.
 
     Raises:
-        CrowdGaussianError: the file is missing, truncated, damaged, too large, or holds pickles.
+        MissingFileError: there is no such file.
+        ResourceError: it cannot be read.
+        DamagedFileError: it is truncated, damaged, too large, or holds pickles.
     """
     path = Path(path)
     try:

@@ -45,7 +45,7 @@ def check_size(path: Path, stream: BinaryIO) -> None:
     character and a separator, so the check never refuses a sound file.
 
     Raises:
-        CrowdGaussianError: no PLY header, or the file is too short for its elements.
+        DamagedFileError: no PLY header, or the file is too short for its elements.
     """
     header = read_header(path, stream)
     body = os.fstat(stream.fileno()).st_size - stream.tell()
@@ -70,7 +70,7 @@ def read_header(path: Path, stream: BinaryIO) -> list[list[str]]:
     """The header lines, split into words, without the first and the last; the body comes next.
 
     Raises:
-        CrowdGaussianError: no PLY header.
+        DamagedFileError: no PLY header.
     """
     lines: list[list[str]] = []
     first = stream.readline(8)

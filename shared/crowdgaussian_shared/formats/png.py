@@ -29,7 +29,7 @@ def decode_grey(data: bytes, source: str) -> np.ndarray:
     """PNG bytes -> [H, W] uint8; reads 8-bit greyscale that is not interlaced.
 
     Raises:
-        CrowdGaussianError: damaged, or another kind of PNG.
+        DamagedFileError: damaged, or another kind of PNG.
     """
     width, height, packed = _parse_chunks(data, source)
     if width * height > _MAX_PIXELS:

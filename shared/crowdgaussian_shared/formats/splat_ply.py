@@ -47,7 +47,8 @@ def write_splat_ply(path: str | Path, gaussians: Gaussians, comments: tuple[str,
         comments: one-line ASCII header comments.
 
     Raises:
-        CrowdGaussianError: a value is not finite, or the disk is full.
+        InputError: a value is not finite.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     columns = _columns(gaussians)
     vertex = np.empty(len(gaussians), dtype=[(name, "<f4") for name in columns])

@@ -20,7 +20,7 @@ class BodyParams:
     transl is added last. Arrays are float32 in files; whoever computes may hold float64.
 
     Raises:
-        CrowdGaussianError: an array has another shape. Values may be anything: see not_finite.
+        InputError: an array has another shape. Values may be anything: see not_finite.
     """
 
     betas: np.ndarray  # [B] shape coefficients of the body model that the parameters are for

@@ -199,7 +199,9 @@ def read_motion(path: str | Path, options: ReadOptions = ReadOptions()) -> Motio
     """Read an AMASS or SMPL-X .npz, a .bvh, or an LHM folder of JSON files (or one of them).
 
     Raises:
-        CrowdGaussianError: no such file, of no known kind, or broken.
+        MissingFileError: no such file.
+        InputError: of no known kind, or of another skeleton.
+        DamagedFileError: it is broken.
     """
     path = Path(path)
     if not path.exists():

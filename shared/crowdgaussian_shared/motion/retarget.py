@@ -174,7 +174,7 @@ def retarget(source: Source) -> Motion:
     """The source's motion on the 55 joints, in the scene frame and in metres.
 
     Raises:
-        CrowdGaussianError: joints that a person needs are not there.
+        InputError: joints that a person needs are not there.
     """
     found = find_joints(source.names, source.parents)
     missing = [n for n in ("pelvis", *NEEDED) if JOINT_INDEX[n] not in found]

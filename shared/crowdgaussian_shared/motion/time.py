@@ -78,7 +78,7 @@ def cut(motion: Motion, first: int, last: int | None = None) -> Motion:
     """Frames first..last, both counted; last None is the end.
 
     Raises:
-        CrowdGaussianError: nothing is left.
+        InputError: nothing is left.
     """
     end = motion.frames if last is None else min(last + 1, motion.frames)
     if not 0 <= first < end:
@@ -157,7 +157,7 @@ def repeat(motion: Motion, times: int, overlap: int = 0) -> Motion:
         overlap: frames over which an end turns into the next beginning; 0 cuts.
 
     Raises:
-        CrowdGaussianError: the result would be too long.
+        InputError: the result would be too long.
     """
     if motion.frames * times > MAX_FRAMES:
         raise InputError(

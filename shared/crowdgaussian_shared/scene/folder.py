@@ -49,7 +49,7 @@ def read_timings(folder: Path) -> Timings:
     """The folder's timings; empty when there are none, as in a folder that came over the wire.
 
     Raises:
-        CrowdGaussianError: the file is damaged.
+        DamagedFileError: the file is damaged.
     """
     path = folder / TIMINGS_FILE
     if not path.is_file():
@@ -99,7 +99,7 @@ class SceneFolder:
                 are filled in.
 
         Raises:
-            CrowdGaussianError: the folder cannot be written.
+            ResourceError: the folder cannot be written.
         """
         path = Path(path)
         photo = replace(info.photo, file=f"photo{suffix}", blake2b=hash_bytes(photo_bytes))
@@ -113,7 +113,8 @@ class SceneFolder:
         """Open a folder and check its scene.json.
 
         Raises:
-            CrowdGaussianError: no scene there, damaged, or of a newer version.
+            MissingFileError: no scene there.
+            DamagedFileError: it is damaged or of a newer version.
         """
         path = Path(path)
         scene_file = path / SCENE_FILE
@@ -187,7 +188,8 @@ class SceneFolder:
         """Read one person; every array is checked.
 
         Raises:
-            CrowdGaussianError: no avatar yet, or the file is damaged.
+            InputError: no avatar yet.
+            DamagedFileError: the file is damaged.
         """
         return avatar_npz.read_avatar(self.person_file(index, "avatar"))
 
@@ -257,7 +259,7 @@ class SceneFolder:
         """The full path of a person's file: fit, avatar, splats, mask or amodal.
 
         Raises:
-            CrowdGaussianError: scene.json does not name it (yet).
+            InputError: scene.json does not name it (yet).
         """
         person = self._person(index)
         if kind not in person.files:

@@ -30,7 +30,7 @@ def scene_to_json(info: SceneInfo) -> bytes:
     """Pretty JSON, UTF-8.
 
     Raises:
-        CrowdGaussianError: the info would not be accepted back.
+        InputError: the info would not be accepted back.
     """
     record = asdict(info)
     record = {"version": record.pop("version"), "commercial_use": info.commercial_use, **record}
@@ -47,7 +47,7 @@ def scene_from_json(data: bytes, source: str = "scene.json") -> SceneInfo:
     """Read and check scene.json; unknown fields are ignored, commercial_use is computed anew.
 
     Raises:
-        CrowdGaussianError: names the file and the field, or says that the file is newer.
+        DamagedFileError: names the file and the field, or says that the file is newer.
     """
     root = parse_json(data, source)
     version = root.child("version").whole(1, 1_000_000)

@@ -138,7 +138,8 @@ def hash_file(path: str | Path) -> str:
     """BLAKE2b-256 of a file as hex, the hash used throughout for files and models.
 
     Raises:
-        CrowdGaussianError: the file cannot be read.
+        MissingFileError: there is no such file.
+        ResourceError: it cannot be read.
     """
     path = Path(path)
     try:
@@ -164,7 +165,7 @@ def check_relative(path: str, where: str) -> str:
         where: the file and field it was read from, for the message.
 
     Raises:
-        CrowdGaussianError: an absolute path, a drive, a `..`, a backslash or an empty path.
+        DamagedFileError: an absolute path, a drive, a `..`, a backslash or an empty path.
     """
     posix, windows = PurePosixPath(path), PureWindowsPath(path)
     outside = posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts
@@ -177,7 +178,7 @@ def resolve_inside(folder: Path, path: str, where: str) -> Path:
     """The full path of a relative one; links that lead out of the folder are refused too.
 
     Raises:
-        CrowdGaussianError: the path leaves the folder.
+        DamagedFileError: the path leaves the folder.
     """
     full = folder / check_relative(path, where)
     if not full.resolve().is_relative_to(folder.resolve()):

@@ -97,7 +97,7 @@ def camera_of(scene: bpy.types.Scene, width: int, height: int) -> Camera:
     """The scene's camera as it sees a picture of that many pixels; inverts camera.build_camera.
 
     Raises:
-        CrowdGaussianError: no camera, or one without perspective.
+        InputError: no camera, or one without perspective.
     """
     obj = scene.camera
     if obj is None or obj.type != "CAMERA" or obj.data.type != "PERSP":
@@ -186,7 +186,7 @@ def export_path(text: str, ending: str) -> Path:
         ending: such as ".ply"; put in the place of any other ending of a format.
 
     Raises:
-        CrowdGaussianError: no file name.
+        InputError: no file name.
     """
     path = Path(text)
     if not text.strip() or not path.name or path.is_dir():

@@ -36,7 +36,7 @@ class Take:
         """Adds the current frame.
 
         Raises:
-            CrowdGaussianError: the rig lacks one of the 55 bones.
+            InputError: the rig lacks one of the 55 bones.
         """
         rig = self.person.rig
         posed = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())

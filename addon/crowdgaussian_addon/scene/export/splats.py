@@ -73,7 +73,7 @@ def cast_person(person: Person) -> Cast:
     """Read a person's Gaussians and weights; posing them is quick then.
 
     Raises:
-        CrowdGaussianError: the splats were deleted, or are no splats any more.
+        InputError: the splats were deleted, or are no splats any more.
     """
     if person.splats is None:
         raise InputError(
@@ -91,7 +91,7 @@ def cast_copy(copy: bpy.types.Object, actors: dict[bpy.types.Collection, Cast]) 
         actors: what was read already; the copy's actor is added.
 
     Raises:
-        CrowdGaussianError: the actor has no splats any more.
+        InputError: the actor has no splats any more.
     """
     actor = copy.instance_collection
     if actor not in actors:
@@ -107,7 +107,7 @@ def cast_static(obj: bpy.types.Object) -> Cast:
     """Read splats without a rig.
 
     Raises:
-        CrowdGaussianError: they are no splats any more.
+        InputError: they are no splats any more.
     """
     return Cast(obj.name, obj, None, read_gaussians(obj), None, None)
 

@@ -37,7 +37,7 @@ def places_on_surface(
         rng: chooses.
 
     Raises:
-        CrowdGaussianError: not a mesh, or without any face that is not too steep.
+        InputError: not a mesh, or without any face that is not too steep.
     """
     if surface.type != "MESH":
         raise InputError(f"{surface.name} is not a mesh; choose a mesh object to scatter over.")
@@ -67,7 +67,7 @@ def places_along_curve(
         rng: chooses how far.
 
     Raises:
-        CrowdGaussianError: not a curve, or one without any length.
+        InputError: not a curve, or one without any length.
     """
     if curve.type != "CURVE":
         raise InputError(f"{curve.name} is not a curve; choose a curve to scatter along.")
@@ -158,7 +158,7 @@ def scatter(
     Closed early it removes the actors that it has made.
 
     Raises:
-        CrowdGaussianError: somebody has no splats.
+        InputError: somebody has no splats.
     """
     for person in people:
         if person.splats is None:

@@ -23,7 +23,7 @@ def require_movable(people: list[Person]) -> None:
     """Nobody's object is moved by keys, drivers or constraints, which would take moves back.
 
     Raises:
-        CrowdGaussianError: somebody's is.
+        InputError: somebody's is.
     """
     bpy.context.view_layer.update()
     for person in people:
@@ -113,7 +113,7 @@ def ground_heights(ground: bpy.types.Object | None) -> Heights:
     """Heights of a mesh object under points, or of the plane z = 0.
 
     Raises:
-        CrowdGaussianError: the object is not a mesh, or has no faces.
+        InputError: the object is not a mesh, or has no faces.
     """
     if ground is None:
         return lambda points: np.zeros(len(points))

@@ -140,7 +140,7 @@ def require_free_bones(rig: bpy.types.Object, who: str) -> None:
     """Refuse rigs whose legs or arms follow something else than their keys.
 
     Raises:
-        CrowdGaussianError: an IK constraint is on.
+        InputError: an IK constraint is on.
     """
     for bone in _pose_bones(rig):
         for constraint in bone.constraints:

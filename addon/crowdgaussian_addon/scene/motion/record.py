@@ -33,7 +33,7 @@ def record_rig(
         The fraction done, and at the end the Source.
 
     Raises:
-        CrowdGaussianError: no action, or no frames.
+        InputError: no action, or no frames.
     """
     data = rig.animation_data
     if frames is None:
@@ -94,7 +94,7 @@ class Recording:
         """Adds the current frame.
 
         Raises:
-            CrowdGaussianError: the rig lacks one of the 55 bones.
+            InputError: the rig lacks one of the 55 bones.
         """
         pose, transl = read_pose(self.person.rig)
         self.poses.append(pose)

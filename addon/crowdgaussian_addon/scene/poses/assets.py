@@ -125,7 +125,7 @@ def mark_person(person: Person) -> None:
     """The person's collection becomes an asset with a picture of them in the photo's pose.
 
     Raises:
-        CrowdGaussianError: splats or body were deleted.
+        InputError: splats or body were deleted.
     """
     picture = paint_person(_posed(person))
     collection = person.collection

@@ -55,7 +55,7 @@ def find_pose(name: str, person: Person) -> Motion:
         person: who shall take it.
 
     Raises:
-        CrowdGaussianError: there is no such pose, or the person holds no photo pose.
+        InputError: there is no such pose, or the person holds no photo pose.
     """
     asset = next((a for a in pose_assets() if a.name == name), None)
     if asset is not None:
@@ -84,7 +84,7 @@ def take_pose(person: Person, target: Motion, factor: float, frame: int | None) 
         frame: key all bones there; None sets no keys.
 
     Raises:
-        CrowdGaussianError: the rig lacks bones or follows IK controls.
+        InputError: the rig lacks bones or follows IK controls.
     """
     rig = person.rig
     require_free_bones(rig, person.name)
@@ -154,7 +154,7 @@ def to_photo_pose(rig: bpy.types.Object, back: bool) -> None:
         back: put the armature object back to its place of the photo as well.
 
     Raises:
-        CrowdGaussianError: the rig does not hold its photo pose.
+        InputError: the rig does not hold its photo pose.
     """
     pose, transl = photo_pose(rig)
     place = photo_place(rig)

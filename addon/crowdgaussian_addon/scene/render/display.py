@@ -38,7 +38,7 @@ def set_level(person: Person, level: Level, where: tuple[Where, ...]) -> None:
         where: viewport, renders or both.
 
     Raises:
-        CrowdGaussianError: what is to be shown was deleted; nothing is changed then.
+        InputError: what is to be shown was deleted; nothing is changed then.
     """
     reduced = make_reduced(person) if level == "REDUCED" else reduced_of(person)
     wanted = {"BODY": person.body, "REDUCED": reduced, "FULL": person.splats}[level]
@@ -85,7 +85,7 @@ def make_reduced(person: Person) -> bpy.types.Object:
     """The reduced splats, made if need be; hidden when new.
 
     Raises:
-        CrowdGaussianError: the splats were deleted.
+        InputError: the splats were deleted.
     """
     present = reduced_of(person)
     if present is not None or person.splats is None:

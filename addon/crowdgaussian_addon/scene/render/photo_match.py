@@ -53,7 +53,7 @@ def photo_crowd(scene: bpy.types.Scene) -> bpy.types.Collection:
     """The crowd whose photo camera is the scene's camera, or the first one that has one.
 
     Raises:
-        CrowdGaussianError: there is none with a photo.
+        InputError: there is none with a photo.
     """
     crowds = [c for c in scene.collection.children_recursive if SOURCE in c]
     cameras = {crowd: camera for crowd in crowds if (camera := _camera_of(crowd)) is not None}

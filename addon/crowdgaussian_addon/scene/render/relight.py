@@ -28,7 +28,7 @@ def set_lit(person: Person, enabled: bool) -> None:
         enabled: lit or glowing.
 
     Raises:
-        CrowdGaussianError: the body mesh or the splats' attributes are gone; nothing is changed.
+        InputError: the body mesh or the splats' attributes are gone; nothing is changed.
     """
     objects = splat_objects(person)
     if enabled:

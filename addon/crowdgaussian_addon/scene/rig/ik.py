@@ -70,7 +70,7 @@ def require_editable(rig: bpy.types.Object) -> None:
     """Bones can be added and removed.
 
     Raises:
-        CrowdGaussianError: the rig is hidden, linked from another file, or lacks limb bones.
+        InputError: the rig is hidden, linked from another file, or lacks limb bones.
     """
     if not rig.visible_get():
         raise InputError(f"{rig.name} is hidden; show it, then change its controls.")

@@ -35,7 +35,7 @@ def read_transforms(
         [55, 4, 4] float64, canonical frame -> scene frame.
 
     Raises:
-        CrowdGaussianError: the rig lacks one of the 55 bones.
+        InputError: the rig lacks one of the 55 bones.
     """
     world = _world_transforms(rig, depsgraph)
     change = np.eye(4)
@@ -59,7 +59,7 @@ def read_pose(
         scene frame.
 
     Raises:
-        CrowdGaussianError: the rig lacks one of the 55 bones.
+        InputError: the rig lacks one of the 55 bones.
     """
     world = _world_transforms(rig, depsgraph)
     turns = polar_rotation(world[:, :3, :3])
@@ -107,7 +107,7 @@ def photo_pose(rig: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
     """Pose [55, 3] and transl [3] of the photo, as in read_pose.
 
     Raises:
-        CrowdGaussianError: the rig carries none, as those of older files do.
+        InputError: the rig carries none, as those of older files do.
     """
     if PHOTO_POSE not in rig:
         raise InputError(

@@ -33,7 +33,7 @@ def read_gaussians(obj: bpy.types.Object) -> Gaussians:
         groups: people.read_weights(obj, vertices_per_row=4).
 
     Raises:
-        CrowdGaussianError: the mesh has lost its colours, its quads or its rig.
+        InputError: the mesh has lost its colours, its quads or its rig.
     """
     mesh = obj.data
     look = read_attribute(mesh, COLOUR)

@@ -109,7 +109,7 @@ def save_adapters(model: LormModel, path: str | Path) -> Path:
     """Writes the adapters to one safetensors file, whole or not at all.
 
     Raises:
-        CrowdGaussianError: the model has no adapters.
+        InputError: the model has no adapters.
     """
     if not adapter_layers(model):
         raise InputError("This model has no adapters to save; add them first.")

@@ -97,7 +97,7 @@ class LormConfig:
             changes: fields that no tensor shows (body_tokens, clips).
 
         Raises:
-            CrowdGaussianError: a tensor that decides a size is missing, named in the sentence.
+            DamagedFileError: a tensor that decides a size is missing, named in the sentence.
         """
         block = "transformer.layers.0.body_dit."
         width, cond_dim = _shape(shapes, "transformer.linear_cond_proj.weight", 2)

@@ -85,7 +85,7 @@ class LormModel(LormNetwork):
             head_images: [B, 3, s, s] RGB 0..1.
 
         Raises:
-            CrowdGaussianError: the model was made without a body encoder.
+            InputError: the model was made without a body encoder.
         """
         if self.body_encoder is None:
             raise InputError("This model has no body encoder; load it with the Sapiens file.")
@@ -95,7 +95,7 @@ class LormModel(LormNetwork):
         """What each point looks like; float32 whatever the autocast.
 
         Raises:
-            CrowdGaussianError: tokens of another shape than the network's.
+            InputError: tokens of another shape than the network's.
         """
         self._check(tokens)
         dtype = self.transformer.linear_cond_proj.weight.dtype

@@ -76,7 +76,7 @@ class Posing(nn.Module):
             [B, N, 3] metres and [B, N, 4] wxyz, in the frame of pose and transl.
 
         Raises:
-            CrowdGaussianError: betas, pose or transl hold a number that is not finite.
+            InputError: betas, pose or transl hold a number that is not finite.
         """
         for name, value in (("betas", betas), ("pose", pose), ("transl", transl)):
             if not value.isfinite().all():

@@ -37,7 +37,7 @@ def save_state(
         about: what has to be the same when the training goes on.
 
     Raises:
-        CrowdGaussianError: the disk is full or the folder cannot be written.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     place = out / "checkpoints" / f"step_{step:06d}"
     beside = place.with_name(f".{place.name}.part")

@@ -61,7 +61,7 @@ def find_huge100k(folder: Path) -> dict[str, Path]:
     """Parameter files by name; images with the same name in several parts get the part's name.
 
     Raises:
-        CrowdGaussianError: only the data set's pickles are there.
+        InputError: only the data set's pickles are there.
     """
     found: dict[str, Path] = {}
     if not any(folder.glob("**/param/*.npz")) and any(folder.glob("**/param/*.npy")):
@@ -99,7 +99,7 @@ def silhouette(photo: np.ndarray) -> np.ndarray:
     """Everything that is not the plain background around it.  # [H, W, 3] uint8 -> [H, W] bool
 
     Raises:
-        CrowdGaussianError: the background is not plain.
+        InputError: the background is not plain.
     """
     border = cv2.copyMakeBorder(
         photo, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[int(v) for v in np.median(photo[0], axis=0)]

@@ -99,7 +99,7 @@ def person_height(mask: np.ndarray) -> int:
     """Rows that a person takes.
 
     Raises:
-        CrowdGaussianError: none, or fewer than 32.
+        InputError: none, or fewer than 32.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     if len(rows) == 0:
@@ -331,7 +331,7 @@ def person_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The mask as truth values.  # [H, W] bool
 
     Raises:
-        CrowdGaussianError: it has another size than the image.
+        InputError: it has another size than the image.
     """
     if image.shape[:2] != mask.shape[:2] or mask.ndim != 2:
         sizes = [" x ".join(str(n) for n in array.shape[1::-1]) for array in (mask, image)]

@@ -52,7 +52,7 @@ def place(
     """Project a body into its picture.
 
     Raises:
-        CrowdGaussianError: a parameter is not finite.
+        InputError: a parameter is not finite.
     """
     betas = fitting_betas(body.betas, mesh.shape_dirs.shape[2])
     pose = np.asarray(body.pose, np.float32)

@@ -65,7 +65,7 @@ def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) 
         boxes: [P, 4] x0 y0 x1 y1, pixels.
 
     Raises:
-        CrowdGaussianError: nobody is recognised in a box.
+        InputError: nobody is recognised in a box.
     """
     pyramid, bodies = PhotoPyramid(photo), []
     for number, box in enumerate(boxes, start=1):
@@ -182,7 +182,7 @@ def read_boxes(text: str, shape: tuple[int, int]) -> np.ndarray:
         shape: height and width of the photo.
 
     Raises:
-        CrowdGaussianError: it is not a list of boxes, or a box lies outside the photo.
+        SettingError: it is not a list of boxes, or a box lies outside the photo.
     """
     try:
         rows = [

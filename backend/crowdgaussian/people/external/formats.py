@@ -201,7 +201,7 @@ def solve_camera(points: np.ndarray, pixels: np.ndarray, source: str) -> np.ndar
         source: for the message.
 
     Raises:
-        CrowdGaussianError: no pinhole camera with square pixels does.
+        DamagedFileError: no pinhole camera with square pixels does.
     """
     flat = (points[..., :2] / points[..., 2:]).reshape(-1, 2)
     seen = pixels.reshape(-1, 2)

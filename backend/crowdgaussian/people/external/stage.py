@@ -39,7 +39,7 @@ def check_command(command: str) -> list[str]:
     """The command's words.
 
     Raises:
-        CrowdGaussianError: it cannot be split, or says nothing about {photo} and {out}.
+        SettingError: it cannot be split, or says nothing about {photo} and {out}.
     """
     try:
         words = shlex.split(command)

@@ -224,7 +224,7 @@ def tensor(record: Any, name: str, shape: Shape, file: Path) -> np.ndarray:
         file: for the message.
 
     Raises:
-        CrowdGaussianError: it is missing or has another shape.
+        DamagedFileError: it is missing or has another shape.
     """
     value = record.get(name) if isinstance(record, dict) else None
     if not isinstance(value, torch.Tensor | np.ndarray):

@@ -255,7 +255,7 @@ class MultiHmr:
         """The network's people in the camera K of the photo, left to right, on the CPU.
 
         Raises:
-            CrowdGaussianError: nobody was found.
+            InputError: nobody was found.
         """
         view = letterbox(photo, self.network.sizes.image)
         used = known_camera(K, max(photo.shape[:2]))

@@ -33,7 +33,7 @@ def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> nn.Mo
         device: where the network goes.
 
     Raises:
-        CrowdGaussianError: the folder is missing, damaged, or holds another network.
+        DamagedFileError: the folder is missing, damaged, or holds another network.
     """
     import transformers
     from safetensors import SafetensorError
@@ -223,7 +223,7 @@ def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
         [33, 2] and the confidence [33] of each, float32.
 
     Raises:
-        CrowdGaussianError: another number of keypoints.
+        DamagedFileError: another number of keypoints.
     """
     if len(xy) not in (17, 133):
         raise DamagedFileError(

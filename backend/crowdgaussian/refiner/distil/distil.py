@@ -37,7 +37,7 @@ def coarse_scene(avatars: list[Avatar], anchor: Anchor | None) -> Movable:
         anchor: what the photo shows of them; None when it shows nothing.
 
     Raises:
-        CrowdGaussianError: a Gaussian is not finite.
+        InputError: a Gaussian is not finite.
     """
     _check(avatars)
     moved = movable(avatars, "cuda" if torch.cuda.is_available() else "cpu")

@@ -165,7 +165,7 @@ def save_refiner(refiner: TurboRefiner, folder: Path, facts: dict[str, str] | No
         facts: more to say in refiner.json, such as licence, data and command.
 
     Raises:
-        CrowdGaussianError: the disk is full or the folder cannot be written.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

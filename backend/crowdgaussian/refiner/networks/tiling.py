@@ -137,7 +137,7 @@ def check_input(images: Tensor, normals: Tensor | None) -> None:
     """Refuses what no refiner can work with.
 
     Raises:
-        CrowdGaussianError: the normal map is missing or of another size, or a value is no number.
+        InputError: the normal map is missing or of another size, or a value is no number.
     """
     if normals is None:
         raise InputError("A refiner needs the normal map of the bodies; render it first.")

@@ -275,7 +275,7 @@ class PairDataset:
             split: "train" or "test".
 
         Raises:
-            CrowdGaussianError: there are none of that split.
+            InputError: there are none of that split.
         """
         scenes = [path.parent for path in sorted(folder.glob(f"scene_*/{FILE}"))]
         self.scenes = [scene for scene in scenes if _about(scene).get("split") == split]

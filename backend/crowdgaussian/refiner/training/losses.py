@@ -147,7 +147,7 @@ def refiner_loss(weights: LossWeights, backbone: Path | None, heads: Path | None
         heads: of LPIPS, None where they are not here.
 
     Raises:
-        CrowdGaussianError: a term needs a file that is not here.
+        MissingFileError: a term needs a file that is not here.
     """
     if not weights.needs_vgg:
         return RefinerLoss(weights)
