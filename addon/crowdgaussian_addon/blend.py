@@ -22,7 +22,7 @@ if not __package__:  # Blender runs this file as a script: find the two packages
     __package__ = "crowdgaussian_addon"
     import crowdgaussian_addon  # noqa: F401  relative imports need the package
 
-from crowdgaussian_shared.errors import CrowdGaussianError  # noqa: E402
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError  # noqa: E402
 from crowdgaussian_shared.scene.folder import SceneFolder  # noqa: E402
 
 from .scene.importer import import_scene  # noqa: E402
@@ -65,7 +65,7 @@ def _blend(options: argparse.Namespace, report: Report) -> None:
     for sentence in crowd.skipped:
         report(_IMPORTED, sentence)
     if not crowd.people:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{options.out} has no finished person; reconstruct the photo to the end first."
         )
     report(_IMPORTED, "Saving")

@@ -336,6 +336,25 @@ def test_every_file_begins_with_its_licence_and_has_no_leftovers():
     assert wrong == []
 
 
+def test_every_error_is_a_branch_of_the_tree():
+    """A caller tells errors apart by class: none is of the root, none is told by its cause."""
+    wrong, root = [], "CrowdGaussianError"
+    home = PACKAGES["crowdgaussian_shared"] / "errors.py"
+    for path in CODE:
+        if path == home or path.is_relative_to(ROOT / "tests"):
+            continue
+        for node in ast.walk(tree_of(path)):
+            called = node.func if isinstance(node, ast.Call) else None
+            raised = node.exc if isinstance(node, ast.Raise) else None
+            bases = node.bases if isinstance(node, ast.ClassDef) else []
+            named = [ast.unparse(each) for each in (called, raised, *bases) if each is not None]
+            if any(name.split(".")[-1] == root for name in named):
+                wrong.append(f"{name_of(path)}:{node.lineno}: raise a branch of {root}")
+            if isinstance(node, ast.Attribute) and node.attr in ("__cause__", "__context__"):
+                wrong.append(f"{name_of(path)}:{node.lineno}: {node.attr} is read")
+    assert wrong == []
+
+
 def test_no_bare_except():
     bare = [
         f"{name_of(path)}:{node.lineno}"

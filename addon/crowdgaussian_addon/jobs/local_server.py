@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError, ResourceError, SettingError
 
 _READY = re.compile(rb"ready on (tcp://\S+:\d+), data port \d+")
 _STOP_SECONDS = 5.0
@@ -31,7 +31,7 @@ def find_backend_python(path: str) -> Path:
         CrowdGaussianError: nothing was chosen, or there is no Python.
     """
     if not path.strip():
-        raise CrowdGaussianError(f"No backend is chosen. {_NO_BACKEND}")
+        raise SettingError(f"No backend is chosen. {_NO_BACKEND}")
     chosen = Path(path.strip()).expanduser()
     if chosen.is_file():
         return chosen.absolute()
@@ -40,7 +40,7 @@ def find_backend_python(path: str) -> Path:
         for name in names:
             if (chosen / place / name).is_file():
                 return (chosen / place / name).absolute()
-    raise CrowdGaussianError(f"{chosen} has no Python environment. {_NO_BACKEND}")
+    raise MissingFileError(f"{chosen} has no Python environment. {_NO_BACKEND}")
 
 
 class LocalServer:
@@ -108,7 +108,7 @@ class LocalServer:
                     **own_group(),
                 )
         except OSError as error:
-            raise CrowdGaussianError(
+            raise ResourceError(
                 f"{python} cannot be run ({error.strerror or error}). {_NO_BACKEND}"
             ) from error
 
@@ -200,7 +200,7 @@ def run_backend(backend: str, arguments: Sequence[str]) -> Iterator[None]:
                 stdout=subprocess.DEVNULL, stderr=said, env=environment(), **own_group(),
             )  # fmt: skip
         except OSError as error:
-            raise CrowdGaussianError(
+            raise ResourceError(
                 f"{python} cannot be run ({error.strerror or error}); choose the backend again in "
                 "the add-on's preferences."
             ) from error
@@ -213,7 +213,7 @@ def run_backend(backend: str, arguments: Sequence[str]) -> Iterator[None]:
                 process.wait()
         if process.returncode:
             said.seek(0)
-            raise CrowdGaussianError(_why(said.read().decode("utf-8", "replace")))
+            raise ResourceError(_why(said.read().decode("utf-8", "replace")))
 
 
 def _ended(process: subprocess.Popen) -> bool:

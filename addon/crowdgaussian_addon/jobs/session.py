@@ -25,7 +25,7 @@ from crowdgaussian_shared.client.updates import (
     ServerUpdate,
     Update,
 )
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError, MissingFileError
 from crowdgaussian_shared.protocol.messages import Welcome
 
 from .local_server import LocalServer
@@ -227,7 +227,7 @@ class Session:
 
     def _connect(self, server: Server) -> None:
         if not _load_network():
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 "The extension's network part (pyzmq) does not load; install its zip for this "
                 "Blender version again."
             )
@@ -255,7 +255,7 @@ class Session:
         else:
             job = self._client.attach(row.folder)
         if job != row.job:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{row.folder} holds another job by now; remove this row and start again."
             )
         row.state, row.trouble = "submitting", ""

@@ -181,7 +181,7 @@ class JobTable:
         """Writes the file.
 
         Raises:
-            CrowdGaussianError: the cache folder cannot be written.
+            ResourceError: the cache folder cannot be written.
         """
         kept = [f.name for f in fields(SavedJob)]
         jobs = [{name: getattr(row, name) for name in kept} for row in self.rows]

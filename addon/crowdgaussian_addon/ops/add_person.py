@@ -5,7 +5,7 @@ import bpy
 import numpy as np
 from bpy.props import FloatProperty
 from bpy_extras.view3d_utils import region_2d_to_vector_3d
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
 from crowdgaussian_shared.scene.edit import SceneEdit
 from crowdgaussian_shared.scene.folder import SceneFolder
 
@@ -35,12 +35,12 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
         """Sends the box."""
         crowd = chosen_crowd(context)
         if crowd is None:
-            raise CrowdGaussianError(self.unavailable(context))
+            raise InputError(self.unavailable(context))
         photo = SceneFolder.open(source_of(crowd)).info.photo
         (x0, x1), (y0, y1) = sorted((self.x0, self.x1)), sorted((self.y0, self.y1))
         box = (max(x0, 0.0), max(y0, 0.0), min(x1, photo.width), min(y1, photo.height))
         if min(box[2] - box[0], box[3] - box[1]) < _LEAST:
-            raise CrowdGaussianError(NO_BOX)
+            raise InputError(NO_BOX)
         step = SceneEdit(boxes=(tuple(round(float(value), 1) for value in box),))
         return self.send(crowd, step, "Add a person")
 
@@ -104,7 +104,7 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
         self._camera = SceneFolder.open(source_of(crowd)).info.camera
         camera = next((obj for obj in crowd.objects if obj.type == "CAMERA"), None)
         if camera is None:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The photo camera of {crowd.name} was deleted; undo that or import it again."
             )
         context.scene.camera = camera

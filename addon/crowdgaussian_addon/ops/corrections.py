@@ -8,7 +8,12 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, FloatProperty, IntProperty, StringProperty
 from crowdgaussian_shared.client.ticket import JobRequest, read_ticket
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import (
+    CrowdGaussianError,
+    InputError,
+    MissingFileError,
+    RemoteError,
+)
 from crowdgaussian_shared.protocol.wire import may_client_set
 from crowdgaussian_shared.scene.edit import SceneEdit, SceneEdits, edits_in
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -93,7 +98,7 @@ class CorrectingOperator(SimpleOperator):
             return None
         problem = wait_for(row, self.patience) or row.note
         if problem:
-            raise CrowdGaussianError(problem)
+            raise RemoteError(problem)
         return row.what
 
 
@@ -112,15 +117,13 @@ def one_crowd(people: list[Person]) -> bpy.types.Collection:
     """The crowd that all these people are of.
 
     Raises:
-        CrowdGaussianError: they are of two, or somebody is of none.
+        InputError: they are of two, or somebody is of none.
     """
     crowds = {crowd_of(person) for person in people}
     if None in crowds:
-        raise CrowdGaussianError(ELSEWHERE)
+        raise InputError(ELSEWHERE)
     if len(crowds) > 1:
-        raise CrowdGaussianError(
-            "The selected people come from two photos; correct one crowd at a time."
-        )
+        raise InputError("The selected people come from two photos; correct one crowd at a time.")
     return crowds.pop()
 
 
@@ -133,9 +136,7 @@ def submit(crowd: bpy.types.Collection, step: SceneEdit, what: str, photo: str =
     origin = origin_of(crowd, photo)
     info = origin.folder.info
     if any(p.state not in ("done", "failed") for p in info.people):
-        raise CrowdGaussianError(
-            f"{crowd.name} is still being built; wait until everybody is there."
-        )
+        raise InputError(f"{crowd.name} is still being built; wait until everybody is there.")
     edits = SceneEdits(edits_in(info.settings)).then(step)
     request = JobRequest(
         origin.photo, new_folder(origin.photo), origin.preset, origin.settings, edit=edits.to_json()
@@ -159,11 +160,11 @@ def origin_of(crowd: bpy.types.Collection, photo: str) -> Origin:
     folder = SceneFolder.open(source_of(crowd))
     ticket, path = read_ticket(folder.path), Path(photo) if photo else photo_of(crowd)
     if not path.is_file():
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The original photo of {crowd.name} is not at {path} any more; press Find Photo."
         )
     if hash_file(path) != folder.info.settings.get(PHOTO_HASH):
-        raise CrowdGaussianError(f"{path} is not the photo of {crowd.name}; press Find Photo.")
+        raise InputError(f"{path} is not the photo of {crowd.name}; press Find Photo.")
     if ticket is not None:
         return Origin(folder, path, ticket.preset, dict(ticket.settings))
     return Origin(folder, path, folder.info.preset, _settings_of(folder))
@@ -241,7 +242,7 @@ class CROWDGAUSSIAN_OT_refit(CorrectingOperator, bpy.types.Operator):
             is_changed(older[0].rig)  # says why not
         changed = [p for p in people if p.index >= 0 and p not in older and is_changed(p.rig)]
         if not changed:
-            raise CrowdGaussianError(_unchanged(people))
+            raise InputError(_unchanged(people))
         crowd = one_crowd(changed)
         step = SceneEdit(corrected={person.index: pose_edit(person) for person in changed})
         return self.send(crowd, step, f"Refit {_names(changed)}")
@@ -264,7 +265,7 @@ class CROWDGAUSSIAN_OT_leave_out(CorrectingOperator, bpy.types.Operator):
         """All selected people."""
         people = selected_people(context)
         if not people:
-            raise CrowdGaussianError("Select the people to leave out.")
+            raise InputError("Select the people to leave out.")
         crowd = one_crowd(people)
         step = SceneEdit(excluded=tuple(person.index for person in people))
         return self.send(crowd, step, f"Leave out {_names(people)}")
@@ -288,7 +289,7 @@ class CROWDGAUSSIAN_OT_bring_back(CorrectingOperator, bpy.types.Operator):
         """The one person."""
         crowd = chosen_crowd(context)
         if crowd is None or self.person not in left_out(crowd):
-            raise CrowdGaussianError(f"Person {self.person:03d} was not left out of this crowd.")
+            raise InputError(f"Person {self.person:03d} was not left out of this crowd.")
         step = SceneEdit(included=(self.person,))
         return self.send(crowd, step, f"Bring back Person {self.person:03d}")
 
@@ -312,7 +313,7 @@ class CROWDGAUSSIAN_OT_find_photo(SimpleOperator, bpy.types.Operator):
         """Checks that it is the one, and remembers it with the crowd."""
         crowd = chosen_crowd(context)
         if crowd is None:
-            raise CrowdGaussianError(ELSEWHERE)
+            raise InputError(ELSEWHERE)
         crowd[PHOTO] = str(origin_of(crowd, bpy.path.abspath(self.filepath)).photo)
 
 

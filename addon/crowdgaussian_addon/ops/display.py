@@ -3,7 +3,7 @@
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 
 from ..scene import static_splats
 from ..scene.people import Person, all_people, require_people
@@ -95,7 +95,7 @@ class CROWDGAUSSIAN_OT_limit_splats(SimpleOperator, bpy.types.Operator):
     def run(self, context: bpy.types.Context) -> None:
         """Sets the nodes' inputs."""
         if 0 < self.most < self.least:
-            raise CrowdGaussianError("The largest size is below the thinnest; raise it or set 0.")
+            raise SettingError("The largest size is below the thinnest; raise it or set 0.")
         for person in _people(context, self.who):
             for obj in splat_objects(person):
                 set_input(obj, INPUT_MIN_SIZE, self.least)

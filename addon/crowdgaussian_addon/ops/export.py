@@ -10,7 +10,7 @@ from typing import Protocol
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
 
 from ..jobs.local_server import run_backend
 from ..scene.export.folder import export_path, file_groups, file_names, first_lines, frame_path
@@ -90,11 +90,11 @@ class ExportOperator(SteppedOperator):
         """The file to write.
 
         Raises:
-            CrowdGaussianError: no file name.
+            InputError: no file name.
         """
         path = bpy.path.abspath(self.filepath)
         if path.startswith("//"):
-            raise CrowdGaussianError("Save the file first, or give the whole path.")
+            raise InputError("Save the file first, or give the whole path.")
         return export_path(os.path.abspath(path) if path.strip() else "", self.ending())
 
 
@@ -109,7 +109,7 @@ def convert_by_backend(sources: list[Path], target: Path) -> Iterator[None]:
         yield from run_backend(chosen_backend(), arguments)
     except CrowdGaussianError as error:
         if str(error).startswith("No backend"):
-            raise CrowdGaussianError(
+            raise type(error)(
                 f"{target.suffix[1:].upper()} is written by the backend. {error}"
             ) from error
         raise
@@ -154,11 +154,11 @@ class FrameRange:
         """The frames, in order.
 
         Raises:
-            CrowdGaussianError: none, or too many.
+            InputError: none, or too many.
         """
         frames = range(self.frame_start, self.frame_end + 1, self.frame_step)
         if not 0 < len(frames) <= _MOST_FRAMES:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The frame range {self.frame_start} to {self.frame_end} holds {len(frames)} "
                 "frames; choose another one."
             )
@@ -290,7 +290,7 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
         if not self.animation:
             return [context.scene.frame_current]
         if self.format != "PLY":
-            raise CrowdGaussianError(
+            raise InputError(
                 "A frame range is written as PLY; choose PLY, or turn Frame Range off."
             )
         return self.frame_range()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.motion.bvh import write_motion_bvh
 from crowdgaussian_shared.motion.npz import write_motion_npz
 
@@ -121,11 +121,11 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
         """The folder to write.
 
         Raises:
-            CrowdGaussianError: no name.
+            InputError: no name.
         """
         path = bpy.path.abspath(self.filepath).rstrip("/\\")
         if not path.strip() or path.startswith("//"):
-            raise CrowdGaussianError("No folder was named; type a new folder's name.")
+            raise InputError("No folder was named; type a new folder's name.")
         return Path(os.path.abspath(path))
 
     def steps(self, context: bpy.types.Context) -> Steps:

@@ -6,7 +6,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -53,7 +53,7 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
                 skipped.append(person.error or str(error))
         if not avatars:
             why = f" ({skipped[0].rstrip('.')})" if skipped else ""
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{folder.path} has nobody to import{why}; reconstruct the photo to the end."
             )
         yield 0.5, f"Building {count_people(len(avatars))}"
@@ -102,9 +102,7 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
         path = Path(bpy.path.abspath(self.filepath))
         cloud = read_splat_ply(path)
         if not 0 < len(cloud) <= _MOST:
-            raise CrowdGaussianError(
-                f"{path} holds {len(cloud)} splats; choose a file of 1 to {_MOST}."
-            )
+            raise InputError(f"{path} holds {len(cloud)} splats; choose a file of 1 to {_MOST}.")
         obj = build_static_splats(convert_gaussians(cloud, self.axes, "scene"), path.stem)
         context.collection.objects.link(obj)
         if self.render:

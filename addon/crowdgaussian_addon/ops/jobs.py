@@ -5,7 +5,7 @@ from pathlib import Path
 
 import bpy
 from bpy.props import StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, MissingFileError
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..jobs.table import JobRow
@@ -94,7 +94,7 @@ class CROWDGAUSSIAN_OT_open_folder(_OnRow, bpy.types.Operator):
     def act(self, row: JobRow) -> None:
         """Opens the system's file manager."""
         if not Path(row.folder).is_dir():
-            raise CrowdGaussianError(f"{row.folder} is gone; reconstruct the photo again.")
+            raise MissingFileError(f"{row.folder} is gone; reconstruct the photo again.")
         bpy.ops.wm.path_open(filepath=row.folder)
 
 

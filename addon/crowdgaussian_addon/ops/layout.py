@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ..scene.layout import transform
 from ..scene.layout.overlap import convex_hull, disc, resolve_overlaps
@@ -18,11 +18,11 @@ def object_named(context: bpy.types.Context, name: str, what: str) -> bpy.types.
     """An object of the scene.
 
     Raises:
-        CrowdGaussianError: there is none of that name.
+        InputError: there is none of that name.
     """
     found = context.scene.objects.get(name)
     if found is None:
-        raise CrowdGaussianError(
+        raise InputError(
             f'There is no object "{name}" in this scene; choose another {what}.'
             if name
             else f"No {what} is chosen; choose one above the button."
@@ -56,7 +56,7 @@ class CROWDGAUSSIAN_OT_snap_to_ground(SteppedOperator, bpy.types.Operator):
             yield number / len(people), person.name
             rise = drop_onto(posed_points(person), heights)
             if rise is None:
-                raise CrowdGaussianError(
+                raise InputError(
                     f"{person.name} is not above or below {self.ground}; move them over it or "
                     "choose another ground."
                 )
@@ -154,7 +154,7 @@ class CROWDGAUSSIAN_OT_face(SimpleOperator, bpy.types.Operator):
         elif self.towards == "OBJECT":
             place = object_named(context, self.target, "object").matrix_world.translation
         elif context.scene.camera is None:
-            raise CrowdGaussianError("The scene has no camera; add one or choose something else.")
+            raise InputError("The scene has no camera; add one or choose something else.")
         else:
             place = context.scene.camera.matrix_world.translation
         x, y, _ = np.array(place) - transform.place_of(person)
@@ -164,7 +164,7 @@ class CROWDGAUSSIAN_OT_face(SimpleOperator, bpy.types.Operator):
         people = all_people(context.scene)
         model = next((p for p in people if context.object in p.objects), None)
         if model is None:
-            raise CrowdGaussianError("Nobody is active; click the person to follow last.")
+            raise InputError("Nobody is active; click the person to follow last.")
         return transform.facing_of(model)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.motion.read import ReadOptions, read_motion
 from crowdgaussian_shared.motion.retarget import UNITS, Source, retarget
@@ -184,7 +184,7 @@ class CROWDGAUSSIAN_OT_apply_motion(MotionSettings, SteppedOperator, bpy.types.O
         people = require_people(context)
         path = self.filepath or context.scene.crowdgaussian_motion.path
         if not path:
-            raise CrowdGaussianError("Choose a motion file first.")
+            raise InputError("Choose a motion file first.")
         yield 0.0, "Reading"
         unit = None if self.unit == "GUESS" else UNITS[self.unit.lower()]
         options = ReadOptions(self.up, self.fps or None, unit)
@@ -217,7 +217,7 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
         rig = self._rig(context)
         people = [person for person in require_people(context) if person.rig != rig]
         if not people:
-            raise CrowdGaussianError(f"{rig.name} is the only person; choose somebody to follow.")
+            raise InputError(f"{rig.name} is the only person; choose somebody to follow.")
         motion = None
         with closing(record_rig(rig, scene_fps(context.scene))) as walk:
             for news in walk:
@@ -237,7 +237,7 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
         if self.rig:
             rig = bpy.data.objects.get(self.rig)
         if rig is None or rig.type != "ARMATURE":
-            raise CrowdGaussianError("Choose the rig whose action people shall follow.")
+            raise InputError("Choose the rig whose action people shall follow.")
         return rig
 
 

@@ -3,7 +3,7 @@
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ..scene.people import PHOTO_POSE, Person, all_people, require_people
 from ..scene.poses.library import to_photo_pose, to_rest_pose
@@ -45,7 +45,7 @@ class CROWDGAUSSIAN_OT_photo_pose(SimpleOperator, bpy.types.Operator):
         people = require_people(context)
         for person in people:
             if PHOTO_POSE not in person.rig:
-                raise CrowdGaussianError(
+                raise InputError(
                     f"{person.name} comes from an older file that does not hold the photo's pose; "
                     "import the crowd again."
                 )
@@ -76,10 +76,10 @@ class CROWDGAUSSIAN_OT_select_person(SimpleOperator, bpy.types.Operator):
         """Selects and makes active."""
         people = all_people(context.scene)
         if self.person >= len(people):
-            raise CrowdGaussianError("This person is not in the scene any more.")
+            raise InputError("This person is not in the scene any more.")
         rig = people[self.person].rig
         if rig.name not in context.view_layer.objects or not rig.visible_get():
-            raise CrowdGaussianError(f"{rig.name} is hidden; show it to select it.")
+            raise InputError(f"{rig.name} is hidden; show it to select it.")
         if not self.extend:
             for obj in context.selected_objects:
                 obj.select_set(False)
@@ -126,7 +126,7 @@ class CROWDGAUSSIAN_OT_body_collision(SimpleOperator, bpy.types.Operator):
         bodies = [person.body for person in _with_bodies(require_people(context))]
         for mesh in bodies:
             if mesh.name not in context.view_layer.objects:
-                raise CrowdGaussianError(f"{mesh.name} is not in this view layer; show it first.")
+                raise InputError(f"{mesh.name} is not in this view layer; show it first.")
         for mesh in bodies:
             body.set_collision(context, mesh, self.kind)
 
@@ -134,7 +134,7 @@ class CROWDGAUSSIAN_OT_body_collision(SimpleOperator, bpy.types.Operator):
 def _with_bodies(people: list[Person]) -> list[Person]:
     for person in people:
         if person.body is None:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{person.name} has no body mesh any more; undo that or import the crowd again."
             )
     return people

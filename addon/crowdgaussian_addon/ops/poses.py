@@ -5,7 +5,7 @@ from contextlib import closing
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ..scene.people import require_people, selected_people
 from ..scene.poses import assets
@@ -84,9 +84,9 @@ class CROWDGAUSSIAN_OT_save_pose(SimpleOperator, bpy.types.Operator):
         """Makes the asset."""
         people = selected_people(context) or require_people(context)
         if len(people) != 1:
-            raise CrowdGaussianError("Select the one person whose pose you want to keep.")
+            raise InputError("Select the one person whose pose you want to keep.")
         if not self.name.strip():
-            raise CrowdGaussianError("Give the pose a name.")
+            raise InputError("Give the pose a name.")
         saved = assets.write_catalogues()
         assets.add_pose(self.name.strip(), current_pose(people[0]), people[0])
         return f"{self.name.strip()} is in the library." + ("" if saved else f" {_UNSAVED}")
@@ -109,7 +109,7 @@ class CROWDGAUSSIAN_OT_mark_people(SteppedOperator, bpy.types.Operator):
             return None
         outside = next((p for p in people if p.index < 0), None)
         if outside is not None:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{outside.name} is not in a collection of their own; move rig, splats and body "
                 "back into one."
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 from crowdgaussian_shared.client.ticket import JobRequest
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
 
 from ..jobs.table import QUALITIES, REFINEMENTS, JobRow, settings_for
 from . import state, timer
@@ -103,7 +103,7 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
 
     def _submit(self) -> JobRow:
         if not self.filepath:
-            raise CrowdGaussianError("No photo is chosen; choose one above the button.")
+            raise InputError("No photo is chosen; choose one above the button.")
         photo = Path(bpy.path.abspath(self.filepath))
         folder = Path(bpy.path.abspath(self.folder)) if self.folder else new_folder(photo)
         settings = settings_for(self.quality, self.most_people, self.refinement)

@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ..scene.layout.instances import make_person
 from ..scene.layout.scatter import (
@@ -144,7 +144,7 @@ class CROWDGAUSSIAN_OT_make_real(SimpleOperator, bpy.types.Operator):
         copies = [obj for obj in context.selected_objects if is_copy(obj)]
         for copy in copies:
             if not any(part.type == "ARMATURE" for part in copy.instance_collection.objects):
-                raise CrowdGaussianError(
+                raise InputError(
                     f"The rig behind {copy.name} was deleted; undo that or scatter again."
                 )
         for copy in copies:

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 import bpy
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
 
 from ..jobs.session import Session, Target
 
@@ -59,7 +59,7 @@ def find_target() -> Target:
     """The server that the preferences name; what is wrong stays readable beside the server.
 
     Raises:
-        CrowdGaussianError: as in _target.
+        SettingError: as in _target.
     """
     try:
         return _target()
@@ -72,23 +72,23 @@ def _target() -> Target:
     """The server that the preferences name.
 
     Raises:
-        CrowdGaussianError: none is chosen, the address or the pairing line is wrong, or Blender is
+        SettingError: none is chosen, the address or the pairing line is wrong, or Blender is
             not allowed to go online.
     """
     prefs = preferences()
     if prefs is None:
-        raise CrowdGaussianError("Enable the CrowdGaussian extension in Blender's preferences.")
+        raise SettingError("Enable the CrowdGaussian extension in Blender's preferences.")
     if prefs.place == "HERE":
         return Target(backend=bpy.path.abspath(prefs.backend))
     from crowdgaussian_shared.client.server import Server
 
     if not prefs.address.strip() and not prefs.pairing.strip():
-        raise CrowdGaussianError(
+        raise SettingError(
             "No server is named; paste the pairing line in the add-on's preferences."
         )
     server = Server.parse(prefs.address, prefs.pairing)
     if not server.loopback and not bpy.app.online_access:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"Blender may not go online, so {server} is out of reach; turn on Allow Online Access "
             "in Preferences > System."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
@@ -79,7 +79,7 @@ def is_changed(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None = No
     """Whether somebody stands or is posed other than in the photo, at this frame.
 
     Raises:
-        CrowdGaussianError: the rig lacks bones or carries no photo pose.
+        InputError: the rig lacks bones or carries no photo pose.
     """
     return not _same_pose(read_pose(rig, depsgraph), photo_pose(rig))
 
@@ -88,10 +88,10 @@ def pose_edit(person: Person) -> PoseEdit:
     """Pose and place as seen now, as a correction.
 
     Raises:
-        CrowdGaussianError: the person is scaled, so that no pose says how they look.
+        InputError: the person is scaled, so that no pose says how they look.
     """
     if abs(world_scale(person.rig) - 1.0) > 1e-3:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{person.name} is scaled; set the scale of the rig to 1, then press Refit."
         )
     return PoseEdit(*read_pose(person.rig))
@@ -228,7 +228,7 @@ def _same_pose(a: tuple, b: tuple) -> bool:
 def _move_joints(rig: bpy.types.Object, joints: np.ndarray) -> None:
     """Another T-pose for the same bones."""
     if not rig.visible_get():
-        raise CrowdGaussianError(f"{rig.name} is hidden; show it, then press Import Again.")
+        raise InputError(f"{rig.name} is hidden; show it, then press Import Again.")
     heads = convert_points(np.asarray(joints, np.float64), "scene", "blender") + rest_offset(rig)
     tails, rolls = bone_directions(heads)
     layer = bpy.context.view_layer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skinning import joint_transforms
@@ -116,9 +116,7 @@ def ground_of(crowd: bpy.types.Collection) -> bpy.types.Object | None:
 
 def _camera_of(folder: SceneFolder) -> Camera:
     if folder.info.camera is None:
-        raise CrowdGaussianError(
-            f"{folder.path} has no camera yet; wait until its people have been found."
-        )
+        raise InputError(f"{folder.path} has no camera yet; wait until its people have been found.")
     return folder.info.camera.to_camera()
 
 

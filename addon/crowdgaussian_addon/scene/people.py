@@ -11,7 +11,7 @@ from typing import Literal
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
@@ -109,7 +109,7 @@ def require_people(context: bpy.types.Context) -> list[Person]:
     """chosen_people for operators.
 
     Raises:
-        CrowdGaussianError: there is nobody, or a selected person has lost their rig.
+        InputError: there is nobody, or a selected person has lost their rig.
     """
     lost = people_without_rig(context.scene)
     selected = set(_selected(context))
@@ -117,9 +117,9 @@ def require_people(context: bpy.types.Context) -> list[Person]:
     people = chosen_people(context)
     if touched or (lost and not people):
         name = (touched or lost)[0].name
-        raise CrowdGaussianError(f"{name}'s rig was deleted; undo that or import the crowd again.")
+        raise InputError(f"{name}'s rig was deleted; undo that or import the crowd again.")
     if not people:
-        raise CrowdGaussianError(NOBODY)
+        raise InputError(NOBODY)
     return people
 
 
@@ -140,13 +140,13 @@ def read_avatar(person: Person) -> Avatar:
     Pose and transl are those of the photo where the rig holds them, else those of now.
 
     Raises:
-        CrowdGaussianError: splats or body were deleted, or have lost what makes them such.
+        InputError: splats or body were deleted, or have lost what makes them such.
     """
     from .splats.build import read_gaussians
 
     for obj, what in ((person.splats, "splats"), (person.body, "body mesh")):
         if obj is None:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{person.name} has no {what} any more; undo that or import the crowd again."
             )
     skin_joints, skin_weights = read_weights(person.splats, vertices_per_row=4)

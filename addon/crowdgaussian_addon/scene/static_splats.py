@@ -68,7 +68,7 @@ def posed_in_world(person: Person) -> Gaussians:
     """The person's Gaussians where and how they are now, in Blender's world.
 
     Raises:
-        CrowdGaussianError: splats, body or bones were deleted.
+        InputError: splats, body or bones were deleted.
     """
     avatar = read_avatar(person)
     transforms = read_transforms(person.rig)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crowdgaussian_shared.client.ticket import JobRequest
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..jobs.table import JobRow, settings_for
@@ -66,7 +66,7 @@ def reconstruct_photos(
     photos = [Path(photo).absolute() for photo in photos]
     folders = [Path(out).absolute() / photo.stem for photo in photos]
     if len(set(folders)) < len(folders):
-        raise CrowdGaussianError("Two photos have the same name; rename one of them.")
+        raise InputError("Two photos have the same name; rename one of them.")
     run = _Run(options, dict(zip(photos, folders)))
     results = {}
     for result in run.results():

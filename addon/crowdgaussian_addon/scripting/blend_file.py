@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import bpy
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import disk_error
 
 
 def start_empty_file() -> None:
@@ -22,7 +22,7 @@ def save_blend(path: Path) -> None:
     """Save beside the target, then rename; the photo is kept as a relative path.
 
     Raises:
-        CrowdGaussianError: the file cannot be written.
+        ResourceError: the file cannot be written.
     """
     _show_camera_view()
     path = path.resolve()
@@ -33,8 +33,8 @@ def save_blend(path: Path) -> None:
         os.replace(part, path)
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1].rstrip(".")
-        raise CrowdGaussianError(
-            f"{path} was not written ({reason}); free some space or choose another folder."
+        raise disk_error(
+            error, f"{path} was not written ({reason}); free some space or choose another folder."
         ) from error
     finally:
         part.unlink(missing_ok=True)

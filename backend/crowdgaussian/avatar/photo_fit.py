@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
@@ -75,7 +75,7 @@ class PhotoFit:
 
         view = make_view(scene, index, self.config.crop_margin, self.config.max_crop_px)
         if view is None or not view.visible.any():
-            raise CrowdGaussianError(
+            raise InputError(
                 f"Person {index} has no visible pixel; leave the person out or choose a larger "
                 "photo."
             )

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
 
 from ..weights.local import Need, UsedFile, locate, used_file
@@ -109,9 +109,7 @@ def _load(name: str, path: Path | None) -> BodyModel:
         return BodyModel(read_open_body(path))
     if name == "smplx":
         return BodyModel(read_smplx(path))
-    raise CrowdGaussianError(
-        f"There is no body model '{name}'; choose one of {', '.join(BODY_NAMES)}."
-    )
+    raise SettingError(f"There is no body model '{name}'; choose one of {', '.join(BODY_NAMES)}.")
 
 
 def open_model(settings: None = None, body: None = None) -> BodyModel:

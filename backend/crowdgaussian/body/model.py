@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from torch import Tensor
 
@@ -198,10 +198,10 @@ class BodyModel(torch.nn.Module):
             weight, height, muscle: 0..1, least to most for that sex and age; 0.5 is average.
 
         Raises:
-            CrowdGaussianError: this body model has no such description.
+            SettingError: this body model has no such description.
         """
         if self._table is None:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"The body model '{self.name}' cannot be described by sex and age; "
                 "use the body model 'open'."
             )

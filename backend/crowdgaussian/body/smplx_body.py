@@ -8,7 +8,7 @@ of the smplx package, whose published vertex ids give the landmarks. Pose zero i
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, InputError, MissingFileError
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS, PARENTS, mirror_index
 from scipy.spatial import cKDTree
 
@@ -74,7 +74,7 @@ def find_smplx(path: Path | None) -> Path:
         CrowdGaussianError: no path, or no SMPL-X .npz there.
     """
     if path is None:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The body model 'smplx' needs the path of {_FILE} from smpl-x.is.tue.mpg.de; "
             "give it, or use the body model 'open'."
         )
@@ -82,9 +82,9 @@ def find_smplx(path: Path | None) -> Path:
         for candidate in (path / _FILE, path / "smplx" / _FILE):
             if candidate.is_file():
                 return candidate
-        raise CrowdGaussianError(f"The folder {path} holds no {_FILE}.")
+        raise MissingFileError(f"The folder {path} holds no {_FILE}.")
     if path.suffix != ".npz":
-        raise CrowdGaussianError(f"SMPL-X is read from .npz only, not from {path}.")
+        raise InputError(f"SMPL-X is read from .npz only, not from {path}.")
     return path
 
 
@@ -139,15 +139,15 @@ def _check(arrays: dict[str, np.ndarray], path: Path) -> None:
     }
     for key, shape in expected.items():
         if arrays[key].shape != shape:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path} is not SMPL-X: {key} has the shape {arrays[key].shape} "
                 f"where {shape} is expected."
             )
     shapes = arrays["shapedirs"].shape
     if shapes[:2] != (vertices, 3) or len(shapes) != 3 or shapes[2] < NUM_BETAS:
-        raise CrowdGaussianError(f"{path} is not SMPL-X: shapedirs has the shape {shapes}.")
+        raise DamagedFileError(f"{path} is not SMPL-X: shapedirs has the shape {shapes}.")
     if tuple(arrays["kintree_table"][0, 1:].astype(np.int64)) != PARENTS[1:]:
-        raise CrowdGaussianError(f"{path} is not SMPL-X: its joints have other parents.")
+        raise DamagedFileError(f"{path} is not SMPL-X: its joints have other parents.")
 
 
 def _read_uv(path: Path, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +194,7 @@ def smplx_vertex_ids() -> dict[str, int]:
     try:
         from smplx.vertex_ids import vertex_ids
     except ImportError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             "The body model 'smplx' needs the smplx package: pip install smplx."
         ) from error
     return vertex_ids["smplx"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 import crowdgaussian_shared
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, MissingFileError, ResourceError
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..core.progress import Progress, Report
@@ -52,7 +52,7 @@ def blend_scene(job: BlendJob, report: Report) -> list[Path]:
     """
     folder = SceneFolder.open(job.out)
     if not any(person.state == "done" for person in folder.info.people):
-        raise CrowdGaussianError(
+        raise InputError(
             f"{job.out} has no finished person; run `crowdgaussian reconstruct` to the end first."
         )
     with tempfile.TemporaryDirectory() as resources:
@@ -63,7 +63,7 @@ def blend_scene(job: BlendJob, report: Report) -> list[Path]:
         }
         _run(_command(find_blender(job.blender), job), environment, report)
     if not job.blend_file.is_file():
-        raise CrowdGaussianError(f"Blender ended without writing {job.blend_file}; try again.")
+        raise ResourceError(f"Blender ended without writing {job.blend_file}; try again.")
     previews = SceneFolder.open(job.out).info.previews
     return [job.out / "scene.json", job.blend_file, *(job.out / name for name in previews)]
 
@@ -72,13 +72,13 @@ def find_blender(given: Path | None = None) -> Path:
     """The Blender to use: the given one, $CROWDGAUSSIAN_BLENDER, .venv/blender-*, or on PATH.
 
     Raises:
-        CrowdGaussianError: the given one does not exist, or there is none anywhere.
+        MissingFileError: the given one does not exist, or there is none anywhere.
     """
     named = given or (os.environ.get(BLENDER_VARIABLE) or None)
     if named:
         found = shutil.which(str(named))
         if found is None:
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"{named} is no program that can be run; give the path of a Blender with --blender."
             )
         return Path(found)
@@ -88,7 +88,7 @@ def find_blender(given: Path | None = None) -> Path:
             return python
     found = shutil.which("blender")
     if found is None:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             "No Blender was found; run `make setup`, or give one with --blender PATH or "
             f"{BLENDER_VARIABLE}."
         )
@@ -103,9 +103,7 @@ def _root() -> Path:
 def _addon() -> Path:
     addon = _root() / "addon"
     if not (addon / "crowdgaussian_addon").is_dir():
-        raise CrowdGaussianError(
-            f"The add-on is not at {addon}; run from a clone of the repository."
-        )
+        raise MissingFileError(f"The add-on is not at {addon}; run from a clone of the repository.")
     return addon
 
 
@@ -156,7 +154,7 @@ def _run(command: list[str], environment: dict[str, str], report: Report) -> Non
             process.kill()
             raise
     if process.returncode != 0:
-        raise CrowdGaussianError(_sentence(said, process.returncode))
+        raise ResourceError(_sentence(said, process.returncode))
 
 
 def _lines_or_ticks(stream: TextIO) -> Iterator[str]:

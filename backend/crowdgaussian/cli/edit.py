@@ -5,7 +5,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ..core.progress import quiet_native_stderr
 
@@ -52,7 +52,7 @@ def _edit(arguments: argparse.Namespace) -> int:
 
     scene = SceneFolder.open(arguments.scene)
     if arguments.scene.resolve() == arguments.out.resolve():
-        raise CrowdGaussianError(f"{arguments.out} is the scene itself; choose another folder.")
+        raise InputError(f"{arguments.out} is the scene itself; choose another folder.")
     job = _job(scene, arguments)
     quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
     with quiet, ConsoleReport(Console(soft_wrap=True)) as report:

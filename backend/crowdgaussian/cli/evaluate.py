@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 
 from .options import add_setting_options, setting_changes
 
@@ -116,7 +116,7 @@ def _imported(text: str):
     folder, colon, axes = place.partition(":")
     up, comma, front = axes.partition(",")
     if not (name and equals and folder) or (colon and not comma):
-        raise CrowdGaussianError(
+        raise SettingError(
             f"'--import {text}' is not understood; write NAME=FOLDER or NAME=FOLDER:UP,FRONT."
         )
     chosen = Axes(up, front) if colon else None
@@ -138,7 +138,7 @@ def _people(arguments: argparse.Namespace) -> int:
     from ..evaluate.subjects import write_people
 
     if arguments.count < 1 or not 32 <= arguments.size <= 2048:
-        raise CrowdGaussianError("Make at least one person, in views of 32 to 2048 pixels.")
+        raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
     for path in write_people(
         arguments.out, load_body("open"), arguments.count, arguments.size, arguments.seed
     ):

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 
 _FORMATS = ("ply", "spz", "glb", "gltf")
 _AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy for --help
@@ -65,9 +65,7 @@ def _target(arguments: argparse.Namespace) -> Path:
         return arguments.out
     source = arguments.sources[0]
     if not source.is_dir() or arguments.format is None:
-        raise CrowdGaussianError(
-            "Say what to write with -o FILE; see `crowdgaussian export --help`."
-        )
+        raise SettingError("Say what to write with -o FILE; see `crowdgaussian export --help`.")
     return source / f"crowd.{arguments.format}"
 
 
@@ -75,5 +73,5 @@ def _person(text: str) -> int | None:
     if text == "all":
         return None
     if not text.isdecimal():
-        raise CrowdGaussianError(f"--person {text} is neither a number nor all.")
+        raise SettingError(f"--person {text} is neither a number nor all.")
     return int(text)

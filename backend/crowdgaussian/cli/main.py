@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, SettingError
 
 from ..core.progress import prepare_process, quiet_native_stderr
 from . import data, train
@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         sentence = message[:1].upper() + message[1:].rstrip(".")
-        raise CrowdGaussianError(f"{sentence}; see `{self.prog} --help`.")
+        raise SettingError(f"{sentence}; see `{self.prog} --help`.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

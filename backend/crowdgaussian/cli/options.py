@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError, SettingError
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
     """The changed settings by name, as texts.
 
     Raises:
-        CrowdGaussianError: a --set without a value.
+        SettingError: a --set without a value.
     """
     named = (
         ("people.max_people", arguments.max_people),
@@ -70,13 +70,13 @@ def read_changes(changes: list[str]) -> dict[str, str]:
     """Settings by name from NAME=VALUE.
 
     Raises:
-        CrowdGaussianError: one has no value.
+        SettingError: one has no value.
     """
     settings = {}
     for text in changes:
         name, equals, value = text.partition("=")
         if not equals:
-            raise CrowdGaussianError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
+            raise SettingError(f"'--set {text}' needs a value; write --set NAME=VALUE.")
         settings[name] = value
     return settings
 
@@ -124,7 +124,7 @@ def scanned_people(folder: Path, body_file: Path | None):
     try:
         from ..synthetic.scans import MeshPeople, body_of, read_hands
     except ImportError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             'Scans are read with trimesh: pip install "crowdgaussian[train]".'
         ) from error
     if body_of(folder) == "open":
@@ -132,7 +132,7 @@ def scanned_people(folder: Path, body_file: Path | None):
         return MeshPeople(folder, body), body
     found = body_file or local_path("smplx")
     if found is None:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The bodies of {folder} are SMPL-X: give --body SMPLX_MALE.npz or SMPLX_NEUTRAL.npz, "
             "the one they were fitted with, from smpl-x.is.tue.mpg.de (not for commercial use)."
         )

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, RemoteError
 
 from .. import __version__
 from .options import add_setting_options, setting_changes
@@ -145,7 +145,7 @@ def _jobs(arguments: argparse.Namespace) -> int:
             client.list_jobs()
         update = wait_for(client, (JobList, Deleted, RequestFailed), ANSWER_SECONDS)
     if isinstance(update, RequestFailed):
-        raise CrowdGaussianError(update.message)
+        raise RemoteError(update.message)
     for job in update.jobs if isinstance(update, JobList) else ():
         day = datetime.fromtimestamp(job.created).strftime("%Y-%m-%d %H:%M")
         where = f"number {job.position}" if job.position else f"{job.progress.fraction:.0%}"

@@ -5,7 +5,7 @@ import argparse
 import os
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 
 from .options import (
     STAGES,
@@ -135,7 +135,7 @@ def _occlusion(arguments: argparse.Namespace) -> int:
     from ..lorm.training.occlusion import stage_picture
 
     if arguments.rows < 1:
-        raise CrowdGaussianError("Draw at least one row.")
+        raise SettingError("Draw at least one row.")
     image, mask = read_image(arguments.image), read_image(arguments.mask, "L")
     rows = [stage_picture(image, mask, seed=arguments.seed + k) for k in range(arguments.rows)]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -303,7 +303,7 @@ def _training(arguments: argparse.Namespace):
         "half_clean": arguments.half_clean,
     }
     if arguments.no_scl and (arguments.scl or arguments.half_clean):
-        raise CrowdGaussianError("Give --no-scl, or the shares --scl and --half-clean, not both.")
+        raise SettingError("Give --no-scl, or the shares --scl and --half-clean, not both.")
     return RefinerTraining(
         steps=arguments.steps,
         batch=arguments.batch,
@@ -326,7 +326,7 @@ def _losses(arguments: argparse.Namespace):
         | {"gram_after": arguments.gram_after}
     )
     if arguments.without_vgg and (weights.get("lpips") or weights.get("gram")):
-        raise CrowdGaussianError(
+        raise SettingError(
             "The losses LPIPS and Gram need VGG16; leave out --without-vgg, or --lpips and --gram."
         )
     losses = LossWeights(**weights)
@@ -346,7 +346,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from .console import ConsoleReport
 
     if arguments.data is None and arguments.crowds < 1:
-        raise CrowdGaussianError("There is nothing to evaluate; give DATA, or --crowds 5.")
+        raise SettingError("There is nothing to evaluate; give DATA, or --crowds 5.")
     refiners = _refiners(arguments.refiners)
     texts = []
     with ConsoleReport(Console(soft_wrap=True)) as report:
@@ -373,7 +373,7 @@ def _refiners(options: list[str]) -> dict:
     for text in options:
         name, equals, path = text.partition("=")
         if not (name and equals and path):
-            raise CrowdGaussianError(f"'--refiner {text}' is not understood; write NAME=PATH.")
+            raise SettingError(f"'--refiner {text}' is not understood; write NAME=PATH.")
         refiners[name] = load_any(Path(path)).to("cuda" if torch.cuda.is_available() else "cpu")
     return refiners
 

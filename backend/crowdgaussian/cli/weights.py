@@ -5,7 +5,7 @@ import argparse
 import json
 import sys
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError
 
 from ..weights import CATALOGUE, OPEN_REFINER, TABLE, WeightFile, find, require, weights_folder
 from ..weights.catalogue import RemoteWeights
@@ -137,7 +137,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(f"{verdict.name}: {verdict.state}{f' ({verdict.detail})' if verdict.detail else ''}")
     bad = [v.name for v in verdicts if v.state in ("wrong", "missing")]
     if bad:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{', '.join(bad)} cannot be used; delete what is wrong and fetch it again."
         )
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError
 from crowdgaussian_shared.geometry.camera import Camera
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
@@ -92,13 +92,13 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
     """An image file as 8-bit numbers.
 
     Raises:
-        CrowdGaussianError: it is missing or damaged.
+        DamagedFileError: it is missing or damaged.
     """
     try:
         with Image.open(path) as image:
             return np.array(image.convert(mode))
     except (OSError, UnidentifiedImageError) as error:
-        raise CrowdGaussianError(f"the image {path} is missing or damaged.") from error
+        raise DamagedFileError(f"the image {path} is missing or damaged.") from error
 
 
 # Bringing images to the square that an encoder wants

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, MissingFileError, SettingError
 from PIL import Image
 from torch import Tensor, nn
 
@@ -127,12 +127,12 @@ def open_log(out: Path, step: int) -> "SummaryWriter":
     """TensorBoard's file in OUT/tensorboard, without what came after `step`.
 
     Raises:
-        CrowdGaussianError: TensorBoard is missing.
+        MissingFileError: TensorBoard is missing.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             "Training needs TensorBoard; install it with "
             "`pip install crowdgaussian[networks,train]`."
         ) from error
@@ -150,7 +150,7 @@ def log_samples(log: "SummaryWriter", out: Path, step: int, picture: np.ndarray)
 def require_finite(loss: "Tensor", step: int) -> None:
     """Raises CrowdGaussianError when a step's loss is no number."""
     if not loss.isfinite():
-        raise CrowdGaussianError(
+        raise SettingError(
             f"The loss of step {step} is no number; go on from the "
             "last checkpoint with a lower learning rate (--lr)."
         )

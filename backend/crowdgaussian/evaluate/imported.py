@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, MissingFileError, SettingError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_multiply
@@ -148,11 +148,11 @@ class Axes:
         """Unit vectors.
 
         Raises:
-            CrowdGaussianError: no axis of that name, or both along the same one.
+            SettingError: no axis of that name, or both along the same one.
         """
         known = [_AXES.get(name) for name in (self.up, self.front)]
         if any(v is None for v in known) or self.up.strip("-") == self.front.strip("-"):
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"'{self.up},{self.front}' are no axes; give up and front, such as y,z or -y,-z."
             )
         return known[0], known[1]
@@ -165,13 +165,13 @@ def find_result(folder: Path, name: str, percent: int) -> Path:
     """NAME_PERCENT.ply, .obj or .glb in a folder, such as ann_40.glb.
 
     Raises:
-        CrowdGaussianError: there is none.
+        MissingFileError: there is none.
     """
     for suffix in SUFFIXES:
         path = folder / f"{name}_{percent:02d}{suffix}"
         if path.is_file():
             return path
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"{folder} has no result {name}_{percent:02d} with the ending .ply, .obj or .glb."
     )
 
@@ -184,7 +184,7 @@ def read_result(path: Path) -> Gaussians:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise CrowdGaussianError(f"{path} is none of: {', '.join(SUFFIXES)}.")
+        raise InputError(f"{path} is none of: {', '.join(SUFFIXES)}.")
     if suffix == ".ply":
         return read_splat_ply(path)
     return surface_gaussians(*_surface(path))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError, SettingError
 from PIL import Image
 
 from ..body import BodyModel, load_body
@@ -73,7 +73,7 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
         ImportedSystem(other.name, other.folder, body, other.axes) for other in job.imported
     ]
     if not systems:
-        raise CrowdGaussianError("There is nothing to evaluate; name a system or import results.")
+        raise SettingError("There is nothing to evaluate; name a system or import results.")
     lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
     report = Report(_facts(job, subjects, body), missing)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def body_of(subjects: list[Subject], smplx: Path | None) -> BodyModel:
     """
     names = sorted({subject.body_name for subject in subjects})
     if len(names) != 1:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The people of a data set must have one body model, these have {', '.join(names)}."
         )
     return load_body(names[0], smplx if names[0] == "smplx" else None)
@@ -206,6 +206,6 @@ def _say_distances(report: Report, systems: list[System]) -> None:
 def _check_percents(percents: tuple[int, ...]) -> None:
     for percent in percents:
         if not 0 <= percent <= MOST_PERCENT:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"{percent} % cannot be hidden; choose whole numbers from 0 to {MOST_PERCENT}."
             )

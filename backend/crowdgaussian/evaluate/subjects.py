@@ -17,7 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import (
+    DamagedFileError,
+    InputError,
+    MissingFileError,
+    ResourceError,
+)
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
@@ -74,13 +79,13 @@ def read_subjects(folder: str | Path, names: tuple[str, ...] = ()) -> list[Subje
     folder = Path(folder)
     found = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
     if not found:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"{folder} is no data set for an evaluation: it holds no NAME/{FILE}; see "
             "docs/evaluation.md, or make one with `crowdgaussian evaluate people`."
         )
     unknown = sorted(set(names) - set(found))
     if unknown:
-        raise CrowdGaussianError(f"{folder} has no person named {unknown[0]}.")
+        raise InputError(f"{folder} has no person named {unknown[0]}.")
     return [read_subject(folder / name) for name in names or found]
 
 
@@ -101,9 +106,9 @@ def read_subject(folder: Path) -> Subject:
         return Subject(folder.name, photo, mask, str(about["body"]), crowd, cameras, files)
     except (KeyError, TypeError, ValueError, IndexError, json.JSONDecodeError) as error:
         reason = f"the entry {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise CrowdGaussianError(f"{path} does not describe a person: {reason}.") from error
+        raise DamagedFileError(f"{path} does not describe a person: {reason}.") from error
     except OSError as error:
-        raise CrowdGaussianError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ResourceError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def write_subject(folder: Path, subject: Subject, views: np.ndarray) -> None:
@@ -165,9 +170,9 @@ def _pixels(path: Path, mode: str, size: tuple[int, ...] | None = None) -> np.nd
         with Image.open(path) as image:
             pixels = np.asarray(image.convert(mode))
     except (OSError, UnidentifiedImageError) as error:
-        raise CrowdGaussianError(f"The image {path} is missing or damaged.") from error
+        raise DamagedFileError(f"The image {path} is missing or damaged.") from error
     if size is not None and pixels.shape[:2] != size[:2]:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} is {pixels.shape[1]} x {pixels.shape[0]} pixels where {size[1]} x {size[0]} "
             "are expected."
         )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 
 from ..avatar.types import AvatarBuilder
@@ -108,11 +108,11 @@ def own_systems(names: tuple[str, ...], config: Config, body: BodyModel) -> list
     """
     unknown = [name for name in names if name not in OWN]
     if unknown:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"There is no system '{unknown[0]}' to evaluate; choose from {', '.join(OWN)}."
         )
     if "lorm" in names and not config.lorm.adapters:
-        raise CrowdGaussianError(
+        raise SettingError(
             "LORM is LHM with trained adapters: set lorm.adapters to their file, or leave 'lorm' "
             "out."
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, SettingError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
 from crowdgaussian_shared.geometry.gaussians import Gaussians
@@ -58,7 +58,7 @@ def export_files(job: ExportJob, report: Callable[[Path], None] = lambda _: None
     kind = _format_of(job)
     folders = [source for source in job.sources if source.is_dir()]
     if folders and len(job.sources) > 1:
-        raise CrowdGaussianError(f"{folders[0]} is a folder; give it alone, without other sources.")
+        raise SettingError(f"{folders[0]} is a folder; give it alone, without other sources.")
     clouds = _read_scene(folders[0], job.person) if folders else _read_clouds(job)
     groups = {job.target: clouds}
     if job.separate:
@@ -75,7 +75,7 @@ def _format_of(job: ExportJob) -> str:
         (name for name, end in FORMATS.items() if end == job.target.suffix.lower()), ""
     )
     if kind not in FORMATS:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"{job.target} does not say its format; let it end in {', '.join(FORMATS.values())} "
             "or give --format."
         )
@@ -84,7 +84,7 @@ def _format_of(job: ExportJob) -> str:
 
 def _read_clouds(job: ExportJob) -> dict[str, Gaussians]:
     if job.person is not None or job.separate:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"{job.sources[0]} is a file of splats without people; leave --person and --separate "
             "out."
         )
@@ -102,7 +102,7 @@ def _read_scene(path: Path, person: int | None) -> dict[str, Gaussians]:
     done = [i for i, entry in entries if "avatar" in entry.files and entry.state == "done"]
     indices = done if person is None else [person]
     if not indices:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} has no finished person; run `crowdgaussian reconstruct` to its end."
         )
     return {f"Person {index:03d}": pose_avatar(folder.read_avatar(index)) for index in indices}

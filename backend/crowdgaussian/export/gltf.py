@@ -10,7 +10,7 @@ COLOR_0 shows viewers that do not know the extension coloured points.
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, MissingFileError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.sh import sh_to_colour
@@ -33,11 +33,11 @@ def write_gltf(path: Path, clouds: dict[str, Gaussians]) -> None:
     try:
         import pygltflib
     except ImportError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             "glTF needs the package pygltflib; run `pip install 'crowdgaussian[export]'`."
         ) from error
     if not clouds or not all(len(cloud) for cloud in clouds.values()):
-        raise CrowdGaussianError(f"{path} would hold no splat; choose at least one person.")
+        raise InputError(f"{path} would hold no splat; choose at least one person.")
     document = pygltflib.GLTF2(
         asset=pygltflib.Asset(generator="CrowdGaussian"),
         extensionsUsed=[EXTENSION],

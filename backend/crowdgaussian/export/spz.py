@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.formats.atomic import write_bytes, write_sentence
+from crowdgaussian_shared.errors import InputError, MissingFileError
+from crowdgaussian_shared.formats.atomic import write_bytes, write_error
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 
 # A file for libraries that only write to a path; what they wrote is then put in place whole
@@ -23,7 +23,7 @@ def scratch_file(suffix: str) -> Iterator[Path]:
     """A path in a folder that is gone afterwards.
 
     Raises:
-        CrowdGaussianError: the disk is full, or there is no folder for temporary files.
+        ResourceError: the disk is full, or there is no folder for temporary files.
     """
     folder = Path(tempfile.gettempdir())
     try:
@@ -31,7 +31,7 @@ def scratch_file(suffix: str) -> Iterator[Path]:
             folder = Path(name)
             yield folder / f"export{suffix}"
     except OSError as error:
-        raise CrowdGaussianError(write_sentence(folder, error)) from error
+        raise write_error(folder, error) from error
 
 
 _LIMIT = (1 << 23) - 1  # a centre's coordinate is a signed number of 24 bits
@@ -52,7 +52,7 @@ def write_spz(path: Path, gaussians: Gaussians) -> None:
     try:
         import gsply
     except ImportError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             "SPZ needs the package gsply; run `pip install 'crowdgaussian[export]'`."
         ) from error
     bits = fractional_bits(path, gaussians.means)
@@ -75,14 +75,14 @@ def fractional_bits(path: Path, means: np.ndarray) -> int:
     """The finest step that still reaches the farthest centre: 2^-bits metres.
 
     Raises:
-        CrowdGaussianError: there is no splat, or one lies farther away than SPZ can say.
+        InputError: there is no splat, or one lies farther away than SPZ can say.
     """
     if not len(means):
-        raise CrowdGaussianError(f"{path} would hold no splat; choose at least one person.")
+        raise InputError(f"{path} would hold no splat; choose at least one person.")
     far = float(np.abs(means).max())
     bits = int(np.floor(np.log2(_LIMIT / max(far, 1e-6))))
     if bits < 1:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} cannot hold splats {far:.0f} metres from the origin; move them closer."
         )
     return min(bits, _FINEST)

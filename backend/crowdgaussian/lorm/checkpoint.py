@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, InputError, MissingFileError
 from crowdgaussian_shared.formats.ply import read_vertices
 from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS, PARENTS
 from safetensors import SafetensorError, safe_open
@@ -105,7 +105,7 @@ def check_shapes(
         optional: prefixes of tensors that may be missing.
 
     Raises:
-        CrowdGaussianError: a tensor is missing, extra or misshapen; the sentence names it.
+        DamagedFileError: a tensor is missing, extra or misshapen; the sentence names it.
     """
     found = {name: shape for name, shape in found.items() if not name.startswith(IGNORED)}
     missing = [name for name in expected if name not in found and not name.startswith(optional)]
@@ -118,7 +118,7 @@ def check_shapes(
     faults = [("lacks ", missing), ("has the unknown ", extra), ("is misshapen: ", wrong)]
     parts = [word + _list(names) for word, names in faults if names]
     if parts:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{where} is not a checkpoint of this network: it {' and '.join(parts)}; "
             "use the published model.safetensors."
         )
@@ -152,7 +152,7 @@ class Checkpoint:
         path = Path(path)
         self.path = path / FILE if path.is_dir() else path
         if not self.path.is_file():
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"There is no {FILE} at {path}; fetch it with "
                 "`crowdgaussian weights fetch lhm-500m-hf` or give its folder."
             )
@@ -162,7 +162,7 @@ class Checkpoint:
                 name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()
             }  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{self.path} is cut off or no safetensors file; fetch it again."
             ) from error
 
@@ -175,7 +175,7 @@ class Checkpoint:
         """The sizes of the network, after checking that every tensor is there.
 
         Raises:
-            CrowdGaussianError: a tensor is missing, extra or misshapen; the sentence names it.
+            DamagedFileError: a tensor is missing, extra or misshapen; the sentence names it.
         """
         return self.checked(())
 
@@ -198,10 +198,10 @@ class Checkpoint:
         """The checkpoint's own SMPL-X.
 
         Raises:
-            CrowdGaussianError: its joints have other parents than ours.
+            DamagedFileError: its joints have other parents than ours.
         """
         if tuple(self[LAYER + "parents"].tolist())[1:] != PARENTS[1:]:
-            raise CrowdGaussianError(f"{self.path} has another skeleton than SMPL-X.")
+            raise DamagedFileError(f"{self.path} has another skeleton than SMPL-X.")
         vertices, directions = self[LAYER + "v_template"], self[LAYER + "shapedirs"]
         regressor = self[LAYER + "J_regressor"]
         return TemplateMesh(
@@ -225,7 +225,7 @@ class Checkpoint:
         """
         count, _, betas = self.shapes[BODY + "shape_dirs"]
         if mesh.shape_dirs.shape[2] != betas:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The body model has {mesh.shape_dirs.shape[2]} shape directions where the "
                 f"checkpoint has {betas}; it needs SMPL-X."
             )
@@ -236,13 +236,13 @@ class Checkpoint:
             return sample_points(mesh, count, *_vertex_flags(mesh, owner, constrained.numpy()))
         places = read_points(file)
         if len(places) != count:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{file} holds {len(places)} points where this checkpoint has {count}."
             )
         near = points_at(mesh, places)
         same = (near.skin_weights - weights).abs().amax(dim=1) < 1e-2
         if same.float().mean() < _SAME_POINT:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"The points in {file} are not those this checkpoint was trained with; use the "
                 "published file, or none."
             )
@@ -329,10 +329,10 @@ def read_points(path: Path) -> Tensor:
     """
     vertex = read_vertices(path)
     if not set("xyz") <= set(vertex.dtype.names or ()):
-        raise CrowdGaussianError(f"{path} holds no points: its vertices have no x, y and z.")
+        raise DamagedFileError(f"{path} holds no points: its vertices have no x, y and z.")
     places = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float32)
     if not np.isfinite(places).all():
-        raise CrowdGaussianError(f"{path} holds coordinates that are not numbers.")
+        raise DamagedFileError(f"{path} holds coordinates that are not numbers.")
     return torch.from_numpy(places)
 
 

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.camera import NEAR, Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from torch import Tensor
@@ -82,7 +82,7 @@ def body_crop(
         size: height and width of the image in pixels, of 5:3 within 0.03.
 
     Raises:
-        CrowdGaussianError: an empty mask, sizes that differ, or a person of hardly any pixels.
+        InputError: an empty mask, sizes that differ, or a person of hardly any pixels.
     """
     check_mask(photo, visible)
     frame = visible if frame is None else frame | visible
@@ -139,26 +139,26 @@ def check_mask(photo: np.ndarray, mask: np.ndarray, everybody: bool = False) -> 
         everybody: the mask may be of anything, only its size is checked.
     """
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The photo must be 8-bit RGB, it has the shape {photo.shape} and type {photo.dtype}."
         )
     if mask.shape != photo.shape[:2]:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The mask is {_by(mask)} pixels and the photo {_by(photo)}; give a mask made for "
             "this photo."
         )
     if mask.dtype != bool:
-        raise CrowdGaussianError(f"The mask must be of type bool, it is {mask.dtype}.")
+        raise InputError(f"The mask must be of type bool, it is {mask.dtype}.")
     if everybody:
         return
     if not mask.any():
-        raise CrowdGaussianError(
+        raise InputError(
             "The person's mask is empty; leave the person out or choose a larger photo."
         )
     x0, y0, x1, y1 = _box(mask)
     longest = max(x1 - x0, y1 - y0) + 1
     if longest < LEAST_SIDE:
-        raise CrowdGaussianError(
+        raise InputError(
             f"Only {longest} pixels of the person are seen, too few to reconstruct somebody; "
             f"choose a photo that shows people at least {LEAST_SIDE} pixels tall."
         )
@@ -274,7 +274,7 @@ def check_person(person: Person, index: int) -> None:
     """Raise one sentence where a fitted person holds values that are not numbers."""
     name = person.params.not_finite()
     if name:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The {name} of person {index} holds values that are not finite numbers; fit the "
             "person again or leave the person out."
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, OutOfMemoryError, SettingError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.skinning import pose_body
 from torch import Tensor
@@ -43,7 +43,7 @@ def choose_device(name: str) -> torch.device:
     """The device of that name, or a GPU where there is one for an empty name.
 
     Raises:
-        CrowdGaussianError: there is no such device here.
+        SettingError: there is no such device here.
     """
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,7 +51,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"There is no device '{name}' on this machine; leave lorm.device empty or use cpu."
         ) from error
     return device
@@ -79,7 +79,7 @@ def forward(model: LormModel, bodies: Tensor, heads: Tensor, bfloat16: bool = Tr
             float32 in any case.
 
     Raises:
-        CrowdGaussianError: not even one person fits.
+        OutOfMemoryError: not even one person fits.
     """
     device = next(model.parameters()).device
     short = bfloat16 and device.type == "cuda"
@@ -88,7 +88,7 @@ def forward(model: LormModel, bodies: Tensor, heads: Tensor, bfloat16: bool = Tr
             return model(bodies.to(device), heads.to(device))
     except torch.OutOfMemoryError as error:
         if len(bodies) == 1:
-            raise CrowdGaussianError(
+            raise OutOfMemoryError(
                 "One person does not fit into the memory of the GPU; set lorm.device=cpu or use "
                 "a GPU with more memory."
             ) from error
@@ -136,7 +136,7 @@ class LormReconstructor:
         enlarger: FaceEnlarger | None = None,
     ) -> None:
         if config.frame not in FRAMES:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"'{config.frame}' is no value for lorm.frame; use one of: {', '.join(FRAMES)}."
             )
         self.config, self.body = config, body
@@ -200,7 +200,7 @@ class LormReconstructor:
         """What the network sees of one person; see crops.
 
         Raises:
-            CrowdGaussianError: this person's mask or pose gives no image.
+            InputError: this person's mask or pose gives no image.
         """
         photo, mask, person = view.photo, view.mask(index), view.person(index)
         check_person(person, index)

@@ -8,7 +8,7 @@ not import torch: the service's broker asks too.
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError
 from safetensors import SafetensorError, safe_open
 
 from ..weights import TABLE, local_path, require
@@ -41,7 +41,7 @@ def network_file(config: LormStageConfig) -> Path:
     """model.safetensors: of the folder named, or this machine's copy of the repository named.
 
     Raises:
-        CrowdGaussianError: it is not here.
+        MissingFileError: it is not here.
     """
     path = Path(config.weights)
     if path.is_file() or (path / WEIGHTS_FILE).is_file():
@@ -60,7 +60,7 @@ def network_file(config: LormStageConfig) -> Path:
         if isinstance(cached := try_to_load_from_cache(config.weights, WEIGHTS_FILE), str):
             return Path(cached)
     entry = known[0] if known else TABLE["lhm-500m-hf"]
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"The stage 'lorm' needs {WEIGHTS_FILE} of {config.weights}, which is not on this machine: "
         f"run `crowdgaussian weights fetch {entry.name}` ({entry.page}, {entry.licence}, not for "
         "commercial use) or set lorm.weights to its folder, or use the preset 'open', the bundled "
@@ -72,7 +72,7 @@ def used_files(config: LormStageConfig) -> list[UsedFile]:
     """Every file that these settings lead to.
 
     Raises:
-        CrowdGaussianError: one is missing.
+        MissingFileError: one is missing.
     """
     network, sapiens, points = model_files(config)
     licence = TABLE["lhm-500m-hf"].licence
@@ -90,7 +90,7 @@ def model_files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
     """The network, Sapiens, and the published points where they are here.
 
     Raises:
-        CrowdGaussianError: the network or Sapiens is missing.
+        MissingFileError: the network or Sapiens is missing.
     """
     network = network_file(config)
     sapiens = Path(config.sapiens) if config.sapiens else require("sapiens-1b")
@@ -119,6 +119,6 @@ def points_file(checkpoint: Path, count: int) -> Path | None:
 
 def _used(name: str, path: Path, licence: str) -> UsedFile:
     if not path.is_file():
-        raise CrowdGaussianError(f"The file of {name} is missing: {path}.")
+        raise MissingFileError(f"The file of {name} is missing: {path}.")
     about = path.stat()
     return UsedFile(name, path, licence, False, "avatar", (about.st_size, about.st_mtime_ns))

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.scene.schema import ModelProvenance
 
 from ..weights.local import Need, UsedFile, local_path, locate, used_file
@@ -59,7 +59,7 @@ def multihmr_file(config: PeopleConfig) -> Path:
     """The Multi-HMR checkpoint.
 
     Raises:
-        CrowdGaussianError: it is not on this machine.
+        MissingFileError: it is not on this machine.
     """
     return locate(config.multihmr, _MULTIHMR)
 
@@ -68,7 +68,7 @@ def smplx_file(config: PeopleConfig) -> Path | None:
     """SMPLX_NEUTRAL.npz, None where there is none and none is asked for.
 
     Raises:
-        CrowdGaussianError: the setting names a file that is not there.
+        MissingFileError: the setting names a file that is not there.
     """
     return locate(config.smplx, _SMPLX) if config.smplx else local_path("smplx")
 
@@ -77,7 +77,7 @@ def vitpose_folder(config: PeopleConfig) -> Path:
     """The keypoint network.
 
     Raises:
-        CrowdGaussianError: it is not on this machine.
+        MissingFileError: it is not on this machine.
     """
     return locate(config.vitpose, _VITPOSE)
 
@@ -86,7 +86,7 @@ def detector_folder(config: PeopleConfig) -> Path:
     """The detector.
 
     Raises:
-        CrowdGaussianError: it is not on this machine.
+        MissingFileError: it is not on this machine.
     """
     return locate(config.detector, _DETECTOR)
 
@@ -131,13 +131,13 @@ def other_program(config: PeopleConfig) -> list[OtherProgram]:
     """Whose licence people from elsewhere carry; unless it is told, none that allows sales.
 
     Raises:
-        CrowdGaussianError: the program is not in the table of models.
+        SettingError: the program is not in the table of models.
     """
     if not config.program:
         return [OtherProgram("another program", "not told (people.program)", False)]
     entry = TABLE.get(config.program)
     if entry is None:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"people.program is '{config.program}', which `crowdgaussian weights list` does not "
             "have; use a name from there, or leave it empty."
         )

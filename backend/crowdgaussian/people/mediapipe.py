@@ -34,7 +34,7 @@ class KeypointFit:
             report: called between the steps.
 
         Raises:
-            CrowdGaussianError: nobody was found.
+            InputError: nobody was found.
         """
         shape = photo.shape[:2]
         report(Progress("people", 0.0, message="looking for people"))

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import (
+    Cancelled,
+    CrowdGaussianError,
+    InputError,
+    MissingFileError,
+    OutOfMemoryError,
+    ResourceError,
+    SettingError,
+)
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.skinning import pose_body
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -58,28 +66,24 @@ def find_run(
         CrowdGaussianError: the folder holds something else.
     """
     if out.exists() and not out.is_dir():
-        raise CrowdGaussianError(f"{out} is a file; give the name of a folder.")
+        raise InputError(f"{out} is a file; give the name of a folder.")
     _check_writable(out)
     if not SceneFolder.exists(out):
         if out.exists() and any(out.iterdir()):
-            raise CrowdGaussianError(
-                f"{out} is not empty and holds no scene; choose another folder."
-            )
+            raise InputError(f"{out} is not empty and holds no scene; choose another folder.")
         return None
     if overwrite:
         return None
     folder = SceneFolder.open(out)
     stored = folder.info.settings
     if stored.get(PHOTO_KEY) != settings[PHOTO_KEY]:
-        raise CrowdGaussianError(
-            f"{out} holds another photo; choose another folder or add --overwrite."
-        )
+        raise InputError(f"{out} holds another photo; choose another folder or add --overwrite.")
     names = {*stored, *settings}.difference(ignored)
     changed = sorted(k for k in names if stored.get(k) != settings.get(k))
     if stored.get(REFINER_KEY, "none") == "none":
         changed = [name for name in changed if not is_refinement(name)]
     if changed:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"{out} was made with other settings ({', '.join(changed)}); choose another folder "
             "or add --overwrite."
         )
@@ -97,7 +101,7 @@ def _check_writable(out: Path) -> None:
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise CrowdGaussianError(f"Nothing can be written to {place}; choose another folder.")
+        raise ResourceError(f"Nothing can be written to {place}; choose another folder.")
 
 
 def clear(out: Path) -> None:
@@ -120,10 +124,10 @@ def check_anybody(crowd: Crowd, photo: Path) -> None:
     """Refuse a photo in which nobody was found.
 
     Raises:
-        CrowdGaussianError: the crowd is empty.
+        InputError: the crowd is empty.
     """
     if not crowd.people:
-        raise CrowdGaussianError(
+        raise InputError(
             f"No person was found in {photo}; give a photo that shows people whole "
             "and at least about 60 pixels tall."
         )
@@ -240,7 +244,7 @@ def read_masks(folder: SceneFolder) -> list[PersonMask]:
     """Everybody's masks; those who have none in the folder, being left out, have no pixel.
 
     Raises:
-        CrowdGaussianError: a mask is damaged.
+        DamagedFileError: a mask is damaged.
     """
     photo = folder.info.photo
     return [
@@ -274,7 +278,7 @@ def keep_outcome(
         begun: when the stage began with the person.  # time.perf_counter
 
     Raises:
-        CrowdGaussianError: the disk is full.
+        ResourceError: the disk is full.
     """
     index = outcome.index
     with _failure_is_theirs(folder, index):
@@ -305,6 +309,12 @@ def forget_coarse(folder: SceneFolder, index: int) -> None:
     coarse_path(folder, index).unlink(missing_ok=True)
 
 
+def concerns_everybody(error: CrowdGaussianError) -> bool:
+    """Whether the disk refused a file, so that the next person would fare no better."""
+    disk = isinstance(error, ResourceError | MissingFileError)
+    return disk and not isinstance(error, OutOfMemoryError)
+
+
 @contextmanager
 def _failure_is_theirs(folder: SceneFolder, index: int) -> Iterator[None]:
     """Turn an error inside into the state `failed` of one person; a full disk concerns all."""
@@ -313,7 +323,7 @@ def _failure_is_theirs(folder: SceneFolder, index: int) -> Iterator[None]:
     except Cancelled:
         raise
     except CrowdGaussianError as error:
-        if isinstance(error.__cause__, OSError):
+        if concerns_everybody(error):
             raise
         folder.fail_person(index, str(error))
     except Exception as error:
@@ -327,15 +337,13 @@ def finish_avatars(folder: SceneFolder) -> None:
     """Note how level the feet came out.
 
     Raises:
-        CrowdGaussianError: nobody could be reconstructed.
+        InputError: nobody could be reconstructed.
     """
     people = folder.info.people
     feet = [p.quality["feet"] for p in people if p.on_ground and "feet" in p.quality]
     folder.update(ground=replace(folder.info.ground, spread=max(feet) - min(feet) if feet else 0.0))
     if all(person.state == "failed" for person in people):
-        raise CrowdGaussianError(
-            f"Nobody could be reconstructed; the first reason: {people[0].error}"
-        )
+        raise InputError(f"Nobody could be reconstructed; the first reason: {people[0].error}")
 
 
 def camera_info(crowd: Crowd) -> CameraInfo:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.protocol.wire import may_client_set
 from crowdgaussian_shared.scene.edit import SceneEdits
 
@@ -92,18 +92,18 @@ def preset(name: str) -> Config:
     """The settings of a preset.
 
     Raises:
-        CrowdGaussianError: there is none of that name.
+        SettingError: there is none of that name.
     """
     if name in PRESETS:
         return PRESETS[name]
-    raise CrowdGaussianError(f"There is no preset '{name}'; use one of: {', '.join(PRESETS)}.")
+    raise SettingError(f"There is no preset '{name}'; use one of: {', '.join(PRESETS)}.")
 
 
 def with_setting(config: Config, name: str, text: str) -> Config:
     """A copy of the settings with one of them changed, as in with_setting(c, "avatar.seed", "2").
 
     Raises:
-        CrowdGaussianError: there is no such setting, or the text is not a value for it.
+        SettingError: there is no such setting, or the text is not a value for it.
     """
     return _replaced(config, name.split("."), name, text)
 
@@ -117,7 +117,7 @@ def configured(name: str, changes: Mapping[str, str]) -> Config:
     """A preset with settings changed by name.
 
     Raises:
-        CrowdGaussianError: as preset and with_setting.
+        SettingError: as preset and with_setting.
     """
     config = preset(name)
     for setting, text in changes.items():
@@ -128,7 +128,7 @@ def configured(name: str, changes: Mapping[str, str]) -> Config:
 def _replaced(node: Any, path: list[str], name: str, text: str) -> Any:
     here = {item.name for item in fields(node)} if is_dataclass(node) else set()
     if path[0] not in here:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"There is no setting '{name}'; `crowdgaussian settings` lists them all."
         )
     old = getattr(node, path[0])
@@ -146,12 +146,10 @@ def _value(old: Any, name: str, text: str) -> Any:
         value = words[text.lower()] if isinstance(old, bool) else _number(old, text)
     except (KeyError, ValueError, TypeError) as error:
         kind = type(old).__name__
-        raise CrowdGaussianError(
-            f"'{text}' is no value for {name}, which is of type {kind}."
-        ) from error
+        raise SettingError(f"'{text}' is no value for {name}, which is of type {kind}.") from error
     low, high = LIMITS.get(name, (0, math.inf))
     if not low <= value <= high:
-        raise CrowdGaussianError(f"{name} is {text}, it must be from {low} to {high}.")
+        raise SettingError(f"{name} is {text}, it must be from {low} to {high}.")
     return value
 
 

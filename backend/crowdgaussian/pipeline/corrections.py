@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.scene.edit import EDIT_KEY, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import LEFT_OUT
@@ -96,7 +96,7 @@ class Corrections:
             folder = self.steps.all(plain)
         at = steps_in(folder, self.edits)
         if at is None:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{folder.path} holds other corrections; choose another folder or add --overwrite."
             )
         return folder, at

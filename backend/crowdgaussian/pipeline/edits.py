@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, SettingError, disk_error
 from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.formats.npz import write_npz
 from crowdgaussian_shared.scene.edit import EDIT_KEY, Box, PoseEdit, SceneEdit, SceneEdits
@@ -79,7 +79,7 @@ def copy_scene(base: Path, out: Path, name: str, settings: dict[str, Any]) -> Sc
     folder = SceneFolder.open(base)
     info = folder.info
     if unfinished(folder):
-        raise CrowdGaussianError(f"{base} is not finished; reconstruct its photo again first.")
+        raise InputError(f"{base} is not finished; reconstruct its photo again first.")
     settings = {**settings, EDIT_KEY: info.settings.get(EDIT_KEY, "")}
     settings = {key: value for key, value in settings.items() if key != EDIT_KEY or value}
     info = replace(info, photo=replace(info.photo, name=name or info.photo.name), settings=settings)
@@ -98,9 +98,10 @@ def _copy(folder: SceneFolder, out: Path, files: list[str]) -> None:
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder.resolve(file), out / file)
     except OSError as error:
-        raise CrowdGaussianError(
+        raise disk_error(
+            error,
             f"{folder.path} could not be copied ({error.strerror or error}); free some space, or "
-            "reconstruct its photo again."
+            "reconstruct its photo again.",
         ) from error
 
 
@@ -108,11 +109,11 @@ def stored_crowd(folder: SceneFolder) -> Crowd:
     """Everybody's fit.
 
     Raises:
-        CrowdGaussianError: the folder does not hold them.
+        InputError: the folder does not hold them.
     """
     crowd = load_crowd(folder)
     if crowd is None:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{folder.path} does not hold the fits of its people, as no folder does that came "
             "from a server; correct it there, or reconstruct the photo here."
         )
@@ -123,25 +124,25 @@ def check_step(folder: SceneFolder, step: SceneEdit) -> None:
     """Refuses what a scene does not have.
 
     Raises:
-        CrowdGaussianError: a person or a place in the photo that does not exist, or nobody left.
+        InputError: a person or a place in the photo that does not exist, or nobody left.
     """
     people, photo = folder.info.people, folder.info.photo
     count = len(people) + len(step.boxes)
     for index in (*step.corrected, *step.excluded, *step.included):
         if index >= count:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"There is no person {index} to correct; the scene has {len(people)} people."
             )
     for box in step.boxes:
         wide = min(box[2], photo.width) - max(box[0], 0)
         if min(wide, min(box[3], photo.height) - max(box[1], 0)) < _LEAST:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The box {','.join(f'{v:g}' for v in box)} has less than {_LEAST} pixels inside "
                 f"the photo, which is {photo.width} x {photo.height}; draw it around a person."
             )
     gone = {i for i, person in enumerate(people) if LEFT_OUT in person.flags}
     if len((gone | {*step.excluded}) - {*step.touched(len(people))}) >= count:
-        raise CrowdGaussianError("Nobody would be left in the scene; keep at least one person.")
+        raise InputError("Nobody would be left in the scene; keep at least one person.")
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Finder:
         """
         name = self.config.stages.people
         if boxes and name in NO_BOX_SUPPORT:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"People stage '{name}' cannot look into boxes; add the person to the results of "
                 "your program, or reconstruct with another people stage."
             )
@@ -182,7 +183,7 @@ class Finder:
             known = [(i, p) for i, p in enumerate(crowd.people) if i not in gone]
             twin = find_same_person(alone.people[0], known)
             if twin is not None:
-                raise CrowdGaussianError(
+                raise InputError(
                     f"The person in the box {text} is in the crowd already, as person {twin}; "
                     "draw the box around somebody else."
                 )

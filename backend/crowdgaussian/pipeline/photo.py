@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, InputError, MissingFileError, SettingError
 from crowdgaussian_shared.scene.schema import hash_bytes
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -84,11 +84,11 @@ def parse_focal(text: str, width: int, height: int) -> float:
         height: photo height in the file, pixels.
 
     Raises:
-        CrowdGaussianError: the text is neither.
+        SettingError: the text is neither.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(px|mm)?\s*", text)
     if match is None or float(match.group(1)) <= 0:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"'{text}' is not a focal length; write pixels as 2100 or a 35 mm equivalent as 35mm."
         )
     value = float(match.group(1))
@@ -138,7 +138,7 @@ def chosen_focal(photo: Photo, text: str) -> tuple[float | None, str]:
         text: the option photo.focal; empty: that of EXIF, or None where there is none.
 
     Raises:
-        CrowdGaussianError: the text is no focal length.
+        SettingError: the text is no focal length.
     """
     if text:
         return parse_focal(text, *photo.file_size) * photo.reduction, "option"
@@ -153,7 +153,9 @@ def load_photo(path: str | Path, max_side: int = 2048) -> Photo:
         max_side: longest side of the working size, pixels; larger photos are reduced to it.
 
     Raises:
-        CrowdGaussianError: the file is missing, no image, damaged, too small or too large.
+        MissingFileError: there is no such file.
+        DamagedFileError: the image is damaged or cut off.
+        InputError: no image, unreadable, too small or too large.
     """
     path = Path(path)
     data = _read_bytes(path)
@@ -176,13 +178,13 @@ def load_photo(path: str | Path, max_side: int = 2048) -> Photo:
 
 def _read_bytes(path: Path) -> bytes:
     if not path.exists():
-        raise CrowdGaussianError(f"{path}: there is no such file; give the path of a photo.")
+        raise MissingFileError(f"{path}: there is no such file; give the path of a photo.")
     if not path.is_file():
-        raise CrowdGaussianError(f"{path} is not a file; give the path of one photo.")
+        raise InputError(f"{path} is not a file; give the path of one photo.")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} cannot be read ({error.strerror}); check its permissions."
         ) from error
 
@@ -193,26 +195,26 @@ def _open_image(path: Path, data: bytes) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} is not an image that can be read; give a JPEG, PNG, TIFF or WebP photo."
         ) from error
     except Image.DecompressionBombError as error:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} has too many pixels; make it at most {MAX_SIDE} pixels a side."
         ) from error
     except DECODE_ERRORS as error:
-        raise CrowdGaussianError(f"{path} is a damaged image; export the photo again.") from error
+        raise DamagedFileError(f"{path} is a damaged image; export the photo again.") from error
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     width, height = size
     if min(size) < MIN_SIDE:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} is only {width} x {height} pixels; give a photo of at least "
             f"{MIN_SIDE} x {MIN_SIDE}."
         )
     if max(size) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} is {width} x {height} pixels, more than {MAX_SIDE} a side or "
             f"{MAX_PIXELS // 1_000_000} million in all; make it smaller."
         )
@@ -222,7 +224,7 @@ def _decode(path: Path, image: Image.Image) -> None:
     try:
         image.load()
     except DECODE_ERRORS as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} is damaged or cut off; copy or export the photo again."
         ) from error
 

@@ -39,7 +39,10 @@ def reconstruct(
         make_stages: loads the models; called only when something is left to do.
 
     Raises:
-        CrowdGaussianError: bad input, nobody found or reconstructed, or an unusable folder.
+        InputError: a photo that cannot be used, nobody found or reconstructed, or a folder of
+            something else.
+        ResourceError: the disk is full or the folder cannot be written.
+        CrowdGaussianError: another branch of the tree: a setting, or a file of weights.
         Cancelled: by `report`.
     """
     photo = load_photo(job.photo, job.config.photo.max_side)

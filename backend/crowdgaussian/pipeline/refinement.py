@@ -21,7 +21,7 @@ from crowdgaussian_shared.scene.schema import ModelProvenance
 from ..refiner.types import RefinedCluster
 from ..refiner.weights import STAGE
 from ..segment.types import CrowdView
-from .checkpoint import coarse_path, forget_coarse, is_refinement
+from .checkpoint import coarse_path, concerns_everybody, forget_coarse, is_refinement
 from .config import Config
 from .stages import Measure, files_for
 
@@ -75,7 +75,7 @@ class RefinementRun:
         """Bring a cluster that is done into the folder.
 
         Raises:
-            CrowdGaussianError: the disk is full.
+            ResourceError: the disk is full.
         """
         found = dict(zip(cluster.people, cluster.avatars))
         for index in cluster.people:
@@ -126,7 +126,7 @@ class RefinementRun:
         except Cancelled:
             raise
         except CrowdGaussianError as problem:
-            if isinstance(problem.__cause__, OSError):
+            if concerns_everybody(problem):
                 raise
             self._note(index, "failed", str(problem))
             return

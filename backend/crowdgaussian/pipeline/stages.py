@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.avatar import Avatar
 
 from ..avatar.types import AvatarBuilder
@@ -166,7 +166,9 @@ def build_stages(config: Config) -> Stages:
     """Load the body model and make each stage with its part of the settings.
 
     Raises:
-        CrowdGaussianError: a stage name is unknown or a model file is missing.
+        SettingError: a stage name is unknown.
+        MissingFileError: a model file is missing.
+        DamagedFileError: it is damaged or another one.
     """
     from ..avatar.quality import measure
 
@@ -202,7 +204,7 @@ def load_stage(kind: str, config: Config, body: "BodyModel | None") -> Any:
         body: the body model the stage works with.
 
     Raises:
-        CrowdGaussianError: the stage name is unknown.
+        SettingError: the stage name is unknown.
     """
     return _built(_chosen(kind, config), config, body)
 
@@ -225,11 +227,11 @@ def _chosen(kind: str, config: Config) -> StageSpec:
         if (spec.kind, spec.name) == (kind, name):
             return spec
     if kind == "body":
-        raise CrowdGaussianError(
+        raise SettingError(
             f"There is no body model '{name}'; choose one of {', '.join(names_of(kind))}."
         )
     known = [*([_NO_REFINER] if kind == "refiner" else []), *names_of(kind)]
-    raise CrowdGaussianError(f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}.")
+    raise SettingError(f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}.")
 
 
 def _built(spec: StageSpec, config: Config, body: "BodyModel | None") -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, InputError, MissingFileError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from ..splat.cameras import Cameras
 from .distil.distil import coarse_scene, distil, refined_views
 from .distil.trainable import Anchor, Movable, refined_avatars
 from .distil.views import ClusterViews, cluster_views, find_clusters
-from .networks.tiling import is_out_of_memory
+from .networks.tiling import within_memory
 from .types import RefineConfig, RefinedCluster, Refiner
 from .weights import small_path, turbo_files, turbo_path
 
@@ -110,29 +110,28 @@ class Cluster:
     def fails_alone(self) -> Iterator[None]:
         """Keep an error inside as what became of this cluster; only Cancelled passes through."""
         try:
-            yield
+            with within_memory(_OOM_MESSAGE):
+                yield
         except CrowdGaussianError as error:
             self.result = RefinedCluster(self.people, (), str(error))
         except Cancelled:
             raise
         except Exception as error:
-            words = _OOM_MESSAGE
-            if not is_out_of_memory(error):
-                log.exception("people %s could not be refined", self.people)
-                words = (
-                    f"An unexpected {type(error).__name__} ended the refinement of these people; "
-                    "the log has the details."
-                )
+            log.exception("people %s could not be refined", self.people)
+            words = (
+                f"An unexpected {type(error).__name__} ended the refinement of these people; "
+                "the log has the details."
+            )
             self.result = RefinedCluster(self.people, (), words)
 
     def coarse_scene(self) -> Movable:
         """Everybody's Gaussians, free to change where the photo does not show them.
 
         Raises:
-            CrowdGaussianError: these people cannot be refined.
+            InputError: these people cannot be refined.
         """
         if self.trouble:
-            raise CrowdGaussianError(self.trouble)
+            raise InputError(self.trouble)
         self.anchor = photo_anchor(self.view, self.people, self.config.photo_px)
         self.avatars = _of_one_degree(self.avatars)
         return coarse_scene(self.avatars, self.anchor)
@@ -270,8 +269,8 @@ class _OnDemand:
         return self._refiner.refine(images, normals)
 
 
-def _lacking(error: ImportError) -> CrowdGaussianError:
-    return CrowdGaussianError(
+def _lacking(error: ImportError) -> MissingFileError:
+    return MissingFileError(
         f"The refinement stage needs the package {error.name}; run `pip install "
         "'crowdgaussian[networks]'`, or set stages.refiner to none."
     )

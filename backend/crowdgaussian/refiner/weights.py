@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError
 
 from ..weights import OPEN_REFINER, TABLE, WeightFile, find, local_path, require
 from ..weights.local import Need, UsedFile, locate
@@ -30,20 +30,20 @@ def small_path(config: RefineConfig) -> Path:
     """The file of the small refiner: the user's, or the one that ships.
 
     Raises:
-        CrowdGaussianError: it is not there.
+        MissingFileError: it is not there.
     """
     if config.weights:
         path = Path(config.weights).expanduser()
         if path.is_file():
             return path
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"refine.weights names {config.weights}, which is no file; give one that "
             "`crowdgaussian train refiner` wrote, or leave it empty to use the one that ships."
         )
     path = OPEN_REFINER.path()
     if path.is_file():
         return path
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"The refiner that ships, {path.name}, is not in this installation; install it again, set "
         "refine.weights to a file that `crowdgaussian train refiner` wrote, or set stages.refiner "
         "to none."
@@ -54,7 +54,7 @@ def small_files(config: RefineConfig) -> list[WeightFile | UsedFile]:
     """The file of the small refiner.
 
     Raises:
-        CrowdGaussianError: it is not there.
+        MissingFileError: it is not there.
     """
     path = small_path(config)
     if not config.weights:
@@ -67,12 +67,12 @@ def turbo_path(config: RefineConfig) -> Path:
     """The folder of the diffusion refiner: a trained one, or Stable Diffusion's.
 
     Raises:
-        CrowdGaussianError: there is none, or it holds something else.
+        MissingFileError: there is none, or it holds something else.
     """
     path = locate(config.weights, _TURBO)
     if (path / TRAINED).is_file() or (path / PLAIN).is_file():
         return path
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"{path} holds no refiner; set refine.weights to the folder that `crowdgaussian train "
         "refiner --base` wrote, or to that of SD-Turbo."
     )
@@ -82,7 +82,7 @@ def turbo_files(config: RefineConfig) -> list[UsedFile]:
     """The large files of the diffusion refiner.
 
     Raises:
-        CrowdGaussianError: one is missing.
+        MissingFileError: one is missing.
     """
     path = turbo_path(config)
     names, licence, commercial = _NETWORKS, *_stable_diffusion(path)
@@ -135,7 +135,7 @@ def _used(name: str, path: Path, licence: str, commercial: bool) -> UsedFile:
     try:
         about = path.stat()
     except OSError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The refiner's file {path} is missing; get a whole copy."
         ) from error
     return UsedFile(name, path, licence, commercial, STAGE, (about.st_size, about.st_mtime_ns))

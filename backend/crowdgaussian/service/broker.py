@@ -8,7 +8,7 @@ import threading
 import time
 
 import zmq
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
 
 from .control import Control, Greeting, offered_presets
 from .data import NEWS, SEND_LIMIT, STOP, DataServer
@@ -137,7 +137,7 @@ class Broker:
         if not address.loopback:
             keys = KeyFolder(self.settings.keys)
             if not keys.ready():
-                raise CrowdGaussianError(
+                raise SettingError(
                     f"{address.endpoint()} can be reached from other computers and there are no "
                     "keys yet; run `crowdgaussian keys new NAME` first, or bind to 127.0.0.1."
                 )

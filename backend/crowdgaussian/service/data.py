@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import zmq
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, MissingFileError
 from crowdgaussian_shared.protocol import ProtocolError, decode, encode
 from crowdgaussian_shared.protocol import messages as m
 
@@ -130,7 +130,7 @@ class DataServer(threading.Thread):
     def _chunk(self, fetch: m.Fetch) -> Sequence[bytes | memoryview]:
         file = self._files.find(fetch)
         if file is None or fetch.offset > file.size:
-            raise CrowdGaussianError(_NO_ARTIFACT)
+            raise MissingFileError(_NO_ARTIFACT)
         data = file.chunk(fetch.offset, self._settings.limits.chunk_bytes)
         chunk = m.Chunk(fetch.request, fetch.job, fetch.artifact, fetch.offset, file.size)
         return encode(chunk, (data,))

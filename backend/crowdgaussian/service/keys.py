@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zmq
 from crowdgaussian_shared.client.server import NAME, Pairing
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.formats.atomic import read_bytes, write_bytes
 from crowdgaussian_shared.formats.json_fields import parse_json
 from zmq.utils import z85
@@ -86,14 +86,14 @@ class KeyFolder:
         """Makes a client's keys and lets it in -> what to paste there.
 
         Raises:
-            CrowdGaussianError: the name is taken or is none.
+            InputError: the name is taken or is none.
         """
         if not NAME.fullmatch(name):
-            raise CrowdGaussianError(
+            raise InputError(
                 f"'{name}' is no name for a key; use up to 32 letters, digits, dots and dashes."
             )
         if any(client.name == name for client in self.clients()):
-            raise CrowdGaussianError(
+            raise InputError(
                 f"There is a key named {name} already; choose another name, or run "
                 f"`crowdgaussian keys revoke {name}` first."
             )
@@ -107,11 +107,11 @@ class KeyFolder:
         """Shuts a client out, also where it is connected now.
 
         Raises:
-            CrowdGaussianError: there is no such client.
+            InputError: there is no such client.
         """
         left = tuple(client for client in self.clients() if client.name != name)
         if left == self.clients():
-            raise CrowdGaussianError(
+            raise InputError(
                 f"There is no key named {name}; `crowdgaussian keys list` names them all."
             )
         self._save(left)

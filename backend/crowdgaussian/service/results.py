@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import RemoteError, ResourceError, disk_error
 from crowdgaussian_shared.formats.atomic import read_bytes, write_bytes
 from crowdgaussian_shared.protocol.messages import Artifact, Fetch, Limits, Upload
 from crowdgaussian_shared.scene.folder import SCENE_FILE
@@ -130,7 +130,7 @@ class Folders:
         """Makes the folders.
 
         Raises:
-            CrowdGaussianError: they cannot be made.
+            ResourceError: they cannot be made.
         """
         try:
             self.data.mkdir(parents=True, exist_ok=True)
@@ -138,22 +138,22 @@ class Folders:
             for name in ("uploads", "results", "trash"):
                 (self.data / name).mkdir(mode=FOLDER_MODE, exist_ok=True)
         except OSError as error:
-            raise CrowdGaussianError(
-                f"{self.data} cannot be used ({error.strerror}); choose another with --data."
+            raise disk_error(
+                error, f"{self.data} cannot be used ({error.strerror}); choose another with --data."
             ) from error
 
     def lock(self) -> BinaryIO:
         """Holds the folder for this process until the returned file is closed.
 
         Raises:
-            CrowdGaussianError: another service runs on it.
+            ResourceError: another service runs on it.
         """
         stream = (self.data / "lock").open("ab")
         try:
             _lock(stream)
         except OSError as error:
             stream.close()
-            raise CrowdGaussianError(
+            raise ResourceError(
                 f"Another `crowdgaussian serve` runs on {self.data}; stop it, or choose another "
                 "folder with --data."
             ) from error
@@ -251,7 +251,7 @@ class OpenFiles:
 PHOTO_MODE = 0o600
 
 
-class PhotoRefusedError(CrowdGaussianError):
+class PhotoRefusedError(RemoteError):
     """The photo is whole and cannot be used; sending it again would not help."""
 
 
@@ -269,11 +269,11 @@ class Uploads:
         says where to go on.
 
         Raises:
-            CrowdGaussianError: the piece is too large.
+            RemoteError: the piece is too large.
         """
         received = self.folders.received(row.job)
         if len(data) > self.limits.chunk_bytes or piece.offset + len(data) > row.photo_bytes:
-            raise CrowdGaussianError(
+            raise RemoteError(
                 f"A piece of a photo is at most {self.limits.chunk_bytes} bytes and inside the "
                 "announced size; send the photo again."
             )
@@ -289,12 +289,12 @@ class Uploads:
 
         Raises:
             PhotoRefusedError: it has too many pixels.
-            CrowdGaussianError: it is not what was announced; it has been removed.
+            RemoteError: it is not what was announced; it has been removed.
         """
         path = self.folders.upload(row.job)
         if hash_file(path) != row.photo_blake2b:
             path.unlink(missing_ok=True)
-            raise CrowdGaussianError("The photo did not arrive as announced; send it again.")
+            raise RemoteError("The photo did not arrive as announced; send it again.")
         size = photo_size(path)
         if size is not None and size[0] * size[1] > self.limits.photo_pixels:
             raise PhotoRefusedError(

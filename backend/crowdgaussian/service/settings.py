@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.protocol.messages import Limits
 
 PIPELINE = "crowdgaussian.pipeline.reconstruct:reconstruct"
@@ -61,7 +61,7 @@ def with_number(settings: ServiceSettings, name: str, text: str) -> ServiceSetti
     """A copy with one number changed, as in with_number(s, "jobs_total", "128").
 
     Raises:
-        CrowdGaussianError: there is no such number, or the text is not one.
+        SettingError: there is no such number, or the text is not one.
     """
     for owner in (settings.limits, settings):
         old = getattr(owner, name, None)
@@ -70,12 +70,12 @@ def with_number(settings: ServiceSettings, name: str, text: str) -> ServiceSetti
         try:
             value = type(old)(text)
         except ValueError as error:
-            raise CrowdGaussianError(f"'{text}' is no number for {name}.") from error
+            raise SettingError(f"'{text}' is no number for {name}.") from error
         if owner is settings:
             return replace(settings, **{name: value})  # type: ignore[arg-type]  # any number
         return replace(settings, limits=replace(settings.limits, **{name: value}))  # type: ignore[arg-type]
     names = ", ".join(sorted(_numbers(settings.limits) | _numbers(settings)))
-    raise CrowdGaussianError(f"There is no limit named {name}; there are {names}.")
+    raise SettingError(f"There is no limit named {name}; there are {names}.")
 
 
 def _numbers(owner: Limits | ServiceSettings) -> set[str]:
@@ -86,10 +86,10 @@ def parse_address(text: str) -> Address:
     """Reads tcp://HOST:PORT.
 
     Raises:
-        CrowdGaussianError: it is something else.
+        SettingError: it is something else.
     """
     match = _ADDRESS.fullmatch(text)
     port = 0 if match is None or match["port"] == "*" else int(match["port"])
     if match is None or port > 65535:
-        raise CrowdGaussianError(f"'{text}' is no address; write it like tcp://127.0.0.1:5555.")
+        raise SettingError(f"'{text}' is no address; write it like tcp://127.0.0.1:5555.")
     return Address(match["host"].strip("[]"), port)

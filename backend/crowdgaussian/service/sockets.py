@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 
 import zmq
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, ResourceError
 from crowdgaussian_shared.protocol import Message, encode
 from crowdgaussian_shared.protocol.wire import HEADER_LIMIT, MESSAGE_LIMIT
 from zmq.utils import z85
@@ -43,7 +43,7 @@ def open_router(
         thread: the I/O thread that serves it, so that control never waits behind data.
 
     Raises:
-        CrowdGaussianError: the address is taken or not this computer's.
+        ResourceError: the address is taken or not this computer's.
     """
     socket = context.socket(zmq.ROUTER)
     options = (
@@ -66,7 +66,7 @@ def open_router(
         socket.bind(address.endpoint())
     except zmq.ZMQError as error:
         socket.close()
-        raise CrowdGaussianError(
+        raise ResourceError(
             f"{address.endpoint()} cannot be bound ({error.strerror}); choose another --bind or "
             "--data-port."
         ) from error

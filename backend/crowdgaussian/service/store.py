@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError
 from crowdgaussian_shared.formats.json_fields import Field
 from crowdgaussian_shared.protocol.codec import from_field
 from crowdgaussian_shared.protocol.messages import ENDED, Artifact, Event, Progress
@@ -71,7 +71,7 @@ class Store:
         try:
             self._open()
         except sqlite3.DatabaseError as error:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path} cannot be used ({error}); move it away, or choose another --data."
             ) from error
 

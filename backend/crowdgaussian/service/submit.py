@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, RemoteError
 from crowdgaussian_shared.protocol.messages import Submit
 from crowdgaussian_shared.scene.edit import SceneEdits
 from crowdgaussian_shared.scene.schema import hash_bytes, hash_file
@@ -70,7 +70,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class RefusedError(CrowdGaussianError):
+class RefusedError(RemoteError):
     """A request that is refused.
 
     Attributes:

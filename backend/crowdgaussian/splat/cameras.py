@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.camera import NEAR, Camera
 from torch import Tensor
 
@@ -51,12 +51,12 @@ class Cameras:
         """One shared camera, or several of the same image size.
 
         Raises:
-            CrowdGaussianError: There is none, or their sizes differ.
+            InputError: There is none, or their sizes differ.
         """
         several = [cameras] if isinstance(cameras, Camera) else list(cameras)
         sizes = {(camera.width, camera.height) for camera in several}
         if len(sizes) != 1:
-            raise CrowdGaussianError("Cameras rendered together need one common image size.")
+            raise InputError("Cameras rendered together need one common image size.")
         ((width, height),) = sizes
         stack = [
             np.stack([np.asarray(getattr(camera, name), np.float32) for camera in several])

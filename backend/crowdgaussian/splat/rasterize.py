@@ -2,7 +2,7 @@
 """The one way from Gaussians to images, on whatever device the Gaussians are."""
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, MissingFileError
 from torch import Tensor
 
 from .cameras import Cameras
@@ -47,12 +47,12 @@ def rasterize_cuda(
     """Colour [C, 3, H, W], summed depth [C, H, W], features [C, F, H, W] and alpha [C, H, W].
 
     Raises:
-        CrowdGaussianError: gsplat is not installed.
+        MissingFileError: gsplat is not installed.
     """
     try:
         from gsplat import rasterization
     except ImportError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             "Rendering on CUDA needs gsplat: install crowdgaussian[cuda]."
         ) from error
     device = splats.means.device
@@ -117,11 +117,11 @@ def rasterize(
         ``reshape``, not ``view``, on them.
 
     Raises:
-        CrowdGaussianError: The tensors do not fit together.
+        InputError: The tensors do not fit together.
     """
     splats.check()
     if features is not None and (features.ndim != 2 or len(features) != len(splats)):
-        raise CrowdGaussianError(
+        raise InputError(
             f"features have shape {tuple(features.shape)}, they must be ({len(splats)}, F)."
         )
     if splats.means.is_cuda:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from torch import Tensor
 
@@ -53,15 +53,15 @@ class Splats:
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
-                raise CrowdGaussianError(
+                raise InputError(
                     f"splats.{name} has shape {tuple(value.shape)}, it must be {shape}."
                 )
         if self.sh.ndim != 3 or self.sh.shape[0] != n or self.sh.shape[1:] not in _SH_SHAPES:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"splats.sh has shape {tuple(self.sh.shape)}, it must be ({n}, 1|4|9|16, 3)."
             )
         if self.covars is None and (self.quats is None or self.scales is None):
-            raise CrowdGaussianError("splats need either covars or both quats and scales.")
+            raise InputError("splats need either covars or both quats and scales.")
 
     @classmethod
     def from_gaussians(cls, gaussians: Gaussians, device: str | torch.device = "cpu") -> "Splats":

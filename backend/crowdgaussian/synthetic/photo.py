@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.gaussians import Gaussians
@@ -178,7 +178,5 @@ def _photo(scene: CrowdScene, rng: np.random.Generator, size: int) -> tuple[Crow
             break
     shown = np.array([mask.visible.sum() >= _LEAST_PX for mask in best.masks])
     if not shown.any():
-        raise CrowdGaussianError(
-            "Nobody can be made out in the photo of a scene; make it of fewer people."
-        )
+        raise InputError("Nobody can be made out in the photo of a scene; make it of fewer people.")
     return best, shown

@@ -18,7 +18,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import (
+    CrowdGaussianError,
+    DamagedFileError,
+    InputError,
+    MissingFileError,
+)
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
@@ -59,7 +64,7 @@ class MeshPeople:
         self._scans, self._parameters = _scans(folder), _parameters(folder, FILES[body.name])
         for name in self._scans:
             if name not in self._parameters:
-                raise CrowdGaussianError(
+                raise MissingFileError(
                     f"Person {name} of {folder} has no {FILES[body.name]}; put it beside the scan, "
                     "or take the person out."
                 )
@@ -88,7 +93,7 @@ class MeshPeople:
             given, unit = read_parameters(self._parameters[name], self.body, self.hands)
             return _standing(read_textured(self._scans[name], unit), self.body, given)
         except CrowdGaussianError as error:
-            raise CrowdGaussianError(f"Person {name}: {error}") from error
+            raise type(error)(f"Person {name}: {error}") from error
 
 
 def body_of(folder: Path) -> str:
@@ -101,11 +106,11 @@ def body_of(folder: Path) -> str:
         if any(folder.glob(f"**/{file}")):
             return name
     if any(folder.glob("**/smplx_param.pkl")):
-        raise CrowdGaussianError(
+        raise InputError(
             f"{folder} holds pickles, which are not read; run "
             f"`python scripts/thuman_to_npz.py {folder}` once."
         )
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"{folder} holds no smplx_param.npz; it needs people in the layout of THuman2.1, such as "
         "0001/0001.obj and 0001/smplx_param.npz."
     )
@@ -115,7 +120,7 @@ def read_hands(path: Path) -> Hands:
     """Mean pose and main components of SMPL-X's hands, from its .npz.
 
     Raises:
-        CrowdGaussianError: they are not there.
+        DamagedFileError: they are not there.
     """
     shapes = {
         f"hands_{what}{side}": shape
@@ -126,7 +131,7 @@ def read_hands(path: Path) -> Hands:
     def check(headers: Mapping[str, ArrayHeader]) -> None:
         for name, shape in shapes.items():
             if name not in headers or headers[name].shape != shape:
-                raise CrowdGaussianError(f"{path} is not SMPL-X: it lacks {name}.")
+                raise DamagedFileError(f"{path} is not SMPL-X: it lacks {name}.")
 
     arrays = read_npz(path, check, shapes, ours=False)
     return {
@@ -144,7 +149,7 @@ def read_parameters(
     """The body of a scan in metres, and how many metres a unit of the scan is.
 
     Raises:
-        CrowdGaussianError: the file is damaged or of another layout.
+        DamagedFileError: the file is damaged or of another layout.
     """
     sizes = {**_POSE, "transl": 3, "betas": body.num_betas, "scale": 1}
 
@@ -152,7 +157,7 @@ def read_parameters(
         found = {name: int(np.prod(header.shape)) for name, header in headers.items()}
         right = all(found.get(name) in ((12, 45) if hands else (45,)) for name in _HANDS)
         if not right or any(found.get(name) != size for name, size in sizes.items()):
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path} does not hold the parameters of one body, or of another body model."
             )
 
@@ -160,7 +165,7 @@ def read_parameters(
     values = {name: array.astype(np.float64).reshape(-1) for name, array in arrays.items()}
     scale = float(values["scale"][0])
     if not all(np.isfinite(each).all() for each in values.values()) or scale <= 0:
-        raise CrowdGaussianError(f"{path} holds something that is no number, or no size.")
+        raise DamagedFileError(f"{path} holds something that is no number, or no size.")
     pose = [
         *(values[name] for name in _POSE),
         *(_hand(values[name], hands and hands[name[0]]) for name in _HANDS),
@@ -185,7 +190,7 @@ def _scans(folder: Path) -> dict[str, Path]:
         path.stem: path for path in sorted(folder.glob("**/*.obj")) if path.parent.name == path.stem
     }
     if not scans:
-        raise CrowdGaussianError(f"{folder} holds no scans, such as 0001/0001.obj.")
+        raise MissingFileError(f"{folder} holds no scans, such as 0001/0001.obj.")
     return scans
 
 
@@ -199,7 +204,7 @@ def _standing(mesh: ColouredMesh, body: BodyModel, given: BodyParams) -> Actor:
     surface = posed.pose_points(posed.rest)
     apart = float(np.median(cKDTree(mesh.vertices).query(surface)[0]))
     if apart > _FAR:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The body of the parameters is {apart:.2f} m away from the scan; "
             "they are not of the same person, or not of this body model."
         )

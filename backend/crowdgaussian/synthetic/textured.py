@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
 
 # Mesh files and the colours on their surfaces, from a texture or from the vertices
 
@@ -15,7 +15,7 @@ def read_parts(path: Path) -> list[trimesh.Trimesh]:
     """The meshes of a file.
 
     Raises:
-        CrowdGaussianError: it is missing or damaged, or has no surface.
+        DamagedFileError: it is missing or damaged, or has no surface.
     """
     try:
         loaded = trimesh.load(path, process=False)
@@ -25,7 +25,7 @@ def read_parts(path: Path) -> list[trimesh.Trimesh]:
         if not meshes or not np.isfinite(area) or area <= 0:
             raise ValueError("it has no surface")
     except (ValueError, KeyError, IndexError, OSError, TypeError, AttributeError) as error:
-        raise CrowdGaussianError(f"{path} cannot be read as a mesh: {error}.") from error
+        raise DamagedFileError(f"{path} cannot be read as a mesh: {error}.") from error
     return meshes
 
 
@@ -101,9 +101,7 @@ def read_textured(path: Path, unit: float, most: int = _MOST) -> ColouredMesh:
 def _coloured(part: trimesh.Trimesh, unit: float, path: Path) -> ColouredMesh:
     pixels = texture_of(part)
     if pixels is None:
-        raise CrowdGaussianError(
-            f"{path} has no texture; put its .mtl file and its image beside it."
-        )
+        raise MissingFileError(f"{path} has no texture; put its .mtl file and its image beside it.")
     vertices, faces = np.asarray(part.vertices) * unit, np.asarray(part.faces)
     finer, split, source = trimesh.remesh.subdivide_to_size(
         vertices, faces, _LONGEST, max_iter=12, return_index=True

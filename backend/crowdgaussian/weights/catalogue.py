@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
 
 # A model file that comes with the project or with a Python package it needs
 
@@ -34,12 +34,12 @@ class WeightFile:
         """Where the file lies on this machine.
 
         Raises:
-            CrowdGaussianError: the package that carries it is not installed.
+            MissingFileError: the package that carries it is not installed.
         """
         spec = find_spec(self.package)
         folders = list(spec.submodule_search_locations or ()) if spec else []
         if not folders:
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"The package {self.package}, which carries {self.name}, is not installed; "
                 "run `make setup`."
             )
@@ -55,7 +55,7 @@ class WeightFile:
 
         found = hash_file(self.path())
         if self.digest and found != self.digest:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"The model file {self.path()} is not the one this version was made for; "
                 "run `make setup` again."
             )

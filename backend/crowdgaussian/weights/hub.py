@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DiskFullError, MissingFileError, RemoteError
 
 from .catalogue import RemoteFile, RemoteWeights, Source
 from .local import files_of, folder_of, how, local_path
@@ -25,10 +25,12 @@ def fetch(entry: RemoteWeights) -> Path:
         The file, or the folder where there are several.
 
     Raises:
-        CrowdGaussianError: they cannot be fetched, or what arrived is not what was published.
+        MissingFileError: they cannot be fetched by a program.
+        RemoteError: the network fails, or what arrived is not what was published.
+        DiskFullError: there is no room for them.
     """
     if entry.source is Source.MANUAL:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The weights '{entry.name}' cannot be fetched automatically: {how(entry)}."
         )
     folder = folder_of(entry)
@@ -59,7 +61,7 @@ def fetch_from_hub(repository: str, file: str) -> Path:
         return Path(hf_hub_download(repository, file))
     except (OSError, ValueError, HTTPError) as error:
         address = f"There is no folder '{repository}' here, and https://huggingface.co/{repository}"
-        raise CrowdGaussianError(_sentence(address, error)) from error
+        raise _problem(address, error) from error
 
 
 def read_record(entry: RemoteWeights) -> dict[str, dict]:
@@ -86,7 +88,7 @@ def _checked(file: RemoteFile, path: Path) -> dict:
     size, digest = path.stat().st_size, sha256_of(path)
     if (file.size and size != file.size) or not digest.startswith(file.sha256):
         path.unlink()
-        raise CrowdGaussianError(
+        raise RemoteError(
             f"What arrived as {file.name} is not the published file (size or hash differ) and was "
             "deleted; try again later."
         )
@@ -108,7 +110,7 @@ def _download(entry: RemoteWeights, file: RemoteFile, path: Path) -> None:
         else:
             _download_url(f"{entry.place}/{file.name}", path, file.size)
     except (OSError, ValueError, HTTPError) as error:
-        raise CrowdGaussianError(_sentence(entry.page, error)) from error
+        raise _problem(entry.page, error) from error
 
 
 def _download_url(url: str, path: Path, size: int) -> None:
@@ -126,12 +128,12 @@ def _download_url(url: str, path: Path, size: int) -> None:
     partial.replace(path)
 
 
-def _sentence(place: str, error: Exception) -> str:
+def _problem(place: str, error: Exception) -> RemoteError | DiskFullError:
     """What went wrong and what to do, in one sentence."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return (
+        return RemoteError(
             f"{place} is gated: accept its licence there, log in with `hf auth login`, and "
             "fetch again."
         )
@@ -139,10 +141,12 @@ def _sentence(place: str, error: Exception) -> str:
         error,
         errors.RepositoryNotFoundError | errors.EntryNotFoundError | errors.RevisionNotFoundError,
     ) and not isinstance(error, errors.LocalEntryNotFoundError):
-        return f"{place} does not have this file any more; look for the model's new place."
+        return RemoteError(
+            f"{place} does not have this file any more; look for the model's new place."
+        )
     if isinstance(error, OSError) and error.errno == 28:
-        return f"The disk is full, so {place} could not be fetched; free some space."
-    return (
+        return DiskFullError(f"The disk is full, so {place} could not be fetched; free some space.")
+    return RemoteError(
         f"{place} cannot be reached; check the network (and HF_HUB_OFFLINE) and fetch again, "
         "which goes on where it stopped."
     )

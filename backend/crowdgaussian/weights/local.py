@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError
 
 from .catalogue import RemoteWeights, Source
 from .table import find
@@ -48,7 +48,7 @@ def local_path(name: str) -> Path | None:
     """The file of a model, or its folder where it has several files; None where one is missing.
 
     Raises:
-        CrowdGaussianError: there is no such entry.
+        SettingError: there is no such entry.
     """
     entry = find(name)
     files = files_of(entry)
@@ -61,12 +61,12 @@ def require(name: str) -> Path:
     """As local_path.
 
     Raises:
-        CrowdGaussianError: it is not there; the sentence says how to get it.
+        MissingFileError: it is not there; the sentence says how to get it.
     """
     path = local_path(name)
     if path is None:
         way = how(find(name))
-        raise CrowdGaussianError(f"The weights '{name}' are not on this machine: {way}.")
+        raise MissingFileError(f"The weights '{name}' are not on this machine: {way}.")
     return path
 
 
@@ -135,14 +135,14 @@ def locate(given: str, need: Need) -> Path:
     """The file or folder that a setting names, or else the first one that is on this machine.
 
     Raises:
-        CrowdGaussianError: there is none; one sentence says which file, from where, under which
+        MissingFileError: there is none; one sentence says which file, from where, under which
             licence, and which bundled stage does without.
     """
     if given:
         path = Path(given).expanduser()
         if path.exists():
             return path
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"{need.setting} names {given}, which does not exist; correct it, or leave it empty "
             "to use what `crowdgaussian weights fetch` has fetched."
         )
@@ -153,7 +153,7 @@ def locate(given: str, need: Need) -> Path:
     way = f"run `crowdgaussian weights fetch {need.together}`" if need.together else how(entry)
     setting = f"or set {need.setting} to its place, " if need.setting else ""
     allowed = "" if entry.commercial else ", not for commercial use"
-    raise CrowdGaussianError(
+    raise MissingFileError(
         f"The {need.stage} stage '{need.user}' needs {_file(entry)} from {entry.page} "
         f"({entry.licence}{allowed}): {way}, {setting}or use the bundled default, "
         f"stages.{need.stage}={need.default}."
@@ -171,9 +171,7 @@ def used_file(given: str, need: Need) -> UsedFile:
     try:
         about = file.stat()
     except OSError as error:
-        raise CrowdGaussianError(
-            f"{path} holds no {_TENSORS}; download the model again."
-        ) from error
+        raise MissingFileError(f"{path} holds no {_TENSORS}; download the model again.") from error
     stamp = (about.st_size, about.st_mtime_ns)
     for entry in map(find, need.names):
         if local_path(entry.name) == path or _is_called_like(entry, path):

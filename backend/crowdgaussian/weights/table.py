@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every model file that is not bundled. Hashes and sizes are given only where they are known."""
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 
 from .catalogue import RemoteFile, RemoteWeights, Source
 
@@ -270,10 +270,10 @@ def find(name: str) -> RemoteWeights:
     """One entry.
 
     Raises:
-        CrowdGaussianError: there is none of that name.
+        SettingError: there is none of that name.
     """
     if name not in TABLE:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"There are no weights named '{name}'; `crowdgaussian weights list` shows them all."
         )
     return TABLE[name]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import Cancelled, CrowdGaussianError
+from ..errors import Cancelled, RemoteError
 from ..protocol.messages import Progress
 from .client import Client
 from .server import Server
@@ -51,8 +51,8 @@ def reconstruct(
         watch: told of the progress; raises Cancelled to stop the job.
 
     Raises:
-        CrowdGaussianError: the photo or folder cannot be used, there is no way to the server, or
-            the job failed.
+        InputError: the photo or folder cannot be used.
+        RemoteError: there is no way to the server, or the job failed.
         Cancelled: by `watch`; the job is cancelled on the server too.
     """
     server = Server.parse(server) if isinstance(server, str) else server
@@ -79,8 +79,8 @@ def follow(
         enough: ends the waiting early.
 
     Raises:
-        CrowdGaussianError: the server cannot be reached at the first attempt, refuses this
-            client, or the job failed or was cancelled.
+        RemoteError: the server cannot be reached at the first attempt, refuses this client, or the
+            job failed or was cancelled.
     """
     connected, shown = False, Progress("connect")
     watch.on_progress(shown)
@@ -93,7 +93,7 @@ def follow(
                 if update.state == "lost" and (
                     not connected or update.reason in PERMANENT_FAILURES
                 ):
-                    raise CrowdGaussianError(update.message)
+                    raise RemoteError(update.message)
                 watch.on_server(update)
             elif isinstance(update, JobUpdate) and update.job == job:
                 shown = _show(watch, shown, describe(update))
@@ -133,14 +133,14 @@ def wait_for(client: Client, wanted: tuple[type, ...], seconds: float) -> Update
     """Pumps a client that has no thread until an update of one of these kinds comes.
 
     Raises:
-        CrowdGaussianError: there is no way to the server.
+        RemoteError: there is no way to the server.
     """
     for update in _updates(client, seconds):
         if isinstance(update, wanted):
             return update
         if isinstance(update, ServerUpdate) and update.state == "lost":
-            raise CrowdGaussianError(update.message)
-    raise CrowdGaussianError(f"{client.server} did not answer in time; try again later.")
+            raise RemoteError(update.message)
+    raise RemoteError(f"{client.server} did not answer in time; try again later.")
 
 
 def _wait_for_end(client: Client, job: str) -> None:
@@ -158,6 +158,6 @@ def _updates(client: Client, seconds: float) -> Iterable[Update]:
 
 def _raise_failure(update: JobUpdate) -> None:
     if update.error:
-        raise CrowdGaussianError(update.error)
+        raise RemoteError(update.error)
     if update.state == "cancelled":
-        raise CrowdGaussianError("The job was cancelled; submit the photo again to go on with it.")
+        raise RemoteError("The job was cancelled; submit the photo again to go on with it.")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import CrowdGaussianError
+from ..errors import InputError
 from .job import JobTask
 from .server import Server
 from .session import Session
@@ -109,12 +109,12 @@ class Client:
         """Goes on with the job whose ticket lies in a folder -> its id.
 
         Raises:
-            CrowdGaussianError: there is no ticket.
+            InputError: there is no ticket.
         """
         folder = Path(folder)
         ticket = read_ticket(folder)
         if ticket is None:
-            raise CrowdGaussianError(f"{folder} holds no job of a server; submit the photo again.")
+            raise InputError(f"{folder} holds no job of a server; submit the photo again.")
 
         def start(session: Session) -> None:
             if ticket.job not in session.tasks:

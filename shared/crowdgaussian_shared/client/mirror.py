@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import CrowdGaussianError
+from ..errors import CrowdGaussianError, DiskFullError, RemoteError
 from ..formats.atomic import write_bytes
 from ..protocol.messages import Artifact
 from ..scene.folder import SCENE_FILE, SceneFolder
@@ -73,8 +73,9 @@ class Mirror:
         """Takes note of an event's files; those that are here already are not fetched.
 
         Raises:
-            CrowdGaussianError: a name that leaves the folder, too many or too large files, or not
-                enough room on the disk.
+            RemoteError: too many or too large files, or a hash that is none.
+            DamagedFileError: a name that leaves the folder.
+            DiskFullError: not enough room on the disk.
         """
         keys = set()
         for artifact in artifacts:
@@ -113,7 +114,8 @@ class Mirror:
         """Takes a chunk.
 
         Raises:
-            CrowdGaussianError: the disk is full, or a file arrives damaged again and again.
+            ResourceError: the disk is full or the folder cannot be written.
+            RemoteError: a file arrives damaged again and again.
         """
         key = (download.artifact.name, download.artifact.blake2b)
         if self._active.get(key) is not download:
@@ -153,13 +155,13 @@ class Mirror:
         where = f"The server's file name {artifact.name[:80]!r}"
         resolve_inside(self.folder, artifact.name, where)
         if artifact.name.split("/")[0] == WIRE_FOLDER:
-            raise CrowdGaussianError(f"{where} is one that this client keeps for itself.")
+            raise RemoteError(f"{where} is one that this client keeps for itself.")
         if len(artifact.blake2b) != 64 or set(artifact.blake2b) - set("0123456789abcdef"):
-            raise CrowdGaussianError(f"{where} comes without a proper hash; update the server.")
+            raise RemoteError(f"{where} comes without a proper hash; update the server.")
         limit = MAX_SCENE_BYTES if artifact.name == SCENE_FILE else MAX_FILE_BYTES
         self._names.add(artifact.name)
         if artifact.size > limit or len(self._names) > MAX_FILES:
-            raise CrowdGaussianError(
+            raise RemoteError(
                 f"{where} was refused: a scene has at most {MAX_FILES} files, and this one may "
                 f"have {limit} bytes."
             )
@@ -168,7 +170,7 @@ class Mirror:
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if self.pending_bytes + SPARE_BYTES > free:
-            raise CrowdGaussianError(
+            raise DiskFullError(
                 f"The disk of {self.folder} has {free >> 20} MiB left and the result needs "
                 f"{(self.pending_bytes + SPARE_BYTES) >> 20} MiB; free some space and go on."
             )
@@ -234,7 +236,7 @@ class Mirror:
         self._active.pop(key)
         self._damaged[key] = self._damaged.get(key, 0) + 1
         if self._damaged[key] >= TRIES:
-            raise CrowdGaussianError(
+            raise RemoteError(
                 f"{key[0]} arrived damaged {TRIES} times; check the network and the server's disk."
             )
 

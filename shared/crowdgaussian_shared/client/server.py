@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import CrowdGaussianError
+from ..errors import SettingError
 from ..formats.atomic import read_bytes, write_bytes
 from ..scene.schema import hash_bytes
 
@@ -41,11 +41,11 @@ def parse_pairing(line: str) -> Pairing:
     """Reads a pairing line; white space around it and inside it (a wrapped paste) is ignored.
 
     Raises:
-        CrowdGaussianError: it is no such line, or not the whole of it.
+        SettingError: it is no such line, or not the whole of it.
     """
     match = _LINE.fullmatch("".join(line.split()))
     if match is None or not NAME.fullmatch(match["name"]):
-        raise CrowdGaussianError(
+        raise SettingError(
             "This is no pairing line; run `crowdgaussian keys new NAME` on the server and paste "
             "the line that starts with cgpair1."
         )
@@ -56,7 +56,7 @@ def parse_pairing(line: str) -> Pairing:
         data = b""
     keys = data[:-_CHECK]
     if len(keys) != 3 * _KEY or data[-_CHECK:] != _check(keys):
-        raise CrowdGaussianError("The pairing line is not whole; copy the entire line again.")
+        raise SettingError("The pairing line is not whole; copy the entire line again.")
     server, public, secret = (keys[i : i + _KEY] for i in range(0, 3 * _KEY, _KEY))
     return Pairing(match["name"], server, public, secret, match["at"] or "")
 
@@ -90,19 +90,19 @@ class Server:
             data_port: 0, or where the server's data port is forwarded to.
 
         Raises:
-            CrowdGaussianError: no such address or line, or a remote server without a line.
+            SettingError: no such address or line, or a remote server without a line.
         """
         keys = read_pairing(pairing) if pairing.strip() else None
         text = address.strip() or (keys.address if keys else "")
         match = _ADDRESS.fullmatch(text)
         port = int(match["port"] or DEFAULT_PORT) if match else 0
         if match is None or not 0 < port < 65536:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"'{text}' is no server's address; write it like tcp://127.0.0.1:{DEFAULT_PORT}."
             )
         server = cls(match["host"], port, keys, data_port)
         if keys is None and not server.loopback:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"{server} is another computer and needs a pairing line; run `crowdgaussian keys "
                 "new NAME` there and paste the line here."
             )

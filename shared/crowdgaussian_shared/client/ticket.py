@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..errors import CrowdGaussianError
+from ..errors import CrowdGaussianError, InputError, MissingFileError
 from ..formats.atomic import read_bytes, write_bytes
 from ..formats.json_fields import parse_json
 from ..protocol.codec import from_field
@@ -80,7 +80,7 @@ def open_ticket(request: JobRequest, server: str) -> Ticket:
     if folder.is_dir() and any(path.name != WIRE_FOLDER for path in folder.iterdir()):
         ours = SceneFolder.exists(folder) or read_ticket(folder) is not None
         if not (request.overwrite and ours):
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{folder} holds something else; choose another folder"
                 + (", or overwrite the scene in it." if ours else ".")
             )
@@ -109,11 +109,11 @@ def save_ticket(folder: str | Path, ticket: Ticket) -> None:
 def _new_ticket(request: JobRequest, server: str) -> Ticket:
     photo = Path(request.photo).absolute()
     if not photo.is_file():
-        raise CrowdGaussianError(f"{photo} does not exist; check the path of the photo.")
+        raise MissingFileError(f"{photo} does not exist; check the path of the photo.")
     try:
         size, digest = photo.stat().st_size, hash_file(photo)
     except OSError as error:
-        raise CrowdGaussianError(f"{photo} cannot be read ({error.strerror or error}).") from error
+        raise InputError(f"{photo} cannot be read ({error.strerror or error}).") from error
     settings = {str(name): str(value) for name, value in request.settings.items()}
     name = photo.name.encode(errors="replace").decode()[-200:]  # it may hold bytes that are no text
     return Ticket(
@@ -131,9 +131,9 @@ def _new_ticket(request: JobRequest, server: str) -> Ticket:
 
 def _check_folder(folder: Path, photo: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise CrowdGaussianError(f"{folder} is a file; give the name of a folder.")
+        raise InputError(f"{folder} is a file; give the name of a folder.")
     if photo.resolve().is_relative_to(folder.resolve()):
-        raise CrowdGaussianError(f"{photo} lies in the scene folder itself; choose another folder.")
+        raise InputError(f"{photo} lies in the scene folder itself; choose another folder.")
 
 
 def _same_work(old: Ticket, new: Ticket) -> bool:

@@ -5,8 +5,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from ..errors import CrowdGaussianError
-from ..formats.atomic import read_bytes, read_sentence, write_sentence
+from ..errors import InputError
+from ..formats.atomic import read_bytes, read_error, write_error
 from ..protocol.messages import CHUNK_BYTES, Artifact
 from ..scene.schema import hash_bytes
 from .ticket import Ticket
@@ -68,7 +68,7 @@ class Download:
 
         Raises:
             Damaged: it does not fit the file that was announced.
-            CrowdGaussianError: the disk is full or the folder cannot be written.
+            ResourceError: the disk is full or the folder cannot be written.
         """
         wanted = min(CHUNK_BYTES, self.artifact.size - offset)
         if size != self.artifact.size or len(data) != wanted or offset >= self.requested:
@@ -83,7 +83,7 @@ class Download:
                 self._digest.update(piece)
                 self.received += len(piece)
         except OSError as error:
-            raise CrowdGaussianError(write_sentence(self.path, error)) from error
+            raise write_error(self.path, error) from error
 
     def finish(self, target: Path | None) -> bytes | None:
         """Checks the hash and puts the file in its place.
@@ -93,7 +93,7 @@ class Download:
 
         Raises:
             Damaged: the hash is wrong; the .part file is removed.
-            CrowdGaussianError: the folder cannot be written.
+            ResourceError: the folder cannot be written.
         """
         if self._digest.hexdigest() != self.artifact.blake2b:
             self.drop()
@@ -108,7 +108,7 @@ class Download:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.path, target)
         except OSError as error:
-            raise CrowdGaussianError(write_sentence(target or self.path, error)) from error
+            raise write_error(target or self.path, error) from error
         return None
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Download:
                 self._digest.update(piece)
                 self.resumed += len(piece)
         except OSError as error:
-            raise CrowdGaussianError(read_sentence(self.path, error)) from error
+            raise read_error(self.path, error) from error
         if self.resumed > self.artifact.size:
             self._stream.truncate(0)
             self._digest = hashlib.blake2b(digest_size=32)
@@ -153,7 +153,7 @@ class PhotoUpload:
     def __init__(self, ticket: Ticket, received: int) -> None:
         self._data = read_bytes(Path(ticket.photo), ticket.photo_bytes)
         if hash_bytes(self._data) != ticket.photo_blake2b:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{ticket.photo} has changed since it was submitted; submit it as a new job."
             )
         self.confirmed = received

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are either whole or not there: written beside, flushed to disk, then renamed."""
 
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import CrowdGaussianError
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from ..errors import DamagedFileError, DiskFullError, MissingFileError, ResourceError, is_full
 
 
 @contextmanager
@@ -19,8 +16,8 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` only when the block ends well.
 
     Raises:
-        CrowdGaussianError: the disk is full or the folder cannot be written; an older file at
-            `path` is untouched.
+        ResourceError: the disk is full (DiskFullError) or the folder cannot be written; an older
+            file at `path` is untouched.
     """
     path = Path(path)
     temp: Path | None = None
@@ -35,7 +32,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temp, path)
         temp = None
     except OSError as error:
-        raise CrowdGaussianError(write_sentence(path, error)) from error
+        raise write_error(path, error) from error
     finally:
         if temp is not None:
             temp.unlink(missing_ok=True)
@@ -51,27 +48,38 @@ def read_bytes(path: str | Path, limit: int) -> bytes:
     """Read a whole file of at most `limit` bytes.
 
     Raises:
-        CrowdGaussianError: the file is missing, unreadable or larger than the limit.
+        MissingFileError: there is no such file.
+        ResourceError: it cannot be read.
+        DamagedFileError: it is larger than the limit.
     """
     path = Path(path)
     try:
         with path.open("rb") as stream:
             data = stream.read(limit + 1)
     except OSError as error:
-        raise CrowdGaussianError(read_sentence(path, error)) from error
+        raise read_error(path, error) from error
     if len(data) > limit:
-        raise CrowdGaussianError(f"{path} is larger than {limit} bytes, which no such file can be.")
+        raise DamagedFileError(f"{path} is larger than {limit} bytes, which no such file can be.")
     return data
 
 
-def read_sentence(path: Path, error: OSError) -> str:
-    """Why a file could not be read, as one sentence."""
+def read_error(path: Path, error: OSError) -> MissingFileError | ResourceError:
+    """Why a file could not be read, to raise from the system's error."""
     if isinstance(error, FileNotFoundError):
-        return f"{path} does not exist; check the path or reconstruct the photo again."
-    return f"{path} cannot be read ({error.strerror or error}); check the file and its permissions."
+        return MissingFileError(
+            f"{path} does not exist; check the path or reconstruct the photo again."
+        )
+    return ResourceError(
+        f"{path} cannot be read ({error.strerror or error}); check the file and its permissions."
+    )
 
 
-def write_sentence(path: Path, error: OSError) -> str:
-    if error.errno in _FULL:
-        return f"The disk is full: {path} was not written; free some space and run again."
-    return f"{path} cannot be written ({error.strerror or error}); choose another folder."
+def write_error(path: Path, error: OSError) -> ResourceError:
+    """Why a file could not be written, to raise from the system's error."""
+    if is_full(error):
+        return DiskFullError(
+            f"The disk is full: {path} was not written; free some space and run again."
+        )
+    return ResourceError(
+        f"{path} cannot be written ({error.strerror or error}); choose another folder."
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError
 from ..geometry.avatar import Avatar, BodyMesh, BodyParams
 from ..geometry.gaussians import Gaussians
 from ..geometry.skeleton import NUM_JOINTS
@@ -56,7 +56,8 @@ def write_avatar(path: str | Path, avatar: Avatar) -> None:
     """Write avatar.npz atomically.
 
     Raises:
-        CrowdGaussianError: an array is not what it must be, or the disk is full.
+        DamagedFileError: an array is not what it must be.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     arrays = {
         name: np.ascontiguousarray(value, dtype=_SPECS[name].dtype).reshape(np.shape(value))
@@ -71,8 +72,10 @@ def read_avatar(path: str | Path) -> Avatar:
     """Read and check avatar.npz.
 
     Raises:
-        CrowdGaussianError: the file is missing, damaged or newer, or an array is not what it must
-            be; the sentence names the file and the array.
+        MissingFileError: there is no such file.
+        ResourceError: it cannot be read.
+        DamagedFileError: it is damaged or newer, or an array is not what it must be; the sentence
+            names the file and the array.
     """
     arrays = read_npz(path, lambda headers: _check_headers(path, headers), _SPECS)
     _check_values(path, arrays)
@@ -120,17 +123,17 @@ def _check_headers(path: str | Path, headers: Mapping[str, ArrayHeader]) -> None
     sizes: dict[str, int] = {}
     for name, spec in _SPECS.items():
         if name not in headers:
-            raise CrowdGaussianError(f"{path}: {name} is missing; reconstruct the person again.")
+            raise DamagedFileError(f"{path}: {name} is missing; reconstruct the person again.")
         header = headers[name]
         if header.dtype.newbyteorder("=") != np.dtype(spec.dtype):
-            raise CrowdGaussianError(f"{path}: {name} must be {spec.dtype}, not {header.dtype}.")
+            raise DamagedFileError(f"{path}: {name} must be {spec.dtype}, not {header.dtype}.")
         if not _shape_fits(header.shape, spec.shape, sizes):
             wanted = ", ".join(_size_words(size, sizes) for size in spec.shape)
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path}: {name} must have the shape [{wanted}], not {list(header.shape)}."
             )
     if sizes["K"] not in (1, 4, 9, 16):
-        raise CrowdGaussianError(f"{path}: sh must have 1, 4, 9 or 16 coefficients.")
+        raise DamagedFileError(f"{path}: sh must have 1, 4, 9 or 16 coefficients.")
 
 
 def _size_words(size: int | str, sizes: Mapping[str, int]) -> str:
@@ -157,22 +160,22 @@ def _check_values(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, spec in _SPECS.items():
         array = arrays[name]
         if name == "version" and array > AVATAR_VERSION:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path} was written by a newer CrowdGaussian (avatar version {array}); "
                 "update the add-on or the backend."
             )
         if array.size and not (array.min() >= spec.low and array.max() <= spec.high):
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path}: {name} must be finite and lie between {spec.low:g} and {spec.high:g}."
             )
     for name in ("skin_weights", "body_skin_weights"):
         if not _all_near_one(arrays[name].sum(axis=1)):
-            raise CrowdGaussianError(f"{path}: the rows of {name} must sum to 1.")
+            raise DamagedFileError(f"{path}: the rows of {name} must sum to 1.")
     if not _all_near_one(np.linalg.norm(arrays["quats"], axis=1)):
-        raise CrowdGaussianError(f"{path}: quats must be unit quaternions.")
+        raise DamagedFileError(f"{path}: quats must be unit quaternions.")
     faces = arrays["body_faces"]
     if faces.size and faces.max() >= len(arrays["body_vertices"]):
-        raise CrowdGaussianError(f"{path}: body_faces name vertices that do not exist.")
+        raise DamagedFileError(f"{path}: body_faces name vertices that do not exist.")
 
 
 def _all_near_one(values: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError
 
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -17,15 +17,15 @@ def parse_json(data: bytes, source: str) -> "Field":
     """The root object of a JSON text; NaN and Infinity are refused.
 
     Raises:
-        CrowdGaussianError: not JSON, or not an object.
+        DamagedFileError: not JSON, or not an object.
     """
     try:
         value = _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise CrowdGaussianError(f"{source} is damaged, it is not JSON ({reason}).") from error
+        raise DamagedFileError(f"{source} is damaged, it is not JSON ({reason}).") from error
     if not isinstance(value, dict):
-        raise CrowdGaussianError(f"{source} is damaged, it must hold one JSON object.")
+        raise DamagedFileError(f"{source} is damaged, it must hold one JSON object.")
     return Field(value, source, "")
 
 
@@ -50,7 +50,7 @@ class Field:
 
     def fail(self, wanted: str) -> NoReturn:
         """Complain that this field is not what it must be."""
-        raise CrowdGaussianError(f"{self.source}: {self.path or 'the whole'} must be {wanted}.")
+        raise DamagedFileError(f"{self.source}: {self.path or 'the whole'} must be {wanted}.")
 
     def has(self, name: str) -> bool:
         """Whether the object has this member with a value other than null."""
@@ -61,7 +61,7 @@ class Field:
         path = f"{self.path}.{name}" if self.path else name
         mapping = self._mapping()
         if name not in mapping:
-            raise CrowdGaussianError(f"{self.source}: {path} is missing.")
+            raise DamagedFileError(f"{self.source}: {path} is missing.")
         return Field(mapping[name], self.source, path)
 
     def items(self, limit: int = 100_000) -> list["Field"]:

@@ -16,8 +16,8 @@ from typing import IO
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
-from .atomic import atomic_file, read_sentence
+from ..errors import DamagedFileError, InputError
+from .atomic import atomic_file, read_error
 
 MAX_BYTES = 8 << 30  # of all arrays of one file
 MAX_ARRAYS = 1000
@@ -70,7 +70,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             array = np.asarray(array)
             if array.dtype.kind not in _KINDS:
-                raise CrowdGaussianError(f"{path}: {name} of type {array.dtype} cannot be stored.")
+                raise InputError(f"{path}: {name} of type {array.dtype} cannot be stored.")
             member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980
             with archive.open(member, "w", force_zip64=True) as target:
                 np.lib.format.write_array(target, array, version=(1, 0), allow_pickle=False)
@@ -92,7 +92,9 @@ def read_npz(
             elsewhere names may be missing, and arrays that are not wanted may be of any type.
 
     Raises:
-        CrowdGaussianError: the file is missing, truncated, damaged, too large, or holds pickles.
+        MissingFileError: there is no such file.
+        ResourceError: it cannot be read.
+        DamagedFileError: it is truncated, damaged, too large, or holds pickles.
     """
     path = Path(path)
     try:
@@ -103,9 +105,9 @@ def read_npz(
             wanted = headers if names is None or not ours else names
             return {name: _read_array(path, archive, name) for name in wanted}
     except OSError as error:
-        raise CrowdGaussianError(read_sentence(path, error)) from error
+        raise read_error(path, error) from error
     except _DAMAGE as error:
-        raise CrowdGaussianError(f"{path} is damaged or truncated; {_advice(ours)}.") from error
+        raise DamagedFileError(f"{path} is damaged or truncated; {_advice(ours)}.") from error
 
 
 def _read_headers(
@@ -113,7 +115,7 @@ def _read_headers(
 ) -> dict[str, ArrayHeader]:
     members = archive.infolist()
     if len(members) > MAX_ARRAYS or sum(member.file_size for member in members) > MAX_BYTES:
-        raise CrowdGaussianError(f"{path} is larger than any file of its kind.")
+        raise DamagedFileError(f"{path} is larger than any file of its kind.")
     headers: dict[str, ArrayHeader] = {}
     for member in members:
         name = member.filename.removesuffix(".npy")
@@ -121,7 +123,7 @@ def _read_headers(
             continue
         strange = member.flag_bits & 1 or member.compress_type not in _COMPRESSIONS
         if name == member.filename or name in headers or strange:
-            raise CrowdGaussianError(f"{path}: {member.filename} does not belong in the file.")
+            raise DamagedFileError(f"{path}: {member.filename} does not belong in the file.")
         headers[name] = _read_header(path, archive, member)
     return headers
 
@@ -136,9 +138,9 @@ def _read_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
         raise _damaged(path, name) from error
     header = ArrayHeader(dtype, shape)
     if dtype.hasobject or dtype.kind not in _KINDS or dtype.itemsize == 0:
-        raise CrowdGaussianError(f"{path}: {name} has the type {dtype}, which is not allowed.")
+        raise DamagedFileError(f"{path}: {name} has the type {dtype}, which is not allowed.")
     if start + header.nbytes != member.file_size:
-        raise CrowdGaussianError(f"{path}: {name} is damaged, its size does not fit its header.")
+        raise DamagedFileError(f"{path}: {name} is damaged, its size does not fit its header.")
     return header
 
 
@@ -166,5 +168,5 @@ def _advice(ours: bool) -> str:
     return "reconstruct the person again" if ours else "get a whole copy of the file"
 
 
-def _damaged(path: Path, name: str) -> CrowdGaussianError:
-    return CrowdGaussianError(f"{path}: {name} is damaged or truncated; get a whole copy of it.")
+def _damaged(path: Path, name: str) -> DamagedFileError:
+    return DamagedFileError(f"{path}: {name} is damaged or truncated; get a whole copy of it.")

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
-from .atomic import read_sentence
+from ..errors import DamagedFileError
+from .atomic import read_error
 
 # A look at a PLY header before any memory is taken: can the file hold what it claims?
 
@@ -45,7 +45,7 @@ def check_size(path: Path, stream: BinaryIO) -> None:
     character and a separator, so the check never refuses a sound file.
 
     Raises:
-        CrowdGaussianError: no PLY header, or the file is too short for its elements.
+        DamagedFileError: no PLY header, or the file is too short for its elements.
     """
     header = read_header(path, stream)
     body = os.fstat(stream.fileno()).st_size - stream.tell()
@@ -57,7 +57,7 @@ def check_size(path: Path, stream: BinaryIO) -> None:
         if line[0] == "element":
             needed += max(count * row - text, 0)  # the last separator of a text may be missing
             if needed > body:
-                raise CrowdGaussianError(
+                raise DamagedFileError(
                     f"{path} is truncated: its header announces {count} {name} rows "
                     f"({needed} bytes or more), but only {body} bytes follow."
                 )
@@ -70,7 +70,7 @@ def read_header(path: Path, stream: BinaryIO) -> list[list[str]]:
     """The header lines, split into words, without the first and the last; the body comes next.
 
     Raises:
-        CrowdGaussianError: no PLY header.
+        DamagedFileError: no PLY header.
     """
     lines: list[list[str]] = []
     first = stream.readline(8)
@@ -83,19 +83,19 @@ def read_header(path: Path, stream: BinaryIO) -> list[list[str]]:
             break
         if words:
             lines.append(words)
-    raise CrowdGaussianError(f"{path} is not a PLY file; choose a splat file that ends in .ply.")
+    raise DamagedFileError(f"{path} is not a PLY file; choose a splat file that ends in .ply.")
 
 
 def _element(path: Path, words: list[str]) -> tuple[str, int, int]:
     if len(words) != 3 or not words[2].isdecimal():
-        raise CrowdGaussianError(f"{path}: the PLY header line {' '.join(words)!r} is damaged.")
+        raise DamagedFileError(f"{path}: the PLY header line {' '.join(words)!r} is damaged.")
     return words[1], int(words[2]), 0
 
 
 def _property_size(path: Path, words: list[str]) -> int:
     kind = words[2] if words[1:2] == ["list"] and len(words) == 5 else words[1]
     if len(words) not in (3, 5) or kind not in _SIZES:
-        raise CrowdGaussianError(f"{path}: the PLY header line {' '.join(words)!r} is damaged.")
+        raise DamagedFileError(f"{path}: the PLY header line {' '.join(words)!r} is damaged.")
     return _SIZES[kind]
 
 
@@ -142,7 +142,7 @@ def read_vertices(path: Path) -> np.ndarray:
             order, elements = _layout(path, read_header(path, stream))
             return _read(path, stream, order, elements)
     except OSError as error:
-        raise CrowdGaussianError(read_sentence(path, error)) from error
+        raise read_error(path, error) from error
 
 
 def write_vertices(stream: BinaryIO, rows: np.ndarray, comments: tuple[str, ...] = ()) -> None:
@@ -191,13 +191,13 @@ def _read(path: Path, stream: BinaryIO, order: str, elements: list[_Element]) ->
                 _skip(path, stream, order, element)
             continue
         if element.lists:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path}: the vertex field {element.lists[0]} is a list, not a number."
             )
         if lines is None:
             return _read_binary(path, stream, element.dtype(order), element.count)
         return _read_text(path, lines[skipped : skipped + element.count], element)
-    raise CrowdGaussianError(f"{path}: the element vertex is missing, so there are no splats.")
+    raise DamagedFileError(f"{path}: the element vertex is missing, so there are no splats.")
 
 
 def _read_binary(path: Path, stream: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
@@ -238,5 +238,5 @@ def _skip(path: Path, stream: BinaryIO, order: str, element: _Element) -> None:
             stream.seek(kind.itemsize * length, 1)
 
 
-def _damaged(path: Path, reason: str) -> CrowdGaussianError:
-    return CrowdGaussianError(f"{path} is a damaged PLY file ({reason}); export it again.")
+def _damaged(path: Path, reason: str) -> DamagedFileError:
+    return DamagedFileError(f"{path} is a damaged PLY file ({reason}); export it again.")

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_PIXELS = 200_000_000
@@ -29,11 +29,11 @@ def decode_grey(data: bytes, source: str) -> np.ndarray:
     """PNG bytes -> [H, W] uint8; reads 8-bit greyscale that is not interlaced.
 
     Raises:
-        CrowdGaussianError: damaged, or another kind of PNG.
+        DamagedFileError: damaged, or another kind of PNG.
     """
     width, height, packed = _parse_chunks(data, source)
     if width * height > _MAX_PIXELS:
-        raise CrowdGaussianError(f"{source} is larger than any mask.")
+        raise DamagedFileError(f"{source} is larger than any mask.")
     size = height * (width + 1)
     try:
         raw = zlib.decompressobj().decompress(packed, size)
@@ -54,7 +54,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def _parse_chunks(data: bytes, source: str) -> tuple[int, int, bytes]:
     """Width, height and the joined IDAT data."""
     if not data.startswith(_SIGNATURE):
-        raise CrowdGaussianError(f"{source} is not a PNG file.")
+        raise DamagedFileError(f"{source} is not a PNG file.")
     packed, header, place = [], b"", len(_SIGNATURE)
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
@@ -69,7 +69,7 @@ def _parse_chunks(data: bytes, source: str) -> tuple[int, int, bytes]:
             packed.append(body)
         place += 12 + length
     if len(header) != 13 or header[8:] != b"\x08\x00\x00\x00\x00":
-        raise CrowdGaussianError(f"{source} must be an 8-bit greyscale PNG without interlacing.")
+        raise DamagedFileError(f"{source} must be an 8-bit greyscale PNG without interlacing.")
     width, height = struct.unpack(">II", header[:8])
     return width, height, b"".join(packed)
 
@@ -96,5 +96,5 @@ def _predict(kind: int, left: int, up: int, corner: int) -> int:
     return (0, left, up, (left + up) // 2)[kind]
 
 
-def _damaged(source: str) -> CrowdGaussianError:
-    return CrowdGaussianError(f"{source} is damaged; reconstruct the photo again.")
+def _damaged(source: str) -> DamagedFileError:
+    return DamagedFileError(f"{source} is damaged; reconstruct the photo again.")

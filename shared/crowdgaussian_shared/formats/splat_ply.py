@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError, InputError
 from ..geometry.gaussians import Gaussians
 from ..geometry.sh import MAX_DEGREE, num_coefficients
 from .atomic import atomic_file
@@ -47,13 +47,14 @@ def write_splat_ply(path: str | Path, gaussians: Gaussians, comments: tuple[str,
         comments: one-line ASCII header comments.
 
     Raises:
-        CrowdGaussianError: a value is not finite, or the disk is full.
+        InputError: a value is not finite.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     columns = _columns(gaussians)
     vertex = np.empty(len(gaussians), dtype=[(name, "<f4") for name in columns])
     for name, values in columns.items():
         if not np.isfinite(values).all():
-            raise CrowdGaussianError(f"{path}: {name} holds values that are not finite.")
+            raise InputError(f"{path}: {name} holds values that are not finite.")
         vertex[name] = values
     with atomic_file(path) as stream:
         write_vertices(stream, vertex, comments)
@@ -79,7 +80,7 @@ def read_splat_ply(path: str | Path) -> Gaussians:
     names = set(vertex.dtype.names or ())
     for name in _REQUIRED:
         if name not in names:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path}: the vertex field {name} is missing, so this is not a Gaussian splat PLY."
             )
     return Gaussians(
@@ -112,7 +113,7 @@ def _stack(path: str | Path, vertex: np.ndarray, names: tuple[str, ...]) -> np.n
     for column, name in enumerate(names):
         values[:, column] = vertex[name]
         if np.isnan(values[:, column]).any():
-            raise CrowdGaussianError(f"{path}: the vertex field {name} holds NaN; export it again.")
+            raise DamagedFileError(f"{path}: the vertex field {name} holds NaN; export it again.")
     return values
 
 
@@ -121,7 +122,7 @@ def _finite(path: str | Path, vertex: np.ndarray, names: tuple[str, ...]) -> np.
     limit = np.finfo(np.float32).max
     bad = np.flatnonzero((np.abs(values) > limit).any(axis=0))
     if len(bad):
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path}: the vertex field {names[bad[0]]} holds values too large for a splat."
         )
     return values.astype(np.float32)
@@ -131,7 +132,7 @@ def _unit_quats(path: str | Path, vertex: np.ndarray) -> np.ndarray:
     quats = _finite(path, vertex, ("rot_0", "rot_1", "rot_2", "rot_3")).astype(np.float64)
     lengths = np.linalg.norm(quats, axis=1, keepdims=True)
     if (lengths == 0).any():
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path}: the vertex fields rot_0 to rot_3 are all zero at splat "
             f"{int(np.argmin(lengths))}, which is no rotation."
         )
@@ -142,7 +143,7 @@ def _scales(path: str | Path, vertex: np.ndarray) -> np.ndarray:
     logs = _stack(path, vertex, ("scale_0", "scale_1", "scale_2"))
     bad = np.flatnonzero((logs > _MAX_LOG_SCALE).any(axis=0))
     if len(bad):
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path}: the vertex field scale_{bad[0]} holds values above {_MAX_LOG_SCALE:g}, "
             "which cannot be the logarithm of a length."
         )
@@ -160,7 +161,7 @@ def _sh(path: str | Path, vertex: np.ndarray, names: set[str]) -> np.ndarray:
     degree = round((per_channel + 1) ** 0.5) - 1
     complete = all(f"f_rest_{k}" in names for k in range(rest))
     if rest != 3 * (num_coefficients(degree) - 1) or not complete:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path}: {rest} vertex fields f_rest_* do not make whole bands of spherical harmonics."
         )
     kept = num_coefficients(min(degree, MAX_DEGREE)) - 1

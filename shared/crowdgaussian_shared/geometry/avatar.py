@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import InputError
 from .gaussians import Gaussians
 from .skeleton import NUM_JOINTS
 
@@ -20,7 +20,7 @@ class BodyParams:
     transl is added last. Arrays are float32 in files; whoever computes may hold float64.
 
     Raises:
-        CrowdGaussianError: an array has another shape. Values may be anything: see not_finite.
+        InputError: an array has another shape. Values may be anything: see not_finite.
     """
 
     betas: np.ndarray  # [B] shape coefficients of the body model that the parameters are for
@@ -33,7 +33,7 @@ class BodyParams:
         for name, shape in wanted.items():
             found = np.shape(getattr(self, name))
             if found != shape:
-                raise CrowdGaussianError(f"The {name} has shape {found}, it must be {shape}.")
+                raise InputError(f"The {name} has shape {found}, it must be {shape}.")
 
     def not_finite(self) -> str:
         """Name of the first parameter that holds values that are no numbers; "" if none does."""

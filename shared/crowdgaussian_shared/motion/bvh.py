@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError
 from ..formats.atomic import read_bytes, write_bytes
 from ..geometry.rotations import axis_angle_to_matrix
 from ..geometry.skeleton import JOINT_NAMES, PARENTS
@@ -112,7 +112,7 @@ class _Words:
         return np.array([self.number() for _ in range(3)])
 
     def fail(self, what: str) -> None:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{self.path} is not a whole BVH: line {self.line} {what}; get another copy."
         )
 
@@ -174,7 +174,7 @@ def _read_motion(words: _Words, channels: int) -> tuple[float, np.ndarray]:
     if words.rest_of_line():
         words.fail("has more than a frame time")
     if channels == 0:
-        raise CrowdGaussianError(f"{words.path} moves nothing: its joints have no channels.")
+        raise DamagedFileError(f"{words.path} moves nothing: its joints have no channels.")
     return frame_time, _read_values(words, int(count), channels)
 
 
@@ -201,7 +201,7 @@ def _read_values(words: _Words, count: int, channels: int) -> np.ndarray:
         row += 1
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{words.path}: frame {int(bad.argmax())} is not a number (NaN or infinite); "
             "repair or choose another motion."
         )

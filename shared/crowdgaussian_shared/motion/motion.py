@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError, InputError
 from ..geometry.skeleton import NUM_JOINTS
 
 MAX_FRAMES = 100_000  # 14 minutes at 120 frames a second
@@ -48,9 +48,9 @@ class Motion:
 def check_frames(count: int, source: str) -> None:
     """Refuse a number of frames before memory is taken for them."""
     if count < 1:
-        raise CrowdGaussianError(f"{source} holds no frames; choose another motion.")
+        raise InputError(f"{source} holds no frames; choose another motion.")
     if count > MAX_FRAMES:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{source} holds {count} frames, more than the {MAX_FRAMES} that can be read; "
             "cut it into parts."
         )
@@ -59,7 +59,7 @@ def check_frames(count: int, source: str) -> None:
 def check_fps(fps: float, source: str) -> float:
     """The frame rate, if it is one."""
     if not np.isfinite(fps) or not 0.1 <= fps <= MAX_FPS:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{source} gives {fps:g} frames a second, which no motion has; "
             "set the frame rate by hand."
         )
@@ -78,7 +78,7 @@ def check_motion(motion: Motion, source: str) -> Motion:
     poses = np.asarray(motion.poses, np.float64)
     transl = np.asarray(motion.transl, np.float64)
     if poses.shape[1:] != (NUM_JOINTS, 3) or transl.shape != (len(poses), 3):
-        raise CrowdGaussianError(
+        raise InputError(
             f"{source} does not fit the skeleton: poses {poses.shape}, places {transl.shape}."
         )
     _check_numbers(poses, _TURN, f"{source}: the pose", "turns by more than it can")
@@ -90,13 +90,13 @@ def _check_numbers(values: np.ndarray, limit: float, what: str, beyond: str) -> 
     rows = values.reshape(len(values), -1)
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{what} of frame {int(bad.argmax())} is not a number (NaN or infinite); "
             "repair or choose another motion."
         )
     far = (np.abs(rows) > limit).any(axis=1)
     if far.any():
-        raise CrowdGaussianError(f"{what} of frame {int(far.argmax())} {beyond}.")
+        raise DamagedFileError(f"{what} of frame {int(far.argmax())} {beyond}.")
 
 
 def map_rows(motion: Motion, rows: Callable[[np.ndarray], np.ndarray]) -> Motion:

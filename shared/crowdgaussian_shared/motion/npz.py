@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import CrowdGaussianError, DamagedFileError, InputError
 from ..formats.npz import ArrayHeader, read_npz, write_npz
 from ..geometry.rotations import matrix_to_axis_angle
 from ..geometry.skeleton import JOINT_INDEX, NUM_JOINTS
@@ -132,7 +132,7 @@ def write_motion_npz(
 def _check_headers(path: Path, headers: Mapping[str, ArrayHeader]) -> None:
     found = _pose_names(headers)
     if not found:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{path} holds no poses: it has none of the arrays of an AMASS or SMPL-X file "
             "(poses, or root_orient and pose_body)."
         )
@@ -141,9 +141,9 @@ def _check_headers(path: Path, headers: Mapping[str, ArrayHeader]) -> None:
         check_frames(shape[0] if shape else 0, f"{path}: {name}")
     for name, header in headers.items():
         if header.nbytes > 1 << 31:
-            raise CrowdGaussianError(f"{path}: {name} is too large; cut it into parts.")
+            raise InputError(f"{path}: {name} is too large; cut it into parts.")
         if header.dtype.kind not in "iuf" and name != _UP:
-            raise CrowdGaussianError(f"{path}: {name} must be numbers, not {header.dtype}.")
+            raise DamagedFileError(f"{path}: {name} must be numbers, not {header.dtype}.")
 
 
 def _pose_names(names: Mapping[str, object]) -> list[str]:
@@ -176,7 +176,7 @@ def _read_poses(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarra
         if values is None:
             continue
         if len(values) != len(poses):
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path}: {name} has {len(values)} frames, the others {len(poses)}."
             )
         poses[:, _PLACE[part] : _PLACE[part] + values.shape[1]] = values
@@ -209,7 +209,7 @@ def _as_joints(path: Path, name: str, array: np.ndarray) -> np.ndarray | None:
     if array.ndim >= 3 and array.shape[-2:] == (3, 3) and (array.ndim == 4 or array.shape[1] == 3):
         matrices = array.reshape(len(array), -1, 3, 3).astype(np.float64)
         if not np.isfinite(matrices).all():
-            raise CrowdGaussianError(f"{path}: {name} holds NaNs; choose another motion.")
+            raise DamagedFileError(f"{path}: {name} holds NaNs; choose another motion.")
         return matrix_to_axis_angle(matrices)
     if array.ndim == 2 and array.shape[1] % 3 == 0 and array.shape[1]:
         return array.reshape(len(array), -1, 3).astype(np.float64)
@@ -219,7 +219,7 @@ def _as_joints(path: Path, name: str, array: np.ndarray) -> np.ndarray | None:
 
 
 def _wrong_skeleton(path: Path, name: str, shape: tuple[int, ...]) -> CrowdGaussianError:
-    return CrowdGaussianError(
+    return InputError(
         f"{path}: {name} of shape {'x'.join(map(str, shape))} is not of the skeleton of SMPL-X "
         "(55 joints), SMPL-H (52) or SMPL (24)."
     )
@@ -233,7 +233,7 @@ def _read_transl(path: Path, arrays: Mapping[str, np.ndarray], frames: int) -> n
     if transl.ndim == 3 and transl.shape[1] == 1:
         transl = transl[:, 0]
     if transl.shape != (frames, 3):
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path}: {name} must be one place for each of the {frames} frames, "
             f"not {'x'.join(map(str, transl.shape))}."
         )
@@ -246,7 +246,7 @@ def _read_fps(path: Path, arrays: Mapping[str, np.ndarray], notes: list[str]) ->
         notes.append(f"{path.name} does not give its frame rate; {_DEFAULT_FPS:g} was taken.")
         return _DEFAULT_FPS
     if arrays[name].size != 1:
-        raise CrowdGaussianError(f"{path}: {name} must be one number.")
+        raise DamagedFileError(f"{path}: {name} must be one number.")
     return float(arrays[name].reshape(-1)[0])
 
 
@@ -263,5 +263,5 @@ def _read_rest(path: Path, arrays: Mapping[str, np.ndarray]) -> np.ndarray | Non
         return None
     rest = arrays[_REST].astype(np.float64)
     if rest.shape != (NUM_JOINTS, 3) or not np.isfinite(rest).all() or leg_length(rest) < 0.01:
-        raise CrowdGaussianError(f"{path}: {_REST} is not a skeleton of {NUM_JOINTS} joints.")
+        raise DamagedFileError(f"{path}: {_REST} is not a skeleton of {NUM_JOINTS} joints.")
     return rest

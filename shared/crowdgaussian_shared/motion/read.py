@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import InputError, MissingFileError, ResourceError
 from ..formats.atomic import read_bytes
 from ..formats.json_fields import Field, parse_json
 from ..geometry.rotations import axis_angle_to_matrix
@@ -139,7 +139,7 @@ def read_motion_json(path: str | Path, options: JsonOptions = JsonOptions()) -> 
     numbers = [number for number, _ in files]
     for k, (number, _) in enumerate(files):
         if number != numbers[0] + k:
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"{folder} lacks frame {numbers[0] + k}, though it has frame {number}; "
                 "complete the folder."
             )
@@ -166,7 +166,7 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
     try:
         files = [f for f in folder.iterdir() if re.fullmatch(r"\d{1,9}\.json", f.name)]
     except OSError as error:
-        raise CrowdGaussianError(
+        raise ResourceError(
             f"{folder} cannot be read ({error.strerror}); choose a folder of a motion."
         ) from error
     return sorted((int(file.stem), file) for file in files)
@@ -199,11 +199,13 @@ def read_motion(path: str | Path, options: ReadOptions = ReadOptions()) -> Motio
     """Read an AMASS or SMPL-X .npz, a .bvh, or an LHM folder of JSON files (or one of them).
 
     Raises:
-        CrowdGaussianError: no such file, of no known kind, or broken.
+        MissingFileError: no such file.
+        InputError: of no known kind, or of another skeleton.
+        DamagedFileError: it is broken.
     """
     path = Path(path)
     if not path.exists():
-        raise CrowdGaussianError(f"{path} does not exist; choose a motion file.")
+        raise MissingFileError(f"{path} does not exist; choose a motion file.")
     if path.suffix.lower() == ".json":
         path = path.parent
     if path.is_dir() and is_motion_folder(path):
@@ -212,7 +214,7 @@ def read_motion(path: str | Path, options: ReadOptions = ReadOptions()) -> Motio
         return read_motion_npz(path, NpzOptions(options.up, options.fps))
     if path.suffix.lower() == ".bvh":
         return read_motion_bvh(path, BvhOptions(options.up, options.unit, options.fps))
-    raise CrowdGaussianError(
+    raise InputError(
         f"{path} is no motion that can be read; choose an .npz of AMASS or SMPL-X, a .bvh, or a "
         "folder of LHM's JSON files."
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import InputError
 from ..geometry.skeleton import FINGERS, JOINT_INDEX, JOINT_NAMES, NUM_JOINTS, PARENTS
 from .feet import between
 from .kinematics import adult_joints, local_poses
@@ -174,18 +174,18 @@ def retarget(source: Source) -> Motion:
     """The source's motion on the 55 joints, in the scene frame and in metres.
 
     Raises:
-        CrowdGaussianError: joints that a person needs are not there.
+        InputError: joints that a person needs are not there.
     """
     found = find_joints(source.names, source.parents)
     missing = [n for n in ("pelvis", *NEEDED) if JOINT_INDEX[n] not in found]
     if missing:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{source.name} is of another skeleton: of {len(source.names)} joints "
             f"({', '.join(source.names[:3])}, ...) none is known as {missing[0]}."
         )
     leg = _source_leg(source.rest, found)
     if not leg > 0:
-        raise CrowdGaussianError(f"{source.name} has a skeleton with legs of no length.")
+        raise InputError(f"{source.name} has a skeleton with legs of no length.")
     unit = source.unit or guess_unit(leg)
     paths = _paths(source, found)
     axis = source.up or _rest_up(source.rest, found) or _find_up(paths, found)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import InputError
 from ..geometry.rotations import (
     axis_angle_to_matrix,
     axis_angle_to_quat,
@@ -78,11 +78,11 @@ def cut(motion: Motion, first: int, last: int | None = None) -> Motion:
     """Frames first..last, both counted; last None is the end.
 
     Raises:
-        CrowdGaussianError: nothing is left.
+        InputError: nothing is left.
     """
     end = motion.frames if last is None else min(last + 1, motion.frames)
     if not 0 <= first < end:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{motion.name} has {motion.frames} frames; frames {first} to {end - 1} are not a part "
             "of it."
         )
@@ -157,10 +157,10 @@ def repeat(motion: Motion, times: int, overlap: int = 0) -> Motion:
         overlap: frames over which an end turns into the next beginning; 0 cuts.
 
     Raises:
-        CrowdGaussianError: the result would be too long.
+        InputError: the result would be too long.
     """
     if motion.frames * times > MAX_FRAMES:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{motion.name} repeated {times} times is longer than {MAX_FRAMES} frames; "
             "repeat it less often."
         )

@@ -38,7 +38,7 @@ def from_field(cls: type, data: Field) -> Any:
     """Build a dataclass from a JSON object.
 
     Raises:
-        CrowdGaussianError: a field is missing or wrong; the sentence names its path.
+        DamagedFileError: a field is missing or wrong; the sentence names its path.
     """
     values = {}
     for name, reader, optional in _readers(cls):

@@ -7,7 +7,7 @@ Nothing is unpickled and nothing is executed; sizes are checked before anything 
 import json
 from typing import Any
 
-from ..errors import CrowdGaussianError
+from ..errors import CrowdGaussianError, RemoteError
 from ..formats.json_fields import parse_json
 from .codec import from_field, to_plain
 from .messages import MESSAGES, PAYLOADS, Message
@@ -21,7 +21,7 @@ PAYLOAD_FRAMES = 4
 MESSAGE_LIMIT = 4 << 20  # ZMQ_MAXMSGSIZE on every socket
 
 
-class ProtocolError(CrowdGaussianError):
+class ProtocolError(RemoteError):
     """Frames that are no message of this protocol.
 
     Attributes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import CrowdGaussianError
+from ..errors import InputError
 from ..formats.atomic import read_bytes
 from ..formats.json_fields import Field, parse_json
 from ..geometry.skeleton import JOINT_NAMES
@@ -66,11 +66,11 @@ class SceneEdits:
         """The text that from_json reads; the same edits give the same text.
 
         Raises:
-            CrowdGaussianError: it is longer than a message may carry.
+            InputError: it is longer than a message may carry.
         """
         text = self._text()
         if len(text) > EDIT_LIMIT:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The corrections make a text of {len(text)} characters and a message takes "
                 f"{EDIT_LIMIT}; correct fewer people at a time."
             )
@@ -81,7 +81,7 @@ class SceneEdits:
         """Reads and checks every field.
 
         Raises:
-            CrowdGaussianError: names the field that is wrong.
+            DamagedFileError: names the field that is wrong.
         """
         root = parse_json(text.encode(errors="replace"), source)
         steps = root.child("edits")
@@ -132,7 +132,7 @@ def edits_in(settings: Mapping[str, object]) -> tuple[SceneEdit, ...]:
     """The steps that a scene with these settings has.
 
     Raises:
-        CrowdGaussianError: they are damaged.
+        DamagedFileError: they are damaged.
     """
     text = settings.get(EDIT_KEY, "")
     return SceneEdits.from_json(str(text), "scene.json").steps if text else ()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError, InputError, MissingFileError
 from ..formats import avatar_npz
 from ..formats.atomic import read_bytes, write_bytes
 from ..formats.json_fields import Field, parse_json
@@ -49,7 +49,7 @@ def read_timings(folder: Path) -> Timings:
     """The folder's timings; empty when there are none, as in a folder that came over the wire.
 
     Raises:
-        CrowdGaussianError: the file is damaged.
+        DamagedFileError: the file is damaged.
     """
     path = folder / TIMINGS_FILE
     if not path.is_file():
@@ -99,7 +99,7 @@ class SceneFolder:
                 are filled in.
 
         Raises:
-            CrowdGaussianError: the folder cannot be written.
+            ResourceError: the folder cannot be written.
         """
         path = Path(path)
         photo = replace(info.photo, file=f"photo{suffix}", blake2b=hash_bytes(photo_bytes))
@@ -113,12 +113,13 @@ class SceneFolder:
         """Open a folder and check its scene.json.
 
         Raises:
-            CrowdGaussianError: no scene there, damaged, or of a newer version.
+            MissingFileError: no scene there.
+            DamagedFileError: it is damaged or of a newer version.
         """
         path = Path(path)
         scene_file = path / SCENE_FILE
         if not scene_file.is_file():
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"{path} is not a scene folder, it has no {SCENE_FILE}; reconstruct a photo first."
             )
         return cls(path, scene_from_json(read_bytes(scene_file, _SCENE_LIMIT), str(scene_file)))
@@ -187,7 +188,8 @@ class SceneFolder:
         """Read one person; every array is checked.
 
         Raises:
-            CrowdGaussianError: no avatar yet, or the file is damaged.
+            InputError: no avatar yet.
+            DamagedFileError: the file is damaged.
         """
         return avatar_npz.read_avatar(self.person_file(index, "avatar"))
 
@@ -215,7 +217,7 @@ class SceneFolder:
         """
         size = (self.info.photo.height, self.info.photo.width)
         if np.shape(mask) != size:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"A mask of shape {np.shape(mask)} does not fit the photo of shape {size}."
             )
         path = self._person_path(index, f"{kind}.png")
@@ -229,7 +231,7 @@ class SceneFolder:
         image = decode_grey(read_bytes(path, _MASK_LIMIT), str(path))
         size = (self.info.photo.height, self.info.photo.width)
         if image.shape != size:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{path} has the shape {image.shape}, but the photo has the shape {size}."
             )
         return image > 127
@@ -257,11 +259,11 @@ class SceneFolder:
         """The full path of a person's file: fit, avatar, splats, mask or amodal.
 
         Raises:
-            CrowdGaussianError: scene.json does not name it (yet).
+            InputError: scene.json does not name it (yet).
         """
         person = self._person(index)
         if kind not in person.files:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{self.path / SCENE_FILE}: people[{index}] has no {kind} yet ({person.state}); "
                 "reconstruct the photo again to finish it."
             )
@@ -269,7 +271,7 @@ class SceneFolder:
 
     def _person(self, index: int) -> PersonEntry:
         if not 0 <= index < len(self.info.people):
-            raise CrowdGaussianError(
+            raise InputError(
                 f"There is no person {index}; the scene has {len(self.info.people)} people."
             )
         return self.info.people[index]

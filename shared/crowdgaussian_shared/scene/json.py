@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
+from ..errors import DamagedFileError, InputError
 from ..formats.json_fields import Field, parse_json
 from .schema import (
     FOCAL_SOURCES,
@@ -30,14 +30,14 @@ def scene_to_json(info: SceneInfo) -> bytes:
     """Pretty JSON, UTF-8.
 
     Raises:
-        CrowdGaussianError: the info would not be accepted back.
+        InputError: the info would not be accepted back.
     """
     record = asdict(info)
     record = {"version": record.pop("version"), "commercial_use": info.commercial_use, **record}
     try:
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False, default=_plain)
     except (TypeError, ValueError) as error:
-        raise CrowdGaussianError(f"scene.json cannot be written: {error}.") from error
+        raise InputError(f"scene.json cannot be written: {error}.") from error
     data = text.encode("utf-8", errors="replace")  # file names may hold bytes that are no text
     scene_from_json(data)
     return data
@@ -47,12 +47,12 @@ def scene_from_json(data: bytes, source: str = "scene.json") -> SceneInfo:
     """Read and check scene.json; unknown fields are ignored, commercial_use is computed anew.
 
     Raises:
-        CrowdGaussianError: names the file and the field, or says that the file is newer.
+        DamagedFileError: names the file and the field, or says that the file is newer.
     """
     root = parse_json(data, source)
     version = root.child("version").whole(1, 1_000_000)
     if version > SCENE_VERSION:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{source} was written by a newer CrowdGaussian (scene version {version}, this one "
             f"reads up to {SCENE_VERSION}); update the add-on or the backend."
         )

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..errors import CrowdGaussianError
-from ..formats.atomic import read_sentence
+from ..errors import DamagedFileError
+from ..formats.atomic import read_error
 from ..geometry.camera import Camera
 
 SCENE_VERSION = 1  # raised when an older reader would misunderstand the file
@@ -138,14 +138,15 @@ def hash_file(path: str | Path) -> str:
     """BLAKE2b-256 of a file as hex, the hash used throughout for files and models.
 
     Raises:
-        CrowdGaussianError: the file cannot be read.
+        MissingFileError: there is no such file.
+        ResourceError: it cannot be read.
     """
     path = Path(path)
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
     except OSError as error:
-        raise CrowdGaussianError(read_sentence(path, error)) from error
+        raise read_error(path, error) from error
 
 
 def hash_bytes(data: bytes) -> str:
@@ -164,12 +165,12 @@ def check_relative(path: str, where: str) -> str:
         where: the file and field it was read from, for the message.
 
     Raises:
-        CrowdGaussianError: an absolute path, a drive, a `..`, a backslash or an empty path.
+        DamagedFileError: an absolute path, a drive, a `..`, a backslash or an empty path.
     """
     posix, windows = PurePosixPath(path), PureWindowsPath(path)
     outside = posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts
     if outside or "\\" in path or "\0" in path or not posix.parts:
-        raise CrowdGaussianError(f"{where} must be a relative path inside the scene folder.")
+        raise DamagedFileError(f"{where} must be a relative path inside the scene folder.")
     return path
 
 
@@ -177,9 +178,9 @@ def resolve_inside(folder: Path, path: str, where: str) -> Path:
     """The full path of a relative one; links that lead out of the folder are refused too.
 
     Raises:
-        CrowdGaussianError: the path leaves the folder.
+        DamagedFileError: the path leaves the folder.
     """
     full = folder / check_relative(path, where)
     if not full.resolve().is_relative_to(folder.resolve()):
-        raise CrowdGaussianError(f"{where} leads out of the scene folder.")
+        raise DamagedFileError(f"{where} leads out of the scene folder.")
     return full

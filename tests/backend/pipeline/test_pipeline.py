@@ -17,7 +17,7 @@ from _support.stand_ins import HEIGHT, WIDTH, Script, make_person, write_photo
 from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.config import Config, with_setting
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, DiskFullError
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 
@@ -163,7 +163,7 @@ def test_a_full_disk_ends_the_run_and_leaves_a_valid_folder(job, monkeypatch):
         return real(source, target)
 
     monkeypatch.setattr(os, "replace", replace_or_full)
-    with pytest.raises(CrowdGaussianError, match="disk is full"):
+    with pytest.raises(DiskFullError, match="disk is full"):
         run(job, Script())
     assert states(SceneFolder.open(job.out)) == ["done", "masked", "masked"]
     assert not [path for path in job.out.rglob("*") if ".tmp" in path.name]

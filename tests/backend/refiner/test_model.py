@@ -29,7 +29,7 @@ from crowdgaussian.refiner.training.losses import (
     refiner_loss,
 )
 from crowdgaussian.refiner.training.trainer import trained_parts
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, OutOfMemoryError
 from diffusers import DDPMScheduler
 from torch import nn
 
@@ -176,7 +176,7 @@ def test_torch_s_own_ways_to_run_out_of_memory_are_known(allocate):
         return images
 
     assert torch.allclose(tiled(hungry, images, normals, 512, 64), images)
-    with pytest.raises(CrowdGaussianError, match="not enough memory"):
+    with pytest.raises(OutOfMemoryError, match="not enough memory"):
         tiled(lambda i, n: allocate(), images, normals, 512, 64)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         tiled(lambda i, n: another_error(), images, normals, 512, 64)

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.formats.atomic import read_bytes, write_sentence
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
+from crowdgaussian_shared.formats.atomic import read_bytes, write_error
 from crowdgaussian_shared.formats.png import encode_grey
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
 from crowdgaussian_shared.geometry.axes import blender_camera_to_viewmat
@@ -51,7 +51,7 @@ def write_folder(target: Path, people: list[Person]) -> Iterator[tuple[float, st
             or body are gone, or the folder cannot be written.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CrowdGaussianError(f"{target} is not empty; choose a new folder.")
+        raise InputError(f"{target} is not empty; choose a new folder.")
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         folder = _start(part, people)
@@ -65,7 +65,7 @@ def write_folder(target: Path, people: list[Person]) -> Iterator[tuple[float, st
             target.rmdir()  # it is empty, and Windows does not rename onto a folder
         os.replace(part, target)
     except OSError as error:
-        raise CrowdGaussianError(write_sentence(target, error)) from error
+        raise write_error(target, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -97,11 +97,11 @@ def camera_of(scene: bpy.types.Scene, width: int, height: int) -> Camera:
     """The scene's camera as it sees a picture of that many pixels; inverts camera.build_camera.
 
     Raises:
-        CrowdGaussianError: no camera, or one without perspective.
+        InputError: no camera, or one without perspective.
     """
     obj = scene.camera
     if obj is None or obj.type != "CAMERA" or obj.data.type != "PERSP":
-        raise CrowdGaussianError(
+        raise InputError(
             "The scene has no perspective camera, which a scene folder needs; add one first."
         )
     data, render = obj.data, scene.render
@@ -186,11 +186,11 @@ def export_path(text: str, ending: str) -> Path:
         ending: such as ".ply"; put in the place of any other ending of a format.
 
     Raises:
-        CrowdGaussianError: no file name.
+        InputError: no file name.
     """
     path = Path(text)
     if not text.strip() or not path.name or path.is_dir():
-        raise CrowdGaussianError("No file name was given; type one in the file browser.")
+        raise InputError("No file name was given; type one in the file browser.")
     known = {".ply", ".spz", ".glb", ".gltf", ".fbx", ".bvh", ".npz"}
     return path.with_suffix(ending) if path.suffix.lower() in known else Path(f"{path}{ending}")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, ResourceError, disk_error
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from mathutils import Matrix
 
@@ -36,13 +36,13 @@ class Take:
         """Adds the current frame.
 
         Raises:
-            CrowdGaussianError: the rig lacks one of the 55 bones.
+            InputError: the rig lacks one of the 55 bones.
         """
         rig = self.person.rig
         posed = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
         missing = [name for name in JOINT_NAMES if name not in posed.pose.bones]
         if missing:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The bone {missing[0]} of {self.person.name} was deleted or renamed; undo that or "
                 "import the crowd again."
             )
@@ -84,15 +84,14 @@ def write_rigs(path: Path, kind: str, takes: list[Take], frames: list[int]) -> N
             _call_exporter(part, kind, animated=len(frames) > 1)
         os.replace(part, path)
     except OSError as error:
-        raise CrowdGaussianError(
+        raise disk_error(
+            error,
             f"{path} cannot be written ({error.strerror or error}); free some space or choose "
-            "another folder."
+            "another folder.",
         ) from error
     except RuntimeError as error:
         reason = (str(error).strip().splitlines() or ["no reason"])[-1].rstrip(".")
-        raise CrowdGaussianError(
-            f"{path} was not written: {reason}; try another folder."
-        ) from error
+        raise ResourceError(f"{path} was not written: {reason}; try another folder.") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -123,7 +122,7 @@ def _stage(takes: list[Take], frames: list[int]) -> Iterator[None]:
     """A scene with copies of rigs and bodies, shown in the window while the block runs."""
     window = bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
     if window is None:
-        raise CrowdGaussianError(
+        raise ResourceError(
             "Blender's exporters need a window, also in the background; open the file again."
         )
     theirs = window.scene

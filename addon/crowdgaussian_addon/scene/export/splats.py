@@ -12,7 +12,7 @@ from typing import Literal
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
 from crowdgaussian_shared.geometry.axes import BLENDER_FROM_SCENE, convert_gaussians
 from crowdgaussian_shared.geometry.gaussians import Gaussians
@@ -73,10 +73,10 @@ def cast_person(person: Person) -> Cast:
     """Read a person's Gaussians and weights; posing them is quick then.
 
     Raises:
-        CrowdGaussianError: the splats were deleted, or are no splats any more.
+        InputError: the splats were deleted, or are no splats any more.
     """
     if person.splats is None:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{person.name} has no splats any more; undo that or import the crowd again."
         )
     weights = read_weights(person.splats, vertices_per_row=4)
@@ -91,13 +91,13 @@ def cast_copy(copy: bpy.types.Object, actors: dict[bpy.types.Collection, Cast]) 
         actors: what was read already; the copy's actor is added.
 
     Raises:
-        CrowdGaussianError: the actor has no splats any more.
+        InputError: the actor has no splats any more.
     """
     actor = copy.instance_collection
     if actor not in actors:
         parts = {obj.get(ROLE): obj for obj in actor.objects}
         if "rig" not in parts or "splats" not in parts:
-            raise CrowdGaussianError(f"{copy.name} has no splats any more; scatter copies again.")
+            raise InputError(f"{copy.name} has no splats any more; scatter copies again.")
         person = Person(actor, parts["rig"], parts["splats"], parts.get("body"), -1)
         actors[actor] = cast_person(person)
     return replace(actors[actor], name=copy.name, place=copy)
@@ -107,7 +107,7 @@ def cast_static(obj: bpy.types.Object) -> Cast:
     """Read splats without a rig.
 
     Raises:
-        CrowdGaussianError: they are no splats any more.
+        InputError: they are no splats any more.
     """
     return Cast(obj.name, obj, None, read_gaussians(obj), None, None)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ..people import Person
 from .instances import ACTOR, Variation, make_actor
@@ -37,18 +37,16 @@ def places_on_surface(
         rng: chooses.
 
     Raises:
-        CrowdGaussianError: not a mesh, or without any face that is not too steep.
+        InputError: not a mesh, or without any face that is not too steep.
     """
     if surface.type != "MESH":
-        raise CrowdGaussianError(
-            f"{surface.name} is not a mesh; choose a mesh object to scatter over."
-        )
+        raise InputError(f"{surface.name} is not a mesh; choose a mesh object to scatter over.")
     corners = _triangles(surface)  # [T, 3, 3]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     areas = np.linalg.norm(normals, axis=1)
     areas = np.where(np.abs(normals[:, 2]) > _STEEPEST * areas, areas, 0.0)
     if not areas.sum() > 0:
-        raise CrowdGaussianError(f"{surface.name} has no face to stand on; choose another surface.")
+        raise InputError(f"{surface.name} has no face to stand on; choose another surface.")
     tried = rng.choice(len(areas), _TRIES * count, p=areas / areas.sum())
     u, v = rng.random((2, len(tried), 1))
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
@@ -69,14 +67,14 @@ def places_along_curve(
         rng: chooses how far.
 
     Raises:
-        CrowdGaussianError: not a curve, or one without any length.
+        InputError: not a curve, or one without any length.
     """
     if curve.type != "CURVE":
-        raise CrowdGaussianError(f"{curve.name} is not a curve; choose a curve to scatter along.")
+        raise InputError(f"{curve.name} is not a curve; choose a curve to scatter along.")
     starts, ends = _segments(curve)
     lengths = np.linalg.norm(ends - starts, axis=1)
     if not lengths.sum() > 0:
-        raise CrowdGaussianError(f"{curve.name} has no length; add points to it.")
+        raise InputError(f"{curve.name} has no length; add points to it.")
     reach = np.cumsum(lengths)
     wanted = (np.arange(count) + 0.5) / count * reach[-1]
     segment = np.minimum(np.searchsorted(reach, wanted), len(lengths) - 1)
@@ -160,11 +158,11 @@ def scatter(
     Closed early it removes the actors that it has made.
 
     Raises:
-        CrowdGaussianError: somebody has no splats.
+        InputError: somebody has no splats.
     """
     for person in people:
         if person.splats is None:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{person.name} has no splats any more; undo that or import the crowd again."
             )
     rng = np.random.default_rng(options.seed)

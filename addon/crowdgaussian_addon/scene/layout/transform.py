@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import scene_to_blender
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 from crowdgaussian_shared.geometry.skinning import skin
@@ -23,18 +23,18 @@ def require_movable(people: list[Person]) -> None:
     """Nobody's object is moved by keys, drivers or constraints, which would take moves back.
 
     Raises:
-        CrowdGaussianError: somebody's is.
+        InputError: somebody's is.
     """
     bpy.context.view_layer.update()
     for person in people:
         rig = person.rig
         if any(not c.mute and c.influence > 0 for c in rig.constraints) or _animated(rig):
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{person.name}'s object is moved by keys, a driver or a constraint; remove those "
                 "from the rig object, or parent it to an empty and move that."
             )
         if any(rig.lock_location[:2]):
-            raise CrowdGaussianError(f"{person.name}'s location is locked; unlock it first.")
+            raise InputError(f"{person.name}'s location is locked; unlock it first.")
 
 
 def place_of(person: Person) -> np.ndarray:
@@ -113,19 +113,19 @@ def ground_heights(ground: bpy.types.Object | None) -> Heights:
     """Heights of a mesh object under points, or of the plane z = 0.
 
     Raises:
-        CrowdGaussianError: the object is not a mesh, or has no faces.
+        InputError: the object is not a mesh, or has no faces.
     """
     if ground is None:
         return lambda points: np.zeros(len(points))
     if ground.type != "MESH":
-        raise CrowdGaussianError(
+        raise InputError(
             f"{ground.name} is not a mesh; choose a mesh object as the ground, or none for z = 0."
         )
     depsgraph = bpy.context.evaluated_depsgraph_get()
     tree = BVHTree.FromObject(ground, depsgraph)
     world = ground.evaluated_get(depsgraph).matrix_world.copy()
     if not len(ground.evaluated_get(depsgraph).data.polygons):
-        raise CrowdGaussianError(f"{ground.name} has no faces to stand on; choose another ground.")
+        raise InputError(f"{ground.name} has no faces to stand on; choose another ground.")
     return lambda points: _cast(tree, world, points)
 
 

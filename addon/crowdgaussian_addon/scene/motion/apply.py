@@ -61,7 +61,7 @@ def play_motion(
         The fraction done, and of whom the next step is.
 
     Raises:
-        CrowdGaussianError: a rig lacks bones or follows IK controls.
+        InputError: a rig lacks bones or follows IK controls.
     """
     for person in people:
         require_free_bones(person.rig, person.name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import convert_points, convert_rotations
 from crowdgaussian_shared.geometry.rotations import (
     axis_angle_to_matrix,
@@ -140,12 +140,12 @@ def require_free_bones(rig: bpy.types.Object, who: str) -> None:
     """Refuse rigs whose legs or arms follow something else than their keys.
 
     Raises:
-        CrowdGaussianError: an IK constraint is on.
+        InputError: an IK constraint is on.
     """
     for bone in _pose_bones(rig):
         for constraint in bone.constraints:
             if constraint.type == "IK" and not constraint.mute and constraint.influence > 0:
-                raise CrowdGaussianError(
+                raise InputError(
                     f"{who}'s {bone.name} follows an IK control; switch the controls to FK or "
                     "remove them first."
                 )
@@ -181,7 +181,7 @@ def _rests(rig: bpy.types.Object) -> np.ndarray:
 def _pose_bones(rig: bpy.types.Object) -> list[bpy.types.PoseBone]:
     missing = [name for name in JOINT_NAMES if name not in rig.pose.bones]
     if missing:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{rig.name} lacks the bone {missing[0]}; undo its renaming or removal, or import the "
             "crowd again."
         )

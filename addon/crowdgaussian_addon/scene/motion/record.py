@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.rotations import polar_rotation
 from crowdgaussian_shared.motion.motion import Motion, check_frames
 from crowdgaussian_shared.motion.retarget import Source, find_joints
@@ -33,12 +33,12 @@ def record_rig(
         The fraction done, and at the end the Source.
 
     Raises:
-        CrowdGaussianError: no action, or no frames.
+        InputError: no action, or no frames.
     """
     data = rig.animation_data
     if frames is None:
         if data is None or data.action is None:
-            raise CrowdGaussianError(f"{rig.name} has no action; choose a rig that moves.")
+            raise InputError(f"{rig.name} has no action; choose a rig that moves.")
         first, last = data.action.frame_range
         frames = range(int(np.floor(first)), int(np.ceil(last)) + 1)
     check_frames(len(frames), rig.name)
@@ -94,7 +94,7 @@ class Recording:
         """Adds the current frame.
 
         Raises:
-            CrowdGaussianError: the rig lacks one of the 55 bones.
+            InputError: the rig lacks one of the 55 bones.
         """
         pose, transl = read_pose(self.person.rig)
         self.poses.append(pose)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError
 from crowdgaussian_shared.formats.atomic import read_bytes, write_bytes
 from crowdgaussian_shared.geometry.avatar import BodyMesh
 from crowdgaussian_shared.geometry.skinning import joint_transforms, skin_gaussians
@@ -62,11 +62,11 @@ def _read(path: Path) -> str:
     try:
         text = read_bytes(path, _MOST).decode()
     except UnicodeDecodeError as error:
-        raise CrowdGaussianError(f"{path} is not a text; move it away and try again.") from error
+        raise DamagedFileError(f"{path} is not a text; move it away and try again.") from error
     lines = [line.strip() for line in text.splitlines()]
     first = next((line for line in lines if line and not line.startswith("#")), "VERSION 1")
     if first != "VERSION 1":
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} is not of the version that this add-on knows; no catalogue was written."
         )
     return text
@@ -125,7 +125,7 @@ def mark_person(person: Person) -> None:
     """The person's collection becomes an asset with a picture of them in the photo's pose.
 
     Raises:
-        CrowdGaussianError: splats or body were deleted.
+        InputError: splats or body were deleted.
     """
     picture = paint_person(_posed(person))
     collection = person.collection

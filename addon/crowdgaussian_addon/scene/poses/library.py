@@ -7,7 +7,7 @@ pose itself in SMPL-X angles: bones of two people differ a little in their axes,
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, NUM_JOINTS
 from crowdgaussian_shared.motion.fit import fit_motion
@@ -55,7 +55,7 @@ def find_pose(name: str, person: Person) -> Motion:
         person: who shall take it.
 
     Raises:
-        CrowdGaussianError: there is no such pose, or the person holds no photo pose.
+        InputError: there is no such pose, or the person holds no photo pose.
     """
     asset = next((a for a in pose_assets() if a.name == name), None)
     if asset is not None:
@@ -63,7 +63,7 @@ def find_pose(name: str, person: Person) -> Motion:
     if name == PHOTO:
         return standing_photo(person)
     if name not in POSES:
-        raise CrowdGaussianError(f"There is no pose {name!r} in this file; choose another one.")
+        raise InputError(f"There is no pose {name!r} in this file; choose another one.")
     return on_floor(pose_angles(name), person, name)
 
 
@@ -84,7 +84,7 @@ def take_pose(person: Person, target: Motion, factor: float, frame: int | None) 
         frame: key all bones there; None sets no keys.
 
     Raises:
-        CrowdGaussianError: the rig lacks bones or follows IK controls.
+        InputError: the rig lacks bones or follows IK controls.
     """
     rig = person.rig
     require_free_bones(rig, person.name)
@@ -154,7 +154,7 @@ def to_photo_pose(rig: bpy.types.Object, back: bool) -> None:
         back: put the armature object back to its place of the photo as well.
 
     Raises:
-        CrowdGaussianError: the rig does not hold its photo pose.
+        InputError: the rig does not hold its photo pose.
     """
     pose, transl = photo_pose(rig)
     place = photo_place(rig)

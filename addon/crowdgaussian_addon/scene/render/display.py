@@ -10,7 +10,7 @@ splats; and there is no second record of the level that could disagree with what
 from typing import Literal
 
 import bpy
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 
 from ..attributes import write_vertex_groups
@@ -38,13 +38,13 @@ def set_level(person: Person, level: Level, where: tuple[Where, ...]) -> None:
         where: viewport, renders or both.
 
     Raises:
-        CrowdGaussianError: what is to be shown was deleted; nothing is changed then.
+        InputError: what is to be shown was deleted; nothing is changed then.
     """
     reduced = make_reduced(person) if level == "REDUCED" else reduced_of(person)
     wanted = {"BODY": person.body, "REDUCED": reduced, "FULL": person.splats}[level]
     if wanted is None:
         what = "body mesh" if level == "BODY" else "splats"
-        raise CrowdGaussianError(
+        raise InputError(
             f"The {what} of {person.name} were deleted; undo that or import the crowd again."
         )
     for obj in (person.splats, reduced):
@@ -85,12 +85,12 @@ def make_reduced(person: Person) -> bpy.types.Object:
     """The reduced splats, made if need be; hidden when new.
 
     Raises:
-        CrowdGaussianError: the splats were deleted.
+        InputError: the splats were deleted.
     """
     present = reduced_of(person)
     if present is not None or person.splats is None:
         if present is None:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The splats of {person.name} were deleted; undo that or import the crowd again."
             )
         return present

@@ -14,7 +14,12 @@ from typing import Literal
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import (
+    CrowdGaussianError,
+    InputError,
+    MissingFileError,
+    ResourceError,
+)
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 from .images import over, read_picture, resize
@@ -48,12 +53,12 @@ def photo_crowd(scene: bpy.types.Scene) -> bpy.types.Collection:
     """The crowd whose photo camera is the scene's camera, or the first one that has one.
 
     Raises:
-        CrowdGaussianError: there is none with a photo.
+        InputError: there is none with a photo.
     """
     crowds = [c for c in scene.collection.children_recursive if SOURCE in c]
     cameras = {crowd: camera for crowd in crowds if (camera := _camera_of(crowd)) is not None}
     if not cameras:
-        raise CrowdGaussianError(
+        raise InputError(
             "No crowd of this scene has its photo's camera any more; import the crowd again."
         )
     return next((c for c, camera in cameras.items() if camera == scene.camera), next(iter(cameras)))
@@ -108,7 +113,7 @@ def _photo_of(camera: bpy.types.Object) -> np.ndarray:
     image = next(b.image for b in camera.data.background_images if b.image)
     path = Path(bpy.path.abspath(image.filepath))
     if not path.is_file():
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The photo {path} is gone; put it back or choose another background image for "
             f"{camera.name}."
         )
@@ -165,7 +170,7 @@ def _render_strip(scene: bpy.types.Scene, strip: int, path: Path) -> np.ndarray:
         bpy.ops.render.render(write_still=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].rstrip(".")
-        raise CrowdGaussianError(
+        raise ResourceError(
             f"The render failed ({reason}); render once by hand to see why."
         ) from error
     return read_picture(path)

@@ -7,7 +7,7 @@ bones. The colours of the photo, shading and all, then serve as the colour of a 
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from mathutils.bvhtree import BVHTree
 
@@ -28,7 +28,7 @@ def set_lit(person: Person, enabled: bool) -> None:
         enabled: lit or glowing.
 
     Raises:
-        CrowdGaussianError: the body mesh or the splats' attributes are gone; nothing is changed.
+        InputError: the body mesh or the splats' attributes are gone; nothing is changed.
     """
     objects = splat_objects(person)
     if enabled:
@@ -54,7 +54,7 @@ def _store_normals(person: Person, splats: bpy.types.Object) -> None:
         return
     quats, scales = read_attribute(mesh, ROTATION), read_attribute(mesh, SCALE)
     if person.body is None or quats is None or scales is None:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{person.name} lacks the body mesh that gives the splats their normals; undo its "
             "removal or import the crowd again."
         )

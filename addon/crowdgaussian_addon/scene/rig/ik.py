@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from mathutils import Matrix, Vector
 
@@ -70,16 +70,16 @@ def require_editable(rig: bpy.types.Object) -> None:
     """Bones can be added and removed.
 
     Raises:
-        CrowdGaussianError: the rig is hidden, linked from another file, or lacks limb bones.
+        InputError: the rig is hidden, linked from another file, or lacks limb bones.
     """
     if not rig.visible_get():
-        raise CrowdGaussianError(f"{rig.name} is hidden; show it, then change its controls.")
+        raise InputError(f"{rig.name} is hidden; show it, then change its controls.")
     if rig.library is not None or rig.data.library is not None:
-        raise CrowdGaussianError(f"{rig.name} is linked from another file; make it local first.")
+        raise InputError(f"{rig.name} is linked from another file; make it local first.")
     needed = (bone for limb in LIMBS.values() for bone in (limb.upper, limb.lower, limb.end))
     missing = next((bone for bone in needed if bone not in rig.pose.bones), None)
     if missing:
-        raise CrowdGaussianError(f"{rig.name} lacks the bone {missing}; undo its removal.")
+        raise InputError(f"{rig.name} lacks the bone {missing}; undo its removal.")
 
 
 def add_controls(rig: bpy.types.Object, names: list[str]) -> None:

@@ -8,7 +8,7 @@ lies where the scaled one's does, and world_scale gives the factor.
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.axes import BLENDER_FROM_SCENE, convert_points, convert_rotations
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle, polar_rotation
@@ -35,7 +35,7 @@ def read_transforms(
         [55, 4, 4] float64, canonical frame -> scene frame.
 
     Raises:
-        CrowdGaussianError: the rig lacks one of the 55 bones.
+        InputError: the rig lacks one of the 55 bones.
     """
     world = _world_transforms(rig, depsgraph)
     change = np.eye(4)
@@ -59,7 +59,7 @@ def read_pose(
         scene frame.
 
     Raises:
-        CrowdGaussianError: the rig lacks one of the 55 bones.
+        InputError: the rig lacks one of the 55 bones.
     """
     world = _world_transforms(rig, depsgraph)
     turns = polar_rotation(world[:, :3, :3])
@@ -107,10 +107,10 @@ def photo_pose(rig: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
     """Pose [55, 3] and transl [3] of the photo, as in read_pose.
 
     Raises:
-        CrowdGaussianError: the rig carries none, as those of older files do.
+        InputError: the rig carries none, as those of older files do.
     """
     if PHOTO_POSE not in rig:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{rig.name} comes from an older file that does not hold its photo pose; "
             "import the crowd again."
         )
@@ -146,7 +146,7 @@ def _bones(rig: bpy.types.Object, bones: bpy.types.bpy_prop_collection) -> list:
     """The 55 bones in SMPL-X order."""
     missing = [name for name in JOINT_NAMES if name not in bones]
     if missing:
-        raise CrowdGaussianError(
+        raise InputError(
             f"{rig.name} lacks the bone {missing[0]}; undo its renaming or removal, or import the "
             "crowd again."
         )

@@ -8,7 +8,7 @@ the attributes are used wherever they still say the same as the quads.
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_BLENDER, convert_points, convert_quats
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_to_matrix
@@ -33,7 +33,7 @@ def read_gaussians(obj: bpy.types.Object) -> Gaussians:
         groups: people.read_weights(obj, vertices_per_row=4).
 
     Raises:
-        CrowdGaussianError: the mesh has lost its colours, its quads or its rig.
+        InputError: the mesh has lost its colours, its quads or its rig.
     """
     mesh = obj.data
     look = read_attribute(mesh, COLOUR)
@@ -51,8 +51,8 @@ def read_gaussians(obj: bpy.types.Object) -> Gaussians:
     )
 
 
-def _not_splats(obj: bpy.types.Object) -> CrowdGaussianError:
-    return CrowdGaussianError(
+def _not_splats(obj: bpy.types.Object) -> InputError:
+    return InputError(
         f"{obj.name} is no longer a mesh of splats; undo its editing or import the crowd again."
     )
 
@@ -63,9 +63,7 @@ def _rig(obj: bpy.types.Object) -> bpy.types.Object:
     rigs = (m.object for m in obj.modifiers if m.type == "ARMATURE" and m.object)
     rig = next(rigs, obj.parent)
     if rig is None:
-        raise CrowdGaussianError(
-            f"The rig of {obj.name} was deleted; undo that or import the crowd again."
-        )
+        raise InputError(f"The rig of {obj.name} was deleted; undo that or import the crowd again.")
     return rig
 
 

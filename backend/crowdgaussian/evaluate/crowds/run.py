@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from torch import Tensor
 
@@ -64,7 +64,7 @@ class CrowdsJob:
 
     def __post_init__(self) -> None:
         if min(self.crowds, self.people, self.views) < 1 or not 32 <= self.size <= 2048:
-            raise CrowdGaussianError(
+            raise SettingError(
                 "Evaluate at least one crowd of one person in one view, of 32 to 2048 pixels."
             )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, InputError, MissingFileError, SettingError
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -53,7 +53,7 @@ def add_adapters(
         CrowdGaussianError: the model has adapters already, or nothing matches the targets.
     """
     if adapter_layers(model):
-        raise CrowdGaussianError("This model already has adapters; load the base model again.")
+        raise InputError("This model already has adapters; load the base model again.")
     settings = LoraConfig(
         r=rank,
         lora_alpha=rank if alpha is None else alpha,
@@ -68,7 +68,7 @@ def _inject(model: LormModel, settings: LoraConfig) -> None:
     try:
         inject_adapter_in_model(settings, model.transformer)
     except ValueError as error:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"No layer of the transformer matches the adapter targets "
             f"'{settings.target_modules}'; use one of: {', '.join(TARGETS)}."
         ) from error
@@ -109,10 +109,10 @@ def save_adapters(model: LormModel, path: str | Path) -> Path:
     """Writes the adapters to one safetensors file, whole or not at all.
 
     Raises:
-        CrowdGaussianError: the model has no adapters.
+        InputError: the model has no adapters.
     """
     if not adapter_layers(model):
-        raise CrowdGaussianError("This model has no adapters to save; add them first.")
+        raise InputError("This model has no adapters to save; add them first.")
     path = Path(path)
     state = get_peft_model_state_dict(model.transformer)
     settings = model.transformer.peft_config["default"]
@@ -144,15 +144,15 @@ def load_adapters(model: LormModel, path: str | Path) -> None:
             target_modules=about["targets"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CrowdGaussianError(f"{path} is not an adapter file of this program.") from error
+        raise DamagedFileError(f"{path} is not an adapter file of this program.") from error
     if adapter_layers(model):
-        raise CrowdGaussianError("This model already has adapters; load the base model again.")
+        raise InputError("This model already has adapters; load the base model again.")
     _inject(model, settings)
     expected = get_peft_model_state_dict(model.transformer)
     shapes = {name: tuple(value.shape) for name, value in expected.items()}
     if shapes != {name: tuple(value.shape) for name, value in state.items()}:
         remove_adapters(model)
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"The adapters in {path} were made for a network of other sizes; load the base model "
             "they were trained on."
         )
@@ -169,12 +169,12 @@ def remove_adapters(model: LormModel) -> None:
 
 def _read(path: Path) -> tuple[dict, dict]:
     if not path.is_file():
-        raise CrowdGaussianError(f"The adapter file {path} is missing.")
+        raise MissingFileError(f"The adapter file {path} is missing.")
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get("crowdgaussian_adapters", "{}"))
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"The adapter file {path} is damaged or no safetensors file; copy it again."
         ) from error

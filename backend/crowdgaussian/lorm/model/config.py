@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, SettingError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -52,9 +52,9 @@ class LormConfig:
 
     def __post_init__(self):
         if self.width % self.heads or self.head_encoder.width % self.head_encoder.heads:
-            raise CrowdGaussianError("The width of a network must be a multiple of its heads.")
+            raise SettingError("The width of a network must be a multiple of its heads.")
         if self.cond_dim < self.width:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"Body tokens of {self.cond_dim} channels cannot hold head tokens of "
                 f"{self.width}; make cond_dim at least the width."
             )
@@ -97,7 +97,7 @@ class LormConfig:
             changes: fields that no tensor shows (body_tokens, clips).
 
         Raises:
-            CrowdGaussianError: a tensor that decides a size is missing, named in the sentence.
+            DamagedFileError: a tensor that decides a size is missing, named in the sentence.
         """
         block = "transformer.layers.0.body_dit."
         width, cond_dim = _shape(shapes, "transformer.linear_cond_proj.weight", 2)
@@ -139,7 +139,7 @@ def _head_encoder(shapes: Shapes) -> HeadEncoderConfig:
 def _count(shapes: Shapes, pattern: str) -> int:
     numbers = [int(match[1]) for name in shapes if (match := re.match(pattern, name))]
     if not numbers:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"This is not an LHM checkpoint: it has no tensor like {pattern.replace(chr(92), '')}."
         )
     return max(numbers) + 1
@@ -147,9 +147,9 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _shape(shapes: Shapes, name: str, dims: int) -> tuple[int, ...]:
     if name not in shapes:
-        raise CrowdGaussianError(f"This is not an LHM checkpoint: the tensor {name} is missing.")
+        raise DamagedFileError(f"This is not an LHM checkpoint: the tensor {name} is missing.")
     if len(shapes[name]) != dims:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"This is not an LHM checkpoint: {name} has the shape {tuple(shapes[name])}."
         )
     return tuple(shapes[name])

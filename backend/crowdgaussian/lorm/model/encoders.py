@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError, SettingError
 from torch import Tensor, nn
 from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
@@ -173,7 +173,7 @@ class SapiensEncoder(nn.Module):
         super().__init__()
         self.path, self.image = Path(path), image
         if not self.path.is_file():
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"The Sapiens file {self.path} is missing; get it with "
                 "`crowdgaussian weights fetch sapiens-1b`."
             )
@@ -196,7 +196,7 @@ class SapiensEncoder(nn.Module):
             try:
                 script = torch.jit.load(self.path, map_location=self.mean.device)
             except (RuntimeError, ValueError, OSError) as error:
-                raise CrowdGaussianError(
+                raise DamagedFileError(
                     f"{self.path} cannot be read as a TorchScript file; fetch it again."
                 ) from error
             for parameter in script.parameters():  # a script has no requires_grad_ of its own
@@ -225,7 +225,7 @@ class PatchEncoder(nn.Module):
     ):
         super().__init__()
         if size[0] % patch or size[1] % patch:
-            raise CrowdGaussianError(f"Patches of {patch} pixels do not tile {size} images.")
+            raise SettingError(f"Patches of {patch} pixels do not tile {size} images.")
         self.size = size
         self.num_tokens = (size[0] // patch) * (size[1] // patch)
         self.embed = nn.Conv2d(3, width, patch, stride=patch)

@@ -9,7 +9,7 @@ renderer, motion_embed_mlp); the body encoder is a file of its own there. Formul
 from dataclasses import dataclass
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from torch import Tensor, nn
 
 from ...splat.splats import Splats
@@ -68,7 +68,7 @@ class LormModel(LormNetwork):
         self, config: LormConfig, points: QueryPoints, body_encoder: BodyEncoder | None = None
     ):
         if len(points) != config.num_points:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"The network has {config.num_points} points but {len(points)} were given."
             )
         super().__init__(config)
@@ -85,19 +85,17 @@ class LormModel(LormNetwork):
             head_images: [B, 3, s, s] RGB 0..1.
 
         Raises:
-            CrowdGaussianError: the model was made without a body encoder.
+            InputError: the model was made without a body encoder.
         """
         if self.body_encoder is None:
-            raise CrowdGaussianError(
-                "This model has no body encoder; load it with the Sapiens file."
-            )
+            raise InputError("This model has no body encoder; load it with the Sapiens file.")
         return Tokens(self.body_encoder.tokens(body_images), self.encoder(head_images))
 
     def attributes(self, tokens: Tokens) -> Attributes:
         """What each point looks like; float32 whatever the autocast.
 
         Raises:
-            CrowdGaussianError: tokens of another shape than the network's.
+            InputError: tokens of another shape than the network's.
         """
         self._check(tokens)
         dtype = self.transformer.linear_cond_proj.weight.dtype
@@ -136,10 +134,10 @@ class LormModel(LormNetwork):
         config, body, head = self.config, tuple(tokens.body.shape), tuple(tokens.head.shape)
         wanted = (config.body_tokens, config.cond_dim)
         if body[1:] != wanted:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"Body tokens have the shape {body[1:]} where the network wants {wanted}."
             )
         if head[0] != body[0] or head[-1] > config.cond_dim:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"Head tokens of shape {head} do not go with body tokens of shape {body}."
             )

@@ -9,7 +9,7 @@ outputs): no pose correctives, no expression, no scaling by the blended matrices
 import math
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.sh import SH_C0
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS
 from torch import Tensor, nn
@@ -76,11 +76,11 @@ class Posing(nn.Module):
             [B, N, 3] metres and [B, N, 4] wxyz, in the frame of pose and transl.
 
         Raises:
-            CrowdGaussianError: betas, pose or transl hold a number that is not finite.
+            InputError: betas, pose or transl hold a number that is not finite.
         """
         for name, value in (("betas", betas), ("pose", pose), ("transl", transl)):
             if not value.isfinite().all():
-                raise CrowdGaussianError(
+                raise InputError(
                     f"The {name} of a person holds values that are not numbers; "
                     "estimate that person again or leave them out."
                 )

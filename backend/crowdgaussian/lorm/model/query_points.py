@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
@@ -143,7 +143,7 @@ def _on_faces(
     mesh: TemplateMesh, faces: np.ndarray, count: int, random: np.random.Generator
 ) -> Tensor:
     if not len(faces):
-        raise CrowdGaussianError("The body template has no faces on the head to put points on.")
+        raise InputError("The body template has no faces on the head to put points on.")
     corners = mesh.vertices.numpy()[mesh.faces.numpy()[faces]].astype(np.float64)  # [F, 3, 3]
     sides = corners[:, 1:] - corners[:, :1]
     area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)

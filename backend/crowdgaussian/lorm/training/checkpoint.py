@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, SettingError, disk_error
 from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -37,7 +37,7 @@ def save_state(
         about: what has to be the same when the training goes on.
 
     Raises:
-        CrowdGaussianError: the disk is full or the folder cannot be written.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     place = out / "checkpoints" / f"step_{step:06d}"
     beside = place.with_name(f".{place.name}.part")
@@ -54,9 +54,10 @@ def save_state(
             shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise CrowdGaussianError(
+        raise disk_error(
+            error,
             f"The checkpoint {place} cannot be written ({error}); free some "
-            "space and run the same command again."
+            "space and run the same command again.",
         ) from error
     return place
 
@@ -79,11 +80,11 @@ def load_state(place: Path, model: LormModel, optimizer: torch.optim.Optimizer, 
         changed = [key for key, value in about.items() if stored["about"].get(key) != value]
         step = int(stored["step"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"The checkpoint {place} is damaged; remove that folder to go on from the one before."
         ) from error
     if changed:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"{place.parent.parent} holds a training with another {changed[0]}; give the same "
             "settings to go on with it, or another output folder."
         )

@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 
 from ..model.adapters import DEFAULT_TARGETS, RANK
 from .losses import VIEWS, LossWeights
@@ -40,11 +40,11 @@ class TrainConfig:
     def __post_init__(self):
         for name in ("iterations", "batch", "views_per_step", "rank", "save_every", "sample_every"):
             if getattr(self, name) < 1:
-                raise CrowdGaussianError(f"The setting {name} of a training must be at least 1.")
+                raise SettingError(f"The setting {name} of a training must be at least 1.")
         if self.views_per_step > VIEWS:
-            raise CrowdGaussianError(f"There are {VIEWS} views; use at most so many a step.")
+            raise SettingError(f"There are {VIEWS} views; use at most so many a step.")
         if self.render_size < 32:
-            raise CrowdGaussianError("Views of a training must have at least 32 pixels a side.")
+            raise SettingError("Views of a training must have at least 32 pixels a side.")
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then down to 2 % along a cosine."""

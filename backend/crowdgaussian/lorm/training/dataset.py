@@ -17,7 +17,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import (
+    CrowdGaussianError,
+    DamagedFileError,
+    InputError,
+    MissingFileError,
+)
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
@@ -56,11 +61,11 @@ def find_huge100k(folder: Path) -> dict[str, Path]:
     """Parameter files by name; images with the same name in several parts get the part's name.
 
     Raises:
-        CrowdGaussianError: only the data set's pickles are there.
+        InputError: only the data set's pickles are there.
     """
     found: dict[str, Path] = {}
     if not any(folder.glob("**/param/*.npz")) and any(folder.glob("**/param/*.npy")):
-        raise CrowdGaussianError(
+        raise InputError(
             f"{folder} holds HuGe100K's pickles, which are not read; run "
             f"`python scripts/huge100k_to_npz.py {folder}` once."
         )
@@ -94,7 +99,7 @@ def silhouette(photo: np.ndarray) -> np.ndarray:
     """Everything that is not the plain background around it.  # [H, W, 3] uint8 -> [H, W] bool
 
     Raises:
-        CrowdGaussianError: the background is not plain.
+        InputError: the background is not plain.
     """
     border = cv2.copyMakeBorder(
         photo, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[int(v) for v in np.median(photo[0], axis=0)]
@@ -105,7 +110,7 @@ def silhouette(photo: np.ndarray) -> np.ndarray:
     cv2.floodFill(border, area, (0, 0), 0, near, near, flags)
     mask = area[2:-2, 2:-2] == 0
     if not _SILHOUETTE[0] <= mask.mean() <= _SILHOUETTE[1]:
-        raise CrowdGaussianError(
+        raise InputError(
             "the background is not plain, so the person cannot be cut out; "
             "put a mask of the person beside it, in masks/."
         )
@@ -121,7 +126,7 @@ def _parameters(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _check_shapes(headers: Mapping[str, ArrayHeader]) -> None:
     for name, shape in _SHAPES.items():
         if name not in headers or headers[name].shape != shape:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{name} of a HuGe100K file is missing or of another shape than {shape}; run "
                 "scripts/huge100k_to_npz.py on the data set again."
             )
@@ -147,13 +152,13 @@ class PeopleDataset:
         own = {path.parent.name: path for path in self.folder.glob(f"*/{FILE}")}
         found = own or find_huge100k(self.folder)
         if not found:
-            raise CrowdGaussianError(
+            raise MissingFileError(
                 f"{self.folder} holds nobody to train on: neither NAME/{FILE} nor HuGe100K's "
                 "videos/ and param/; see docs/training.md."
             )
         missing = sorted(set(names) - set(found))
         if missing:
-            raise CrowdGaussianError(f"{self.folder} has no person named {missing[0]}.")
+            raise InputError(f"{self.folder} has no person named {missing[0]}.")
         self.names = sorted(names or found)
         self._files = found
         self._read = _read_own if own else read_huge100k
@@ -175,7 +180,7 @@ class PeopleDataset:
             mask = person_mask(photo, mask)
             person_height(mask)
         except CrowdGaussianError as error:
-            raise CrowdGaussianError(f"{name}: {error}") from error
+            raise InputError(f"{name}: {error}") from error
         return place(name, photo, mask, body, self.mesh)
 
 
@@ -196,4 +201,4 @@ def _read_own(path: Path) -> tuple[np.ndarray, np.ndarray, BodyInPicture]:
         return photo, mask, BodyInPicture(params, camera)
     except (KeyError, TypeError, ValueError, OSError) as error:
         reason = f"the entry {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise CrowdGaussianError(f"{path.name} does not describe a person: {reason}.") from error
+        raise DamagedFileError(f"{path.name} does not describe a person: {reason}.") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, SettingError
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 
 LEAST_HEIGHT = 32  # pixels of a person in which parts can be hidden
@@ -101,16 +101,16 @@ def person_height(mask: np.ndarray) -> int:
     """Rows that a person takes.
 
     Raises:
-        CrowdGaussianError: none, or fewer than 32.
+        InputError: none, or fewer than 32.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     if len(rows) == 0:
-        raise CrowdGaussianError(
+        raise InputError(
             "The mask is empty, so there is nobody to hide; mark the person's pixels in it."
         )
     height = int(rows[-1] - rows[0] + 1)
     if height < LEAST_HEIGHT:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The person is only {height} pixels tall; use a picture in which "
             f"they have at least {LEAST_HEIGHT}."
         )
@@ -123,12 +123,12 @@ def body_points(mask: np.ndarray, keypoints: np.ndarray | None) -> np.ndarray:
     if keypoints is not None:
         points = np.asarray(keypoints, np.float64)
         if points.ndim != 2 or points.shape[1] != 2 or len(points) < len(BODY_JOINTS):
-            raise CrowdGaussianError(
+            raise InputError(
                 f"Keypoints have shape {points.shape}, they must be the x and "
                 "y of the 55 joints of SMPL-X or of its first 22."
             )
         if not np.isfinite(points).all():
-            raise CrowdGaussianError(
+            raise InputError(
                 "The pose holds values that are no numbers; estimate it "
                 "again or leave the keypoints out."
             )
@@ -305,7 +305,7 @@ def occlude(
             of a person under 32 pixels, or the keypoints hold values that are no numbers.
     """
     if not 0 <= ratio <= DEFAULT.most_hidden:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"An occlusion of {ratio} is not possible; choose 0 to {DEFAULT.most_hidden}."
         )
     mask = person_mask(image, mask)
@@ -335,11 +335,11 @@ def person_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The mask as truth values.  # [H, W] bool
 
     Raises:
-        CrowdGaussianError: it has another size than the image.
+        InputError: it has another size than the image.
     """
     if image.shape[:2] != mask.shape[:2] or mask.ndim != 2:
         sizes = [" x ".join(str(n) for n in array.shape[1::-1]) for array in (mask, image)]
-        raise CrowdGaussianError(
+        raise InputError(
             f"The mask has {sizes[0]} pixels and the image {sizes[1]}; they "
             "must be of the same picture and size."
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from torch import Tensor
@@ -52,7 +52,7 @@ def place(
     """Project a body into its picture.
 
     Raises:
-        CrowdGaussianError: a parameter is not finite.
+        InputError: a parameter is not finite.
     """
     betas = fitting_betas(body.betas, mesh.shape_dirs.shape[2])
     pose = np.asarray(body.pose, np.float32)
@@ -64,7 +64,7 @@ def place(
         ("camera", body.camera.viewmat),
     ):
         if not np.isfinite(value).all():
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{name}: the {what} holds values that are no numbers; "
                 "estimate this person again or leave them out."
             )

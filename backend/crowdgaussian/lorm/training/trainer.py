@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from torch import Tensor
 
 from ...core.progress import Progress, Report, silent
@@ -138,7 +138,7 @@ class Trainer:
     def __init__(self, model: LormModel, job: TrainJob):
         config, self.job = job.config, job
         if adapter_layers(model):
-            raise CrowdGaussianError("This network has adapters already; train a base network.")
+            raise InputError("This network has adapters already; train a base network.")
         torch.manual_seed(config.seed)
         device = next(model.parameters()).device
         short = config.bfloat16 and device.type == "cuda"

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 
 from ...core.landmarks import ARMS, FEET, LEGS, MIRROR, NUM_LANDMARKS, TORSO, Landmark
 from ..config import PeopleConfig
@@ -142,7 +142,7 @@ def detect_people(photo: np.ndarray, config: PeopleConfig) -> list[Detection]:
     else:
         people = choose_people(find_bodies(network, photo), config)
     if not people:
-        raise CrowdGaussianError(
+        raise InputError(
             "No person was found in the photo; use one in which people are sharp, lit and at "
             "least 60 pixels tall."
         )

@@ -3,7 +3,7 @@
 
 import cv2
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, SettingError
 
 from ...core.landmarks import TORSO
 from ..config import PeopleConfig
@@ -85,7 +85,7 @@ def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) 
         boxes: [P, 4] x0 y0 x1 y1, pixels.
 
     Raises:
-        CrowdGaussianError: nobody is recognised in a box.
+        InputError: nobody is recognised in a box.
     """
     pyramid, bodies = PhotoPyramid(photo), []
     for number, box in enumerate(boxes, start=1):
@@ -97,7 +97,7 @@ def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) 
         ]
         inside = [body for body in seen if body is not None and _within(body, box)]
         if not inside:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"Nobody was recognised in box {number} of people.boxes; draw it around the whole "
                 "person, or leave it out."
             )
@@ -211,7 +211,7 @@ def read_boxes(text: str, shape: tuple[int, int]) -> np.ndarray:
         shape: height and width of the photo.
 
     Raises:
-        CrowdGaussianError: it is not a list of boxes, or a box lies outside the photo.
+        SettingError: it is not a list of boxes, or a box lies outside the photo.
     """
     try:
         rows = [
@@ -219,7 +219,7 @@ def read_boxes(text: str, shape: tuple[int, int]) -> np.ndarray:
         ]
         boxes = np.array(rows).reshape(len(rows), 4)
     except ValueError as error:
-        raise CrowdGaussianError(
+        raise SettingError(
             f"people.boxes is '{text}', which is no list of boxes; write x0,y0,x1,y1 for each "
             "and a semicolon between two."
         ) from error
@@ -227,7 +227,7 @@ def read_boxes(text: str, shape: tuple[int, int]) -> np.ndarray:
     cut = np.clip(boxes, 0, np.tile(size, 2))
     small = ~((cut[:, 2:] - cut[:, :2]) >= _LEAST).all(axis=1)
     if small.any():
-        raise CrowdGaussianError(
+        raise SettingError(
             f"Box {int(np.argmax(small)) + 1} of people.boxes has less than {_LEAST} pixels inside "
             f"the photo, which is {shape[1]} x {shape[0]}; give x0,y0,x1,y1 with x0 < x1, y0 < y1."
         )

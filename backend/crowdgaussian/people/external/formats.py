@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, InputError, MissingFileError
 from crowdgaussian_shared.formats.atomic import read_bytes
 from crowdgaussian_shared.formats.json_fields import parse_json
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
@@ -30,7 +30,7 @@ def read_exchange(file: Path) -> FoundPeople:
     """
     names = array_names(file)
     if names and not names & {"pose", "keypoints"}:
-        raise CrowdGaussianError(f"{file} has neither pose nor keypoints; see docs/people.md.")
+        raise DamagedFileError(f"{file} has neither pose nor keypoints; see docs/people.md.")
     needed = {"K": (3, 3), **(_POINTS if "keypoints" in names else _POSED)}
     return check_found(FoundPeople(f"{file}", **read_arrays(file, needed, _MORE)))
 
@@ -91,7 +91,7 @@ def read_multihmr(record: list[dict], file: Path) -> FoundPeople:
         CrowdGaussianError: names the file and what is wrong.
     """
     if not record:
-        raise CrowdGaussianError(f"{file} holds nobody; use a photo that shows people.")
+        raise InputError(f"{file} holds nobody; use a photo that shows people.")
     pose = np.zeros((len(record), NUM_JOINTS, 3))
     pose[:, _NETWORK_JOINTS] = [tensor(h, "rotvec", (53, 3), file) for h in record]
     joints = [tensor(h, "j3d", (None, 3), file)[:_BODY] for h in record]
@@ -201,7 +201,7 @@ def solve_camera(points: np.ndarray, pixels: np.ndarray, source: str) -> np.ndar
         source: for the message.
 
     Raises:
-        CrowdGaussianError: no pinhole camera with square pixels does.
+        DamagedFileError: no pinhole camera with square pixels does.
     """
     flat = (points[..., :2] / points[..., 2:]).reshape(-1, 2)
     seen = pixels.reshape(-1, 2)
@@ -213,7 +213,7 @@ def solve_camera(points: np.ndarray, pixels: np.ndarray, source: str) -> np.ndar
     (focal, cx, cy), *_ = np.linalg.lstsq(rows, values, rcond=None)
     missed = np.abs(rows @ [focal, cx, cy] - values)
     if focal <= 0 or np.median(missed) > _EXACT:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{source}: 3D and 2D keypoints do not belong to one camera; save the dictionaries "
             "of one photo as they are."
         )
@@ -254,13 +254,13 @@ def read_results(path: Path, photo: tuple[int, int]) -> FoundPeople:
     texts = [file for file in files if file.suffix == ".json"]
     if texts:
         return read_lhm_json(texts)
-    raise CrowdGaussianError(f"{path} holds no people that can be read; expected {_KNOWN}.")
+    raise InputError(f"{path} holds no people that can be read; expected {_KNOWN}.")
 
 
 def _files(path: Path) -> list[Path]:
     try:
         return [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file())
     except OSError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"{path} cannot be read ({error.strerror}); give the results of an estimator."
         ) from error

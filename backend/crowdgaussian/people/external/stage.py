@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import ResourceError, SettingError
 from crowdgaussian_shared.geometry.camera import intrinsics, photo_camera
 from PIL import Image
 
@@ -39,14 +39,14 @@ def check_command(command: str) -> list[str]:
     """The command's words.
 
     Raises:
-        CrowdGaussianError: it cannot be split, or says nothing about {photo} and {out}.
+        SettingError: it cannot be split, or says nothing about {photo} and {out}.
     """
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise CrowdGaussianError(f"The people command cannot be read ({error}).") from error
+        raise SettingError(f"The people command cannot be read ({error}).") from error
     if not words or PHOTO not in command or OUT not in command:
-        raise CrowdGaussianError(
+        raise SettingError(
             "The people command must name {photo} and {out}, as in "
             '--people-command "python my_estimator.py {photo} {out}".'
         )
@@ -79,7 +79,7 @@ def run_estimator(command: str, photo: Path, out: Path, seconds: float, report: 
                 start_new_session=True,
             )
         except OSError as error:
-            raise CrowdGaussianError(
+            raise SettingError(
                 f"The people command cannot be started: {words[0]} ({error.strerror})."
             ) from error
         try:
@@ -90,9 +90,7 @@ def run_estimator(command: str, photo: Path, out: Path, seconds: float, report: 
             log.seek(max(0, log.tell() - 20 * _KEPT))
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
             said = lines[-1].strip()[-_KEPT:] if lines else "it said nothing"
-            raise CrowdGaussianError(
-                f"The people command ended with code {process.returncode}: {said}"
-            )
+            raise ResourceError(f"The people command ended with code {process.returncode}: {said}")
 
 
 def _wait(process: subprocess.Popen, seconds: float, name: str, report: Report) -> None:
@@ -100,7 +98,7 @@ def _wait(process: subprocess.Popen, seconds: float, name: str, report: Report) 
     while process.poll() is None:
         passed = time.monotonic() - started
         if passed > seconds:
-            raise CrowdGaussianError(
+            raise ResourceError(
                 f"The people command took longer than {seconds:.0f} s; set people.command_seconds "
                 "higher or use a smaller photo."
             )
@@ -168,7 +166,7 @@ class CommandPeople(_OtherProgram):
         """Raises CrowdGaussianError when no usable command is set."""
         super().__init__(config, body)
         if not config.command:
-            raise CrowdGaussianError(
+            raise SettingError(
                 "Stage 'command' needs people.command, as in --people-command \"python "
                 f'my_estimator.py {{photo}} {{out}}"; {_DEFAULT}.'
             )
@@ -196,7 +194,7 @@ class ResultPeople(_OtherProgram):
         """Raises CrowdGaussianError when no results are named."""
         super().__init__(config, body)
         if not config.results:
-            raise CrowdGaussianError(
+            raise SettingError(
                 "Stage 'results' needs people.results, the file or folder that an estimator "
                 f"wrote; {_DEFAULT}."
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, InputError
 from crowdgaussian_shared.formats.npz import ArrayHeader, read_npz
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
@@ -54,28 +54,28 @@ def check_found(found: FoundPeople) -> FoundPeople:
     """
     people = len(found)
     if people == 0:
-        raise CrowdGaussianError(f"{found.source} holds nobody; use a photo that shows people.")
+        raise InputError(f"{found.source} holds nobody; use a photo that shows people.")
     if people > MAX_PEOPLE:
-        raise CrowdGaussianError(f"{found.source} holds {people} people; at most {MAX_PEOPLE}.")
+        raise InputError(f"{found.source} holds {people} people; at most {MAX_PEOPLE}.")
     for name in ("scores", "pose", "betas", "transl", "joints", "keypoints", "K"):
         array = getattr(found, name)
         if array is None:
             continue
         if name != "K" and len(array) != people:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{found.source}: {name} tells of {len(array)} people, the rest of {people}."
             )
         if not np.isfinite(array).all() or np.abs(array).max(initial=0.0) > _FAR * 10:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"{found.source}: {name} holds values that are not finite or absurdly large."
             )
     place = found.keypoints.mean(axis=1) if found.keypoints is not None else found.transl
     if place is None and found.joints is not None:
         place = found.joints[:, 0]
     if place is None:
-        raise CrowdGaussianError(f"{found.source} does not say where people are (transl).")
+        raise DamagedFileError(f"{found.source} does not say where people are (transl).")
     if (place[:, 2] <= 0.1).any():
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{found.source}: person {int((place[:, 2] <= 0.1).argmax())} is not in front of the "
             "camera; positions must be in camera axes, z forward."
         )
@@ -164,14 +164,14 @@ def read_arrays(
     present = array_names(file)
     missing = sorted(set(needed) - present)
     if present and missing:
-        raise CrowdGaussianError(f"{file}: {missing[0]} is missing.")
+        raise DamagedFileError(f"{file}: {missing[0]} is missing.")
     wanted = needed | {n: shape for n, shape in (optional or {}).items() if n in present}
 
     def check(headers: Mapping[str, ArrayHeader]) -> None:
         for name, shape in wanted.items():
             check_shape(headers[name].shape, shape, f"{file}: {name}")
             if headers[name].dtype.kind not in "fiu":
-                raise CrowdGaussianError(f"{file}: {name} must hold numbers.")
+                raise DamagedFileError(f"{file}: {name} must hold numbers.")
 
     arrays = read_npz(file, check, set(wanted), ours=False)
     return {name: array.astype(np.float64) for name, array in arrays.items()}
@@ -182,7 +182,7 @@ def check_shape(found: tuple[int, ...], wanted: Shape, what: str) -> None:
     if len(found) != len(wanted) or any(
         want not in (None, size) for want, size in zip(wanted, found)
     ):
-        raise CrowdGaussianError(f"{what} is {_words(found)}, it must be {_words(wanted)}.")
+        raise DamagedFileError(f"{what} is {_words(found)}, it must be {_words(wanted)}.")
 
 
 def _words(shape: Shape) -> str:
@@ -202,14 +202,14 @@ def read_tensors(file: Path) -> Any:
     """
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise CrowdGaussianError(f"{file} is larger than 4 GiB; save the results only.")
+            raise InputError(f"{file} is larger than 4 GiB; save the results only.")
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{file} holds Python objects, which are not read; save tensors with torch.save."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{file} cannot be read as a file of torch.save; run the estimator again."
         ) from error
 
@@ -224,11 +224,11 @@ def tensor(record: Any, name: str, shape: Shape, file: Path) -> np.ndarray:
         file: for the message.
 
     Raises:
-        CrowdGaussianError: it is missing or has another shape.
+        DamagedFileError: it is missing or has another shape.
     """
     value = record.get(name) if isinstance(record, dict) else None
     if not isinstance(value, torch.Tensor | np.ndarray):
-        raise CrowdGaussianError(f"{file}: {name} is missing.")
+        raise DamagedFileError(f"{file}: {name} is missing.")
     array = np.asarray(
         value.detach().double() if isinstance(value, torch.Tensor) else value, np.float64
     )

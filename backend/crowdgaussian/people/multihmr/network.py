@@ -13,7 +13,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Dinov2Config, Dinov2Model
@@ -279,7 +279,7 @@ def load_multihmr(path: Path, device: str = "cpu") -> MultiHmrNetwork:
             network = MultiHmrNetwork(sizes)
         network.load_state_dict(to_network_names(state), assign=True)
     except (KeyError, IndexError, ValueError, RuntimeError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} is not a Multi-HMR checkpoint that can be read ({_short(error)}); use "
             "multiHMR_896_L.pt, multiHMR_672_L.pt, multiHMR_672_B.pt or multiHMR_672_S.pt."
         ) from error
@@ -303,7 +303,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             name: tensor.float() for name, tensor in state.items() if not name.startswith(_UNUSED)
         }
     except FileNotFoundError as error:
-        raise CrowdGaussianError(f"The Multi-HMR checkpoint {path} is missing.") from error
+        raise MissingFileError(f"The Multi-HMR checkpoint {path} is missing.") from error
     except (
         OSError,
         EOFError,
@@ -315,7 +315,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         AttributeError,
         pickle.UnpicklingError,
     ) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} cannot be read as a Multi-HMR checkpoint ({_short(error)}); download it again."
         ) from error
 

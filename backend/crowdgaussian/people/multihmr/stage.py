@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
 from crowdgaussian_shared.geometry.camera import photo_camera, pixel_rays, turn_to_ray
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
@@ -255,7 +255,7 @@ class MultiHmr:
         """The network's people in the camera K of the photo, left to right, on the CPU.
 
         Raises:
-            CrowdGaussianError: nobody was found.
+            InputError: nobody was found.
         """
         view = letterbox(photo, self.network.sizes.image)
         used = known_camera(K, max(photo.shape[:2]))
@@ -264,7 +264,7 @@ class MultiHmr:
             view.pixels[None].to(self.device), camera[None], self.config.multihmr_score
         )[0]
         if not len(found.scores):
-            raise CrowdGaussianError(
+            raise InputError(
                 "Multi-HMR found no person in the photo; use one in which heads are seen, or set "
                 "stages.people to keypoint_fit."
             )
@@ -283,7 +283,7 @@ class MultiHmr:
             inside = (x >= box[0]) & (x <= box[2]) & (y >= box[1]) & (y <= box[3])
             free = [k for k in np.flatnonzero(inside).tolist() if k not in chosen]
             if not free:
-                raise CrowdGaussianError(
+                raise InputError(
                     f"Multi-HMR sees no head in box {number} of people.boxes; draw it around the "
                     "whole person, or leave it out."
                 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError
 from torch import nn
 
 from ...core.landmarks import NUM_LANDMARKS
@@ -33,7 +33,7 @@ def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> nn.Mo
         device: where the network goes.
 
     Raises:
-        CrowdGaussianError: the folder is missing, damaged, or holds another network.
+        DamagedFileError: the folder is missing, damaged, or holds another network.
     """
     import transformers
     from safetensors import SafetensorError
@@ -45,12 +45,12 @@ def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> nn.Mo
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"The folder {folder} cannot be read as {class_name}: it needs config.json and "
             "model.safetensors as published; download it again."
         ) from error
     if info["missing_keys"]:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{folder}/model.safetensors lacks {len(info['missing_keys'])} tensors of "
             f"{class_name}, {sorted(info['missing_keys'])[0]} among them; download it again."
         )
@@ -142,7 +142,7 @@ def _processor(kind: type, folder: Path):
     try:
         return kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"The folder {folder} lacks a preprocessor_config.json that can be read; download the "
             "model again."
         ) from error
@@ -223,10 +223,10 @@ def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
         [33, 2] and the confidence [33] of each, float32.
 
     Raises:
-        CrowdGaussianError: another number of keypoints.
+        DamagedFileError: another number of keypoints.
     """
     if len(xy) not in (17, 133):
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"A keypoint network with {len(xy)} keypoints is not known; use one with COCO's 17 or "
             "COCO-WholeBody's 133."
         )

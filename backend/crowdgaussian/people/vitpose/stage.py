@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import photo_camera
 
@@ -85,7 +85,7 @@ class VitPoseFit:
             if self.config.boxes or one.keypoints.confidence[TORSO].mean() > _NOBODY
         ]
         if not found:
-            raise CrowdGaussianError(
+            raise InputError(
                 "No person was found in the photo; use one in which people are larger, lower "
                 "people.detector_score, or set people.boxes."
             )

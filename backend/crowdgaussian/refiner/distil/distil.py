@@ -9,7 +9,7 @@ by how squarely the body faces the camera, so that inconsistent views do not ave
 from collections.abc import Callable
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar
 from torch import Tensor
 from torch.nn import functional
@@ -37,7 +37,7 @@ def coarse_scene(avatars: list[Avatar], anchor: Anchor | None) -> Movable:
         anchor: what the photo shows of them; None when it shows nothing.
 
     Raises:
-        CrowdGaussianError: a Gaussian is not finite.
+        InputError: a Gaussian is not finite.
     """
     _check(avatars)
     moved = movable(avatars, "cuda" if torch.cuda.is_available() else "cpu")
@@ -62,7 +62,7 @@ def refined_views(
         coarse = _render(moved, views.cameras[some], VIEWS).permute(0, 3, 1, 2).clamp(0, 1)
         fine = refiner.refine(coarse, views.normals[some])
         if fine.shape != coarse.shape or not bool(torch.isfinite(fine).all()):
-            raise CrowdGaussianError(
+            raise InputError(
                 "The refiner gave pictures of another size or with values that are not finite; "
                 "use another one, or set stages.refiner to none."
             )
@@ -143,7 +143,7 @@ def _check(avatars: list[Avatar]) -> None:
     for number, avatar in enumerate(avatars):
         for name, array in vars(avatar.gaussians).items():
             if not torch.isfinite(torch.as_tensor(array)).all():
-                raise CrowdGaussianError(
+                raise InputError(
                     f"The avatar number {number} of a cluster has {name} that are not finite; "
                     "reconstruct that person again."
                 )

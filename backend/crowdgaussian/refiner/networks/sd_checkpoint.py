@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError, disk_error
 from crowdgaussian_shared.formats.atomic import write_bytes
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError
@@ -47,7 +47,7 @@ def read_stable_diffusion(folder: Path) -> StableDiffusion:
     """
     missing = [name for name in _PARTS if not (folder / name).is_dir()]
     if missing:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"{folder} has no {missing[0]}/; give the folder of SD-Turbo as diffusers saves it "
             "(`crowdgaussian weights fetch sd-turbo`)."
         )
@@ -82,11 +82,11 @@ def _whole(kind: type[nn.Module], folder: Path) -> nn.Module:
         )
         absent = sorted(told["missing_keys"])
     except _UNREADABLE as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{folder} cannot be read as Stable Diffusion's {folder.name}/; get a whole copy."
         ) from error
     if absent:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{folder} lacks {len(absent)} tensors, such as {absent[0]}; get a whole copy, or "
             "use SD-Turbo or SD 2.1-base."
         )
@@ -99,12 +99,12 @@ def _check_schedule(path: Path) -> None:
         said = json.loads(path.read_text(encoding="utf-8"))
         found = {name: said.get(name, value) for name, value in SCHEDULE.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} is missing or damaged; get a whole copy of the folder."
         ) from error
     if found != SCHEDULE:
         odd = next(name for name in SCHEDULE if found[name] != SCHEDULE[name])
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} has {odd} {found[odd]} where a refiner needs {SCHEDULE[odd]}; use SD-Turbo "
             "or SD 2.1-base."
         )
@@ -122,7 +122,7 @@ def _prompt(folder: Path) -> Tensor:
         (place / "merges.txt").read_text(encoding="utf-8")  # and goes on without this
         tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
     except _UNREADABLE as error:
-        raise CrowdGaussianError(f"{place} cannot be read as CLIP's; get a whole copy.") from error
+        raise DamagedFileError(f"{place} cannot be read as CLIP's; get a whole copy.") from error
     encoder = load_pretrained("CLIPTextModel", folder / "text_encoder").float()
     words = tokenizer(
         PROMPT,
@@ -134,8 +134,8 @@ def _prompt(folder: Path) -> Tensor:
     return encoder(words.input_ids)[0]
 
 
-def _other_architecture(folder: Path) -> CrowdGaussianError:
-    return CrowdGaussianError(
+def _other_architecture(folder: Path) -> DamagedFileError:
+    return DamagedFileError(
         f"{folder} holds networks of another architecture; use SD-Turbo or SD 2.1-base."
     )
 
@@ -165,15 +165,17 @@ def save_refiner(refiner: TurboRefiner, folder: Path, facts: dict[str, str] | No
         facts: more to say in refiner.json, such as licence, data and command.
 
     Raises:
-        CrowdGaussianError: the disk is full or the folder cannot be written.
+        ResourceError: the disk is full or the folder cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as place:
             _write(refiner, Path(place), folder, facts or {})
     except (OSError, SafetensorError) as error:
-        raise CrowdGaussianError(
-            f"{folder} cannot be written ({error}); free some space and run the same command again."
+        raise disk_error(
+            error,
+            f"{folder} cannot be written ({error}); free some space and run the same command "
+            "again.",
         ) from error
 
 
@@ -220,7 +222,7 @@ def load_refiner(folder: Path) -> TurboRefiner:
         if refiner.skips is not None:
             refiner.skips.load_state_dict(_named(extras, "skips."))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{folder / EXTRAS} is damaged or belongs to another refiner; get a whole copy."
         ) from error
     return refiner
@@ -268,10 +270,10 @@ def _config(path: Path) -> TurboConfig:
         if about["kind"] == KIND:
             return TurboConfig(**about["config"])
     except OSError as error:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"{path.parent} holds no refiner ({path.name} cannot be read); give a folder that "
             "`crowdgaussian train refiner` wrote."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CrowdGaussianError(f"{path} is damaged; get a whole copy of the refiner.") from error
-    raise CrowdGaussianError(f"{path} describes another kind of refiner than SD-Turbo's.")
+        raise DamagedFileError(f"{path} is damaged; get a whole copy of the refiner.") from error
+    raise DamagedFileError(f"{path} describes another kind of refiner than SD-Turbo's.")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -140,7 +140,7 @@ def load_small(path: Path) -> SmallRefiner:
         with safe_open(path, "pt") as stream:
             refiner.load_state_dict({name: stream.get_tensor(name) for name in stream.keys()})
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} is damaged or holds weights of another architecture; get a whole copy."
         ) from error
     return refiner.eval()
@@ -156,12 +156,12 @@ def read_facts(path: Path) -> dict[str, str]:
         with safe_open(path, "pt") as stream:
             facts = stream.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} cannot be read as a refiner's safetensors file; check the path, or get a "
             "whole copy."
         ) from error
     if facts.get("kind") != KIND:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} holds weights of another architecture; give a small refiner's file, as "
             "`crowdgaussian train refiner` writes it."
         )

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of any size through a network of limited appetite: overlapping tiles, softly joined."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import InputError, OutOfMemoryError
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,11 +24,25 @@ _SAYINGS = (
 )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for torch's and Python's errors of their own, and for RuntimeErrors that say it."""
+@contextmanager
+def within_memory(sentence: str) -> Iterator[None]:
+    """Turn every way in which torch and Python say that memory ran out into one error.
+
+    Raises:
+        OutOfMemoryError: with that sentence.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(sentence) from error
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYINGS)
+    return any(words in str(error) for words in _SAYINGS)
 
 
 MIN_TILE = 128  # pixels
@@ -45,19 +60,19 @@ def tiled(network: Network, images: Tensor, normals: Tensor, tile: int, overlap:
         overlap: pixels by which neighbours share their borders.
 
     Raises:
-        CrowdGaussianError: not even the smallest tile fits into memory.
+        OutOfMemoryError: not even the smallest tile fits into memory.
     """
     while True:
+        sentence = (
+            f"There is not enough memory to refine a tile of {tile} pixels; free some, or "
+            "use a device with more."
+        )
         try:
-            return _once(network, images, normals, tile, min(overlap, tile // 4))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+            with within_memory(sentence):
+                return _once(network, images, normals, tile, min(overlap, tile // 4))
+        except OutOfMemoryError:
             if tile // 2 < MIN_TILE:
-                raise CrowdGaussianError(
-                    f"There is not enough memory to refine a tile of {tile} pixels; free some, or "
-                    "use a device with more."
-                ) from error
+                raise
             tile //= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -122,21 +137,19 @@ def check_input(images: Tensor, normals: Tensor | None) -> None:
     """Refuses what no refiner can work with.
 
     Raises:
-        CrowdGaussianError: the normal map is missing or of another size, or a value is no number.
+        InputError: the normal map is missing or of another size, or a value is no number.
     """
     if normals is None:
-        raise CrowdGaussianError("A refiner needs the normal map of the bodies; render it first.")
+        raise InputError("A refiner needs the normal map of the bodies; render it first.")
     if images.ndim != 4 or images.shape[1] != 3:
-        raise CrowdGaussianError(
-            f"A refiner takes pictures [B, 3, H, W], not {list(images.shape)}."
-        )
+        raise InputError(f"A refiner takes pictures [B, 3, H, W], not {list(images.shape)}.")
     wanted = [len(images), 4, *images.shape[2:]]
     if list(normals.shape) != wanted:
-        raise CrowdGaussianError(
+        raise InputError(
             f"The normal map has the shape {list(normals.shape)} where {wanted} belongs to the "
             "pictures; render both with the same cameras."
         )
     if not (images.isfinite().all() and normals.isfinite().all()):
-        raise CrowdGaussianError(
+        raise InputError(
             "A picture to refine holds values that are no numbers; reconstruct its people again."
         )

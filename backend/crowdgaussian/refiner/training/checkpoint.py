@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, SettingError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -60,14 +60,14 @@ class TrainingState:
             with safe_open(path, "pt") as stream:
                 facts, state = stream.metadata(), {k: stream.get_tensor(k) for k in stream.keys()}
             if not _same(json.loads(facts["about"]), about):
-                raise CrowdGaussianError(
+                raise SettingError(
                     f"{out} holds a training with other settings or data; give the same to "
                     "go on with it, or another output folder."
                 )
             self._take(state)
             return int(facts["step"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise CrowdGaussianError(f"{path} is damaged; remove it to start over.") from error
+            raise DamagedFileError(f"{path} is damaged; remove it to start over.") from error
 
     def _take(self, state: dict[str, Tensor]) -> None:
         for name, value in self.parameters.items():

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from torch import Tensor
 
 from .losses import LossWeights
@@ -22,7 +22,7 @@ class CalibrationConfig:
 
     def __post_init__(self) -> None:
         if min(self.clean, self.half_clean) < 0 or not self.clean + self.half_clean <= 1:
-            raise CrowdGaussianError(
+            raise SettingError(
                 "The shares of clean and of half-clean inputs must be 0 or "
                 "above and at most 1 together."
             )
@@ -82,13 +82,13 @@ class RefinerTraining:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "save_every", "sample_every"):
             if getattr(self, name) < 1:
-                raise CrowdGaussianError(f"The setting {name} of a training must be at least 1.")
+                raise SettingError(f"The setting {name} of a training must be at least 1.")
         if self.crop < 32:
-            raise CrowdGaussianError("Crops of a training must have at least 32 pixels a side.")
+            raise SettingError("Crops of a training must have at least 32 pixels a side.")
         if not 0 < self.lr < math.inf:
-            raise CrowdGaussianError("The learning rate of a training must be above 0.")
+            raise SettingError("The learning rate of a training must be above 0.")
         if not 0 <= self.ema < 1:
-            raise CrowdGaussianError(
+            raise SettingError(
                 "The decay of averaged weights (--ema) must be at least 0 "
                 "and below 1, such as 0.999."
             )

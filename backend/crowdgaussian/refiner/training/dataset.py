@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, InputError, SettingError, disk_error
 from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import join_gaussians
 from PIL import Image, UnidentifiedImageError
@@ -100,11 +100,11 @@ class ScenesConfig:
 
     def __post_init__(self) -> None:
         if min(self.scenes, self.views) < 1 or not 32 <= self.size <= 2048:
-            raise CrowdGaussianError("Make at least one scene of one view, of 32 to 2048 pixels.")
+            raise SettingError("Make at least one scene of one view, of 32 to 2048 pixels.")
         if not 1 <= self.fewest <= self.most <= 30:
-            raise CrowdGaussianError("A scene has 1 to 30 people, and --most is at least --fewest.")
+            raise SettingError("A scene has 1 to 30 people, and --most is at least --fewest.")
         if not 0 <= self.rings <= self.views or self.rings == 1:
-            raise CrowdGaussianError("Of a scene's views none, or at least two, lie on the rings.")
+            raise SettingError("Of a scene's views none, or at least two, lie on the rings.")
 
     def coarse_of(self, index: int) -> str:
         """What the coarse rendering of a scene shows; training and test scenes each take turns."""
@@ -210,9 +210,10 @@ def _whole(folder: Path, write: Callable[[Path], None]) -> None:
         write(beside)
         os.replace(beside, folder)
     except OSError as error:
-        raise CrowdGaussianError(
+        raise disk_error(
+            error,
             f"{folder} cannot be written ({error}); free some space or "
-            "choose another folder, and run again to go on."
+            "choose another folder, and run again to go on.",
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -233,7 +234,7 @@ def _identity(config: ScenesConfig, index: int) -> dict:
 
 def _check_same(folder: Path, config: ScenesConfig, index: int) -> None:
     if _about(folder).get("settings") != _identity(config, index):
-        raise CrowdGaussianError(
+        raise SettingError(
             f"{folder} was made with other settings; give the same, or another folder."
         )
 
@@ -242,7 +243,7 @@ def _about(folder: Path) -> dict:
     try:
         return json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{folder / FILE} is damaged; remove that folder and make the scenes again."
         ) from error
 
@@ -274,7 +275,7 @@ class PairDataset:
             split: "train" or "test".
 
         Raises:
-            CrowdGaussianError: there are none of that split.
+            InputError: there are none of that split.
         """
         scenes = [path.parent for path in sorted(folder.glob(f"scene_*/{FILE}"))]
         self.scenes = [scene for scene in scenes if _about(scene).get("split") == split]
@@ -284,7 +285,7 @@ class PairDataset:
             for path in sorted((scene / "truth").glob("*.png"))
         ]
         if not self.views:
-            raise CrowdGaussianError(
+            raise InputError(
                 f"{folder} has no scenes to {split} on; make at least five with "
                 "`crowdgaussian data crowd-scenes`."
             )
@@ -296,7 +297,7 @@ class PairDataset:
         scene, name = self.views[index]
         truth, coarse, code = (_read(scene / kind / name) for kind in KINDS)
         if not truth.shape == coarse.shape == code.shape:
-            raise CrowdGaussianError(
+            raise DamagedFileError(
                 f"The pictures {name} of {scene} differ in size; remove that "
                 "folder and make the scenes again."
             )
@@ -309,7 +310,7 @@ def _read(path: Path) -> Tensor:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGBA"))
     except (OSError, UnidentifiedImageError) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"The image {path} is missing or damaged; remove its scene's folder and make the "
             "scenes again."
         ) from error

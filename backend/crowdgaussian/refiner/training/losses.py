@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import MissingFileError, SettingError
 from torch import Tensor, nn
 
 from ...core.metrics import Lpips, load_lpips, ssim
@@ -33,9 +33,9 @@ class LossWeights:
     def __post_init__(self) -> None:
         weights = (self.l2, self.lpips, self.ssim, self.gram)
         if not all(0 <= weight < math.inf for weight in weights) or self.gram_after < 0:
-            raise CrowdGaussianError("The weights of losses must be 0 or above.")
+            raise SettingError("The weights of losses must be 0 or above.")
         if not any(weights):
-            raise CrowdGaussianError("A training needs a loss; give one of them a weight above 0.")
+            raise SettingError("A training needs a loss; give one of them a weight above 0.")
 
     @property
     def needs_vgg(self) -> bool:
@@ -147,13 +147,13 @@ def refiner_loss(weights: LossWeights, backbone: Path | None, heads: Path | None
         heads: of LPIPS, None where they are not here.
 
     Raises:
-        CrowdGaussianError: a term needs a file that is not here.
+        MissingFileError: a term needs a file that is not here.
     """
     if not weights.needs_vgg:
         return RefinerLoss(weights)
     lpips, reason = load_lpips(backbone, heads)
     if lpips is None:
-        raise CrowdGaussianError(
+        raise MissingFileError(
             f"The losses LPIPS and Gram are {reason.rstrip('.')}, or train with --without-vgg."
         )
     return RefinerLoss(weights, _features(lpips), _Distance(lpips))

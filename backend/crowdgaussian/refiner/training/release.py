@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from torch import nn
 
@@ -122,7 +122,7 @@ def new_network(base: Base | None, normals: bool, seed: int, skips: bool = False
     torch.manual_seed(seed)
     if base is None:
         if skips:
-            raise CrowdGaussianError(
+            raise SettingError(
                 "Skips run from a VAE's encoder to its decoder; give --base "
                 "too, or leave out --skips."
             )

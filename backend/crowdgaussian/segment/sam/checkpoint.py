@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
 from torch import Tensor
 from transformers import (
     SamConfig,
@@ -57,7 +57,7 @@ def load_sam(path: Path) -> SamModel:
             model = SamModel(config)
         model.load_state_dict(to_transformers_names(state), assign=True)
     except FileNotFoundError as error:
-        raise CrowdGaussianError(f"The segment-anything file {path} is missing.") from error
+        raise MissingFileError(f"The segment-anything file {path} is missing.") from error
     except (
         OSError,
         EOFError,
@@ -69,7 +69,7 @@ def load_sam(path: Path) -> SamModel:
         IndexError,
         pickle.UnpicklingError,
     ) as error:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} cannot be read as a segment-anything file; use sam_vit_h_4b8939.pth, "
             "sam_vit_l_0b3195.pth or sam_vit_b_01ec64.pth as published."
         ) from error

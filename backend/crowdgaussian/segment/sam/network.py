@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import DamagedFileError
 from PIL import Image
 from torch import Tensor, nn
 
@@ -130,7 +130,7 @@ def load_network(path: Path, device: str = "cpu") -> SamNetwork:
         return SamNetwork(load_sam(path).to(device), FAMILIES["sam"])
     family = FAMILIES.get(model_type(path))
     if family is None:
-        raise CrowdGaussianError(
+        raise DamagedFileError(
             f"{path} holds no SAM that is known; give a .pth file of segment-anything, or a "
             f"folder whose config.json has a model_type of: {', '.join(FAMILIES)}."
         )

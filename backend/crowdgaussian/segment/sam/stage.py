@@ -78,7 +78,7 @@ def sam_path(config: SegmentConfig) -> Path:
     """The .pth file or the folder of SAM.
 
     Raises:
-        CrowdGaussianError: none is on this machine.
+        MissingFileError: none is on this machine.
     """
     return locate(config.sam, _SAM)
 
