@@ -41,7 +41,7 @@ def degrees_between(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(sine, cosine)).max())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(8, 200), st.integers(2, 40))
 @example(49.99999999999997, 10)  # the 16th frame would come 1.7e-16 s after the end
 def test_another_frame_rate_keeps_time_and_the_first_frame(fps, frames):
@@ -74,7 +74,7 @@ def test_up_and_down_again_is_the_same_motion():
     assert degrees_between(between.poses, exact.poses[: between.frames]) < 1.0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_a_blend_turns_by_its_share_of_the_angle(seed, weight):
     rng = np.random.default_rng(seed)
