@@ -186,10 +186,11 @@ def test_real_pipeline_gives_what_the_command_line_gives(installed, tmp_path):
     if not SAMPLE.is_file():
         pytest.skip(f"{SAMPLE} is not in this checkout")
     python = backend_python()
+    photo = two_of_the_sample(python, tmp_path / "two.png")
     told = run_scenario(
         "by_operator",
         installed,
-        photo=SAMPLE,
+        photo=photo,
         backend=python,
         cache=tmp_path,
         options={"quality": "DRAFT", "most_people": 2, "refinement": "OFF"},
@@ -197,12 +198,20 @@ def test_real_pipeline_gives_what_the_command_line_gives(installed, tmp_path):
     assert told["people"] == THREE[:2]
     settings = [f"--set={name}={value}" for name, value in told["row"]["settings"].items()]
     subprocess.run(
-        [python, "-m", "crowdgaussian", "reconstruct", SAMPLE, "-o", tmp_path / "cli", *settings],
+        [python, "-m", "crowdgaussian", "reconstruct", photo, "-o", tmp_path / "cli", *settings],
         check=True,
         capture_output=True,
     )
     ours, theirs = artefacts(Path(told["folder"])), artefacts(tmp_path / "cli")
     assert ours == theirs
+
+
+def two_of_the_sample(python, path):
+    """A photo of the two people on the left, which takes less time than all six."""
+    crop = "import sys; from PIL import Image; photo = Image.open(sys.argv[1]);"
+    crop += " photo.crop((60, 150, 760, photo.height)).save(sys.argv[2])"
+    subprocess.run([python, "-c", crop, SAMPLE, path], check=True)
+    return path
 
 
 def artefacts(folder):
