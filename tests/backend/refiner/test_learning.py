@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from _support.refiner_made_up import write_pairs, write_stable_diffusion
+from _support.refiner_made_up import small_refiner, write_pairs, write_stable_diffusion
 from accelerate.state import AcceleratorState
 from crowdgaussian.cli.main import main
 from crowdgaussian.core.training import WeightAverage
@@ -30,8 +30,6 @@ from crowdgaussian.refiner.training.trainer import Trainer, precision
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-
-from tests.backend.refiner.test_model import small_refiner
 
 TINY = SmallConfig(widths=(8, 8))
 NO_VGG = LossWeights().without_vgg()
