@@ -30,11 +30,9 @@ _PHOTO = 128  # pixels: as many of the photo for every cluster, however large it
 MIB = 2**20
 
 
-def main() -> None:
-    """Prints a line a cluster and one a crowd."""
+def _arguments(defaults: DistilConfig) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--refiner", type=Path)
-    defaults = DistilConfig()
     for name, value in (
         ("gaussians", 4000),
         ("views", 6),
@@ -45,7 +43,13 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--people", type=int, nargs="+", default=PEOPLE)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints a line a cluster and one a crowd."""
+    defaults = DistilConfig()
+    arguments = _arguments(defaults)
     torch.set_num_threads(1)
     refiner = load_small(arguments.refiner) if arguments.refiner else SmallRefiner().eval()
     config = RefineConfig(

@@ -203,16 +203,21 @@ def write_figure(
         }
         tile = paint_cloth(piece.look["pattern"], piece.look["colours"], seed * 10 + index)
         Image.fromarray(tile).save(folder / f"{piece.name}.png", compress_level=1)
-    locks = []
     for index, style in enumerate(who.hair):
         arrays[f"hair{index}"] = scene_to_blender(hair.grow(body, style, seed + index))
-        locks.append({"name": f"hair{index}", "radius": style.radius, "colour": style.colour})
     Image.fromarray(paint_skin(who.face, seed)).save(folder / "skin.png", compress_level=1)
     np.savez(folder / "arrays.npz", **arrays)
-    figure = {
+    (folder / "figure.json").write_text(json.dumps(_figure(who, pieces)))
+    return values
+
+
+def _figure(who: Character, pieces: list[Piece]) -> dict:
+    """What the renderer is told beside the arrays."""
+    return {
         "pieces": [{"name": p.name, "look": p.look} for p in pieces],
-        "hair": locks,
+        "hair": [
+            {"name": f"hair{index}", "radius": style.radius, "colour": style.colour}
+            for index, style in enumerate(who.hair)
+        ],
         "scalp_colour": who.hair[0].colour if who.hair else who.face.skin,
     }
-    (folder / "figure.json").write_text(json.dumps(figure))
-    return values

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian.people.ground.plane import Standing
+from crowdgaussian.people.ground.plane import SupportEvidence
 from crowdgaussian_shared.geometry.axes import scene_viewmat
 
 WIDTH, HEIGHT = 1920, 1280
@@ -35,7 +35,7 @@ class Simulated:
     lift: np.ndarray  # [P] metres of the feet above the floor
     pitch: float  # radians
     alone: np.ndarray  # [P] metres, depth of everybody as an adult of 1.70 m
-    evidence: Standing
+    evidence: SupportEvidence
     K: np.ndarray  # [3, 3] as believed
 
     def relative_error(self, found: np.ndarray) -> float:
@@ -103,7 +103,7 @@ def _evidence(generator, kind, rows, pitch):
     axis = (crowns - soles) / np.linalg.norm(crowns - soles, axis=1, keepdims=True)
     dangling = np.arange(kind.people) < kind.jumpers  # toes tell most jumpers
     dangling &= generator.random(kind.people) < 0.5
-    evidence = Standing(
+    evidence = SupportEvidence(
         soles[:, None],
         np.full(kind.people, ADULT),
         ~hidden,

@@ -86,5 +86,5 @@ def body(
         mask_to_photo=frame,
         roi=Roi(xy[[23, 24]].mean(axis=0), 1.25 * size),
         agreeing=1.0,
-        sighting=0.9,
+        detector_score=0.9,
     )

@@ -136,9 +136,8 @@ class StandInBoxes:
         self.script.diary.append(f"box {self.boxes}")
         self.script.focal = focal_px
         box = np.array([float(value) for value in self.boxes.split(",")], np.float32)
-        person = replace(
-            make_person(0, 1, photo.shape[:2]), box=box, transl=np.array([0, 1, -4], np.float32)
-        )
+        person = replace(make_person(0, 1, photo.shape[:2]), box=box)
+        person = person.with_params(transl=np.array([0, 1, -4], np.float32))
         x = float(box[[0, 2]].mean())
         x = WIDTH / 6 if x < WIDTH / 3 else x  # the left third belongs to person 0
         xy = np.full((33, 2), x, np.float32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The usual colour of clothes and skin along each limb, deaf to prints of what crosses them.
+"""The usual colour of clothes and skin along each limb, without what crosses it.
 
 A hand in front of a shirt, its shadow, or a neighbour's arm cover a smaller part of a garment than
 the garment itself. The median over a wide neighbourhood that reaches far around a limb and less far
@@ -12,69 +12,73 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..body.parts import ARM, HAND, LEG, TORSO
-from .gaussians import Cloud
+from .gaussians import SurfaceGaussians
 from .limb_coordinates import LimbPlaces
 
+# Hand-tuned; not measured one by one.
 _AROUND = 0.3  # how much a distance around a limb counts against one along it
 _OTHER_PART = 0.5  # metres between the places of trunk, arms, forearms and legs
-_LENDERS = 2400  # of each part, as many as are asked at most
+_SOURCES = 2400  # of each part, as many as are asked at most
 _SHARE = 0.12  # of them that make one median
 _LEAST = 40  # seen Gaussians that a part needs for a usual colour
 _STEP = 6  # Gaussians between two medians
 _LEAST_SPREAD, _MOST_SPREAD = 0.025, 0.2  # of sRGB
-_TEXTURE = 1.5  # spreads that a borrowed colour may be from the usual one
+_TEXTURE = 1.5  # spreads that a filled colour may be from the usual one
+_MAD = 1.48  # standard deviation of a normal distribution over its median absolute deviation
 _SMOOTHING = 4  # rounds of averaging among neighbours
 
 
 @dataclass(frozen=True)
-class Usual:
+class ColorPrior:
     """What a limb looks like around each Gaussian, where anything of the limb is seen."""
 
     known: np.ndarray  # [N] bool
     colour: np.ndarray  # [N, 3] sRGB
     spread: np.ndarray  # [N] typical distance of real colours from it, in each channel
 
-    def hold(self, colours: np.ndarray) -> np.ndarray:
-        """Borrowed colours with their contrast kept to what the garment shows.  # [N, 3]"""
+    def clamp_to_prior(self, colours: np.ndarray) -> np.ndarray:
+        """Filled colours with their contrast kept to what the garment shows.  # [N, 3]"""
         room = _TEXTURE * self.spread[:, None]
         held = self.colour + np.clip(colours - self.colour, -room, room)
         return np.where(self.known[:, None], held, colours)
 
 
-def usual_colours(cloud: Cloud, colours: np.ndarray, lends: np.ndarray, limbs: LimbPlaces) -> Usual:
-    """Medians of what the lenders [N] (bool) of the same limb or its twin show."""
+def color_prior(
+    cloud: SurfaceGaussians, colours: np.ndarray, source: np.ndarray, limbs: LimbPlaces
+) -> ColorPrior:
+    """Medians of what the sources [N] (bool) of the same limb or its twin show."""
     known, spread = np.zeros(len(cloud), bool), np.full(len(cloud), _LEAST_SPREAD)
     usual = colours.copy()
     for group in (TORSO, LEG, ARM):
         part = limbs.on_limb & (cloud.group == group)
-        if (part & lends).sum() < _LEAST:
+        if (part & source).sum() < _LEAST:
             continue
         places = limbs.here[:, :3] * (1, _AROUND, _AROUND)
         places = np.column_stack([places, _OTHER_PART * cloud.forearm])
         usual[part], spread[part] = _medians(
-            places[part], places[part & lends], colours[part & lends]
+            places[part], places[part & source], colours[part & source]
         )
         known |= part
-    return Usual(known, _smooth(cloud, usual, known), spread)
+    return ColorPrior(known, _smooth(cloud, usual, known), spread)
 
 
 def _medians(
-    places: np.ndarray, lenders: np.ndarray, lent: np.ndarray
+    places: np.ndarray, sources: np.ndarray, source_colours: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Median colour and spread of the lenders around each place.  # [P, 3], [P]"""
-    thin = slice(None, None, max(1, len(lenders) // _LENDERS))
-    lenders, lent, centres = lenders[thin], lent[thin], places[::_STEP]
-    count = max(int(_SHARE * len(lenders)), min(_LEAST, len(lenders)))
-    _, index = cKDTree(lenders).query(centres, k=count)
-    around = lent[index.reshape(len(centres), -1)]  # [C, k, 3]
+    """Median colour and spread of the sources around each place.  # [P, 3], [P]"""
+    thin = slice(None, None, max(1, len(sources) // _SOURCES))
+    sources, source_colours, centres = sources[thin], source_colours[thin], places[::_STEP]
+    count = max(int(_SHARE * len(sources)), min(_LEAST, len(sources)))
+    _, index = cKDTree(sources).query(centres, k=count)
+    around = source_colours[index.reshape(len(centres), -1)]  # [C, k, 3]
     middle = np.median(around, axis=1)
-    spread = 1.48 * np.median(np.abs(around - middle[:, None]).mean(2), axis=1)
+    spread = _MAD * np.median(np.abs(around - middle[:, None]).mean(2), axis=1)
     _, nearest = cKDTree(centres).query(places, k=min(4, len(centres)))
     nearest = nearest.reshape(len(places), -1)
     return (middle[nearest].mean(1), np.clip(spread[nearest].mean(1), _LEAST_SPREAD, _MOST_SPREAD))
 
 
-def _smooth(cloud: Cloud, colours: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _smooth(cloud: SurfaceGaussians, colours: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Averages among neighbours on the surface that have a usual colour.  # [N, 3]"""
     smoothed = colours.copy()
     if not known.any():
@@ -86,7 +90,8 @@ def _smooth(cloud: Cloud, colours: np.ndarray, known: np.ndarray) -> np.ndarray:
     return smoothed
 
 
-# Which seen colours are in the wrong place: an arm printed on a shirt, a shirt on a hand
+# Which seen colours are in the wrong place: an arm printed on a shirt, a shirt on a hand.
+# Hand-tuned; laxer rules leave prints, stricter ones take real patterns away.
 
 _TONE = 0.055  # distance of chromaticities (r, g) / (r + g + b) that may both be this skin
 _DARKEST, _BRIGHTEST = 0.3, 2.2  # brightness of skin in shadow and sun, against the face
@@ -94,21 +99,28 @@ _ENOUGH = 40  # seen Gaussians that a rule needs
 _DRESSED = 0.35  # share of skin under which trunk and legs are dressed
 _BARE_HAND, _BARE_FOREARM = 0.05, 0.2  # share of skin over which they are bare
 _REACH = 0.12  # metres from a fitted arm to its print
+_ON_FACE, _WELL_SEEN, _SEEN = 0.8, 0.5, 0.3  # shares of face; 0..1 of how well a Gaussian is seen
+# Chromaticities of human skin, red and green of the sum; blue is less than green.
+_SKIN_RED, _SKIN_GREEN = (0.37, 0.6), (0.24, 0.37)
 _STRANGE, _LEAST_STRANGE = 3.0, 0.12  # spreads, and sRGB, from the usual colour of a print
 
 
-def face_colour(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
+def face_colour(
+    cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray
+) -> np.ndarray | None:
     """The median colour of the seen face, None when there is too little of it.  # [3]"""
-    face = (cloud.face > 0.8) & (seen > 0.5)
+    face = (cloud.face > _ON_FACE) & (seen > _WELL_SEEN)
     return np.median(colours[face], axis=0) if face.sum() >= _ENOUGH else None
 
 
-def skin_colour(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
+def skin_colour(
+    cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray
+) -> np.ndarray | None:
     """The person's skin: of the face, else what hands and arms show of skin tones.  # [3]"""
     face = face_colour(cloud, colours, seen)
     if face is not None:
         return face
-    bare = ((cloud.group == HAND) | (cloud.group == ARM)) & (seen > 0.5)
+    bare = ((cloud.group == HAND) | (cloud.group == ARM)) & (seen > _WELL_SEEN)
     bare &= _may_be_skin(colours)
     return np.median(colours[bare], axis=0) if bare.sum() >= _ENOUGH else None
 
@@ -116,7 +128,8 @@ def skin_colour(cloud: Cloud, colours: np.ndarray, seen: np.ndarray) -> np.ndarr
 def _may_be_skin(colours: np.ndarray) -> np.ndarray:
     """Whether colours [N, 3] lie where skin of any person lies.  # [N] bool"""
     red, green, blue = (colours / (colours.sum(1, keepdims=True) + 1e-6)).T
-    return (red > 0.37) & (red < 0.6) & (green > 0.24) & (green < 0.37) & (blue < green)
+    reddish = (red > _SKIN_RED[0]) & (red < _SKIN_RED[1])
+    return reddish & (green > _SKIN_GREEN[0]) & (green < _SKIN_GREEN[1]) & (blue < green)
 
 
 def like_skin(colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
@@ -126,7 +139,9 @@ def like_skin(colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
     return (tone < _TONE) & (total > _DARKEST * own) & (total < _BRIGHTEST * own)
 
 
-def misplaced(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def cast_by_occluder(
+    cloud: SurfaceGaussians, scene: np.ndarray, colours: np.ndarray, seen: np.ndarray
+) -> np.ndarray:
     """Seen Gaussians whose colour belongs to another part.  # [N] bool
 
     Args:
@@ -139,7 +154,7 @@ def misplaced(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, seen: np.nda
     skin = skin_colour(cloud, colours, seen)
     if skin is None:
         return wrong
-    tone, looked = like_skin(colours, skin), seen > 0.3
+    tone, looked = like_skin(colours, skin), seen > _SEEN
     near = _beside_arms(cloud, scene)
     for group in (TORSO, LEG):
         part = (cloud.group == group) & looked
@@ -152,16 +167,18 @@ def misplaced(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, seen: np.nda
     return wrong
 
 
-def printed(cloud: Cloud, scene: np.ndarray, colours: np.ndarray, usual: Usual) -> np.ndarray:
+def color_outliers(
+    cloud: SurfaceGaussians, scene: np.ndarray, colours: np.ndarray, prior: ColorPrior
+) -> np.ndarray:
     """Gaussians of trunk and legs beside an arm whose colour the garment has not.  # [N] bool"""
-    dressed = usual.known & ((cloud.group == TORSO) | (cloud.group == LEG))
-    strange = np.abs(colours - usual.colour).mean(1) > np.maximum(
-        _STRANGE * usual.spread, _LEAST_STRANGE
+    dressed = prior.known & ((cloud.group == TORSO) | (cloud.group == LEG))
+    strange = np.abs(colours - prior.colour).mean(1) > np.maximum(
+        _STRANGE * prior.spread, _LEAST_STRANGE
     )
     return dressed & strange & _beside_arms(cloud, scene)
 
 
-def _beside_arms(cloud: Cloud, scene: np.ndarray) -> np.ndarray:
+def _beside_arms(cloud: SurfaceGaussians, scene: np.ndarray) -> np.ndarray:
     limbs = (cloud.group == HAND) | cloud.forearm
     near, _ = cKDTree(scene[limbs]).query(scene, distance_upper_bound=_REACH)
     return np.isfinite(near)

@@ -14,12 +14,13 @@ from .types import PhotoFitConfig
 
 _ELBOWS = (JOINT_INDEX["left_elbow"], JOINT_INDEX["right_elbow"])
 _NEIGHBOURS = 6
-_DISC = 0.62  # standard deviation along the surface, in distances to the neighbours
+_SPACING_RANGE = (0.4, 1.6)  # of the mean spacing, that a neighbour's distance may be
+_DISC = 0.62  # standard deviation along the surface, in distances to the neighbours; less: holes
 _THICKNESS = 0.35  # of a disc, against its radius
 
 
 @dataclass(frozen=True)
-class Cloud:
+class SurfaceGaussians:
     """N bound Gaussians, without colour."""
 
     points: SurfacePoints
@@ -60,16 +61,18 @@ def bind(
     posed: PosedBody,
     regions: Regions,
     mirror_vertices: np.ndarray,
-) -> Cloud:
+) -> SurfaceGaussians:
     """Puts a disc on every sampled point of the clothed surface [V, 3]."""
     faces = posed.faces
     means = points.on(surface, faces)
     normals = unit(points.on(vertex_normals(surface, faces), faces))
     distance, _ = cKDTree(means).query(means, k=_NEIGHBOURS + 1)
-    radius = _DISC * np.clip(distance[:, 1:].mean(1), 0.4 * points.spacing, 1.6 * points.spacing)
+    radius = _DISC * np.clip(
+        distance[:, 1:].mean(1), *(part * points.spacing for part in _SPACING_RANGE)
+    )
     joints, weights = top_four(points.on(dense_weights(posed), faces))
     corner = points.face, points.barycentric.argmax(1)
-    return Cloud(
+    return SurfaceGaussians(
         points,
         means,
         _frames(normals, surface, faces, points),

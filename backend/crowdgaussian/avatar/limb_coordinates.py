@@ -13,7 +13,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from ..body.parts import ARM, LEG, TORSO
 from ..core.mesh import unit
-from .gaussians import Cloud
+from .gaussians import SurfaceGaussians
 
 _SEEN_ANGLE = np.deg2rad(62)  # up to which the photo's colours are good
 _CHAINS = {
@@ -34,10 +34,10 @@ class LimbPlaces:
 
     on_limb: np.ndarray  # [N] bool: the rest have zeros below
     here: np.ndarray  # [N, 6] where a Gaussian is
-    folded: np.ndarray  # [N, 6] where it asks for its colour
+    mirrored_query: np.ndarray  # [N, 6] where it asks for its colour
 
 
-def limb_places(cloud: Cloud, joints: np.ndarray, toward: np.ndarray) -> LimbPlaces:
+def limb_places(cloud: SurfaceGaussians, joints: np.ndarray, toward: np.ndarray) -> LimbPlaces:
     """Limb coordinates of all Gaussians.
 
     Args:
@@ -47,7 +47,7 @@ def limb_places(cloud: Cloud, joints: np.ndarray, toward: np.ndarray) -> LimbPla
     """
     count = len(cloud)
     on_limb = np.zeros(count, bool)
-    here, folded = np.zeros((count, 6)), np.zeros((count, 6))
+    here, query = np.zeros((count, 6)), np.zeros((count, 6))
     for group, chains in _CHAINS.items():
         for number, chain in enumerate(chains):
             some = cloud.group == group
@@ -58,10 +58,10 @@ def limb_places(cloud: Cloud, joints: np.ndarray, toward: np.ndarray) -> LimbPla
             bones = joints[[JOINT_INDEX[name] for name in chain]]
             limb = _OTHER_LIMB * np.array([group == ARM, group == LEG, number], float)
             on_limb |= some
-            here[some], folded[some] = _along_and_around(
+            here[some], query[some] = _along_and_around(
                 cloud.means[some], bones, toward[some], _RADIUS[group], limb
             )
-    return LimbPlaces(on_limb, here, folded)
+    return LimbPlaces(on_limb, here, query)
 
 
 def _along_and_around(

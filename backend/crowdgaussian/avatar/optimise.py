@@ -14,7 +14,7 @@ from ..core.mesh import to_camera, unit
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
-from .gaussians import Cloud
+from .gaussians import SurfaceGaussians
 from .types import PhotoFitConfig
 from .visibility import PhotoView, facing_camera
 
@@ -25,6 +25,16 @@ _BACK = -0.35  # cosine: discs turned further away are behind others and wait
 _COARSE_SHARE = 0.5  # of the steps, at half the resolution
 _DRIFT = 0.4  # pixels: a Gaussian that paints much less keeps its first colour
 _PAINTED = 0.3  # share of its disc's pixels that a well seen Gaussian paints
+_FIRST_VISIBLE, _VISIBLE_RANGE = 0.15, 0.45  # cosines: seen a little, and by how much more well
+_NEAREST = 0.05  # metres in front of the camera
+# The loss, hand-tuned; not measured one by one. Colour is absolute and squared error: more of the
+# square mends large errors first. Cover fills the mask, spill empties what is beside it.
+_ABSOLUTE, _SQUARED = 0.7, 6.0
+_COVER, _SPILL = 2.0, 0.5
+_CALM = 1e-6  # of moves and sizes, for Gaussians that the photo says nothing about
+_EDGE_TRUST, _EDGE_PX = (0.3, 0.7), 3  # of impure pixels, by their distance from the mask's edge
+_ADAM_BETAS = (0.8, 0.95)  # short memories for a short run
+_LAST_RATE = 0.05  # of the rates; they fall over the second half
 _SIZE_RANGE = 0.45  # natural logarithm: how far a size may leave its start
 
 
@@ -43,7 +53,11 @@ class _Model:
     """The parameters, and the splats that they stand for in the photo's pose."""
 
     def __init__(
-        self, cloud: Cloud, matrices: np.ndarray, colours: np.ndarray, config: PhotoFitConfig
+        self,
+        cloud: SurfaceGaussians,
+        matrices: np.ndarray,
+        colours: np.ndarray,
+        config: PhotoFitConfig,
     ) -> None:
         linear = matrices[:, :, :3] @ cloud.frames  # [N, 3, 3] frame -> scene
         self.base = _tensor(apply(matrices, cloud.means))
@@ -83,7 +97,7 @@ class _Model:
 
 
 def fit_photo(
-    cloud: Cloud,
+    cloud: SurfaceGaussians,
     posed: PosedBody,
     colours: np.ndarray,
     view: PhotoView,
@@ -110,13 +124,13 @@ def fit_photo(
             {"params": [model.move], "lr": config.move_rate},
             {"params": [model.size, model.solid], "lr": config.shape_rate},
         ],
-        betas=(0.8, 0.95),
+        betas=_ADAM_BETAS,
     )
     rates = [group["lr"] for group in optimiser.param_groups]
     for step in range(config.colour_steps):
         done = step / config.colour_steps
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1.0, 2.0 * (1 - done) + 0.05)
+            group["lr"] = rate * min(1.0, 2.0 * (1 - done) + _LAST_RATE)
         optimiser.zero_grad(set_to_none=True)
         loss_of = scales[int(done >= _COARSE_SHARE)]
         loss = loss_of(model, rasterize(model.splats(some), loss_of.cameras))
@@ -134,7 +148,7 @@ class _Loss:
         small = max(1, round(width * side)), max(1, round(height * side))
         self.cameras = Cameras.from_cameras(view.camera).resize(*small)
         distance = cv2.distanceTransform(view.visible.astype(np.uint8), cv2.DIST_L2, 3)
-        trust = np.where(view.pure, 1.0, np.clip(distance / 3, 0.3, 0.7)) * view.visible
+        trust = np.where(view.pure, 1.0, np.clip(distance / _EDGE_PX, *_EDGE_TRUST)) * view.visible
         self.photo = _resized(view.photo, small)
         self.colour_weight = _resized(trust, small)[..., None]
         self.inside = _resized(view.visible, small)
@@ -143,16 +157,16 @@ class _Loss:
 
     def __call__(self, model: _Model, render) -> Tensor:
         error = (render.color[0] - self.photo) * self.colour_weight
-        colour = (0.7 * error.abs().sum() + 6.0 * error.square().sum()) / self.count
+        colour = (_ABSOLUTE * error.abs().sum() + _SQUARED * error.square().sum()) / self.count
         alpha = render.alpha[0]
         cover = (self.inside * (1 - alpha).square()).sum() / self.count
         spill = (self.outside * alpha.square()).sum() / self.count
         calm = model.move.square().sum() + model.size.square().sum()
         drift = (model.colour - model.first_colour).square().sum() / self.count
-        return colour + 2.0 * cover + 0.5 * spill + _DRIFT * drift + 1e-6 * calm
+        return colour + _COVER * cover + _SPILL * spill + _DRIFT * drift + _CALM * calm
 
 
-def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
+def _result(model: _Model, cloud: SurfaceGaussians, view: PhotoView) -> Fitted:
     ones = torch.zeros(len(cloud), 1, requires_grad=True)
     with torch.no_grad():
         splats = model.splats(torch.arange(len(cloud)))
@@ -172,16 +186,18 @@ def _result(model: _Model, cloud: Cloud, view: PhotoView) -> Fitted:
         )
 
 
-def seen_gaussians(cloud: Cloud, posed: PosedBody, fitted: Fitted, view: PhotoView) -> np.ndarray:
+def seen_gaussians(
+    cloud: SurfaceGaussians, posed: PosedBody, fitted: Fitted, view: PhotoView
+) -> np.ndarray:
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
     matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
-    facing = np.clip((_facing(cloud, matrices, view) - 0.15) / 0.45, 0, 1)
+    facing = np.clip((_facing(cloud, matrices, view) - _FIRST_VISIBLE) / _VISIBLE_RANGE, 0, 1)
     depth = to_camera(apply(matrices, cloud.means), view.camera)[:, 2]
-    disc = (2 * cloud.radius * view.camera.K[0, 0] / np.maximum(depth, 0.05)) ** 2  # pixels
+    disc = (2 * cloud.radius * view.camera.K[0, 0] / np.maximum(depth, _NEAREST)) ** 2  # pixels
     return facing * np.clip(fitted.shown / (_PAINTED * facing * disc + 1e-3), 0, 1)
 
 
-def _facing(cloud: Cloud, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
+def _facing(cloud: SurfaceGaussians, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
     """Cosine between each disc's normal and the way to the camera.  # [N]"""
     normals = unit(np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.normals))
     return facing_camera(apply(matrices, cloud.means), normals, view)

@@ -19,9 +19,9 @@ from ..core.progress import Progress, Report
 from ..people.types import Person
 from ..segment.types import CrowdView
 from ..splat.normals import render_mesh_depth
-from .color_completion import Sight, fill_colours
-from .color_statistics import misplaced, printed, usual_colours
-from .gaussians import Cloud, bind, face_density
+from .color_completion import ObservedColors, fill_colours
+from .color_statistics import cast_by_occluder, color_outliers, color_prior
+from .gaussians import SurfaceGaussians, bind, face_density
 from .limb_coordinates import limb_places
 from .optimise import SH_C0, Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
@@ -30,6 +30,8 @@ from .surface import ClothedSurface, fit_surface
 from .types import Outcome, PhotoFitConfig
 from .visibility import COMPARED_PX, PhotoView, colours_at, make_view, seen_points, seen_vertices
 
+_SURFACE_DONE, _COLOURS_FROM, _COLOURS_SHARE = 0.15, 0.25, 0.7  # of the progress shown
+_WELL_SEEN = 0.5  # 0..1 of how well a Gaussian is seen that tells a garment's colour
 _PAINTS = 0.3  # pixels: a Gaussian that paints less is not missed in the photo's view
 
 
@@ -59,10 +61,10 @@ class PhotoFit:
         """Yield the avatars one by one; see AvatarBuilder."""
         for index in indices:
             yield Outcome.of(
-                index, lambda i=index: self.reconstruct_with_sight(view, i, report).avatar
+                index, lambda i=index: self.reconstruct_with_visibility(view, i, report).avatar
             )
 
-    def reconstruct_with_sight(
+    def reconstruct_with_visibility(
         self, scene: CrowdView, index: int, report: Report
     ) -> Reconstruction:
         """The avatar, and per Gaussian how well the photo shows it."""
@@ -80,17 +82,17 @@ class PhotoFit:
         posed = self._pose(scene.person(index), view, scene.crowd.on_ground[index])
         regions = find_regions(self.body, posed)
         surface = fit_surface(posed, regions, view, self.config)
-        tell(0.15, "surface")
+        tell(_SURFACE_DONE, "surface")
         cloud = self._cloud(posed, regions, surface, view)
         colours = self._first_colours(cloud, posed, surface, view)
-        tell(0.25, "colours")
+        tell(_COLOURS_FROM, "colours")
         fitted = fit_photo(
             cloud,
             posed,
             colours,
             view,
             self.config,
-            lambda done: tell(0.25 + 0.7 * done, "colours"),
+            lambda done: tell(_COLOURS_FROM + _COLOURS_SHARE * done, "colours"),
         )
         seen = seen_gaussians(cloud, posed, fitted, view)
         full = make_view(scene, index, self.config.crop_margin, COMPARED_PX)
@@ -100,7 +102,7 @@ class PhotoFit:
 
     def _coloured(
         self,
-        cloud: Cloud,
+        cloud: SurfaceGaussians,
         posed: PosedBody,
         surface: ClothedSurface,
         view: PhotoView,
@@ -108,7 +110,7 @@ class PhotoFit:
         seen: np.ndarray,
     ) -> Avatar:
         """The avatar with its unseen parts filled and, as far as the photo allows, tidied."""
-        tidy, wrong = self._fill(cloud, posed, view, Sight(fitted.colours, seen))
+        tidy, wrong = self._fill(cloud, posed, view, ObservedColors(fitted.colours, seen))
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = ((tidy - 0.5) / SH_C0)[:, None].astype(np.float32)
@@ -135,7 +137,7 @@ class PhotoFit:
 
     def _cloud(
         self, posed: PosedBody, regions: Regions, surface: ClothedSurface, view: PhotoView
-    ) -> Cloud:
+    ) -> SurfaceGaussians:
         shown = seen_vertices(posed.pose_points(surface.vertices), posed.faces, view)
         density = face_density(shown, posed, regions, self.config)
         points = sample_surface(
@@ -150,7 +152,7 @@ class PhotoFit:
         )
 
     def _first_colours(
-        self, cloud: Cloud, posed: PosedBody, surface: ClothedSurface, view: PhotoView
+        self, cloud: SurfaceGaussians, posed: PosedBody, surface: ClothedSurface, view: PhotoView
     ) -> np.ndarray:
         """What lies under each Gaussian in the photo, and a guess for the rest.  # [N, 3]"""
         matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
@@ -159,10 +161,10 @@ class PhotoFit:
         mesh = posed.pose_points(surface.vertices).astype(np.float32)
         depth, _ = render_mesh_depth(mesh, posed.faces, view.camera)
         seen = seen_points(scene, normals, np.asarray(depth), view)
-        return self._fill(cloud, posed, view, Sight(colours_at(scene, view), seen))[0]
+        return self._fill(cloud, posed, view, ObservedColors(colours_at(scene, view), seen))[0]
 
     def _fill(
-        self, cloud: Cloud, posed: PosedBody, view: PhotoView, sight: Sight
+        self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors
     ) -> tuple[np.ndarray, np.ndarray]:
         """Colours with misplaced and slanting ones replaced, and which were misplaced.
 
@@ -171,15 +173,17 @@ class PhotoFit:
         matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
         scene = apply(matrices, cloud.means)
         toward = unit(np.einsum("nji,nj->ni", matrices[:, :, :3], view.eye - scene))
-        wrong = misplaced(cloud, scene, sight.colours, sight.seen)
+        wrong = cast_by_occluder(cloud, scene, observed.colours, observed.seen)
         limbs = limb_places(cloud, posed.joints, toward)
-        usual = usual_colours(cloud, sight.colours, (sight.seen > 0.5) & ~wrong, limbs)
-        wrong |= printed(cloud, scene, sight.colours, usual)
-        trusted = Sight(sight.colours, np.where(wrong, 0.0, sight.seen))
+        prior = color_prior(cloud, observed.colours, (observed.seen > _WELL_SEEN) & ~wrong, limbs)
+        wrong |= color_outliers(cloud, scene, observed.colours, prior)
+        trusted = ObservedColors(observed.colours, np.where(wrong, 0.0, observed.seen))
         return fill_colours(cloud, trusted, limbs, self.config.seed), wrong
 
 
-def _assemble(cloud: Cloud, posed: PosedBody, surface: ClothedSurface, fitted: Fitted) -> Avatar:
+def _assemble(
+    cloud: SurfaceGaussians, posed: PosedBody, surface: ClothedSurface, fitted: Fitted
+) -> Avatar:
     gaussians = Gaussians(
         fitted.means.astype(np.float32),
         matrix_to_quat(cloud.frames).astype(np.float32),

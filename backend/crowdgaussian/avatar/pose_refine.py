@@ -38,10 +38,15 @@ _TURN = {
 }  # radians, one standard deviation
 _SHIFT = np.array([0.03, 0.03, 0.01])  # metres, scene axes
 _SHAPE = 0.6  # standard deviation of a step away from the given shape
+# Standard deviations, hand-tuned: a smaller one is believed more against the others.
 _OUTLINE = 0.02  # metres, of one outline place; neighbours are not independent
 _REACH = 0.09  # metres: how far from the body its outline is looked for
 _FLOOR = 0.003  # metres, of the lowest point
 _HAIR = 0.9  # how little the outline of hair says about the skull
+_OUTLIER = 0.04  # metres beside the outline at which a place counts half
+_INDEPENDENT = 120.0  # places of an outline that say something of their own
+_MOST_TURN, _MOST_BETA = 0.3, 4  # radians of one step; standard deviations of shape
+_SHAPE_STEP = 0.2  # standard deviations, of the finite difference
 _JOINT = 0.03  # metres, of a joint against where the keypoints put it
 
 
@@ -137,8 +142,8 @@ def _outline_rows(
     jacobian = projection_jacobian(points, problem.view.camera) / scale
     along = np.einsum("ci,cij,cjp->cp", outline.normal, jacobian, moves)
     metres = outline.distance / scale
-    robust = 1 / (1 + (metres / 0.04) ** 2)  # Geman-McClure
-    sparse_count = max(len(points) / 120.0, 1.0)  # neighbours say the same
+    robust = 1 / (1 + (metres / _OUTLIER) ** 2)  # Geman-McClure
+    sparse_count = max(len(points) / _INDEPENDENT, 1.0)  # neighbours say the same
     outside = metres < 0  # no hair can explain a body outside the mask
     trust = np.where(outside, 1.0, problem.trust[corners].mean(1))
     weight = trust * robust / (_OUTLINE * np.sqrt(sparse_count))
@@ -180,7 +185,7 @@ def _joint_places(posed: PosedBody) -> np.ndarray:
 def _shape_moves(body, posed: PosedBody, scene: np.ndarray) -> np.ndarray:
     """How the posed surface moves with each shape coefficient.  # [B, V, 3]"""
     given = posed.params
-    count, step = len(given.betas), 0.2
+    count, step = len(given.betas), _SHAPE_STEP
     with torch.no_grad():
         betas = torch.as_tensor(given.betas, dtype=torch.float32) + step * torch.eye(count)
         pose = torch.as_tensor(given.pose, dtype=torch.float32).expand(count, -1, -1)
@@ -228,11 +233,11 @@ def _moved(posed: PosedBody, joints: np.ndarray, step: np.ndarray) -> BodyParams
     pose = np.array(given.pose, np.float64)
     for joint, turn in zip(joints, turns, strict=True):
         above = np.eye(3) if joint == 0 else posed.transforms[PARENTS[joint], :3, :3]
-        world = Rotation.from_rotvec(np.clip(turn, -0.3, 0.3)).as_matrix()
+        world = Rotation.from_rotvec(np.clip(turn, -_MOST_TURN, _MOST_TURN)).as_matrix()
         local = above.T @ world @ above @ Rotation.from_rotvec(pose[joint]).as_matrix()
         pose[joint] = Rotation.from_matrix(local).as_rotvec()
     rest = step[3 * len(joints) :]
-    betas = np.clip(given.betas + rest[3:], -4, 4)
+    betas = np.clip(given.betas + rest[3:], -_MOST_BETA, _MOST_BETA)
     return replace(
         given,
         pose=pose.astype(np.float32),

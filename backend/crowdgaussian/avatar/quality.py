@@ -19,7 +19,9 @@ from .visibility import COMPARED_PX, PhotoView, make_view
 ORBIT_VIEWS = 24
 _ORBIT_SIZE = 320  # pixels
 _FOV = 0.6  # radians
-_SOLID = 0.9
+_SOLID = 0.9  # alpha from which a pixel is covered
+_MARGIN = 0.08  # of the person's height around the crop that is compared
+_ORBIT_MARGIN = 0.62  # of the body's diagonal that fits into half the picture
 
 
 def measure(
@@ -39,7 +41,7 @@ def measure(
         coverage: share of the body's silhouette with alpha > 0.9, worst of 24 orbit views.
     """
     quality = {"coverage": coverage(avatar)}
-    view = make_view(scene, index, 0.08, max_side)
+    view = make_view(scene, index, _MARGIN, max_side)
     if view is not None and view.visible.any():
         with torch.no_grad():
             render = rasterize(
@@ -72,7 +74,7 @@ def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) 
     gaussians = pose_avatar(avatar)
     vertices = pose_body(avatar)
     low, high = vertices.min(0), vertices.max(0)
-    radius = 0.62 * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
+    radius = _ORBIT_MARGIN * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
     cameras = Cameras.orbit((low + high) / 2, radius, views, fov=_FOV, size=size)
     splats = Splats.from_gaussians(gaussians)
     worst = 1.0
@@ -83,9 +85,6 @@ def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) 
         silhouette = np.isfinite(np.asarray(depth))
         worst = min(worst, (alpha[silhouette] > _SOLID).mean() if silhouette.any() else 0.0)
     return float(worst)
-
-
-# Weighs tidy colours against likeness to the photo
 
 
 def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, least_db: float) -> float:

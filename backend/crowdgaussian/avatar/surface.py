@@ -19,8 +19,6 @@ from ..splat.normals import render_mesh_depth
 from .types import PhotoFitConfig
 from .visibility import PhotoView
 
-# Compares the outline of a rendered surface with the outline of a mask
-
 
 @dataclass(frozen=True)
 class Outline:
@@ -112,8 +110,14 @@ def _first_entry(shown: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     return np.where(shown.any(1) & ~blocked, first, np.nan)
 
 
-_OUTLINE_WEIGHT = 4.0  # metres: of the outline's squared distance against the surface's terms
-
+# Hand-tuned; not measured one by one.
+_OUTLINE_WEIGHT = 4.0  # metres: of the outline's squared distance; more follows noise of the mask
+_INWARDS = 0.06  # metres that an outline is looked for inside the body
+_FIRM_INWARDS = -0.006  # metres: the least offset of face and hands, which no air leaves
+_HAND_STIFFNESS, _FACE_STIFFNESS = 20.0, 60.0  # against offsets; more keeps fingers and features
+_SCALP_SOFTNESS = 0.85  # less stiffness where hair grows
+_LEAST_SLOPE = 0.35  # of a place's move per metre of offset: outlines seen too flat say nothing
+_NEAREST = 0.1  # metres in front of the camera
 _ROUND_HAIR = 5.0  # how much smoother hair is than clothes: it has no outline but its own
 _SWELLING = 0.15  # how far discs reach over the surface they cover, in their spacing
 
@@ -143,7 +147,7 @@ def fit_surface(
         scene = apply(matrices, surface)
         px_per_m = pixels_per_metre(scene, view)
         reach = upper[posed.faces].mean(1) * px_per_m
-        outline = compare(scene, posed.faces, view, reach, 0.06 * px_per_m)
+        outline = compare(scene, posed.faces, view, reach, _INWARDS * px_per_m)
         outline = replace(outline, distance=outline.distance - swelling * px_per_m)
         offset = np.clip(
             system.solve(outline, scene, matrices, normals, offset, view), lower, upper
@@ -164,7 +168,7 @@ def offset_limits(regions: Regions, config: PhotoFitConfig) -> tuple[np.ndarray,
     upper[head] = (skin + (limits.hair - skin) * regions.scalp)[head]
     upper[regions.interior] = 0
     firm = (head & (regions.scalp < 0.5)) | (regions.group == HAND)
-    lower = np.where(firm, -0.006, -limits.inwards)
+    lower = np.where(firm, _FIRM_INWARDS, -limits.inwards)
     lower[regions.interior] = 0
     return upper, lower
 
@@ -172,7 +176,7 @@ def offset_limits(regions: Regions, config: PhotoFitConfig) -> tuple[np.ndarray,
 def pixels_per_metre(scene: np.ndarray, view: PhotoView) -> float:
     """Scale of the person in the crop."""
     depth = scene @ view.camera.viewmat[2, :3] + view.camera.viewmat[2, 3]
-    return float(view.camera.K[1, 1] / max(np.median(depth), 0.1))
+    return float(view.camera.K[1, 1] / max(np.median(depth), _NEAREST))
 
 
 class _Smoothness:
@@ -181,8 +185,8 @@ class _Smoothness:
     def __init__(self, posed: PosedBody, regions: Regions, config: PhotoFitConfig) -> None:
         areas = vertex_areas(posed.rest, posed.faces)
         stiffness = np.ones(len(areas))
-        stiffness[regions.group == HAND] = 20.0
-        stiffness += 60.0 * regions.face - 0.85 * regions.scalp
+        stiffness[regions.group == HAND] = _HAND_STIFFNESS
+        stiffness += _FACE_STIFFNESS * regions.face - _SCALP_SOFTNESS * regions.scalp
         prior = sparse.diags(stiffness * areas)
         rounding = 1 + _ROUND_HAIR * regions.scalp[posed.faces].mean(1)
         smooth = config.smooth_length**2 * cotangent_laplacian(posed.rest, posed.faces, rounding)
@@ -204,7 +208,7 @@ class _Smoothness:
         moved = np.einsum("vij,vj->vi", matrices[:, :, :3], normals)[corners].mean(1)
         per_metre = np.einsum("ci,cij,cj->c", outline.normal, jacobian, moved)
         scale = pixels_per_metre(scene, view)
-        usable = per_metre > 0.35 * scale
+        usable = per_metre > _LEAST_SLOPE * scale
         corners, per_metre = corners[usable], per_metre[usable] / scale  # metres per metre
         wanted = outline.distance[usable] / scale + per_metre * offset[corners].mean(1)
         rows = np.repeat(np.arange(len(corners)), 3)

@@ -66,12 +66,12 @@ class AvatarBuilder(Protocol):
         ...
 
 
-# Settings of the weight-free avatar. Lengths are metres unless a name says pixels
-
-
 @dataclass(frozen=True)
 class OffsetLimits:
-    """How far the clothed surface may leave the body, so that it still animates."""
+    """How far the clothed surface may leave the body, metres.
+
+    More room follows skirts, hair and bags, and tears worse when they animate. Hand-tuned.
+    """
 
     clothes: float = 0.07
     hair: float = 0.18
@@ -84,22 +84,25 @@ class OffsetLimits:
 
 @dataclass(frozen=True)
 class PhotoFitConfig:
-    """How a person's Gaussians are made and fitted to the photo."""
+    """How a person's Gaussians are made and fitted to the photo.
 
-    gaussians: int = 40_000
-    max_crop_px: int = 800  # longest side of the crop that the fit looks at
+    Lengths are metres unless a name says pixels. Hand-tuned; not measured one by one.
+    """
+
+    gaussians: int = 40_000  # more is sharper, slower and larger on disk
+    max_crop_px: int = 800  # longest side of the crop that is fitted; more is sharper and slower
     crop_margin: float = 0.08  # of the person's height in the photo
-    pose_steps: int = 6  # contour steps that move limbs and shape
-    contour_steps: int = 5  # contour steps that move the surface
-    smooth_length: float = 0.12  # over which an offset spreads on the surface
+    pose_steps: int = 6  # contour steps that move limbs and shape; 0 keeps the pose as it was found
+    contour_steps: int = 5  # contour steps that move the surface; fewer leave clothes out
+    smooth_length: float = 0.12  # over which an offset spreads on the surface; less follows folds
     limits: OffsetLimits = OffsetLimits()
-    colour_steps: int = 70
+    colour_steps: int = 70  # of the fit to the photo; time grows with them
     colour_rate: float = 0.02
     move_rate: float = 0.03  # of the largest move
     shape_rate: float = 0.04  # of the logarithm of size and of opacity's logit
-    least_psnr: float = 24.3  # decibels inside the mask that tidying colours must leave
-    max_move: float = 0.012  # of a Gaussian from its place on the surface
-    face_density: float = 9.0  # Gaussians per area, against the unseen body
+    least_psnr: float = 24.3  # decibels inside the mask that tidying must leave; less: tidier
+    max_move: float = 0.012  # of a Gaussian from its place on the surface; more: gaps when posed
+    face_density: float = 9.0  # Gaussians per area, against the unseen body; the total stays
     hand_density: float = 3.0
     seen_density: float = 2.2
-    seed: int = 1
+    seed: int = 1  # of the places on the surface and of the sources of unseen colours

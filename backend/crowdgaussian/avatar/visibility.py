@@ -14,10 +14,14 @@ from ..segment.postprocess import disc
 from ..segment.types import CrowdView, PersonMask
 from ..splat.normals import render_mesh_depth
 
-# What one person's fit sees of the photo: a crop, and which of its pixels say what
-
 COMPARED_PX = 1024  # longest side in pixels at which an avatar is judged against the photo
 NEARER_M = 0.3  # people closer in depth than this may hide each other either way
+# Hand-tuned; not measured one by one.
+_RIM, _LEAST_RIM = 0.005, 1.5  # of the person's height, and pixels, that are mixed at an edge
+_THING = 0.015  # of the body's height: thinner gaps between body and mask are no thing in front
+_SAME_SURFACE = 0.012  # metres behind the z-buffer that still are its surface; less: speckled
+_GRAZING, _FRONTAL = 0.12, 0.3  # cosines: seen not at all, and by how much more fully
+_BLUR = 0.7  # pixels of the photo before colours are read; less keeps noise
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def make_view(scene: CrowdView, index: int, margin: float, max_side: int) -> Pho
     visible = crop.take(mask.visible)
     hidden = crop.take(_others_in_front(scene, index)) & ~visible
     hidden |= _hidden_by_things(crop.take(mask.amodal), visible, crop, scene.masks, index)
-    thickness = max(1.5, 0.005 * height_px * crop.scale[1])
+    thickness = max(_LEAST_RIM, _RIM * height_px * crop.scale[1])
     pure = cv2.erode(visible.astype(np.uint8), disc(thickness), borderValue=1) > 0
     return PhotoView(
         crop,
@@ -94,7 +98,7 @@ def _hidden_by_things(
     box = box_of(amodal)
     if box is None or not unseen.any():
         return unseen & False
-    thick = disc(0.015 * max(box[2] - box[0], box[3] - box[1]))
+    thick = disc(_THING * max(box[2] - box[0], box[3] - box[1]))
     return cv2.morphologyEx(unseen.astype(np.uint8), cv2.MORPH_OPEN, thick) > 0
 
 
@@ -115,9 +119,9 @@ def seen_points(
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
     row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
     nearest = ndimage.grey_dilation(np.where(np.isfinite(depth), depth, -np.inf), size=3)
-    front = own_depth < nearest[row, column] + 0.012
+    front = own_depth < nearest[row, column] + _SAME_SURFACE
     facing = facing_camera(points, normals, view)
-    return inside * front * view.pure[row, column] * np.clip((facing - 0.12) / 0.3, 0, 1)
+    return inside * front * view.pure[row, column] * np.clip((facing - _GRAZING) / _FRONTAL, 0, 1)
 
 
 def facing_camera(points: np.ndarray, normals: np.ndarray, view: PhotoView) -> np.ndarray:
@@ -147,5 +151,5 @@ def pure_photo(view: PhotoView) -> np.ndarray:
 def colours_at(points: np.ndarray, view: PhotoView) -> np.ndarray:
     """Photo colours under scene points, edges left out.  # [N, 3] sRGB"""
     pixels, _ = project(points, view.camera)
-    smooth = cv2.GaussianBlur(pure_photo(view), (0, 0), 0.7)
+    smooth = cv2.GaussianBlur(pure_photo(view), (0, 0), _BLUR)
     return sample_image(smooth, pixels)

@@ -51,6 +51,24 @@ class BodyModel(torch.nn.Module):
         eyes [V] bool: eyeballs.
     """
 
+    template: Tensor
+    joint_template: Tensor
+    directions: Tensor
+    joint_directions: Tensor
+    uv: Tensor
+    skin_weights: Tensor
+    landmark_weights: Tensor
+    pose_directions: Tensor | None
+    faces: Tensor
+    uv_faces: Tensor
+    mirror_vertices: Tensor
+    landmark_ids: Tensor
+    interior: Tensor
+    eyes: Tensor
+    skin_joints: Tensor
+    skin_weights4: Tensor
+    parts: Tensor
+
     def __init__(self, data: BodyData):
         super().__init__()
         self.name, self.licence = data.name, data.licence

@@ -178,15 +178,15 @@ def _landmarks(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         ankle = count + JOINT_INDEX[joint]
         rows[landmark] = {names[vertex]: 1 - _HEEL_ANKLE, ankle: _HEEL_ANKLE}
     twin = mirror_index()
-    for left, row in _JOINT_LANDMARKS.items():
-        joints = {JOINT_INDEX[name]: weight for name, weight in row.items()}
+    for left, named in _JOINT_LANDMARKS.items():
+        joints = {JOINT_INDEX[name]: weight for name, weight in named.items()}
         rows[left] = {count + j: w for j, w in joints.items()}
         rows[left + 1] = {count + int(twin[j]): w for j, w in joints.items()}
     ids = np.zeros((NUM_LANDMARKS, _SLOTS), dtype=np.int64)
     weights = np.zeros((NUM_LANDMARKS, _SLOTS), dtype=np.float32)
-    for landmark, row in rows.items():
-        ids[landmark, : len(row)] = list(row)
-        weights[landmark, : len(row)] = list(row.values())
+    for landmark, shares in rows.items():
+        ids[landmark, : len(shares)] = list(shares)
+        weights[landmark, : len(shares)] = list(shares.values())
     return ids, weights
 
 

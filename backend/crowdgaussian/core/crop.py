@@ -176,5 +176,5 @@ def letterbox(photo: np.ndarray, side: int) -> Letterbox:
 
 def normalised(picture: np.ndarray) -> Tensor:
     """Values 0..1 by ImageNet's mean and spread.  # [H, W, 3] -> [3, H, W] float32"""
-    values = (picture - np.float32(MEAN)) / np.float32(SPREAD)
+    values = (picture - np.array(MEAN, np.float32)) / np.array(SPREAD, np.float32)
     return torch.as_tensor(np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32))

@@ -93,7 +93,7 @@ def _blur(images: Tensor) -> Tensor:
     count = flat.shape[1]
     rows = conv2d(flat, kernel.expand(count, 1, 1, WINDOW), groups=count)
     flat = conv2d(rows, kernel[:, None].expand(count, 1, WINDOW, 1), groups=count)
-    return flat[0].unflatten(0, images.shape[:2])
+    return flat[0].reshape(*images.shape[:2], *flat.shape[2:])
 
 
 def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -140,16 +140,19 @@ class Lpips(nn.Module):
         blocks: list[nn.Sequential] = [nn.Sequential()]
         channels = [3]
         for entry in _PLAN:
-            if entry == "tap":
+            if isinstance(entry, str):  # "tap"
                 blocks.append(nn.Sequential(nn.MaxPool2d(2)))
             else:
                 blocks[-1] += nn.Sequential(nn.Conv2d(channels[-1], entry, 3, padding=1), nn.ReLU())
                 channels.append(entry)
         self.blocks = nn.ModuleList(blocks[:-1])
-        taps = [block[-2].out_channels for block in self.blocks]
+        taps = [int(block[-2].out_channels) for block in blocks[:-1]]
         self.heads = nn.ParameterList(torch.zeros(width) for width in taps)
         self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None])
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None])
+
+    shift: Tensor
+    scale: Tensor
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
         """Distance of each pair, 0 for equal ones.  # [B, H, W, 3] sRGB 0..1 twice -> [B]"""

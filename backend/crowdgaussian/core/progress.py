@@ -39,7 +39,8 @@ def avatars_among(report: Report, people: Sequence[int], total: int) -> Report:
         total: how many people the photo shows.
     """
 
-    def told(step: Progress) -> None:
+    def told(progress: Progress) -> None:
+        step = progress
         own = min(max(step.fraction, 0.0), 1.0)
         fraction = (people.index(step.person or 0) + own) / len(people)
         report(Progress("avatars", fraction, step.person, total, step.message))

@@ -27,7 +27,7 @@ from ..body import BodyModel
 from ..body.parts import find_regions
 from ..body.posed import pose_body
 from ..core.mesh import vertex_normals
-from ..people.types import Crowd, Person, known_person
+from ..people.types import Crowd, Person, person_from_parameters
 from ..splat.cameras import Cameras
 from ..synthetic.people import draw_parameters, dress, lit, on_white, paint, render_rgba
 
@@ -148,7 +148,7 @@ def _person(about: dict, mask: np.ndarray) -> Person:
     for name, array in arrays.items():
         if array.shape != shapes.get(name, (array.size,)) or not np.isfinite(array).all():
             raise ValueError(f"{name} must be {shapes.get(name, 'a list of')} finite numbers")
-    return known_person(BodyParams(**arrays, scale=float(about.get("scale", 1.0))), mask)
+    return person_from_parameters(BodyParams(**arrays, scale=float(about.get("scale", 1.0))), mask)
 
 
 def _camera(entry: dict, width: int, height: int) -> Camera:
@@ -223,7 +223,7 @@ def write_person(folder: Path, body: BodyModel, size: int, rng: np.random.Genera
     pictures = np.stack(
         [render_rgba(vertices, posed.faces, face_colours, camera) for camera in views.to_cameras()]
     )
-    person = known_person(parameters, mask)
+    person = person_from_parameters(parameters, mask)
     crowd = Crowd((person,), front, "option", (True,))
     subject = Subject(folder.name, on_white(image), mask, body.name, crowd, views, ())
     write_subject(folder, subject, pictures)

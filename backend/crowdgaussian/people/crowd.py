@@ -29,7 +29,7 @@ from .fit.targets import Targets, make_targets
 from .ground.placement import camera_at_origin, put_on_ground
 from .types import Crowd, Keypoints, Person
 
-# From optimised bodies to the people that the stage hands on
+_FAR = 0.1  # of the body's height: a landmark further off counts as this far in reprojection_px
 
 
 def make_people(
@@ -69,7 +69,7 @@ def make_people(
 def pixel_errors(fitter: Fitter, bodies: Bodies, targets: Targets) -> Tensor:
     """Robust mean distance of the landmarks, photo pixels.  # [P]"""
     pixels = project(fitter.pose(bodies).landmarks, *fitter.camera)
-    apart = (pixels - targets.xy).norm(dim=2).clamp_max(0.1 * targets.size[:, None])
+    apart = (pixels - targets.xy).norm(dim=2).clamp_max(_FAR * targets.size[:, None])
     return (apart * targets.weight).sum(dim=1) / targets.weight.sum(dim=1).clamp_min(1e-6)
 
 
@@ -172,7 +172,7 @@ _SEEN, _HIDDEN, _OUTSIDE = 0.95, 0.3, 0.1  # confidence of a landmark
 _LANDMARK_NEARER = 0.15  # metres by which another body must be nearer to hide a landmark
 
 
-def detections_of(
+def detections_from_bodies(
     alone: Fitter, bodies: Bodies, scores: Tensor, shape: tuple[int, int]
 ) -> list[Detection]:
     """What a detector would say about bodies in front of a camera at the origin.
@@ -241,10 +241,7 @@ def _world(points: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
     return ((points - middle) @ turn).astype(np.float32)
 
 
-# The end of people stages that give bodies: on one floor, with masks of their own
-
-
-def settle_bodies(
+def build_crowd(
     body: BodyModel,
     start: StartBodies,
     scores: torch.Tensor,
@@ -266,7 +263,7 @@ def settle_bodies(
     """
     with single_thread():
         alone = Fitter(body, BodyPoints(body), K, camera_at_origin())
-        found = detections_of(alone, start.bodies, scores, shape)
+        found = detections_from_bodies(alone, start.bodies, scores, shape)
         config = replace(config, use_silhouette=False)  # the masks are the bodies' own
         fitted = Fitted(start.bodies, found, make_targets(found, K))
         crowd = crowd_on_floor(alone, fitted, K, shape, config, focal_source)

@@ -15,6 +15,8 @@ from ..body.model import BodyModel
 from .types import Crowd, Person
 
 _STEPS = (0.6, 1.6)  # how much larger or smaller standing on the floor may make somebody
+_SEEN, _LEAST_SEEN = 0.5, 4  # confidence of a landmark, and how many two people must share
+_LEAST_DROP = 0.05  # metres from the camera to the lowest skin, lest somebody slides to infinity
 _SAME = 0.08  # of the box's longer side: landmarks this near on average are one person's
 
 
@@ -50,7 +52,7 @@ def lowest_point(body: BodyModel, person: Person) -> float:
     return float(body.posed(person.params).vertices[:, 1].min())
 
 
-def as_posed(person: Person, crowd: Crowd, body: BodyModel) -> Person:
+def project_landmarks(person: Person, crowd: Crowd, body: BodyModel) -> Person:
     """Landmarks that lie elsewhere than the person's body come to lie where it has them.
 
     The masks go by landmarks, and where a user has corrected a pose these may be somebody else's.
@@ -70,14 +72,14 @@ def as_posed(person: Person, crowd: Crowd, body: BodyModel) -> Person:
     return replace(person, keypoints=replace(person.keypoints, xy=xy))
 
 
-def same_person(person: Person, people: list[tuple[int, Person]]) -> int | None:
+def find_same_person(person: Person, people: list[tuple[int, Person]]) -> int | None:
     """The number of the one whose landmarks lie where this person's do, if there is one."""
-    sure = person.keypoints.confidence > 0.5
+    sure = person.keypoints.confidence > _SEEN
     size = float((person.box[2:] - person.box[:2]).max())
     for index, other in people:
-        both = sure & (other.keypoints.confidence > 0.5)
+        both = sure & (other.keypoints.confidence > _SEEN)
         apart = np.linalg.norm(person.keypoints.xy - other.keypoints.xy, axis=1)[both]
-        if len(apart) >= 4 and apart.mean() < _SAME * size:
+        if len(apart) >= _LEAST_SEEN and apart.mean() < _SAME * size:
             return index
     return None
 
@@ -89,7 +91,7 @@ def _on_floor(
     viewmat = crowd.camera.viewmat
     eye = -viewmat[:3, :3].T @ viewmat[:3, 3]
     low = lowest_point(body, person)
-    factor = float(eye[1] / max(eye[1] - low, 0.05))
+    factor = float(eye[1] / max(eye[1] - low, _LEAST_DROP))
     possible = _STEPS[0] < factor < _STEPS[1]
     standing = stood and possible
     if standing or (low < 0 and possible):

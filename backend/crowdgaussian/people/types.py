@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..core.progress import Report
 
@@ -53,7 +54,7 @@ class Crowd:
 
     people: tuple[Person, ...]  # left to right in the photo
     camera: Camera
-    focal_source: str  # "option", "exif", "people" (solved from those who stand) or "default"
+    focal_source: FocalSource
     on_ground: tuple[bool, ...]  # whether each person's feet were put on the shared floor
     certainty: Certainty = Certainty()
 
@@ -69,7 +70,7 @@ class PeopleEstimator(Protocol):
 # People whose bodies are known already, as the people stage hands them on
 
 
-def known_person(params: BodyParams, mask: np.ndarray) -> Person:
+def person_from_parameters(params: BodyParams, mask: np.ndarray) -> Person:
     """A person without keypoints.
 
     Args:

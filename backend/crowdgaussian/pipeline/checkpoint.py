@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
@@ -41,7 +42,7 @@ _NUMBERS = ("scale", "score", "reprojection_px")
 
 
 def find_run(
-    out: Path, settings: dict, overwrite: bool, ignored: tuple[str, ...] = ()
+    out: Path, settings: dict[str, Any], overwrite: bool, ignored: tuple[str, ...] = ()
 ) -> SceneFolder | None:
     """The folder of the same run, interrupted or finished, or None when it starts anew.
 
@@ -129,7 +130,7 @@ def check_anybody(crowd: Crowd, photo: Path) -> None:
 
 
 def start_scene(
-    job: Job, photo: Photo, crowd: Crowd, body_name: str, settings: dict
+    job: Job, photo: Photo, crowd: Crowd, body_name: str, settings: dict[str, Any]
 ) -> SceneFolder:
     """A new scene folder with the people stage's result in it.
 
@@ -169,9 +170,10 @@ def start_scene(
 
 def person_entry(person: Person, on_ground: bool) -> PersonEntry:
     """What scene.json says of somebody who has been found."""
+    x0, y0, x1, y1 = person.box
     return PersonEntry(
         flags=person.flags,
-        box=tuple(float(v) for v in person.box),
+        box=(float(x0), float(y0), float(x1), float(y1)),
         score=float(person.score),
         on_ground=bool(on_ground),
         quality={"reprojection_px": float(person.reprojection_px)},
@@ -368,6 +370,8 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> Person:
             **{name: arrays[name] for name in ("betas", "pose", "transl")},
             scale=float(arrays["scale"]),
         ),
-        **{name: arrays[name] for name in ("box", "person_mask")},
-        **{name: float(arrays[name]) for name in _NUMBERS if name != "scale"},
+        box=arrays["box"],
+        person_mask=arrays["person_mask"],
+        score=float(arrays["score"]),
+        reprojection_px=float(arrays["reprojection_px"]),
     )

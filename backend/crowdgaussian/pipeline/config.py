@@ -161,7 +161,7 @@ def _number(old: Any, text: str) -> int | float:
     return type(old)(text)
 
 
-def _flatten(tree: dict, prefix: str) -> dict[str, Any]:
+def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

@@ -7,7 +7,7 @@ The steps of the figure are those of reconstruct.py, which hands them over.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene.edit import EDIT_KEY, SceneEdit, SceneEdits
@@ -24,10 +24,10 @@ from .edits import (
     Finder,
     check_step,
     copy_scene,
-    crowd_of,
     note_standing,
     own_photo,
     steps_in,
+    stored_crowd,
     unfinished,
 )
 from .photo import Photo
@@ -40,7 +40,7 @@ class Steps(Protocol):
 
     report: Report
 
-    def all(self, settings: dict) -> SceneFolder: ...
+    def all(self, settings: dict[str, Any]) -> SceneFolder: ...
 
     def load(self) -> Stages: ...
 
@@ -62,7 +62,7 @@ class Corrections:
     photo: Photo
     steps: Steps
 
-    def result(self, settings: dict) -> SceneFolder:
+    def result(self, settings: dict[str, Any]) -> SceneFolder:
         """The corrected scene; people whom no step touches keep their files.
 
         Args:
@@ -82,7 +82,7 @@ class Corrections:
         finish_avatars(folder)
         return folder
 
-    def _open(self, plain: dict) -> tuple[SceneFolder, int]:
+    def _open(self, plain: dict[str, Any]) -> tuple[SceneFolder, int]:
         """The folder to go on in, and how many steps are in it."""
         job = self.job
         settings = own_photo(plain, self.photo.digest, (job.base, job.out))
@@ -110,7 +110,7 @@ class Corrections:
 
     def _change(self, folder: SceneFolder, step: SceneEdit, text: str) -> Change:
         """A step made ready: nothing is changed yet."""
-        crowd = crowd_of(folder)
+        crowd = stored_crowd(folder)
         gone = {i for i, p in enumerate(folder.info.people) if LEFT_OUT in p.flags}
         added, corrected = [], {}
         if step.boxes or step.corrected:
@@ -128,12 +128,12 @@ class Corrections:
         touched = step.touched(len(folder.info.people) - len(step.boxes))
         left = [i for i in touched if folder.info.people[i].state != "done"]
         if left:
-            crowd = crowd_of(folder)
+            crowd = stored_crowd(folder)
             view = CrowdView(self.photo.pixels, crowd, self._segment(folder, crowd, left))
             for index in self.steps.build(folder, view, left, left):
                 note_standing(folder, index)
         if waiting(folder, self.job.config, touched):
-            view = CrowdView(self.photo.pixels, crowd_of(folder), read_masks(folder))
+            view = CrowdView(self.photo.pixels, stored_crowd(folder), read_masks(folder))
             self.steps.refine(folder, view, touched)
 
     def _segment(self, folder: SceneFolder, crowd: Crowd, left: Sequence[int]) -> list[PersonMask]:

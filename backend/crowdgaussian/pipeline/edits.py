@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -27,14 +28,14 @@ from crowdgaussian_shared.scene.schema import (
 )
 
 from ..core.progress import Report
-from ..people.insert import as_posed, into_scene, rest_pelvis, same_person
+from ..people.insert import find_same_person, into_scene, project_landmarks, rest_pelvis
 from ..people.types import Crowd, Person
 from .checkpoint import PHOTO_KEY, clear, load_crowd, person_entry, to_arrays
 from .config import Config
 from .stages import Stages
 
 LEFT_OUT_WORDS = "Left out on request."
-DEAF = ("command", "results")  # people stages that look where they like
+NO_BOX_SUPPORT = ("command", "results")  # people stages that cannot be told where to look
 _LEAST = 8  # pixels of a box inside the photo, each way
 _STANDING = 0.05  # metres between soles and floor
 
@@ -51,7 +52,9 @@ def unfinished(folder: SceneFolder) -> bool:
     return any(person.state not in ("done", "failed") for person in folder.info.people)
 
 
-def own_photo(settings: dict, digest: str, scenes: Sequence[Path | None]) -> dict:
+def own_photo(
+    settings: dict[str, Any], digest: str, scenes: Sequence[Path | None]
+) -> dict[str, Any]:
     """The settings with the user's photo where its copy in one of the scenes was given."""
     for scene in scenes:
         if scene is not None and SceneFolder.exists(scene):
@@ -61,7 +64,7 @@ def own_photo(settings: dict, digest: str, scenes: Sequence[Path | None]) -> dic
     return settings
 
 
-def copy_scene(base: Path, out: Path, name: str, settings: dict) -> SceneFolder:
+def copy_scene(base: Path, out: Path, name: str, settings: dict[str, Any]) -> SceneFolder:
     """A copy of a scene, valid at every moment: without people until it is whole.
 
     Args:
@@ -101,7 +104,7 @@ def _copy(folder: SceneFolder, out: Path, files: list[str]) -> None:
         ) from error
 
 
-def crowd_of(folder: SceneFolder) -> Crowd:
+def stored_crowd(folder: SceneFolder) -> Crowd:
     """Everybody's fit.
 
     Raises:
@@ -165,7 +168,7 @@ class Finder:
                 the people stage takes no boxes.
         """
         name = self.config.stages.people
-        if boxes and name in DEAF:
+        if boxes and name in NO_BOX_SUPPORT:
             raise CrowdGaussianError(
                 f"People stage '{name}' cannot look into boxes; add the person to the results of "
                 "your program, or reconstruct with another people stage."
@@ -177,7 +180,7 @@ class Finder:
             stage = self.stages.people_with(replace(self.config, people=people))
             alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), report)
             known = [(i, p) for i, p in enumerate(crowd.people) if i not in gone]
-            twin = same_person(alone.people[0], known)
+            twin = find_same_person(alone.people[0], known)
             if twin is not None:
                 raise CrowdGaussianError(
                     f"The person in the box {text} is in the crowd already, as person {twin}; "
@@ -214,7 +217,7 @@ class Finder:
             pose=edit.pose.astype(np.float32), transl=transl.astype(np.float32)
         )
         person = replace(person, flags=_with(person.flags, CORRECTED))
-        return as_posed(person, crowd, self.stages.body)
+        return project_landmarks(person, crowd, self.stages.body)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.camera import Camera
 
-from ..people.types import Crowd
+from ..people.types import Crowd, Person
 
 GROUND_PREVIEW = "ground.png"
 _WIDTH = 1024  # pixels of the preview's longer side
@@ -53,7 +53,7 @@ def horizon(camera: Camera) -> np.ndarray:
     return np.linalg.inv(camera.K).T @ up
 
 
-def _place(person) -> np.ndarray:
+def _place(person: Person) -> np.ndarray:
     """Where a person is on the floor.  # [2] x, z"""
     return np.asarray(person.transl, np.float64)[[0, 2]]
 

@@ -11,6 +11,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -49,12 +50,12 @@ def exif_focal_px(exif: Image.Exif, size: tuple[int, int]) -> float | None:
     return focal if low < focal < high else None
 
 
-def _from_equivalent(tags: dict, width: int, height: int) -> float | None:
+def _from_equivalent(tags: dict[str, Any], width: int, height: int) -> float | None:
     focal_mm = _number(tags, FOCAL_LENGTH_35)
     return equivalent_focal_px(focal_mm, width, height) if focal_mm else None
 
 
-def _from_sensor(tags: dict, width: int, height: int) -> float | None:
+def _from_sensor(tags: dict[str, Any], width: int, height: int) -> float | None:
     """Focal length in mm times pixels per mm on the sensor, scaled to the photo's present size."""
     focal_mm = _number(tags, FOCAL_LENGTH)
     resolution = _number(tags, PLANE_X_RESOLUTION)
@@ -66,7 +67,7 @@ def _from_sensor(tags: dict, width: int, height: int) -> float | None:
     return focal_mm * resolution / unit * scale
 
 
-def _number(tags: dict, tag: int) -> float | None:
+def _number(tags: dict[str, Any], tag: int) -> float | None:
     try:
         value = float(tags[tag])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -264,5 +265,5 @@ def _reduce(image: Image.Image, max_side: int) -> Image.Image:
     factor = max_side / max(image.size)
     if factor >= 1.0:
         return image
-    size = tuple(max(1, round(side * factor)) for side in image.size)
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    width, height = (max(1, round(side * factor)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)

@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -60,7 +60,7 @@ class Steps:
     make_stages: Callable[[Config], Stages]
     stages: Stages | None = None
 
-    def all(self, settings: dict) -> SceneFolder:
+    def all(self, settings: dict[str, Any]) -> SceneFolder:
         """The figure from left to right, from where an earlier run stopped."""
         folder = kept.find_run(self.job.out, settings, self.job.overwrite)
         if folder is not None and is_finished(folder, self.job.config):
@@ -82,7 +82,7 @@ class Steps:
         self.stages = self.stages or self.make_stages(self.job.config)
         return self.stages
 
-    def estimate(self, settings: dict) -> tuple[SceneFolder, Crowd]:
+    def estimate(self, settings: dict[str, Any]) -> tuple[SceneFolder, Crowd]:
         """Everybody's body and place; nothing is written before somebody is found."""
         started, photo, stages = time.perf_counter(), self.photo, self.load()
         self.report(Progress("people", 0.0))

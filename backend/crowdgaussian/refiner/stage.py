@@ -30,7 +30,7 @@ from .weights import small_path, turbo_files, turbo_path
 
 log = logging.getLogger(__name__)
 _MARGIN = 0.06  # of the cluster's box in the photo
-_STARVED = (
+_OOM_MESSAGE = (
     "There is not enough memory to refine these people; lower refine.most_people or "
     "refine.distil.size."
 )
@@ -116,7 +116,7 @@ class Cluster:
         except Cancelled:
             raise
         except Exception as error:
-            words = _STARVED
+            words = _OOM_MESSAGE
             if not is_out_of_memory(error):
                 log.exception("people %s could not be refined", self.people)
                 words = (

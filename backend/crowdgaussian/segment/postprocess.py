@@ -30,7 +30,7 @@ def clean(
     Returns:
         [H, W] bool.
     """
-    smoothed = mask.astype(np.uint8)
+    smoothed: np.ndarray = mask.astype(np.uint8)
     if round(smooth_px) >= 1:
         smoothed = cv2.morphologyEx(smoothed, cv2.MORPH_CLOSE, disc(smooth_px))
         opened = cv2.morphologyEx(smoothed, cv2.MORPH_OPEN, disc(smooth_px))
@@ -65,7 +65,7 @@ def fill_holes(mask: np.ndarray, max_hole: float) -> np.ndarray:
     return mask | fill[labels] if count > 1 else mask
 
 
-def settle_mask(
+def clean_person_mask(
     owner: np.ndarray, index: int, keypoints: np.ndarray, height_px: float, config: SegmentConfig
 ) -> np.ndarray:
     """Cleans one person's pixels; what a clean-up adds never belongs to somebody else.
@@ -95,9 +95,6 @@ def with_amodal(visible: np.ndarray, silhouette: np.ndarray) -> PersonMask:
     whole = np.count_nonzero(amodal)
     occlusion = 1.0 - np.count_nonzero(visible) / whole if whole else 1.0
     return PersonMask(visible, amodal, float(occlusion))
-
-
-# Shares the pixels that several people claim
 
 
 class Claims:
@@ -139,7 +136,7 @@ class Claims:
         nearest[take] = depth[take]
 
 
-def resolve(
+def assign_pixels(
     soft: list[np.ndarray], depths: list[np.ndarray], depth_margin: float
 ) -> list[np.ndarray]:
     """Gives each pixel to one person at most, as Claims does.

@@ -13,10 +13,8 @@ from ..core.progress import Progress, Report
 from ..people.types import Crowd, Person
 from ..splat.normals import render_mesh_depth
 from .edges import EdgeInput, refine_edges
-from .postprocess import resolve, settle_mask, with_amodal
+from .postprocess import assign_pixels, clean_person_mask, with_amodal
 from .types import PersonMask, SegmentConfig
-
-# The fitted bodies as the photo's camera sees them, each alone
 
 HEAD_JOINTS = tuple(JOINT_INDEX[name] for name in ("neck", "head", *FACE_JOINTS))
 
@@ -80,7 +78,7 @@ class SilhouetteSegmenter:
         for index in range(people):
             report(Progress("masks", index / max(people, 1), index, people))
             soft.append(self._refine(photo, crowd.people, layers, index))
-        visible = resolve(soft, [layer.depth for layer in layers], self.config.depth_margin)
+        visible = assign_pixels(soft, [layer.depth for layer in layers], self.config.depth_margin)
         masks = self._finish(visible, crowd, layers)
         report(Progress("masks", 1.0, None, people))
         return masks
@@ -118,7 +116,7 @@ class SilhouetteSegmenter:
         masks = []
         for index, (person, layer) in enumerate(zip(crowd.people, layers, strict=True)):
             trusted = person.keypoints.confidence >= self.config.min_confidence
-            visible = settle_mask(
+            visible = clean_person_mask(
                 owner, index, person.keypoints.xy[trusted], layer.height_px, self.config
             )
             masks.append(with_amodal(visible, layer.silhouette))

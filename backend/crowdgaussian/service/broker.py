@@ -17,7 +17,7 @@ from .keys import KeyFolder
 from .results import Folders
 from .sessions import Sessions
 from .settings import Address, ServiceSettings
-from .sockets import DoorKeeper, open_router, receive
+from .sockets import ZapAuthenticator, open_router, receive
 from .store import Store
 from .workers import WorkerPool
 
@@ -72,7 +72,7 @@ class Broker:
             poller.register(socket, zmq.POLLIN)
         next_round = time.monotonic() + SWEEP
         while not self._stopping.is_set():
-            poller.poll(1000 * (self._pause if self._sessions.behind else TICK))
+            poller.poll(int(1000 * (self._pause if self._sessions.behind else TICK)))
             try:
                 self._turn()
             except (OSError, sqlite3.Error, CrowdGaussianError):  # a full disk, above all
@@ -114,10 +114,10 @@ class Broker:
             else:
                 self._jobs.photo_arrived(job)
         for _ in range(BURST):
-            letter = receive(self._control_socket, self._secure)
-            if letter is None:
+            envelope = receive(self._control_socket, self._secure)
+            if envelope is None:
                 break
-            self._control.handle(letter)
+            self._control.handle(envelope)
         for lost in self._pool.supervise():
             if lost.job:
                 self._jobs.lost(lost.job, lost.why)
@@ -141,7 +141,7 @@ class Broker:
                     f"{address.endpoint()} can be reached from other computers and there are no "
                     "keys yet; run `crowdgaussian keys new NAME` first, or bind to 127.0.0.1."
                 )
-            DoorKeeper(self._context, keys).start()
+            ZapAuthenticator(self._context, keys).start()
         self._secure = keys is not None
         self._control_socket, self.port = open_router(
             self._context, address, keys, CONTROL_LIMIT, thread=0

@@ -17,7 +17,7 @@ from .data import INTERNAL, REVOKED, UNKNOWN_JOB
 from .jobs import Jobs
 from .keys import KeyFolder
 from .sessions import Session, Sessions
-from .sockets import Letter, request_of
+from .sockets import Envelope, request_of
 from .store import JobRow
 from .submit import RefusedError, again, new_row
 from .workers import WorkerPool, describe_device
@@ -105,39 +105,39 @@ class Control:
             m.Delete: self._delete,
         }
 
-    def handle(self, letter: Letter) -> None:
+    def handle(self, envelope: Envelope) -> None:
         """Answers one message."""
         try:
-            message, _ = decode(letter.frames)
+            message, _ = decode(envelope.frames)
         except ProtocolError as error:
-            answer = m.Error(request_of(letter.frames), error.code, str(error)[:500])
-            self._sessions.answer(letter.sender, answer)
+            answer = m.Error(request_of(envelope.frames), error.code, str(error)[:500])
+            self._sessions.answer(envelope.sender, answer)
             return
         try:
-            answer = self._answer(letter, message)
+            answer = self._answer(envelope, message)
         except RefusedError as error:
             answer = m.Error(message.request, error.code, str(error)[:500])
         except Exception:
             log.exception("%s failed", type(message).__name__)
             answer = m.Error(message.request, "internal", INTERNAL)
-        self._sessions.answer(letter.sender, answer)
+        self._sessions.answer(envelope.sender, answer)
         if isinstance(message, m.Attach) and isinstance(answer, m.JobInfo):
-            session = self._sessions.find(letter.sender)
+            session = self._sessions.find(envelope.sender)
             self._sessions.follow(session, message.job, message.last_seq)
 
-    def _answer(self, letter: Letter, message: Message) -> Message:
+    def _answer(self, envelope: Envelope, message: Message) -> Message:
         name = None
         if self._keys is not None:
-            name = self._keys.name_of(letter.key)
+            name = self._keys.name_of(envelope.key)
             if name is None:
-                self._sessions.forget(letter.sender)
+                self._sessions.forget(envelope.sender)
                 raise RefusedError("denied", REVOKED)
         if isinstance(message, m.Hello):
             owner = f"local:{message.client_id}" if name is None else f"key:{name}"
-            self._sessions.welcome(letter.sender, owner, letter.key)
+            self._sessions.welcome(envelope.sender, owner, envelope.key)
             log.info("hello from %s", owner)
             return self._greeting.welcome(message.request, self._pool.device)
-        session = self._sessions.find(letter.sender)
+        session = self._sessions.find(envelope.sender)
         if session is None:
             raise RefusedError("hello", SAY_HELLO)
         if isinstance(message, m.Ping):

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -20,7 +21,7 @@ from crowdgaussian_shared.protocol import messages as m
 from .keys import KeyFolder
 from .results import Folders, OpenFiles, PhotoRefusedError, Uploads
 from .settings import ServiceSettings
-from .sockets import Letter, receive, request_of
+from .sockets import Envelope, receive, request_of
 from .store import JobRow, Store
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class DataServer(threading.Thread):
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._halt, zmq.POLLIN)
         pause = LONGEST_WAIT
-        while self._halt not in dict(poller.poll(1000 * (pause if self._waiting else TIDY))):
+        while self._halt not in dict(poller.poll(int(1000 * (pause if self._waiting else TIDY)))):
             self._read()
             self._tidy()
             pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
@@ -87,14 +88,14 @@ class DataServer(threading.Thread):
 
     def _read(self) -> None:
         for _ in range(BURST):
-            letter = receive(self._socket, self._keys is not None)
-            if letter is None:
+            envelope = receive(self._socket, self._keys is not None)
+            if envelope is None:
                 return
-            answer = self._answer(letter)
-            queue = self._waiting.setdefault(letter.sender, deque())
+            answer = self._answer(envelope)
+            queue = self._waiting.setdefault(envelope.sender, deque())
             if len(queue) < 2 * m.CREDIT:  # who asks on without reading gets no more answers
                 queue.append(answer)
-            self._serve(letter.sender, queue)
+            self._serve(envelope.sender, queue)
 
     def _try_waiting(self) -> bool:
         """Sends what slow readers have room for -> whether anything went out."""
@@ -117,7 +118,7 @@ class DataServer(threading.Thread):
         del self._waiting[sender]
         return sent
 
-    def _frames(self, answer: m.Message) -> list[bytes | memoryview]:
+    def _frames(self, answer: m.Message) -> Sequence[bytes | memoryview]:
         """The answer itself, or the chunk that a waiting FETCH asks for."""
         if not isinstance(answer, m.Fetch):
             return encode(answer)
@@ -126,7 +127,7 @@ class DataServer(threading.Thread):
         except (CrowdGaussianError, OSError, sqlite3.Error):
             return encode(m.Error(answer.request, "unknown-artifact", _NO_ARTIFACT))
 
-    def _chunk(self, fetch: m.Fetch) -> list[bytes | memoryview]:
+    def _chunk(self, fetch: m.Fetch) -> Sequence[bytes | memoryview]:
         file = self._files.find(fetch)
         if file is None or fetch.offset > file.size:
             raise CrowdGaussianError(_NO_ARTIFACT)
@@ -134,14 +135,14 @@ class DataServer(threading.Thread):
         chunk = m.Chunk(fetch.request, fetch.job, fetch.artifact, fetch.offset, file.size)
         return encode(chunk, (data,))
 
-    def _answer(self, letter: Letter) -> m.Message:
+    def _answer(self, envelope: Envelope) -> m.Message:
         """What to send back; a FETCH stands for the chunk it asks for."""
         try:
-            message, payloads = decode(letter.frames)
+            message, payloads = decode(envelope.frames)
         except ProtocolError as error:
-            return m.Error(request_of(letter.frames), error.code, str(error)[:500])
+            return m.Error(request_of(envelope.frames), error.code, str(error)[:500])
         try:
-            return self._answer_to(message, payloads, letter.key)
+            return self._answer_to(message, payloads, envelope.key)
         except Exception:
             log.exception("%s failed", type(message).__name__)
             return m.Error(message.request, "internal", INTERNAL)

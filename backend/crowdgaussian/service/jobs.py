@@ -82,10 +82,10 @@ class Jobs:
         row = replace(row, state="uploading", error="", progress=Progress(), attempts=0)
         self.store.put(row)
         if self._finish_from_cache(row):
-            return self.store.get(row.job)
+            return self.store.get(row.job) or row
         if row.last_seq and self.folders.received(row.job) == row.photo_bytes:
             self.photo_arrived(row.job)
-        return self.store.get(row.job)
+        return self.store.get(row.job) or row
 
     def cached(self, key: str) -> bool:
         """Whether a finished result lies here."""

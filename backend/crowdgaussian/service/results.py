@@ -236,7 +236,9 @@ class OpenFiles:
 
     def _open(self, fetch: Fetch) -> OpenFile | None:
         row = self._store.get(fetch.job)
-        artifact = row and self._store.artifact(fetch.job, fetch.artifact, fetch.blake2b)
+        if row is None:
+            return None
+        artifact = self._store.artifact(fetch.job, fetch.artifact, fetch.blake2b)
         if artifact is None:
             return None
         with self._results.path(row.key, artifact).open("rb") as stream:

@@ -71,8 +71,9 @@ def with_number(settings: ServiceSettings, name: str, text: str) -> ServiceSetti
             value = type(old)(text)
         except ValueError as error:
             raise CrowdGaussianError(f"'{text}' is no number for {name}.") from error
-        changed = replace(owner, **{name: value})
-        return replace(settings, limits=changed) if owner is settings.limits else changed
+        if owner is settings:
+            return replace(settings, **{name: value})  # type: ignore[arg-type]  # any number
+        return replace(settings, limits=replace(settings.limits, **{name: value}))  # type: ignore[arg-type]
     names = ", ".join(sorted(_numbers(settings.limits) | _numbers(settings)))
     raise CrowdGaussianError(f"There is no limit named {name}; there are {names}.")
 

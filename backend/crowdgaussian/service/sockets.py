@@ -22,7 +22,7 @@ USER = "User-Id"
 
 
 @dataclass(frozen=True)
-class Letter:
+class Envelope:
     """One message as it came in."""
 
     sender: bytes  # the connection
@@ -73,16 +73,16 @@ def open_router(
     return socket, int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
 
 
-def receive(socket: zmq.Socket, secure: bool) -> Letter | None:
+def receive(socket: zmq.Socket, secure: bool) -> Envelope | None:
     """The next message, or None when there is none now."""
     try:
-        sender, *frames = socket.recv_multipart(zmq.NOBLOCK, copy=not secure)
+        if not secure:
+            sender, *frames = socket.recv_multipart(zmq.NOBLOCK)
+            return Envelope(sender, "", frames[:FRAMES])
+        first, *rest = socket.recv_multipart(zmq.NOBLOCK, copy=False)
     except zmq.Again:
         return None
-    frames = frames[:FRAMES]
-    if not secure:
-        return Letter(sender, "", frames)
-    return Letter(sender.bytes, sender.get(USER), [frame.bytes for frame in frames])
+    return Envelope(first.bytes, str(first.get(USER)), [frame.bytes for frame in rest[:FRAMES]])
 
 
 def send(socket: zmq.Socket, to: bytes, message: Message) -> bool:
@@ -118,7 +118,7 @@ ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 
 
-class DoorKeeper(threading.Thread):
+class ZapAuthenticator(threading.Thread):
     """Answers libzmq's questions until its context is terminated; bind before other sockets."""
 
     def __init__(self, context: zmq.Context, keys: KeyFolder) -> None:

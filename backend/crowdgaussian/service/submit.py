@@ -54,7 +54,8 @@ def code_version() -> str:
     """The version and a hash of the source files: a changed program never finds old work."""
     digest = hashlib.blake2b(digest_size=32)
     for package in PACKAGES:
-        for folder in find_spec(package).submodule_search_locations:
+        spec = find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
             for path in sorted(Path(folder).rglob("*.py")):
                 digest.update(f"{path.relative_to(folder)} {hash_file(path)}\n".encode())
     return f"{__version__} {digest.hexdigest()}"

@@ -160,8 +160,8 @@ def _run(
         return {"state": "cancelled", "error": ""}
     except CrowdGaussianError as error:
         sentence = str(error).replace(task.photo, task.photo_name)
-        for folder in filter(None, (task.scene, task.base)):
-            sentence = sentence.replace(folder, "the scene")
+        for place in filter(None, (task.scene, task.base)):
+            sentence = sentence.replace(place, "the scene")
         return {"state": "failed", "error": sentence}
     except Exception as error:
         log.exception("job %s failed", task.job)
@@ -254,7 +254,7 @@ class _Line(threading.Thread):
                 next_beat = time.monotonic() + self._start.beat_seconds
                 self._broker.send_multipart([b"beat", b"{}"])
             wait = max(0.0, next_beat - time.monotonic())
-            ready = dict(poller.poll(wait * 1000))
+            ready = dict(poller.poll(int(wait * 1000)))
             if self._link in ready:
                 self._broker.send_multipart(self._link.recv_multipart())
             if self._broker in ready and self._from_broker():

@@ -147,7 +147,7 @@ class WorkerPool:
         else:
             port = self.socket.bind_to_random_port("tcp://127.0.0.1")
             self._endpoint = f"tcp://127.0.0.1:{port}"
-        gpus = gpu_indices() or [None]
+        gpus: list[str | None] = [*gpu_indices()] or [None]
         count = self.settings.workers or len(gpus)
         self.workers = [Worker(gpus[i % len(gpus)]) for i in range(count)]
 
@@ -222,7 +222,7 @@ class WorkerPool:
         self._folder.cleanup()
 
     def _trouble(self, worker: Worker, now: float) -> str:
-        if worker.process.poll() is not None:
+        if worker.process is None or worker.process.poll() is not None:
             return "died"
         if now > worker.deadline:
             return "frozen"
@@ -237,7 +237,7 @@ class WorkerPool:
         if worker.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = worker.gpu
         worker.name = secrets.token_hex(16)
-        worker.process = subprocess.Popen(
+        worker.process = process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker"],
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
@@ -247,18 +247,20 @@ class WorkerPool:
             self._endpoint, worker.name, self.settings.beat_seconds, self.settings.pipeline
         )
         try:
-            worker.process.stdin.write(json.dumps(asdict(start)).encode() + b"\n")
-            worker.process.stdin.flush()
+            if process.stdin is not None:
+                process.stdin.write(json.dumps(asdict(start)).encode() + b"\n")
+                process.stdin.flush()
         except OSError:
-            log.warning("worker %d ended while it started", worker.process.pid)
+            log.warning("worker %d ended while it started", process.pid)
         worker.ready = False
         worker.deadline = time.monotonic() + FIRST_BEAT
-        log.info("worker %d started", worker.process.pid)
+        log.info("worker %d started", process.pid)
 
     def _bury(self, worker: Worker, why: str) -> None:
         """Makes sure it is dead, and plans its successor."""
-        log.warning("worker %d lost (%s)", worker.process.pid, why)
-        self._wait_or_kill(worker.process, 0.0)
+        if worker.process is not None:
+            log.warning("worker %d lost (%s)", worker.process.pid, why)
+            self._wait_or_kill(worker.process, 0.0)
         if not worker.ready:
             worker.pause = min(LONGEST_PAUSE, 2 * worker.pause or 1.0)
         worker.start_at = time.monotonic() + worker.pause
@@ -272,7 +274,8 @@ class WorkerPool:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
 
     def _send(self, worker: Worker, kind: str, body: dict[str, Any]) -> bool:
         frames = [worker.name.encode(), kind.encode(), json.dumps(body).encode()]

@@ -17,7 +17,7 @@ from crowdgaussian_shared.geometry.sh import SH_C0
 from scipy.spatial import cKDTree
 
 from ..body.posed import pose_body
-from .scenes import Placed
+from .scenes import PlacedActor
 
 _SEEN = 0.15  # damage of what faces the photo, as a share of that of the rest
 _NEARLY_CLEAN, _MILD = 0.15, 0.2  # share of people with little damage, and how little
@@ -31,7 +31,7 @@ class Patient:
 
     gaussians: Gaussians
     damage: np.ndarray  # [N] 0..1, how much each one may be harmed
-    placed: Placed
+    placed: PlacedActor
     strength: float  # 0..1, of this person
 
 
@@ -47,7 +47,7 @@ def draw_chain(rng: np.random.Generator) -> tuple[str, ...]:
 
 def degrade(
     clean: list[Gaussians],
-    placed: tuple[Placed, ...],
+    placed: tuple[PlacedActor, ...],
     chain: tuple[str, ...],
     rng: np.random.Generator,
 ) -> list[Gaussians]:

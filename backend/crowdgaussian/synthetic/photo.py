@@ -16,13 +16,13 @@ from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 
 from ..avatar.types import AvatarBuilder
 from ..core.progress import silent
-from ..people.types import Crowd, known_person
+from ..people.types import Crowd, person_from_parameters
 from ..segment.types import CrowdView, PersonMask
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
 from .degradations import degrade, draw_chain
 from .people import render_rgba
-from .scenes import MARGIN, CrowdScene, Placed, clean_gaussians, face_light, moved_body
+from .scenes import MARGIN, CrowdScene, PlacedActor, clean_gaussians, face_light, moved_body
 
 _FOV = 0.7  # radians, of a usual lens, before the camera is framed
 _AWAY = 2.2  # times half the crowd's extent that the lens would need
@@ -53,12 +53,12 @@ def scene_photo(scene: CrowdScene, rng: np.random.Generator, size: int = 640) ->
     masks = _masks(meshes, [each.actor.faces for each in scene.people], camera)
     people = []
     for placed, mask in zip(scene.people, masks):
-        people.append(known_person(placed_body(placed), mask.visible))
+        people.append(person_from_parameters(placed_body(placed), mask.visible))
     crowd = Crowd(tuple(people), camera, "option", (True,) * len(people))
     return CrowdView(photo.round().astype(np.uint8), crowd, masks)
 
 
-def placed_body(placed: Placed) -> BodyParams:
+def placed_body(placed: PlacedActor) -> BodyParams:
     """The parameters of an actor's body where it stands in the scene."""
     actor = placed.actor
     return moved_body(actor.body, actor.params, placed.rotation, placed.offset)

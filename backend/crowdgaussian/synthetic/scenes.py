@@ -39,7 +39,7 @@ class Actor:
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedActor:
     """An actor somewhere on the floor."""
 
     actor: Actor
@@ -103,7 +103,7 @@ def moved_body(
     return BodyParams(given.betas, pose.astype(np.float32), transl.astype(np.float32), given.scale)
 
 
-def face_light(placed: Placed, light: np.ndarray, direct: float) -> np.ndarray:
+def face_light(placed: PlacedActor, light: np.ndarray, direct: float) -> np.ndarray:
     """The colours of a person's faces in the scene's light.  # [F, 3] sRGB 0..1"""
     actor = placed.actor
     if not actor.unlit:
@@ -113,7 +113,7 @@ def face_light(placed: Placed, light: np.ndarray, direct: float) -> np.ndarray:
 
 
 def clean_gaussians(
-    placed: Placed, colours: np.ndarray, count: int, rng: np.random.Generator
+    placed: PlacedActor, colours: np.ndarray, count: int, rng: np.random.Generator
 ) -> Gaussians:
     """Dense Gaussians on a person's surface.
 
@@ -149,7 +149,7 @@ DrawActor = Callable[[np.random.Generator], Actor]
 class CrowdScene:
     """People on a floor in one light."""
 
-    people: tuple[Placed, ...]
+    people: tuple[PlacedActor, ...]
     light: np.ndarray  # [3] direction to it
     direct: float  # share of the light that comes from there
 
@@ -162,21 +162,21 @@ def compose(draw_actor: DrawActor, people: tuple[int, int], rng: np.random.Gener
         people: fewest and most.
         rng: decides everything.
     """
-    placed: list[Placed] = []
+    placed: list[PlacedActor] = []
     shapes: list[np.ndarray] = []
     for _ in range(int(rng.integers(people[0], people[1] + 1))):
         actor = _newcomer(draw_actor, placed, rng)
         yaw = rng.uniform(-np.pi, np.pi)
-        turned = Placed(actor, yaw, np.zeros(3))
+        turned = PlacedActor(actor, yaw, np.zeros(3))
         own = supports(turned.points(actor.vertices))
         offset = _free_place(own, shapes, rng)
-        placed.append(Placed(actor, yaw, offset))
+        placed.append(PlacedActor(actor, yaw, offset))
         shapes.append(moved_supports(own, offset))
     light = np.array([rng.normal(0, 0.4), 1.0, 0.5 + rng.normal(0, 0.4)])
     return CrowdScene(tuple(placed), light, float(rng.uniform(*_DIRECT)))
 
 
-def _newcomer(draw_actor: DrawActor, placed: list[Placed], rng: np.random.Generator) -> Actor:
+def _newcomer(draw_actor: DrawActor, placed: list[PlacedActor], rng: np.random.Generator) -> Actor:
     """Somebody who is not there yet, where there are others to draw."""
     for _ in range(_DRAWS):
         actor = draw_actor(rng)

@@ -5,12 +5,15 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.scene.schema import ModelProvenance, hash_file
 
 from .catalogue import RemoteWeights, Source
 from .table import find
+
+if TYPE_CHECKING:  # `crowdgaussian --help` reads this module, and numpy is heavy
+    from crowdgaussian_shared.scene.schema import ModelProvenance
 
 VARIABLE = "CROWDGAUSSIAN_WEIGHTS"
 
@@ -109,12 +112,14 @@ class UsedFile:
         """Where it lies."""
         return self.location
 
-    def provenance(self) -> ModelProvenance:
+    def provenance(self) -> "ModelProvenance":
         """The entry for scene.json.
 
         Raises:
             CrowdGaussianError: the file cannot be read.
         """
+        from crowdgaussian_shared.scene.schema import ModelProvenance, hash_file
+
         return ModelProvenance(
             name=self.name,
             version="",

@@ -10,7 +10,7 @@ from ..errors import Cancelled, CrowdGaussianError
 from ..protocol.messages import Progress
 from .client import Client
 from .server import Server
-from .session import STUBBORN
+from .session import PERMANENT_FAILURES
 from .ticket import JobRequest
 from .updates import JobUpdate, ServerUpdate, Update
 
@@ -90,7 +90,9 @@ def follow(
         for update in client.poll():
             if isinstance(update, ServerUpdate):
                 connected |= update.state == "connected"
-                if update.state == "lost" and (not connected or update.reason in STUBBORN):
+                if update.state == "lost" and (
+                    not connected or update.reason in PERMANENT_FAILURES
+                ):
                     raise CrowdGaussianError(update.message)
                 watch.on_server(update)
             elif isinstance(update, JobUpdate) and update.job == job:

@@ -94,9 +94,9 @@ class DataChannel:
 
     def _fill(self, tasks: list[JobTask], now: float) -> None:
         """Takes turns between the jobs until the credit is used up."""
-        hungry = [task for task in tasks if not task.finished]
-        while hungry and len(self._waiting) < m.CREDIT and now >= self._retry_at:
-            task = hungry.pop(0)
+        unfinished = [task for task in tasks if not task.finished]
+        while unfinished and len(self._waiting) < m.CREDIT and now >= self._retry_at:
+            task = unfinished.pop(0)
             found = task.next_data()
             if found is None or task.finished:
                 continue
@@ -108,7 +108,7 @@ class DataChannel:
             number = next(self._numbers)
             self._waiting[number] = (task, token)
             self.link.send(make(number), payloads)
-            hungry.append(task)
+            unfinished.append(task)
 
     def _lost(self, failure: Failure, tasks: list[JobTask], now: float) -> None:
         self.failure = failure

@@ -29,7 +29,7 @@ TRIES = 3  # of what should work at once
 EDITS_SINCE = 1  # minor version of the protocol; older servers ignore what they do not know
 
 
-class Desk(Protocol):
+class RequestSender(Protocol):
     """What a task needs from its session."""
 
     welcome: m.Welcome | None
@@ -47,14 +47,14 @@ class JobTask:
     Args:
         folder: the scene folder.
         ticket: of the job.
-        desk: the session.
+        sender: the session.
     """
 
-    def __init__(self, folder: Path, ticket: Ticket, desk: Desk) -> None:
+    def __init__(self, folder: Path, ticket: Ticket, sender: RequestSender) -> None:
         self.folder = folder
         self.ticket = ticket
         self.finished = False
-        self._desk = desk
+        self._sender = sender
         self._mirror = Mirror(folder, ticket.last_seq)
         self._upload: PhotoUpload | None = None
         self._job: m.Job | None = None  # as the server told it last
@@ -78,14 +78,14 @@ class JobTask:
         self._reopen_at = None
         self._upload = None
         t = self.ticket
-        if t.edit and self._desk.welcome is not None and self._desk.welcome.minor < EDITS_SINCE:
+        if t.edit and self._sender.welcome is not None and self._sender.welcome.minor < EDITS_SINCE:
             self.fail("This server is too old to correct people; update CrowdGaussian there.")
             return
         self._opening = True
         if t.submitted:
-            self._desk.ask(lambda n: m.Attach(n, t.job, self._mirror.settled), self._on_attached)
+            self._sender.ask(lambda n: m.Attach(n, t.job, self._mirror.settled), self._on_attached)
         else:
-            self._desk.ask(
+            self._sender.ask(
                 lambda n: m.Submit(
                     n,
                     t.job,
@@ -107,7 +107,7 @@ class JobTask:
         """Stops the job on the server, or here when it was never sent."""
         self._cancelling = True
         if self.ticket.submitted or self._opening:
-            self._desk.ask(lambda n: m.Cancel(n, self.job), self._on_info)
+            self._sender.ask(lambda n: m.Cancel(n, self.job), self._on_info)
         else:
             self._end("cancelled", "")
 
@@ -179,7 +179,7 @@ class JobTask:
             self.open()
         if self._job is not None and self._job.state == "queued" and now >= self._status_at:
             self._status_at = now + STATUS_EVERY
-            self._desk.ask(lambda n: m.Status(n, self.job), self._on_info)
+            self._sender.ask(lambda n: m.Status(n, self.job), self._on_info)
         if now >= self._save_at and self.ticket.last_seq != self._mirror.settled:
             self._save_at = now + SAVE_EVERY
             self.save()
@@ -202,7 +202,7 @@ class JobTask:
         job = self._job or m.Job(self.job, "uploading")
         state = "busy" if self._busy else (job.state if self._job else "submitting")
         sent = 0.0 if job.state == "uploading" and self._upload is None else 1.0
-        self._desk.tell(
+        self._sender.tell(
             JobUpdate(
                 job=self.job,
                 folder=self.folder,
@@ -328,7 +328,7 @@ class JobTask:
     def _note_scene(self) -> None:
         if self._mirror.renewals != self._renewals:
             self._renewals = self._mirror.renewals
-            self._desk.tell(SceneUpdate(self.job, self.folder))
+            self._sender.tell(SceneUpdate(self.job, self.folder))
 
     def _check_end(self) -> None:
         """Whether the job has ended and everything is here."""

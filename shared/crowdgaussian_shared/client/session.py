@@ -21,7 +21,13 @@ from .updates import Deleted, JobList, RequestFailed, ServerUpdate, Update
 
 PING_EVERY = 2.0  # seconds
 MISSES = 5  # heartbeats without any answer, then the connection is dead
-STUBBORN = ("key", "denied", "pairing", "version", "foreign")  # time alone does not mend these
+PERMANENT_FAILURES = (
+    "key",
+    "denied",
+    "pairing",
+    "version",
+    "foreign",
+)  # reasons that waiting does not mend
 BURST = 64  # messages handled before other work has its turn
 
 
@@ -206,7 +212,7 @@ class Session:
         for task in self.tasks.values():
             task.data_lost()
         self._asked = {number: asked for number, asked in self._asked.items() if asked.keep}
-        pause = LONGEST_PAUSE if failure.reason in STUBBORN else self._backoff.next()
+        pause = LONGEST_PAUSE if failure.reason in PERMANENT_FAILURES else self._backoff.next()
         self._retry_at = now + pause
         self.tell(ServerUpdate("lost", failure.reason, failure.message, pause))
 

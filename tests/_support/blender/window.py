@@ -63,6 +63,31 @@ def make_debian(folder: Path) -> None:
     )
 
 
+_BLENDER = (
+    "env",
+    "-i",
+    "PATH=/usr/bin:/bin",
+    "HOME=/tmp/home",
+    "LIBGL_ALWAYS_SOFTWARE=1",
+    "GALLIUM_DRIVER=llvmpipe",
+    "LP_NUM_THREADS=2",
+    "BLENDER_USER_RESOURCES=/mnt/test/blender",
+    "xvfb-run",
+    "-a",
+    "-s",
+    f"-screen 0 {SCREEN[0]}x{SCREEN[1]}x24",
+    "blender",
+    "--factory-startup",
+    "--gpu-backend",
+    "opengl",
+    "--window-geometry",
+    "0",
+    "0",
+    str(SCREEN[0]),
+    str(SCREEN[1]),
+)
+
+
 def run_blender(debian: Path, shared: Path, script: str, *arguments: str) -> str:
     """Blender in a window runs a script -> what it printed.
 
@@ -83,27 +108,7 @@ def run_blender(debian: Path, shared: Path, script: str, *arguments: str) -> str
         str(debian),
         str(shared),
         str(debian),
-        "env",
-        "-i",
-        "PATH=/usr/bin:/bin",
-        "HOME=/tmp/home",
-        "LIBGL_ALWAYS_SOFTWARE=1",
-        "GALLIUM_DRIVER=llvmpipe",
-        "LP_NUM_THREADS=2",
-        "BLENDER_USER_RESOURCES=/mnt/test/blender",
-        "xvfb-run",
-        "-a",
-        "-s",
-        f"-screen 0 {SCREEN[0]}x{SCREEN[1]}x24",
-        "blender",
-        "--factory-startup",
-        "--gpu-backend",
-        "opengl",
-        "--window-geometry",
-        "0",
-        "0",
-        str(SCREEN[0]),
-        str(SCREEN[1]),
+        *_BLENDER,
         "--python",
         f"/mnt/test/{script}",
         "--",

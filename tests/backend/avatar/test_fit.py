@@ -30,7 +30,7 @@ def scene(body):
 @pytest.fixture(scope="module")
 def built(body, scene):
     fit = PhotoFit(CONFIG, body)
-    return fit.reconstruct_with_sight(view_of(scene), 0, silent)
+    return fit.reconstruct_with_visibility(view_of(scene), 0, silent)
 
 
 def colours(avatar):

@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
-from crowdgaussian.avatar.color_completion import Sight, fill_colours
-from crowdgaussian.avatar.color_statistics import usual_colours
+from crowdgaussian.avatar.color_completion import ObservedColors, fill_colours
+from crowdgaussian.avatar.color_statistics import color_prior
 from crowdgaussian.avatar.gaussians import bind
 from crowdgaussian.avatar.limb_coordinates import limb_places
 from crowdgaussian.body import load_body
@@ -38,15 +38,15 @@ def dressed():
 def test_a_print_does_not_change_the_usual_colour(dressed):
     cloud, limbs, colours, seen, printed = dressed
     assert printed.sum() > 20
-    usual = usual_colours(cloud, colours, seen > 0.5, limbs)
-    middle = (cloud.group == TORSO) & (np.abs(usual.colour - SHIRT).max(1) < 0.05)
-    assert usual.known[printed].all()
+    prior = color_prior(cloud, colours, seen > 0.5, limbs)
+    middle = (cloud.group == TORSO) & (np.abs(prior.colour - SHIRT).max(1) < 0.05)
+    assert prior.known[printed].all()
     assert middle[printed].all()
 
 
 def test_a_borrowed_print_is_held_to_the_garment(dressed):
     cloud, limbs, colours, seen, printed = dressed
-    held = usual_colours(cloud, colours, seen > 0.5, limbs).hold(colours)
+    held = color_prior(cloud, colours, seen > 0.5, limbs).clamp_to_prior(colours)
     assert np.abs(colours[printed] - SHIRT).max() > 0.3
     assert np.abs(held[printed] - SHIRT).max() < 0.1
     assert np.allclose(held[cloud.group == HEAD], colours[cloud.group == HEAD])
@@ -55,6 +55,6 @@ def test_a_borrowed_print_is_held_to_the_garment(dressed):
 def test_an_unseen_head_is_skin_not_shirt(dressed):
     cloud, limbs, colours, seen, _ = dressed
     hidden = np.where(cloud.group == HEAD, 0.0, seen)
-    filled = fill_colours(cloud, Sight(colours, hidden), limbs)
+    filled = fill_colours(cloud, ObservedColors(colours, hidden), limbs)
     skull = (cloud.group == HEAD) & (cloud.scalp > 0.5)
     assert np.abs(filled[skull] - SKIN).max() < 0.1

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from _support.crowd_simulation import FOCAL, Kind, simulate
-from crowdgaussian.people.ground.plane import PRIOR, Standing, solve_focal, solve_ground
-from crowdgaussian.people.ground.support import footing, is_seated
+from crowdgaussian.people.ground.plane import PRIOR, SupportEvidence, solve_focal, solve_ground
+from crowdgaussian.people.ground.support import decide_support, is_seated
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline.ground_preview import ground_view, horizon
 from crowdgaussian_shared.geometry.axes import scene_viewmat
@@ -36,7 +36,7 @@ def solved(kind, scenes=10):
     for _ in range(scenes):
         crowd = simulate(generator, kind)
         ground = solve_ground(crowd.evidence)
-        yield crowd, ground, footing(ground, crowd.evidence)
+        yield crowd, ground, decide_support(ground, crowd.evidence)
 
 
 @pytest.mark.parametrize("kind, error, order", TABLE, ids=lambda value: repr(value))
@@ -142,7 +142,7 @@ def test_everybody_lands_on_the_floor():
     ground = solve_ground(people)
     soles = people.soles[:, 0] * ground.slide[:, None] @ ground.turn.T
     assert np.abs(soles[:, 1] + ground.height).max() < 1e-6
-    assert footing(ground, people).on_ground.all()
+    assert decide_support(ground, people).on_ground.all()
 
 
 def test_a_jumper_neither_pulls_the_floor_nor_is_pulled_down():
@@ -153,7 +153,7 @@ def test_a_jumper_neither_pulls_the_floor_nor_is_pulled_down():
     soles[2] += up
     jumping = replace(people, soles=soles)
     after = solve_ground(jumping)
-    decided = footing(after, jumping)
+    decided = decide_support(after, jumping)
     assert abs(after.height / before.height - 1) < before.height_error + after.height_error
     assert not decided.on_ground[2] and "airborne" in decided.flags[2]
     assert decided.on_ground.sum() == 5
@@ -165,7 +165,7 @@ def test_a_child_on_the_floor_is_a_child_not_a_distant_adult():
     stretch = np.ones(6)
     stretch[1] = 1.70 / 1.1  # a child of 1.1 m, read as an adult farther away
     ground = solve_ground(replace(people, soles=people.soles * stretch[:, None, None]))
-    decided = footing(ground, people)
+    decided = decide_support(ground, people)
     assert decided.on_ground[1] and "child" in decided.flags[1]
 
 
@@ -174,7 +174,7 @@ def test_seated_people_keep_their_depth():
     supported = people.supported.copy()
     supported[0] = False
     seated = replace(people, supported=supported)
-    decided = footing(solve_ground(seated), seated)
+    decided = decide_support(solve_ground(seated), seated)
     assert not decided.on_ground[0] and decided.flags[0] == ("seated",)
 
 
@@ -200,6 +200,6 @@ def test_who_sits_leans_on_something_but_who_crouches_stands():
 
 def test_one_person_alone_still_stands():
     people = standing_crowd()
-    one = Standing(*(value[:1] for value in vars(people).values()))
+    one = SupportEvidence(*(value[:1] for value in vars(people).values()))
     ground = solve_ground(one)
-    assert np.isfinite(ground.slide).all() and footing(ground, one).on_ground.all()
+    assert np.isfinite(ground.slide).all() and decide_support(ground, one).on_ground.all()

@@ -67,26 +67,26 @@ def test_every_tensor_of_the_published_layouts_loads_strictly(name):
         network.load_state_dict(missing, assign=True, strict=True)
 
 
+def plain_places(state, features):
+    """Rows and columns of the patches that hold a head, the surest first."""
+    hidden = plain.linear(state, "mlp_classif.0", features).relu()
+    score = plain.linear(state, "mlp_classif.2", hidden).sigmoid().reshape(SIDE, SIDE)
+    places = [
+        (i, j)
+        for i in range(SIDE)
+        for j in range(SIDE)
+        if score[i, j] >= 0.5
+        and score[i, j] == score[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].max()
+    ]
+    return sorted(places, key=lambda place: -score[place])
+
+
 def test_it_computes_what_the_plain_twin_computes(network, state, images):
     Ks = torch.stack([camera(), camera(190.0, 61.0, 80.0)])
     found = network(images, Ks, threshold=0.5)
     for image, K, humans in zip(images, Ks, found):
         features = plain.backbone(state, image, BLOCKS)
-        score = (
-            plain.linear(
-                state, "mlp_classif.2", plain.linear(state, "mlp_classif.0", features).relu()
-            )
-            .sigmoid()
-            .reshape(SIDE, SIDE)
-        )
-        places = [
-            (i, j)
-            for i in range(SIDE)
-            for j in range(SIDE)
-            if score[i, j] >= 0.5
-            and score[i, j] == score[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].max()
-        ]
-        places.sort(key=lambda place: -score[place])
+        places = plain_places(state, features)
         assert len(places) == len(humans.scores) > 3
         grid = features.reshape(SIDE, SIDE, -1)
         full = torch.cat([grid, plain.rays(K, SIDE)], dim=-1)

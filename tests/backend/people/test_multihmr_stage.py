@@ -68,7 +68,7 @@ class TrueJoints:
         joints = np.stack(
             [person.joints @ viewmat[:3, :3].T + viewmat[:3, 3] for person in self.truth.people]
         )
-        return type("Placed", (), {"j3d": torch.as_tensor(joints, dtype=torch.float32)})
+        return type("PlacedHumans", (), {"j3d": torch.as_tensor(joints, dtype=torch.float32)})
 
 
 def stage_with(humans, body, smplx=None, **options):
@@ -76,7 +76,7 @@ def stage_with(humans, body, smplx=None, **options):
     stage = MultiHmr.__new__(MultiHmr)
     stage.config, stage.body, stage.smplx = PeopleConfig(**options), body, smplx
     stage.points = BodyPoints(body)
-    stage.look = lambda photo, K: humans
+    stage.predict = lambda photo, K: humans
     return stage
 
 

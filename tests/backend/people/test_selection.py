@@ -8,9 +8,9 @@ from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.detections import (
     choose_people,
     detection_flags,
+    is_duplicate,
     limb_distance,
     mask_containment,
-    same_person,
     visible_box,
 )
 from crowdgaussian.people.detect.tta import body_score
@@ -21,7 +21,7 @@ CONFIG = PeopleConfig()
 def test_the_same_person_found_twice_is_one_person():
     first = body(figure((300, 300), 400), 400)
     again = body(figure((308, 304), 390), 390, confidence=0.8)
-    assert same_person(first, again)
+    assert is_duplicate(first, again)
     assert choose_people([again, first], CONFIG) == [first]
 
 
@@ -41,7 +41,7 @@ def test_legs_taken_for_a_person_are_dropped():
 def test_neighbours_whose_boxes_overlap_are_two_people():
     left = body(figure((300, 300), 400), 400)
     right = body(figure((370, 310), 400, arms_up=True), 400)
-    assert not same_person(left, right)
+    assert not is_duplicate(left, right)
     assert len(choose_people([left, right], CONFIG)) == 2
 
 

@@ -10,7 +10,7 @@ from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.crowd import single_thread
 from crowdgaussian.people.detect.search import choose_boxes, overlap, read_boxes
 from crowdgaussian.people.fit.body_points import BodyPoints
-from crowdgaussian.people.fit.lifting import DEPTH_HYPOTHESES, Lengths, body_size, lifted
+from crowdgaussian.people.fit.lifting import DEPTH_HYPOTHESES, Lengths, body_size, lift
 from crowdgaussian.people.ground.support import feet_seen
 from crowdgaussian.people.vitpose.network import KeypointNetwork, PersonDetector, to_landmarks
 from crowdgaussian.people.vitpose.stage import VitPoseFit, detection_of
@@ -268,7 +268,7 @@ def test_landmarks_alone_give_the_sample_s_bodies(truth, body):
 def test_a_lifted_body_faces_where_it_faces(truth, body):
     lengths = Lengths.of(body.joint_template.numpy())
     for person, real in zip(true_people(truth, body), truth.people):
-        views = [lifted(person, lengths, reading).keypoints.world for reading in DEPTH_HYPOTHESES]
+        views = [lift(person, lengths, reading).keypoints.world for reading in DEPTH_HYPOTHESES]
         across = np.array([view[11] - view[12] for view in views])
         goal = truth.camera.viewmat[:3, :3] @ (real.joints[16] - real.joints[17])
         cosine = across @ goal / np.linalg.norm(across, axis=1) / np.linalg.norm(goal)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from crowdgaussian.core.crop import Crop, box_of
 from crowdgaussian.segment.edges import EdgeInput, guided_filter, refine_edges
-from crowdgaussian.segment.postprocess import clean, drop_specks, fill_holes, resolve
+from crowdgaussian.segment.postprocess import assign_pixels, clean, drop_specks, fill_holes
 from crowdgaussian.segment.types import SegmentConfig
 from crowdgaussian_shared.geometry.camera import Camera
 
@@ -25,10 +25,10 @@ def test_nearer_body_wins_where_both_claim():
     left, right = box_mask((40, 60), 5, 5, 35, 35), box_mask((40, 60), 25, 5, 55, 35)
     soft = [left * np.float32(0.95), right * np.float32(0.9)]
     depths = [np.where(left, np.float32(3.0), np.inf), np.where(right, np.float32(2.0), np.inf)]
-    first, second = resolve(soft, depths, 0.45)
+    first, second = assign_pixels(soft, depths, 0.45)
     assert np.array_equal(second, right)
     assert np.array_equal(first, left & ~right)
-    swapped = resolve(soft, depths[::-1], 0.45)
+    swapped = assign_pixels(soft, depths[::-1], 0.45)
     assert not (swapped[0] & swapped[1]).any()
 
 
@@ -36,21 +36,23 @@ def test_surer_mask_wins_where_only_one_body_projects():
     claim = box_mask((20, 20), 2, 2, 18, 18)
     soft = [claim * np.float32(0.6), claim * np.float32(0.9)]
     depths = [np.full((20, 20), 1.0, np.float32), np.full((20, 20), np.inf, np.float32)]
-    first, second = resolve(soft, depths, 0.45)
+    first, second = assign_pixels(soft, depths, 0.45)
     assert second.sum() == claim.sum() and not first.any()
 
 
 def test_clear_soft_difference_beats_depth():
     claim = box_mask((20, 20), 2, 2, 18, 18)
     near, far = np.full((20, 20), 1.0, np.float32), np.full((20, 20), 2.0, np.float32)
-    first, second = resolve([claim * np.float32(0.51), claim * np.float32(1.0)], [near, far], 0.45)
+    first, second = assign_pixels(
+        [claim * np.float32(0.51), claim * np.float32(1.0)], [near, far], 0.45
+    )
     assert not first.any() and np.array_equal(second, claim)
 
 
 def test_nobody_and_nothing():
-    assert resolve([], [], 0.4) == []
+    assert assign_pixels([], [], 0.4) == []
     empty = np.zeros((8, 8), np.float32)
-    assert not resolve([empty], [np.full((8, 8), np.inf)], 0.4)[0].any()
+    assert not assign_pixels([empty], [np.full((8, 8), np.inf)], 0.4)[0].any()
 
 
 def test_parts_cut_by_an_occluder_stay_and_specks_go():

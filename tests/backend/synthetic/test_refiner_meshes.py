@@ -32,6 +32,17 @@ TURN = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
 TOP, BOTTOM = (200, 40, 40), (40, 60, 220)
 
 
+POSE_NAMES = (
+    "global_orient",
+    "body_pose",
+    "jaw_pose",
+    "leye_pose",
+    "reye_pose",
+    "left_hand_pose",
+    "right_hand_pose",
+)
+
+
 def add_person(folder, name):
     """A body as a scan whose texture is red above and blue below; returns its points, upright."""
     given = draw_parameters(BODY, np.random.default_rng(int(name)))
@@ -53,20 +64,11 @@ def add_person(folder, name):
     Image.fromarray(texture).save(place / "material0.jpeg", quality=95)
     pose = moved.pose.reshape(-1)
     parts = np.split(pose, np.cumsum([3, 63, 3, 3, 3, 45]))
-    names = (
-        "global_orient",
-        "body_pose",
-        "jaw_pose",
-        "leye_pose",
-        "reye_pose",
-        "left_hand_pose",
-        "right_hand_pose",
-    )
     (folder / "fits" / name).mkdir(parents=True)
     write_npz(
         folder / "fits" / name / "open_param.npz",
         {
-            **dict(zip(names, parts, strict=True)),
+            **dict(zip(POSE_NAMES, parts, strict=True)),
             "betas": moved.betas,
             "transl": moved.transl,
             "scale": np.array(UNITS[name]),

@@ -33,7 +33,7 @@ from ...splat.rasterize import rasterize
 from ...splat.splats import Splats
 from ...synthetic.people import surface_gaussians
 from ...synthetic.photo import damaged, placed_body
-from ...synthetic.scenes import CrowdScene, Placed, face_light, hemisphere_views
+from ...synthetic.scenes import CrowdScene, PlacedActor, face_light, hemisphere_views
 from ..report import Views, render_views, score
 
 _FINE = 0.8  # of the usual width of a surface Gaussian: evenly spread ones leave no holes
@@ -81,7 +81,7 @@ def built_people(builder: AvatarBuilder, taken: CrowdView, report: Report) -> Pe
     return People(avatars, tuple(errors))
 
 
-def bind(gaussians: Gaussians, placed: Placed) -> Avatar:
+def bind(gaussians: Gaussians, placed: PlacedActor) -> Avatar:
     """Gaussians that lie in the scene, as an avatar that the person's body moves.
 
     Posed as it stands, the avatar shows the same Gaussians again.
@@ -115,7 +115,7 @@ def bind(gaussians: Gaussians, placed: Placed) -> Avatar:
     )
 
 
-def _even_gaussians(placed: Placed, colours: np.ndarray, points: int, seed: int) -> Gaussians:
+def _even_gaussians(placed: PlacedActor, colours: np.ndarray, points: int, seed: int) -> Gaussians:
     vertices, faces = placed.points(placed.actor.vertices), placed.actor.faces
     spread = sample_surface(vertices, faces, np.ones(len(faces)), points, seed)
     normals = unit(face_normals(vertices, faces))[spread.face]

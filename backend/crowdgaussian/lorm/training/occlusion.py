@@ -55,7 +55,7 @@ class Occluders:
 
 
 @dataclass(frozen=True)
-class Stages:
+class OcclusionSteps:
     """Every step from the occluders to what they hide.  # [H, W] bool each"""
 
     ellipses: np.ndarray
@@ -72,7 +72,7 @@ def simulate(
     keypoints: np.ndarray | None,
     rng: np.random.Generator,
     config: OcclusionConfig = DEFAULT,
-) -> Stages:
+) -> OcclusionSteps:
     """Draw occluders over one person.
 
     Args:
@@ -92,7 +92,9 @@ def simulate(
         stages = paint(mask, draw(mask, points, rng, config), height, config)
         if stages.hidden.sum() <= config.most_hidden * mask.sum():
             return stages
-    return Stages(**{**vars(stages), "hidden": resize_to(stages.dilated, mask, config.most_hidden)})
+    return OcclusionSteps(
+        **{**vars(stages), "hidden": resize_to(stages.dilated, mask, config.most_hidden)}
+    )
 
 
 def person_height(mask: np.ndarray) -> int:
@@ -188,7 +190,7 @@ def _cut(x: np.ndarray, y: np.ndarray, direction: float, share: float) -> np.nda
 
 def paint(
     mask: np.ndarray, occluders: Occluders, height: int, config: OcclusionConfig = DEFAULT
-) -> Stages:
+) -> OcclusionSteps:
     """Occluders -> masks, united, closed and dilated."""
     ellipses = paint_ellipses(mask.shape, occluders)
     bands, cuts = paint_bands(mask.shape, occluders), paint_cuts(mask.shape, occluders)
@@ -199,7 +201,9 @@ def paint(
         union.astype(np.uint8), cv2.MORPH_CLOSE, kernel, iterations=config.iterations
     )
     dilated = cv2.dilate(closed, kernel, iterations=config.iterations).astype(bool)
-    return Stages(ellipses, bands, cuts, union, closed.astype(bool), dilated, dilated & mask)
+    return OcclusionSteps(
+        ellipses, bands, cuts, union, closed.astype(bool), dilated, dilated & mask
+    )
 
 
 def paint_ellipses(shape: tuple[int, int], occluders: Occluders) -> np.ndarray:

@@ -71,7 +71,7 @@ node {
 
 
 @dataclass(frozen=True)
-class Sighting:
+class CoarseDetection:
     """What the detector says about one person: a rough place and size, no limbs."""
 
     hip: np.ndarray  # [2] float64, pixels, middle of the hips
@@ -85,7 +85,7 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class PatchLook:
+class PatchPrediction:
     """What the landmark network says about one square patch."""
 
     xy: np.ndarray  # [33, 2] float64, patch pixels
@@ -106,20 +106,20 @@ class PoseNetwork:
         self._detector = _Graph(_DETECT, ("detections",))
         self._landmarks = _Graph(_LANDMARKS, ("landmarks", "world", "auxiliary", "mask"))
 
-    def detect(self, picture: np.ndarray) -> list[Sighting]:
+    def detect(self, picture: np.ndarray) -> list[CoarseDetection]:
         """Everybody the detector sees in a picture [H, W, 3] uint8 sRGB."""
         size = np.array([picture.shape[1], picture.shape[0]], dtype=np.float64)
         found = self._detector.run(image=_image_packet(picture)).get("detections")
         if found is None:
             return []
-        sightings = []
+        found_bodies = []
         for detection in packet_getter.get_proto_list(found):
             points = detection.location_data.relative_keypoints
             hip, crown = (np.array([p.x, p.y]) * size for p in points[:2])
-            sightings.append(Sighting(hip, crown, float(detection.score[0])))
-        return sightings
+            found_bodies.append(CoarseDetection(hip, crown, float(detection.score[0])))
+        return found_bodies
 
-    def look(self, patch: np.ndarray) -> PatchLook | None:
+    def predict(self, patch: np.ndarray) -> PatchPrediction | None:
         """Landmarks in a patch [PATCH, PATCH, 3] uint8; None when nobody is seen in it."""
         whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0)
         got = self._landmarks.run(
@@ -130,7 +130,7 @@ class PoseNetwork:
         points = packet_getter.get_proto(got["landmarks"]).landmark
         world = packet_getter.get_proto(got["world"]).landmark
         extra = packet_getter.get_proto(got["auxiliary"]).landmark
-        return PatchLook(
+        return PatchPrediction(
             xy=np.array([[p.x, p.y] for p in points]) * PATCH,
             confidence=np.array([p.visibility * p.presence for p in points]),
             world=np.array([[p.x, p.y, p.z] for p in world]),

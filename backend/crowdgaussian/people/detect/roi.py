@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at one turned, maybe mirrored square of a photo with the landmark network."""
+"""Region of interest: one turned, maybe mirrored square of a photo for the landmark network."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from ...core.landmarks import MIRROR
 from .landmark_net import PATCH, PoseNetwork
+
+CIRCLE_SCALE = 1.25  # side of the region over the circle around the body; MediaPipe's own
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Roi:
 
 
 @dataclass(frozen=True)
-class Look:
+class LandmarkPrediction:
     """One run of the landmark network, told in photo pixels."""
 
     xy: np.ndarray  # [33, 2] float64, photo pixels
@@ -63,11 +65,11 @@ class PhotoPyramid:
 
 
 def roi_from_points(hip: np.ndarray, crown: np.ndarray) -> Roi:
-    """The square MediaPipe looks at (AlignmentPointsRectsCalculator, scaled by 1.25)."""
+    """The square MediaPipe looks at (AlignmentPointsRectsCalculator, scaled by CIRCLE_SCALE)."""
     along = np.asarray(crown, dtype=np.float64) - hip
     return Roi(
         np.asarray(hip, dtype=np.float64),
-        2.5 * float(np.linalg.norm(along)),
+        2 * CIRCLE_SCALE * float(np.linalg.norm(along)),
         float(np.arctan2(along[0], -along[1])),
     )
 
@@ -98,12 +100,12 @@ def invert(affine: np.ndarray) -> np.ndarray:
     return np.column_stack([inverse, -inverse @ affine[:, 2]])
 
 
-def look_at(
+def predict_in_roi(
     network: PoseNetwork, photo: PhotoPyramid, roi: Roi, mirrored: bool = False
-) -> Look | None:
+) -> LandmarkPrediction | None:
     """Runs the landmark network on one square; None when it sees nobody there."""
     to_photo = patch_to_photo(roi, mirrored)
-    seen = network.look(photo.patch(to_photo, PATCH))
+    seen = network.predict(photo.patch(to_photo, PATCH))
     if seen is None:
         return None
     xy, confidence, world = apply(to_photo, seen.xy), seen.confidence, seen.world.copy()
@@ -111,7 +113,7 @@ def look_at(
     if mirrored:
         xy, confidence, world = xy[MIRROR], confidence[MIRROR], world[MIRROR]
     following = roi_from_points(apply(to_photo, seen.hip), apply(to_photo, seen.crown))
-    return Look(xy, confidence, world, following, seen.mask, to_photo)
+    return LandmarkPrediction(xy, confidence, world, following, seen.mask, to_photo)
 
 
 def warp_mask(mask: np.ndarray, mask_to_target: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

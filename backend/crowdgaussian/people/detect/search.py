@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where in the photo people might be: detector windows first, then a grid of direct looks."""
+"""Where in the photo people might be: detector windows first, then a grid of regions."""
 
 import cv2
 import numpy as np
@@ -8,20 +8,38 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from ...core.landmarks import TORSO
 from ..config import PeopleConfig
 from .landmark_net import PoseNetwork
-from .roi import Look, PhotoPyramid, Roi, look_at, roi_from_points
-from .tta import Body, agree, body_score, settle
+from .roi import (
+    CIRCLE_SCALE,
+    LandmarkPrediction,
+    PhotoPyramid,
+    Roi,
+    predict_in_roi,
+    roi_from_points,
+)
+from .tta import Body, body_score, fuse_predictions, refine_roi
 
 DETECTOR_SIDE = 224  # pixels, what the detector takes in
 SEARCH_SIDE = 1280  # pixels, longer side of the copy in which the detector searches
 # Window side as a part of the photo's shorter side, and how many steps a window moves within it.
 _WINDOWS = ((1.0, 3), (0.7, 3), (0.5, 3), (0.35, 2))
-SURE = 0.45  # body score from which on a body counts as surely there
+# Hand-tuned; not measured one by one.
+SURE = 0.45  # body score from which on a body counts as surely there; higher: more regions searched
+_SAME_TORSO = 0.06  # of the body's height between like landmarks of one torso; lower: more doubles
+_KNOWN_SCORE = 0.3  # score from which a body spares further predictions at its place
+_FIRST_SIZE = 0.6  # of the photo's shorter side: a person's height when none is sure yet
+# Regions of the grid, in people: how much larger than one, and the step between two. Smaller steps
+# find more people from behind and take time with their square.
+_GRID = ((1.0, 0.3), (1.5, 0.4))
+_GRID_START = 0.3  # of a step, from the photo's corner
+_TAKEN = 0.1  # of a person's height around sure bodies where the grid is not searched
+_LIKE_SIZE = (0.5, 2.0)  # of the people found, that a body of the grid may have
+_SAME_PLACE, _SAME_SCALE = 0.15, (0.6, 1.6)  # of the regions' sizes, in which two are one person
 
 
 def detector_seeds(network: PoseNetwork, photo: np.ndarray) -> list[tuple[float, Roi]]:
     """Regions in which the detector saw somebody, best first, doubles merged.
 
-    Every window is seen twice, the second time mirrored, which finds people the first look misses.
+    Every window is seen twice, the second time mirrored, which finds people the first pass misses.
     """
     factor = min(1.0, SEARCH_SIDE / max(photo.shape[:2]))
     small = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
@@ -48,11 +66,13 @@ def find_bodies(network: PoseNetwork, photo: np.ndarray) -> list[Body]:
     """Every body candidate in a photo [H, W, 3] uint8, doubles and false ones still among them."""
     pyramid = PhotoPyramid(photo)
     bodies: list[Body] = []
-    for sighting, roi in detector_seeds(network, photo):
-        _try(network, pyramid, settle(network, pyramid, roi), bodies, sighting)
-    for look in _explore(network, pyramid, bodies):
-        if not _known(look, bodies):
-            _try(network, pyramid, settle(network, pyramid, look.next_roi), bodies, 0.0)
+    for detector_score, roi in detector_seeds(network, photo):
+        _add_candidate(network, pyramid, refine_roi(network, pyramid, roi), bodies, detector_score)
+    for prediction in _explore(network, pyramid, bodies):
+        if not _is_known(prediction, bodies):
+            _add_candidate(
+                network, pyramid, refine_roi(network, pyramid, prediction.next_roi), bodies, 0.0
+            )
     return bodies
 
 
@@ -69,11 +89,11 @@ def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) 
     """
     pyramid, bodies = PhotoPyramid(photo), []
     for number, box in enumerate(boxes, start=1):
-        roi = Roi((box[:2] + box[2:]) / 2, 1.25 * float((box[2:] - box[:2]).max()))
-        look = settle(network, pyramid, roi)
+        roi = Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
+        prediction = refine_roi(network, pyramid, roi)
         seen = [
-            agree(network, pyramid, start, 1.0)
-            for start in ((roi,) if look is None else (look.next_roi, roi))
+            fuse_predictions(network, pyramid, start, 1.0)
+            for start in ((roi,) if prediction is None else (prediction.next_roi, roi))
         ]
         inside = [body for body in seen if body is not None and _within(body, box)]
         if not inside:
@@ -90,56 +110,64 @@ def _within(body: Body, box: np.ndarray) -> bool:
     return bool((middle > box[:2]).all() and (middle < box[2:]).all())
 
 
-def _try(
+def _add_candidate(
     network: PoseNetwork,
     photo: PhotoPyramid,
-    look: Look | None,
+    prediction: LandmarkPrediction | None,
     bodies: list[Body],
-    sighting: float,
+    detector_score: float,
 ) -> None:
-    if look is None or _known(look, bodies):
+    if prediction is None or _is_known(prediction, bodies):
         return
-    body = agree(network, photo, look.next_roi, sighting)
+    body = fuse_predictions(network, photo, prediction.next_roi, detector_score)
     if body is not None:
         bodies.append(body)
 
 
-def _known(look: Look, bodies: list[Body]) -> bool:
-    """Whether a look shows a torso that is among the bodies already."""
+def _is_known(prediction: LandmarkPrediction, bodies: list[Body]) -> bool:
+    """Whether a prediction shows a torso that is among the bodies already."""
     return any(
-        np.linalg.norm(look.xy[TORSO] - body.xy[TORSO], axis=1).mean() < 0.06 * body.size
-        and body_score(body) > 0.3
+        np.linalg.norm(prediction.xy[TORSO] - body.xy[TORSO], axis=1).mean()
+        < _SAME_TORSO * body.size
+        and body_score(body) > _KNOWN_SCORE
         for body in bodies
     )
 
 
-def _explore(network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]) -> list[Look]:
-    """Direct looks on a grid, at the size of the people found: backs and hidden faces.
+def _explore(
+    network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]
+) -> list[LandmarkPrediction]:
+    """Predictions on a grid of regions, at the size of the people found: backs and hidden faces.
 
     The detector goes by faces; the landmark network also knows people from behind.
     """
     sure = [body.size for body in bodies if body_score(body) > SURE]
-    size = float(np.median(sure)) if sure else 0.6 * float(photo.size.min())
-    looks = []
-    for grow in (1.0, 1.5):
-        step = size * (0.3 if grow == 1.0 else 0.4)
-        for y in np.arange(0.3 * step, photo.size[1], step):
-            for x in np.arange(0.3 * step, photo.size[0], step):
+    size = float(np.median(sure)) if sure else _FIRST_SIZE * float(photo.size.min())
+    predictions = []
+    for grow, pace in _GRID:
+        step = size * pace
+        for y in np.arange(_GRID_START * step, photo.size[1], step):
+            for x in np.arange(_GRID_START * step, photo.size[0], step):
                 center = np.array([x, y])
                 if any(
                     body_score(body) > SURE
-                    and np.linalg.norm(body.roi.center - center) < 0.1 * size
+                    and np.linalg.norm(body.roi.center - center) < _TAKEN * size
                     for body in bodies
                 ):
                     continue
                 mirrored = int(x / step) % 2 == int(y / step) % 2
-                looks.append(look_at(network, photo, Roi(center, 1.25 * grow * size), mirrored))
+                predictions.append(
+                    predict_in_roi(
+                        network, photo, Roi(center, CIRCLE_SCALE * grow * size), mirrored
+                    )
+                )
     kept = [
-        look
-        for look in looks
-        if look is not None and 0.5 < look.next_roi.size / (1.25 * size) < 2.0
+        one
+        for one in predictions
+        if one is not None
+        and _LIKE_SIZE[0] < one.next_roi.size / (CIRCLE_SCALE * size) < _LIKE_SIZE[1]
     ]
-    return sorted(kept, key=lambda look: -float(look.confidence.mean()))
+    return sorted(kept, key=lambda one: -float(one.confidence.mean()))
 
 
 def _windows(width: int, height: int):
@@ -159,8 +187,8 @@ def _merge(found: list[tuple[float, Roi]]) -> list[tuple[float, Roi]]:
     kept: list[tuple[float, Roi]] = []
     for score, roi in sorted(found, key=lambda item: -item[0]):
         if not any(
-            np.linalg.norm(roi.center - other.center) < 0.15 * min(roi.size, other.size)
-            and 0.6 < roi.size / other.size < 1.6
+            np.linalg.norm(roi.center - other.center) < _SAME_PLACE * min(roi.size, other.size)
+            and _SAME_SCALE[0] < roi.size / other.size < _SAME_SCALE[1]
             for _, other in kept
         ):
             kept.append((score, roi))
@@ -169,8 +197,9 @@ def _merge(found: list[tuple[float, Roi]]) -> list[tuple[float, Roi]]:
 
 # Boxes around people: those that a user gives, and which of a detector's stay
 
-_SAME = 0.8  # intersection over union from which two boxes are one person
-_SURE = 0.6  # score from which a box tells how large the photo's people are
+_SAME = 0.8  # intersection over union from which two boxes are one person; lower: huggers merge
+_SURE = 0.6  # score from which a box tells how large the photo's people are; hand-tuned
+_USUAL_QUANTILE = 0.7  # of their heights; higher: more people are called background
 _LEAST = 8  # pixels a side
 
 
@@ -216,7 +245,7 @@ def choose_boxes(boxes: np.ndarray, scores: np.ndarray, config: PeopleConfig) ->
         return order
     heights = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     sure = order[scores[order] >= _SURE]
-    usual = float(np.quantile(heights[sure if len(sure) else order], 0.7))
+    usual = float(np.quantile(heights[sure if len(sure) else order], _USUAL_QUANTILE))
     kept: list[int] = []
     for index in order:
         large = heights[index] >= config.min_relative_size * usual

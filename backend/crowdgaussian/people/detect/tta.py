@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many looks at one person, agreed into one: jittered crops, mirrored crops, robust medians."""
+"""Test-time augmentation: predictions in jittered and mirrored crops, fused into one body."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,18 @@ import numpy as np
 from ...core.landmarks import NUM_LANDMARKS, TORSO, Landmark
 from ...core.landmarks import Landmark as L
 from .landmark_net import PoseNetwork
-from .roi import Look, PhotoPyramid, Roi, apply, compose, invert, look_at, patch_to_photo, warp_mask
+from .roi import (
+    CIRCLE_SCALE,
+    LandmarkPrediction,
+    PhotoPyramid,
+    Roi,
+    apply,
+    compose,
+    invert,
+    patch_to_photo,
+    predict_in_roi,
+    warp_mask,
+)
 
 MASK_SIDE = 384  # pixels of the square in which a body's mask is kept
 
@@ -27,106 +38,128 @@ _JITTER = (
     (1.12, 0.03, (0.0, 0.0), True),
 )
 
+# Hand-tuned; not measured one by one.
+# How the network is first looked for: growth of the region and whether mirrored, until one answers.
+_FIRST_TRIES = ((1.0, False), (1.3, True), (0.8, False), (1.3, False), (1.0, True))
+_TRUSTED = (
+    0.8  # trust from which no further try is made; higher: slower, finds hard poses more often
+)
+_SETTLED = 0.02  # of the region: a torso that moves less is found; lower: more steps
+_LEAST_PREDICTIONS = 3  # of the jittered ones, below which nobody is there
+_LEAST_WEIGHT = 0.05  # of a landmark that nobody sees, when predictions are compared
+_AGREEING = 0.06  # of the region, between predictions of one body; higher lets neighbours mix in
+_NEAR = 0.025  # of the region: spread of a landmark's densest place; higher averages two guesses
+_LEAST_CONFIDENCE = 1e-3  # squared, so that hidden landmarks have a densest place too
+_SAME_FACING = 0.6  # cosine between the chests of predictions that face the same way
+# The detection score: lower _STEADY drops more hallucinations, and more people who are hard to see.
+_STEADY = 0.04  # of the body's height: spread between predictions that costs a factor e
+_LEAST_SCORE_WEIGHT = 0.02  # of a landmark that nobody sees
+
 
 @dataclass(frozen=True)
 class Body:
-    """What several looks agree on about one person."""
+    """One person as most predictions have it."""
 
     xy: np.ndarray  # [33, 2] float64, photo pixels
     confidence: np.ndarray  # [33] float64, 0..1
     world: np.ndarray  # [33, 3] float64, metres, OpenCV axes, origin mid-hip
-    spread: np.ndarray  # [33] float64, disagreement between looks / body size
+    spread: np.ndarray  # [33] float64, disagreement between predictions / body size
     mask: np.ndarray  # [MASK_SIDE, MASK_SIDE] float32, 0..1
     mask_to_photo: np.ndarray  # [2, 3] float64
     roi: Roi
-    agreeing: float  # part of the looks that saw the same body, 0..1
-    sighting: float = 0.0  # score of the detector that led here, 0..1
+    agreeing: float  # part of the predictions that saw the same body, 0..1
+    detector_score: float = 0.0  # score of the detector that led here, 0..1
 
     @property
     def size(self) -> float:
-        """Rough height of the whole body in pixels (the region is 1.25 times the circle)."""
-        return self.roi.size / 1.25
+        """Rough height of the whole body in pixels (the region is larger than the circle)."""
+        return self.roi.size / CIRCLE_SCALE
 
 
-def settle(network: PoseNetwork, photo: PhotoPyramid, roi: Roi, steps: int = 4) -> Look | None:
+def refine_roi(
+    network: PoseNetwork, photo: PhotoPyramid, roi: Roi, steps: int = 4
+) -> LandmarkPrediction | None:
     """Lets the network centre itself on the person that it sees from a first region."""
     best = None
-    for grow, mirrored in ((1.0, False), (1.3, True), (0.8, False), (1.3, False), (1.0, True)):
-        look = look_at(network, photo, roi.changed(grow), mirrored)
-        if look is not None and (best is None or _trust(look) > _trust(best)):
-            best = look
-        if best is not None and _trust(best) > 0.8:
+    for grow, mirrored in _FIRST_TRIES:
+        prediction = predict_in_roi(network, photo, roi.changed(grow), mirrored)
+        if prediction is not None and (best is None or _trust(prediction) > _trust(best)):
+            best = prediction
+        if best is not None and _trust(best) > _TRUSTED:
             break
     for step in range(steps if best is not None else 0):
-        look = look_at(network, photo, best.next_roi, mirrored=step % 2 == 1)
-        if look is None:
+        prediction = predict_in_roi(network, photo, best.next_roi, mirrored=step % 2 == 1)
+        if prediction is None:
             break
-        moved = np.linalg.norm(look.xy[TORSO] - best.xy[TORSO], axis=1).mean()
-        best = look
-        if moved < 0.02 * look.next_roi.size:
+        moved = np.linalg.norm(prediction.xy[TORSO] - best.xy[TORSO], axis=1).mean()
+        best = prediction
+        if moved < _SETTLED * prediction.next_roi.size:
             break
     return best
 
 
-def agree(network: PoseNetwork, photo: PhotoPyramid, roi: Roi, sighting: float) -> Body | None:
-    """Looks several times around one region and keeps what most looks have in common."""
-    looks = [
-        look_at(network, photo, roi.changed(grow, turn, shift), mirrored)
+def fuse_predictions(
+    network: PoseNetwork, photo: PhotoPyramid, roi: Roi, detector_score: float
+) -> Body | None:
+    """Predicts several times around one region and keeps what most predictions share."""
+    predictions = [
+        predict_in_roi(network, photo, roi.changed(grow, turn, shift), mirrored)
         for grow, turn, shift, mirrored in _JITTER
     ]
-    looks = [look for look in looks if look is not None]
-    if len(looks) < 3:
+    predictions = [one for one in predictions if one is not None]
+    if len(predictions) < _LEAST_PREDICTIONS:
         return None
-    close = _largest_agreement(looks, roi.size)
-    kept = [look for look, ok in zip(looks, close, strict=True) if ok]
-    weights = _densest(kept, roi.size)  # [looks, 33]
+    close = _largest_agreement(predictions, roi.size)
+    kept = [one for one, ok in zip(predictions, close, strict=True) if ok]
+    weights = _densest(kept, roi.size)  # [predictions, 33]
     faced = weights * _same_facing(kept)[:, None]
-    xy = _weighted(weights, [look.xy for look in kept])
-    middle = np.median([look.xy for look in kept], axis=0)
-    spread = np.median([np.linalg.norm(look.xy - middle, axis=1) for look in kept], axis=0)
-    center = np.median([look.next_roi.center for look in kept], axis=0)
-    size = float(np.median([look.next_roi.size for look in kept]))
-    frame = patch_to_photo(Roi(center, 1.25 * size), side=MASK_SIDE)
+    xy = _weighted(weights, [one.xy for one in kept])
+    middle = np.median([one.xy for one in kept], axis=0)
+    spread = np.median([np.linalg.norm(one.xy - middle, axis=1) for one in kept], axis=0)
+    center = np.median([one.next_roi.center for one in kept], axis=0)
+    size = float(np.median([one.next_roi.size for one in kept]))
+    frame = patch_to_photo(Roi(center, CIRCLE_SCALE * size), side=MASK_SIDE)
     masks = [
-        warp_mask(look.mask, compose(invert(frame), look.to_photo), (MASK_SIDE, MASK_SIDE))
-        for look in kept
+        warp_mask(one.mask, compose(invert(frame), one.to_photo), (MASK_SIDE, MASK_SIDE))
+        for one in kept
     ]
-    turn = float(np.median([look.next_roi.rotation for look in kept]))
+    turn = float(np.median([one.next_roi.rotation for one in kept]))
     return Body(
         xy=xy,
-        confidence=_weighted(weights, [look.confidence for look in kept]),
-        world=_weighted(faced, [look.world for look in kept]),
-        spread=1.25 * spread / size,
+        confidence=_weighted(weights, [one.confidence for one in kept]),
+        world=_weighted(faced, [one.world for one in kept]),
+        spread=CIRCLE_SCALE * spread / size,
         mask=np.mean(masks, axis=0),
         mask_to_photo=frame,
         roi=Roi(center, size, turn),
         agreeing=len(kept) / len(_JITTER),
-        sighting=sighting,
+        detector_score=detector_score,
     )
 
 
-def _trust(look: Look) -> float:
-    return float(look.confidence[TORSO].mean() * (0.5 + 0.5 * look.confidence.mean()))
+def _trust(prediction: LandmarkPrediction) -> float:
+    return float(prediction.confidence[TORSO].mean() * (0.5 + 0.5 * prediction.confidence.mean()))
 
 
-def _largest_agreement(looks: list[Look], size: float) -> np.ndarray:
-    """Which looks lie near the look that most others lie near.  # [n] bool"""
-    xy = np.stack([look.xy for look in looks])
-    weight = np.stack([look.confidence for look in looks]).mean(axis=0) + 0.05
+def _largest_agreement(predictions: list[LandmarkPrediction], size: float) -> np.ndarray:
+    """Which predictions lie near the one that most others lie near.  # [n] bool"""
+    xy = np.stack([one.xy for one in predictions])
+    weight = np.stack([one.confidence for one in predictions]).mean(axis=0)
+    weight = weight + _LEAST_WEIGHT
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=3) @ weight / weight.sum() / size
-    near = apart < 0.06
+    near = apart < _AGREEING
     return near[np.argmax(near.sum(axis=1) - apart.mean(axis=1))]
 
 
-def _densest(looks: list[Look], size: float) -> np.ndarray:
-    """How much each look counts for each landmark: only those near the densest place.
+def _densest(predictions: list[LandmarkPrediction], size: float) -> np.ndarray:
+    """How much each prediction counts for each landmark: only those near the densest place.
 
     A hidden wrist may be guessed in two places; the mean of two guesses would be in neither.
     """
-    xy = np.stack([look.xy for look in looks])
-    sure = np.stack([look.confidence for look in looks]) ** 2 + 1e-3
-    apart = np.linalg.norm(xy[:, None] - xy[None], axis=3)  # [looks, looks, 33]
-    near = np.exp(-0.5 * (apart / (0.025 * size)) ** 2)
+    xy = np.stack([one.xy for one in predictions])
+    sure = np.stack([one.confidence for one in predictions]) ** 2 + _LEAST_CONFIDENCE
+    apart = np.linalg.norm(xy[:, None] - xy[None], axis=3)  # [predictions, predictions, 33]
+    near = np.exp(-0.5 * (apart / (_NEAR * size)) ** 2)
     densest = (near * sure[None]).sum(axis=1).argmax(axis=0)  # [33]
     return sure * near[densest, :, np.arange(NUM_LANDMARKS)].T + 1e-9
 
@@ -137,18 +170,18 @@ def _weighted(weights: np.ndarray, values: list[np.ndarray]) -> np.ndarray:
     return (weights * stacked).sum(axis=0) / weights.sum(axis=0)
 
 
-def _same_facing(looks: list[Look]) -> np.ndarray:
-    """Which looks agree with most about which side of the body is in front.  # [n] bool"""
-    world = np.stack([look.world for look in looks])
+def _same_facing(predictions: list[LandmarkPrediction]) -> np.ndarray:
+    """Which predictions agree with most about which side of the body is in front.  # [n] bool"""
+    world = np.stack([one.world for one in predictions])
     across = (world[:, Landmark.LEFT_SHOULDER] - world[:, Landmark.RIGHT_SHOULDER]) + (
         world[:, Landmark.LEFT_HIP] - world[:, Landmark.RIGHT_HIP]
     )
     direction = across[:, [0, 2]] / np.linalg.norm(across[:, [0, 2]], axis=1, keepdims=True)
-    near = direction @ direction.T > 0.6
+    near = direction @ direction.T > _SAME_FACING
     return near[near.sum(axis=1).argmax()]
 
 
-# How much speaks for a body: limbs on its mask, looks that agree, landmarks that are visible
+# How much speaks for a body: limbs on its mask, predictions that agree, landmarks that are visible
 
 # Pairs of landmarks; the torso is filled by its four sides and two diagonals.
 BODY_EDGES = np.array(
@@ -200,8 +233,9 @@ def body_score(body: Body) -> float:
     crops, leave the mask, or have hardly any visible landmark.
     """
     points, weight = limb_points(body.xy, body.confidence)
-    on_mask = limbs_on_mask(points, weight + 0.02, body)
-    steady = float(np.exp(-np.average(body.spread, weights=body.confidence + 0.02) / 0.04))
+    on_mask = limbs_on_mask(points, weight + _LEAST_SCORE_WEIGHT, body)
+    spread = np.average(body.spread, weights=body.confidence + _LEAST_SCORE_WEIGHT)
+    steady = float(np.exp(-spread / _STEADY))
     return float(
         on_mask
         * steady

@@ -20,7 +20,7 @@ from ...body.model import BodyModel
 from ...core.progress import Progress, Report
 from ..camera import intrinsics, photo_camera
 from ..config import PeopleConfig
-from ..crowd import settle_bodies, single_thread
+from ..crowd import build_crowd, single_thread
 from ..fit.convert import StartBodies
 from ..ground.placement import at_focal
 from ..types import Crowd
@@ -154,7 +154,7 @@ class _OtherProgram:
         middle = start.bodies.pelvis[:, 0] / start.bodies.pelvis[:, 2].abs()
         order = torch.as_tensor(sorted(keep.tolist(), key=lambda k: float(middle[k])))
         start = StartBodies(start.bodies.select(order), start.hands[order])
-        crowd = settle_bodies(
+        crowd = build_crowd(
             self.body, start, torch.as_tensor(scores)[order], K, shape, self.config, source
         )
         report(Progress("people", 0.95, None, people, "people placed"))

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...body.kinematics import axis_angle_to_matrix
 from ...body.model import BodyModel
 from ..fit.body_points import BodyPoints
-from ..fit.convert import StartBodies, fit_to_joints, fit_to_keypoints
+from ..fit.convert import StartBodies, fit_3d_keypoints, fit_to_joints
 from ..fit.fitter import Bodies
 
 MAX_PEOPLE = 1000
@@ -99,7 +99,7 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
     """
     to_scene = _float(SCENE_FROM_OPENCV)
     if found.keypoints is not None:
-        return fit_to_keypoints(body, BodyPoints(body), found.keypoints @ SCENE_FROM_OPENCV.T)
+        return fit_3d_keypoints(body, BodyPoints(body), found.keypoints @ SCENE_FROM_OPENCV.T)
     pose, people = _float(found.pose), len(found)
     betas = torch.zeros(people, body.num_betas)
     own = body.name == "smplx"

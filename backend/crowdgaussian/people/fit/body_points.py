@@ -10,7 +10,8 @@ from torch import Tensor
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
 from ...body.model import BodyModel
 
-NUM_SURFACE = 500  # points that stand for the silhouette
+NUM_SURFACE = 500  # points that stand for the silhouette; more follow it better and cost time
+_SOLE = 0.025  # metres over the lowest skin that belong to the soles
 _FOOT_JOINTS = tuple(
     JOINT_INDEX[f"{side}_{part}"] for part in ("ankle", "foot") for side in ("left", "right")
 )
@@ -104,7 +105,7 @@ def _spread_vertices(body: BodyModel, count: int) -> Tensor:
 
 def _sole_vertices(body: BodyModel) -> Tensor:
     """The lowest skin of both feet, left then right, equally many.  # [F]"""
-    low = body.template[:, 1] < body.template[:, 1].min() + 0.025
+    low = body.template[:, 1] < body.template[:, 1].min() + _SOLE
     feet = torch.isin(body.parts, torch.tensor(_FOOT_JOINTS)) & low & ~body.interior
     left = torch.nonzero(feet & (body.template[:, 0] > 0))[:, 0]
     left = left[:: max(1, len(left) // 60)]

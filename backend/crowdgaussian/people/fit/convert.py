@@ -18,9 +18,10 @@ from .objective import extreme_shape, limit_energy, pose_energy, relaxed_hands
 
 _BODY = len(BODY_JOINTS)
 _RATES = {"turn": 0.02, "body_pose": 0.02, "pelvis": 0.02, "betas": 0.05, "scale": 0.02}
-_REACH = 0.05  # metres at which an error counts one
+# Hand-tuned; not measured one by one.
+_REACH = 0.05  # metres at which an error counts one; less follows the joints, away from the priors
 _STAY = 0.02  # weight of pose changes, which only serve other rest poses
-_SHAPE = 2e-3
+_SHAPE = 2e-3  # weight of unusual betas; more gives everybody the average build
 _SIZE = 0.5  # weight of a scale other than 1: betas tell size first
 
 
@@ -76,12 +77,16 @@ def fit_to_joints(
         optimiser.step()
         cooling.step()
     done = {name: tensor.detach() for name, tensor in free.items()}
+    return _bodies(done, start.orientation)
+
+
+def _bodies(free: dict[str, Tensor], orientation: Tensor) -> Bodies:
     return Bodies(
-        axis_angle_to_matrix(done["turn"]) @ start.orientation,
-        done["body_pose"],
-        done["pelvis"],
-        done["betas"],
-        done["scale"].exp(),
+        axis_angle_to_matrix(free["turn"]) @ orientation,
+        free["body_pose"],
+        free["pelvis"],
+        free["betas"],
+        free["scale"].exp(),
     )
 
 
@@ -149,14 +154,11 @@ _KEYPOINT_RATES = {
     "betas": 0.05,
     "scale": 0.02,
 }
-_KEYPOINT_REACH = 0.02  # metres at which a keypoint's error counts one
-_UNUSUAL, _LIMIT, _HANDS, _SHAPE_WEIGHT, _SIZE_WEIGHT = (
-    0.03,
-    20.0,
-    2.0,
-    0.5,
-    10.0,
-)  # weights of the priors
+# Hand-tuned; not measured one by one. The rest are weights of the priors.
+_KEYPOINT_REACH = 0.02  # metres at which a keypoint's error counts one; less outweighs the priors
+_UNUSUAL, _LIMIT = 0.03, 20.0  # of unusual poses, and of joints beyond their limits
+_HANDS = 2.0  # of fingers away from rest; less follows noise of the finger keypoints
+_SHAPE_WEIGHT, _SIZE_WEIGHT = 0.5, 10.0  # of betas, and of a scale other than 1
 
 # Where MHR's keypoints lie beside the open body's joints: metres in the frame of the joint's
 # parent, for the left side (x mirrored on the right). Measured on the four people of MHR's public
@@ -189,7 +191,7 @@ class _Targets:
         )
 
 
-def fit_to_keypoints(
+def fit_3d_keypoints(
     body: BodyModel, points: BodyPoints, keypoints: np.ndarray, steps: int = 300
 ) -> StartBodies:
     """Pose, hands, shape and size of bodies whose points come to lie on keypoints.
@@ -232,14 +234,7 @@ def fit_to_keypoints(
         optimiser.step()
         cooling.step()
     done = {name: tensor.detach() for name, tensor in free.items()}
-    bodies = Bodies(
-        axis_angle_to_matrix(done["turn"]) @ orientation,
-        done["body_pose"],
-        done["pelvis"],
-        done["betas"],
-        done["scale"].exp(),
-    )
-    return StartBodies(bodies, done["hands"])
+    return StartBodies(_bodies(done, orientation), done["hands"])
 
 
 def _energy(

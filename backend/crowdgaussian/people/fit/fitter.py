@@ -15,6 +15,9 @@ from .init import Guess
 from .objective import Weights, body_energy, relaxed_hands
 from .targets import Targets
 
+_ADAM_BETAS = (0.9, 0.98)  # a shorter memory of squares than Adam's own: runs are short; hand-tuned
+_FIRST_CHECK, _CHECK_EVERY = 30, 10  # steps before and between two looks at what was gained
+
 
 @dataclass(frozen=True)
 class Bodies:
@@ -107,7 +110,7 @@ class Fitter:
             extra: another term of the posed points, such as contact with the floor.
         """
         moving = _Moving(bodies, schedule.rates)
-        optimiser = torch.optim.Adam(moving.groups(schedule.rates), betas=(0.9, 0.98))
+        optimiser = torch.optim.Adam(moving.groups(schedule.rates), betas=_ADAM_BETAS)
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.steps, eta_min=0.0)
         history: list[float] = []
         for _ in range(schedule.steps):
@@ -163,7 +166,7 @@ class _Moving:
 
 
 def _stalled(history: list[float], patience: float) -> bool:
-    if len(history) < 30 or len(history) % 10:
+    if len(history) < _FIRST_CHECK or len(history) % _CHECK_EVERY:
         return False
-    before, now = min(history[-20:-10]), min(history[-10:])
+    before, now = min(history[-2 * _CHECK_EVERY : -_CHECK_EVERY]), min(history[-_CHECK_EVERY:])
     return before - now < patience * abs(before)

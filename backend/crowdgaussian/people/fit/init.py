@@ -19,6 +19,16 @@ from .targets import scene_world
 _COLLARS = [BODY_JOINTS.index(f"{side}_collar") - 1 for side in ("left", "right")]  # in body_pose
 _BEND_SIDES = (1.0, 1.0, -1.0, -1.0)  # of LIMBS: where the middle joint bends in the T-pose
 
+# Hand-tuned; not measured one by one.
+_SHOULDER_SHARE = 0.5  # of the shoulders' line against the hips' in which way the trunk's left is
+_OPPOSITE = -0.9999  # cosine below which two directions have no smallest rotation
+_BENT = 0.3  # sine from which a limb's bend tells its twist; lower: straight arms twist at random
+_WRONG_WAY = -0.2  # cosine to the hinge's side below which a bend is noise
+_LEAST_WEIGHT = 1e-3  # of a landmark nobody sees
+_NEAREST = 0.5  # metres: a nearer place is a failure, and the body's height tells the distance
+_HEIGHT = 1.6  # metres from the highest to the lowest landmark of somebody who stands
+_SCALE_RANGE = (0.7, 1.5)  # of the average body's bones over the network's
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -62,7 +72,7 @@ def torso_frame(world: np.ndarray) -> np.ndarray:
     shoulders = world[Landmark.LEFT_SHOULDER], world[Landmark.RIGHT_SHOULDER]
     hips = world[Landmark.LEFT_HIP], world[Landmark.RIGHT_HIP]
     up = (shoulders[0] + shoulders[1]) / 2 - (hips[0] + hips[1]) / 2
-    left = (hips[0] - hips[1]) + 0.5 * (shoulders[0] - shoulders[1])
+    left = (hips[0] - hips[1]) + _SHOULDER_SHARE * (shoulders[0] - shoulders[1])
     up = up / max(np.linalg.norm(up), 1e-9)
     left = left - up * (left @ up)
     left = left / max(np.linalg.norm(left), 1e-9)
@@ -74,7 +84,7 @@ def swing(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     source = source / max(np.linalg.norm(source), 1e-9)
     target = target / max(np.linalg.norm(target), 1e-9)
     axis, cosine = np.cross(source, target), float(source @ target)
-    if cosine < -0.9999:
+    if cosine < _OPPOSITE:
         axis = np.cross(source, [0.0, 0.0, 1.0])
         axis = axis / np.linalg.norm(axis)
         return 2 * np.outer(axis, axis) - np.eye(3)
@@ -103,7 +113,7 @@ def bend_limb(
     sideways = lower - bone * (lower @ bone)
     bent = np.linalg.norm(sideways) / max(np.linalg.norm(lower), 1e-9)
     towards = float(sideways @ hinge_side) / max(np.linalg.norm(sideways), 1e-9)
-    if bent > 0.3 and towards > -0.2:
+    if bent > _BENT and towards > _WRONG_WAY:
         twist = swing(hinge_side, sideways)
         upper = upper @ twist
         lower = twist.T @ lower
@@ -133,7 +143,7 @@ def _place(
     """Where the mid-hip must be so that the metric landmarks project onto the seen ones.  # [3]"""
     camera = world @ OPENCV_FROM_SCENE.T * _metric_scale(world, rest_joints)
     rays = pixel_rays(person.keypoints.xy, K)[:, :2]
-    weight = person.keypoints.confidence + 1e-3
+    weight = person.keypoints.confidence + _LEAST_WEIGHT
     rows, values = [], []
     for axis in range(2):
         equation = np.zeros((NUM_LANDMARKS, 3))
@@ -141,10 +151,10 @@ def _place(
         rows.append(equation * weight[:, None])
         values.append((rays[:, axis] * camera[:, 2] - camera[:, axis]) * weight)
     place, *_ = np.linalg.lstsq(np.concatenate(rows), np.concatenate(values), rcond=None)
-    if place[2] < 0.5:
+    if place[2] < _NEAREST:
         extent = np.ptp(person.keypoints.xy[:, 1]) / K[1, 1]
         hip = pixel_rays(person.keypoints.xy[HIPS].mean(axis=0), K)
-        place = hip * 1.6 / max(extent, 1e-3)
+        place = hip * _HEIGHT / max(extent, 1e-3)
     return OPENCV_FROM_SCENE.T @ place
 
 
@@ -155,4 +165,4 @@ def _metric_scale(world: np.ndarray, rest_joints: np.ndarray) -> float:
         joints = rest_joints[[JOINT_INDEX[landmark.joint] for landmark in limb]]
         seen += np.linalg.norm(np.diff(world[list(limb)], axis=0), axis=1).sum()
         own += np.linalg.norm(np.diff(joints, axis=0), axis=1).sum()
-    return float(np.clip(own / max(seen, 1e-6), 0.7, 1.5))
+    return float(np.clip(own / max(seen, 1e-6), *_SCALE_RANGE))

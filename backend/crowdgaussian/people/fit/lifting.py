@@ -23,11 +23,15 @@ _BONES = (  # two landmarks; between joints of these names the average body has 
     (Landmark.RIGHT_SHOULDER, Landmark.RIGHT_HIP),
     (Landmark.LEFT_SHOULDER, Landmark.RIGHT_SHOULDER),
 )
+# Hand-tuned; not measured one by one.
 _SEEN = 0.3  # confidence from which a bone tells the scale
 _UPRIGHT = 0.85  # part of its length that a trunk shows, below which it leans
 _STRAIGHT = 0.92  # part of its length from which on a bone is taken to lie in the picture's plane
 _STATURE = 1.7  # metres
 _SIDEWAYS = 0.35  # of facing towards or away from the camera, below which limbs spread sideways
+_SCALE_QUANTILE = 0.8  # of the bones' scales; higher trusts the longest, lower is steadier
+_HIP_SHARE = 0.35  # of the shoulders' width between middle and hip; a shoulder has half of it
+_FACING = ((0.6, 0.4), 0.85)  # weights of shoulders and hips; width of shoulders seen straight on
 # Which way the upper arms point, forward or back, and to which side the trunk is turned.
 DEPTH_HYPOTHESES = ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0))
 
@@ -64,7 +68,7 @@ def pixels_per_metre(xy: np.ndarray, confidence: np.ndarray, lengths: Lengths) -
         ratios = np.append(ratios, trunk)
     if not len(ratios):
         return max(float(np.ptp(xy[:, 1])), 1.0) / _STATURE
-    return max(float(np.quantile(ratios, 0.8)), 1e-3)
+    return max(float(np.quantile(ratios, _SCALE_QUANTILE)), 1e-3)
 
 
 def body_size(xy: np.ndarray, confidence: np.ndarray, lengths: Lengths) -> float:
@@ -72,7 +76,7 @@ def body_size(xy: np.ndarray, confidence: np.ndarray, lengths: Lengths) -> float
     return _STATURE * pixels_per_metre(xy, confidence, lengths)
 
 
-def lifted(person: Detection, lengths: Lengths, reading: tuple[float, float]) -> Detection:
+def lift(person: Detection, lengths: Lengths, reading: tuple[float, float]) -> Detection:
     """The person with metric landmarks guessed from the photo alone.
 
     Args:
@@ -87,7 +91,7 @@ def lifted(person: Detection, lengths: Lengths, reading: tuple[float, float]) ->
     world = np.column_stack([flat, np.zeros(NUM_LANDMARKS)])
     left, forward = _facing(flat, lengths, reading[1])
     for joint, side in zip(TORSO, (1, -1, 1, -1), strict=True):
-        width = lengths.shoulders * (0.5 if joint in SHOULDERS else 0.35)
+        width = lengths.shoulders * (0.5 if joint in SHOULDERS else _HIP_SHARE)
         world[joint, 2] = side * width * left[2]
     rise = flat[HIPS, 1].mean() - flat[SHOULDERS, 1].mean()
     if abs(rise) < _UPRIGHT * lengths.trunk:  # a trunk that leans leans forward
@@ -114,7 +118,8 @@ def _facing(flat: np.ndarray, lengths: Lengths, side: float) -> tuple[np.ndarray
     """
     shoulders = flat[Landmark.LEFT_SHOULDER, 0] - flat[Landmark.RIGHT_SHOULDER, 0]
     hips = flat[Landmark.LEFT_HIP, 0] - flat[Landmark.RIGHT_HIP, 0]
-    across = 0.6 * shoulders + 0.4 * hips
-    cosine = float(np.clip(across / (0.85 * lengths.shoulders), -1, 1))
+    (of_shoulders, of_hips), straight = _FACING
+    across = of_shoulders * shoulders + of_hips * hips
+    cosine = float(np.clip(across / (straight * lengths.shoulders), -1, 1))
     sine = side * float(np.sqrt(1 - cosine**2))
     return np.array([cosine, 0.0, sine]), np.array([sine, 0.0, -cosine])

@@ -78,22 +78,35 @@ def relaxed_hands() -> Tensor:
 
 
 ADULT = (1.70, 0.09)  # metres, mean and spread of standing adults' stature
-SILHOUETTE = 10.0  # weight of masks once bodies are roughly in place
+SILHOUETTE = 10.0  # weight of masks once bodies are roughly in place; more: fatter in loose clothes
+# Where robust errors level off; smaller values forgive more, and let go of hard poses. Hand-tuned;
+# not measured one by one.
+_REPROJECTION_RHO = 0.06  # of the body's height
+_SEGMENT_RHO = 0.6  # as the square root of 1 - cosine
+_SILHOUETTE_RHO = 0.08  # of the body's height
+_STATURE_RHO = 3.0  # spreads of ADULT; the error is told in spreads, not in rho
+_LEAST_FACE = 0.1  # how much a face counts whose nose is hidden
+_CLOTHES = 0.012  # of the body's height: mask edges this near the skin cost nothing
+# Betas: the square, and the fourth power that keeps them from running away.
+_BETAS_SQUARE, _BETAS_FOURTH = 0.5, 0.02
 _FACE_IDS = (Landmark.NOSE, Landmark.LEFT_EAR, Landmark.RIGHT_EAR)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each term counts; pixels are in parts of the body's height in the photo."""
+    """How much each term counts; pixels are in parts of the body's height in the photo.
 
-    reprojection: float = 1.0
-    segments: float = 1.0
-    face: float = 0.4
-    pose: float = 0.006
-    limits: float = 8.0
-    shape: float = 0.003
-    stature: float = 0.02
-    silhouette: float = 0.0
+    Hand-tuned against each other; not measured one by one.
+    """
+
+    reprojection: float = 1.0  # the landmarks in the photo, against which the rest is weighed
+    segments: float = 1.0  # the network's own depth; more follows its errors, less flips limbs
+    face: float = 0.4  # more turns heads as ears and nose say, less leaves them to the prior
+    pose: float = 0.006  # more pulls to the usual pose, away from gestures
+    limits: float = 8.0  # more keeps joints from bending the wrong way
+    shape: float = 0.003  # more gives everybody the average build
+    stature: float = 0.02  # more makes adults of children, less lets distance go wrong
+    silhouette: float = 0.0  # SILHOUETTE where masks are trusted
 
 
 def geman_mcclure(squared: Tensor, rho: float) -> Tensor:
@@ -101,7 +114,7 @@ def geman_mcclure(squared: Tensor, rho: float) -> Tensor:
     return squared / (squared + rho * rho)
 
 
-def reprojection(pixels: Tensor, targets: Targets, rho: float = 0.06) -> Tensor:
+def reprojection(pixels: Tensor, targets: Targets, rho: float = _REPROJECTION_RHO) -> Tensor:
     """Landmarks against the photo, robust, in parts of the body height.  # [P]"""
     apart = (pixels - targets.xy) / targets.size[:, None, None]
     error = geman_mcclure(apart.square().sum(dim=-1), rho)
@@ -113,7 +126,7 @@ def segment_error(landmarks: Tensor, targets: Targets) -> Tensor:
     ends = landmarks[:, SEGMENTS]
     directions = torch.nn.functional.normalize(ends[:, :, 1] - ends[:, :, 0], dim=-1)
     apart = 1 - (directions * targets.segments).sum(dim=-1)
-    error = geman_mcclure(apart, 0.6)
+    error = geman_mcclure(apart, _SEGMENT_RHO)
     return (error * targets.segment_weight).sum(dim=1) / SEGMENT_WEIGHT.sum()
 
 
@@ -121,19 +134,20 @@ def face_error(landmarks: Tensor, targets: Targets) -> Tensor:
     """1 - cosine between where the face looks and where it seems to look.  # [P]"""
     nose, left, right = (landmarks[:, k] for k in _FACE_IDS)
     direction = torch.nn.functional.normalize(nose - (left + right) / 2, dim=-1)
-    sure = targets.weight[:, 0].clamp(0.1, 1.0)
+    sure = targets.weight[:, 0].clamp(_LEAST_FACE, 1.0)
     return sure * (1 - (direction * targets.face).sum(dim=-1))
 
 
 def extreme_shape(betas: Tensor) -> Tensor:
     """Unusual bodies cost, extreme ones more: beyond three sigma skin folds.  # [P]"""
     squared = betas.square()
-    return (0.5 * squared + 0.02 * squared.square()).sum(dim=1)
+    return (_BETAS_SQUARE * squared + _BETAS_FOURTH * squared.square()).sum(dim=1)
 
 
 def stature_error(stature: Tensor) -> Tensor:
     """Against adults; levels off, since children and the very tall exist.  # [P]"""
-    return geman_mcclure(((stature - ADULT[0]) / ADULT[1]).square(), 3.0) * 9.0
+    spreads = ((stature - ADULT[0]) / ADULT[1]).square()
+    return geman_mcclure(spreads, _STATURE_RHO) * _STATURE_RHO**2
 
 
 def silhouette_error(surface: Tensor, targets: Targets) -> Tensor:
@@ -143,11 +157,13 @@ def silhouette_error(surface: Tensor, targets: Targets) -> Tensor:
     outside = torch.nn.functional.grid_sample(
         targets.outside, place[:, None], padding_mode="border", align_corners=False
     )[:, 0, 0]
-    spill = geman_mcclure(outside.square(), 0.08).mean(dim=1)
+    spill = geman_mcclure(outside.square(), _SILHOUETTE_RHO).mean(dim=1)
     near = torch.cdist(targets.contour, surface).min(dim=2).values / size
-    near = (near - 0.012).clamp_min(0)  # points of the skin are sparse, and clothes stand off
+    near = (near - _CLOTHES).clamp_min(0)  # points of the skin are sparse, and clothes stand off
     total = targets.contour_weight.sum(dim=1).clamp_min(1.0)
-    gap = (geman_mcclure(near.square(), 0.08) * targets.contour_weight).sum(dim=1) / total
+    gap = (geman_mcclure(near.square(), _SILHOUETTE_RHO) * targets.contour_weight).sum(
+        dim=1
+    ) / total
     return spill + gap
 
 

@@ -10,7 +10,7 @@ from ..config import PeopleConfig
 from ..detect.detections import Detection
 from .fitter import Bodies, Fitter, Schedule
 from .init import Guess, guess
-from .lifting import DEPTH_HYPOTHESES, Lengths, lifted
+from .lifting import DEPTH_HYPOTHESES, Lengths, lift
 from .objective import SILHOUETTE, Weights
 from .targets import Targets
 
@@ -93,7 +93,7 @@ def fit_2d_keypoints(
     rest = fitter.body.joint_template.numpy()
     lengths, count = Lengths.of(rest), len(people)
     guesses = [
-        guess([lifted(person, lengths, reading) for person in people], rest, K, mirror_depth=False)
+        guess([lift(person, lengths, reading) for person in people], rest, K, mirror_depth=False)
         for reading in DEPTH_HYPOTHESES
     ]
     many = Targets(

@@ -45,6 +45,17 @@ SEGMENTS = torch.tensor(
 SEGMENT_WEIGHT = torch.tensor([2.0, 2.0, 1.5, 1.5, 1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 1, 0.2, 0.2])
 CONTOUR = 160  # contour points a person
 _FIELD = 192  # longer side of a person's distance field, samples
+# Hand-tuned; not measured one by one.
+_LEAST_SEGMENT = 0.15  # how much a limb counts that is hidden; more follows guesses
+# The mask counts fully from the sum of these scores on, and never less than the last; more trust
+# gives better limbs where the detector is right, and worse ones where two people share a mask.
+_MASK_FROM, _MASK_RANGE, _LEAST_MASK = 0.15, 0.4, 0.25
+# Radius of the circle of hair: of the way from the middle of the face to the neck, of the height.
+_HAIR_NECK, _HAIR_SIZE = 0.9, 0.16
+_HAIR_WEIGHT = 0.1  # of the outline within the circle
+_FIELD_MARGIN = 0.25  # of the body's height around the mask
+_LEAST_PART = 0.03  # of the body's height squared: smaller parts of a mask have no outline
+_BORDER = 0.02  # of the body's height: an outline this near another person may be theirs
 
 
 @dataclass(frozen=True)
@@ -110,9 +121,9 @@ def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.nd
         "weight": keypoints.confidence * LANDMARK_WEIGHT.numpy(),
         "size": person.size,
         "segments": directions / np.maximum(lengths, 1e-6),
-        "segment_weight": (0.15 + 0.85 * sure) * SEGMENT_WEIGHT.numpy(),
+        "segment_weight": (_LEAST_SEGMENT + (1 - _LEAST_SEGMENT) * sure) * SEGMENT_WEIGHT.numpy(),
         "face": face / max(np.linalg.norm(face), 1e-6),
-        "mask_trust": np.clip((person.score - 0.15) / 0.4, 0.25, 1.0),
+        "mask_trust": np.clip((person.score - _MASK_FROM) / _MASK_RANGE, _LEAST_MASK, 1.0),
         **_outline(masks[index], others, person.size, _hair(keypoints.xy, person.size)),
     }
 
@@ -121,7 +132,7 @@ def _hair(xy: np.ndarray, size: float) -> tuple[np.ndarray, float]:
     """A circle around the head in which hair and hats, not the body, make the edge."""
     middle = (xy[L.LEFT_EAR] + xy[L.RIGHT_EAR] + xy[L.NOSE]) / 3
     neck = float(np.linalg.norm(middle - (xy[L.LEFT_SHOULDER] + xy[L.RIGHT_SHOULDER]) / 2))
-    return middle, max(0.9 * neck, 0.16 * size)
+    return middle, max(_HAIR_NECK * neck, _HAIR_SIZE * size)
 
 
 def _outline(
@@ -130,13 +141,15 @@ def _outline(
     """Contour and distance field of a mask, blind where others may hide the person."""
     height, width = mask.shape
     contour, weight = _contour(mask, others, size)
-    weight = weight * np.where(np.linalg.norm(contour - hair[0], axis=1) < hair[1], 0.1, 1.0)
+    weight = weight * np.where(
+        np.linalg.norm(contour - hair[0], axis=1) < hair[1], _HAIR_WEIGHT, 1.0
+    )
     rows, columns = np.nonzero(mask)
     if len(rows):
         low, high = (np.array([f(columns), f(rows)], dtype=float) for f in (np.min, np.max))
     else:
         low, high = np.zeros(2), np.array([width, height], dtype=float)
-    center, half = (low + high) / 2, 0.5 * float((high - low).max()) + 0.25 * size
+    center, half = (low + high) / 2, 0.5 * float((high - low).max()) + _FIELD_MARGIN * size
     steps = (np.arange(_FIELD) + 0.5) / _FIELD * 2 - 1
     x = np.floor(center[0] + half * steps).astype(int)
     y = np.floor(center[1] + half * steps).astype(int)
@@ -157,13 +170,13 @@ def _outline(
 def _contour(mask: np.ndarray, others: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
     """Evenly spread points of a mask's outer edges, and whether the edge is the person's own."""
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    points = [c[:, 0] for c in found if cv2.contourArea(c) > (0.03 * size) ** 2]
+    points = [c[:, 0] for c in found if cv2.contourArea(c) > (_LEAST_PART * size) ** 2]
     if not points:
         return np.zeros((CONTOUR, 2)), np.zeros(CONTOUR)
     joined = np.concatenate(points)
     chosen = joined[np.linspace(0, len(joined) - 1, CONTOUR).astype(int)]
     height, width = mask.shape
-    margin = max(2, round(0.02 * size))
+    margin = max(2, round(_BORDER * size))
     near_other = cv2.dilate(others.astype(np.uint8), np.ones((2 * margin + 1,) * 2, np.uint8))
     own = near_other[chosen[:, 1], chosen[:, 0]] == 0
     own &= (chosen >= 2).all(axis=1) & (chosen < [width - 3, height - 3]).all(axis=1)

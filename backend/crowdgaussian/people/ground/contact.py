@@ -11,7 +11,21 @@ from ..fit.body_points import PosedPoints
 from ..fit.objective import geman_mcclure
 
 _GIRTH = 1.15  # bodies are wider than the largest sphere inside them
-_STEADY = 0.10  # metres the centre of mass may lie beside the feet
+# Hand-tuned; not measured one by one.
+_STEADY = 0.10  # metres the centre of mass may lie beside the feet; more lets people lean
+_FLOOR = 0.02  # metres from the floor, of the nearer foot and of sunk soles, that cost one
+_NEAR_WEIGHT, _NEAR_RHO = 0.3, 0.06  # of the other foot; metres at which it counts as lifted
+_TOPPLING_WEIGHT, _TOPPLING_RHO = 0.5, 0.15  # metres at which somebody is taken to lean on purpose
+# Against the photo's terms: more standing keeps feet down and bends legs for it; more overlap
+# parts people who hug.
+_STANDING_WEIGHT, _OVERLAP_WEIGHT = 0.1, 20.0
+_SKIN_STEP = 7  # every so manieth vertex tells a sphere's radius; more is faster and less exact
+# Pushing people apart: what may stay, and how much of an overlap one small move takes away; smaller
+# moves need more rounds, larger ones push people further than they must go.
+_TOUCHING = 0.004  # metres
+_MOVE_SHARE, _MOVE_LEAST = 0.6, 0.002  # of the overlap, and metres, for each of the two
+_SIDEWAYS = 0.35  # of a move across the viewing ray: less shows less in the photo
+_ALONG = 1e-3  # metres along the ray, where two bodies are equally far away
 # Spheres that fill a body: two joints and the place between them.
 _BONES = (
     ("pelvis", "spine1", 0.0),
@@ -53,7 +67,7 @@ def sphere_centers(joints: Tensor) -> Tensor:
 def sphere_radii(body: BodyModel, betas: Tensor, scale: Tensor) -> Tensor:
     """Radii with which the spheres reach a little through the skin in T-pose.  # [P, S]"""
     vertices, joints = body.rest(betas, scale)
-    skin = vertices[:, ~body.interior][:, ::7]
+    skin = vertices[:, ~body.interior][:, ::_SKIN_STEP]
     distance = torch.cdist(sphere_centers(joints), skin)
     return _GIRTH * distance.min(dim=2).values
 
@@ -81,12 +95,13 @@ class Contact:
     def __call__(self, posed: PosedPoints) -> Tensor:
         soles = posed.soles.unflatten(1, (2, -1))  # [P, 2, F/2, 3]
         lowest = soles[..., 1].amin(dim=2)  # [P, 2] of each foot
-        touching = (lowest.amin(dim=1) / 0.02).square()
-        near = 0.3 * geman_mcclure(lowest.square(), 0.06).sum(dim=1)
-        sunk = (-posed.soles[..., 1]).clamp_min(0).div(0.02).square().mean(dim=1)
-        standing = touching + near + sunk + 0.5 * self._toppling(posed, soles)
+        touching = (lowest.amin(dim=1) / _FLOOR).square()
+        near = _NEAR_WEIGHT * geman_mcclure(lowest.square(), _NEAR_RHO).sum(dim=1)
+        sunk = (-posed.soles[..., 1]).clamp_min(0).div(_FLOOR).square().mean(dim=1)
+        standing = touching + near + sunk + _TOPPLING_WEIGHT * self._toppling(posed, soles)
         overlap = overlaps(sphere_centers(posed.joints), self.radii)
-        return 0.1 * (standing * self.on_ground).sum() + 20.0 * overlap.square().sum()
+        floor = _STANDING_WEIGHT * (standing * self.on_ground).sum()
+        return floor + _OVERLAP_WEIGHT * overlap.square().sum()
 
     @staticmethod
     def _toppling(posed: PosedPoints, soles: Tensor) -> Tensor:
@@ -97,7 +112,7 @@ class Contact:
         part = ((middle - left) * along).sum(dim=1) / along.square().sum(dim=1).clamp_min(1e-4)
         nearest = left + part.clamp(0, 1)[:, None] * along
         beside = ((middle - nearest).square().sum(dim=1) + 1e-8).sqrt()
-        return geman_mcclure((beside - _STEADY).clamp_min(0).square(), 0.15)
+        return geman_mcclure((beside - _STEADY).clamp_min(0).square(), _TOPPLING_RHO)
 
 
 def push_apart(
@@ -123,12 +138,13 @@ def push_apart(
         depth = overlaps(centers + torch.as_tensor(moves, dtype=torch.float32)[:, None], radii_)
         deepest = depth.flatten(2).amax(dim=2).numpy()
         first, second = np.unravel_index(deepest.argmax(), deepest.shape)
-        if deepest[first, second] < 0.004:
+        if deepest[first, second] < _TOUCHING:
             break
         a, b = np.unravel_index(int(depth[first, second].argmax()), depth.shape[2:])
         between = (centers[first, a] - centers[second, b]).numpy() + moves[first] - moves[second]
         middle = joints[[first, second], 0].mean(axis=0) - camera
-        step = _floor_direction(between, middle) * (deepest[first, second] * 0.6 + 0.002)
+        length = deepest[first, second] * _MOVE_SHARE + _MOVE_LEAST
+        step = _floor_direction(between, middle) * length
         moves[first] += step
         moves[second] -= step
     return moves
@@ -139,5 +155,5 @@ def _floor_direction(between: np.ndarray, ray: np.ndarray) -> np.ndarray:
     ray = np.array([ray[0], 0.0, ray[2]]) / max(np.hypot(ray[0], ray[2]), 1e-9)
     flat = np.array([between[0], 0.0, between[2]])
     along = flat @ ray
-    direction = ray * (along if abs(along) > 1e-3 else 1e-3) + 0.35 * (flat - ray * along)
+    direction = ray * (along if abs(along) > _ALONG else _ALONG) + _SIDEWAYS * (flat - ray * along)
     return direction / max(np.linalg.norm(direction), 1e-9)

@@ -15,14 +15,18 @@ from ..fit.objective import SILHOUETTE, Weights
 from ..fit.targets import Targets, turned
 from ..types import Certainty
 from .contact import Contact, push_apart, sphere_radii
-from .plane import PRIOR, Focal, Ground, Standing, solve_focal, solve_ground
-from .support import footing, standing
+from .plane import PRIOR, Focal, GroundEstimate, SupportEvidence, solve_focal, solve_ground
+from .support import decide_support, support_evidence
 
+# Learning rates of the fit on the floor, below those in the camera: it starts from a good place.
 _RATES = {"orientation": 0.01, "pelvis": 0.004, "body_pose": 0.015, "betas": 0.04, "scale": 0.01}
+
+_SEGMENTS = 0.5  # weight of the network's depth, once the floor tells depth too; hand-tuned
+_LEAST_DROP = 0.05  # metres from the camera to the lowest skin, lest somebody slides to infinity
 
 
 @dataclass(frozen=True)
-class Placed:
+class GroundedBodies:
     """People in the scene frame."""
 
     bodies: Bodies
@@ -41,7 +45,7 @@ def put_on_ground(
     shape: tuple[int, int],
     config: PeopleConfig,
     focal_known: bool = True,
-) -> Placed:
+) -> GroundedBodies:
     """Finds the floor, puts on it who stands there, and refines everybody together.
 
     Args:
@@ -54,20 +58,20 @@ def put_on_ground(
         focal_known: False lets people who stand decide the focal length where they can.
     """
 
-    def look(fitter: Fitter, bodies: Bodies) -> Standing:
+    def evidence_of(fitter: Fitter, bodies: Bodies) -> SupportEvidence:
         stature = fitter.body.stature(bodies.betas, bodies.scale)
-        return standing(fitter.pose(bodies), stature, people, shape)
+        return support_evidence(fitter.pose(bodies), stature, people, shape)
 
-    evidence, K = look(alone, bodies), alone.camera[0].numpy()
+    evidence, K = evidence_of(alone, bodies), alone.camera[0].numpy()
     focal = Focal(float(K[0, 0]), 0.0) if focal_known else solve_focal(evidence, K)
     if focal.sure and not focal_known:
         K, bodies = at_focal(K, bodies, focal.pixels)
-        evidence = look(Fitter(alone.body, alone.points, K, camera_at_origin()), bodies)
+        evidence = evidence_of(Fitter(alone.body, alone.points, K, camera_at_origin()), bodies)
     ground = solve_ground(evidence)
-    decided = footing(ground, evidence)
+    decided = decide_support(ground, evidence)
     fitter = Fitter(alone.body, alone.points, K, ground.viewmat)
     placed = to_scene(bodies, ground, decided.slide)
-    placed = settle_on_ground(
+    placed = stand_on_ground(
         fitter, placed, turned(targets, ground.turn), decided.on_ground, config
     )
     certainty = Certainty(
@@ -76,7 +80,7 @@ def put_on_ground(
         ground.height_error,
         min(focal.error, PRIOR),
     )
-    return Placed(placed, K, ground.viewmat, decided.on_ground, decided.flags, certainty)
+    return GroundedBodies(placed, K, ground.viewmat, decided.on_ground, decided.flags, certainty)
 
 
 def at_focal(K: np.ndarray, bodies: Bodies, focal: float) -> tuple[np.ndarray, Bodies]:
@@ -86,12 +90,12 @@ def at_focal(K: np.ndarray, bodies: Bodies, focal: float) -> tuple[np.ndarray, B
     return K, replace(bodies, pelvis=bodies.pelvis * torch.tensor([1.0, 1.0, ratio]))
 
 
-def settle_on_ground(
+def stand_on_ground(
     fitter: Fitter, bodies: Bodies, targets: Targets, on_ground: np.ndarray, config: PeopleConfig
 ) -> Bodies:
     """Refines everybody together in the scene frame, parts them and lets them touch down."""
     radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
-    weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=0.5)
+    weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=_SEGMENTS)
     bodies = fitter.run(
         bodies, targets, Schedule(config.ground_steps, weights, _RATES), Contact(on_ground, radii)
     )
@@ -103,7 +107,7 @@ def settle_on_ground(
     return touch_down(fitter, bodies, on_ground, float(camera[1]))
 
 
-def to_scene(bodies: Bodies, ground: Ground, slide: np.ndarray) -> Bodies:
+def to_scene(bodies: Bodies, ground: GroundEstimate, slide: np.ndarray) -> Bodies:
     """Slides bodies along their viewing rays and tells them in the scene frame."""
     turn, factor = _float(ground.turn), _float(slide)
     camera = torch.tensor([0.0, ground.height, 0.0])
@@ -122,7 +126,7 @@ def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: fl
     """
     lowest = lowest_skin(fitter, bodies)
     camera = torch.tensor([0.0, height, 0.0])
-    factor = height / (height - lowest).clamp_min(0.05)
+    factor = height / (height - lowest).clamp_min(_LEAST_DROP)
     factor = torch.where(torch.as_tensor(on_ground) | (lowest < 0), factor, 1.0)
     return replace(
         bodies,

@@ -15,16 +15,23 @@ from scipy.optimize import OptimizeResult, least_squares
 
 from ..fit.objective import ADULT
 
+# Priors, mean and spread: wider ones follow the people, narrower ones the usual photo. Hand-tuned.
 PITCH = (np.radians(6.0), np.radians(9.0))  # prior: photographers look down a little
 ROLL = (0.0, np.radians(2.0))
 LOG_HEIGHT = (float(np.log(1.7)), 0.5)
 _LEAN = np.radians(14.0)  # spread of the common tilt of body axes; the network leans bodies
 _HIDDEN_FEET = 0.35  # how much a person counts whose feet the photo does not show
 _OUTLIER = 3.0  # standard deviations of stature from which on somebody does not stand there
+# The solver: starts, so that no local minimum wins, and about how far each unknown has to go.
+_START_PITCHES = np.radians([2.0, 14.0])
+_START_QUANTILES = (0.15, 0.5, 0.85)  # of the drops from camera to soles
+_PITCH_STEP, _ROLL_STEP, _HEIGHT_STEP = 0.1, 0.05, 0.2  # radians, radians, of the logarithm
+_EVALUATIONS, _FOCAL_EVALUATIONS = 60, 80  # at most
+_LEAST_DROP, _LEAST_SLIDE_DROP = 0.1, 0.02  # metres from the camera down to the soles
 
 
 @dataclass(frozen=True)
-class Standing:
+class SupportEvidence:
     """What each of P fitted bodies tells about the floor; camera at the origin, scene axes."""
 
     soles: np.ndarray  # [P, F, 3] points under the feet
@@ -36,7 +43,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Ground:
+class GroundEstimate:
     """The floor seen from the camera."""
 
     height: float  # metres of the camera above the floor
@@ -58,13 +65,13 @@ class Ground:
         return self.viewmat[:3, :3].T @ SCENE_FROM_OPENCV.T
 
 
-def solve_ground(people: Standing) -> Ground:
+def solve_ground(people: SupportEvidence) -> GroundEstimate:
     """Finds the floor by robust least squares from several starts."""
     stable = people.supported & ~people.dangling
     stable = stable if stable.any() else people.supported
     starts = [
         np.array([pitch, 0.0, height])
-        for pitch in np.radians([2.0, 14.0])
+        for pitch in _START_PITCHES
         for height in _start_heights(people, stable, pitch)
     ]
     best = min((_solve(people, stable, start) for start in starts), key=lambda found: found.cost)
@@ -72,7 +79,7 @@ def solve_ground(people: Standing) -> Ground:
     slide = _slides(best.x, people)
     off = np.abs(slide * people.stature - ADULT[0]) > _OUTLIER * ADULT[1]
     errors = standard_errors(best)
-    return Ground(
+    return GroundEstimate(
         float(np.exp(log_height)),
         float(pitch),
         float(roll),
@@ -92,7 +99,7 @@ def standard_errors(found: OptimizeResult) -> np.ndarray:
     return np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
 
 
-def _solve(people: Standing, stable: np.ndarray, start: np.ndarray) -> OptimizeResult:
+def _solve(people: SupportEvidence, stable: np.ndarray, start: np.ndarray) -> OptimizeResult:
     weight = stable * np.where(people.feet_seen, 1.0, _HIDDEN_FEET)
     straight = (np.abs(people.axis).sum(axis=1) > 0) & stable
     share = 1 / np.sqrt(max(straight.sum(), 1))
@@ -108,7 +115,8 @@ def _solve(people: Standing, stable: np.ndarray, start: np.ndarray) -> OptimizeR
         ]
         return np.concatenate([capped(stature) * weight, capped(lean) * share, priors])
 
-    return least_squares(residuals, start, x_scale=[0.1, 0.05, 0.2], max_nfev=60)
+    steps = [_PITCH_STEP, _ROLL_STEP, _HEIGHT_STEP]
+    return least_squares(residuals, start, x_scale=steps, max_nfev=_EVALUATIONS)
 
 
 def capped(residual: np.ndarray) -> np.ndarray:
@@ -116,34 +124,36 @@ def capped(residual: np.ndarray) -> np.ndarray:
     return residual / np.sqrt(1 + (residual / _OUTLIER) ** 2)
 
 
-def _start_heights(people: Standing, stable: np.ndarray, pitch: float) -> np.ndarray:
+def _start_heights(people: SupportEvidence, stable: np.ndarray, pitch: float) -> np.ndarray:
     """Logarithms of camera heights at which some of the people would stand.  # [3]"""
     drop = -_lowest(np.array([pitch, 0.0, 0.0]), people)[stable]
-    drop = drop[drop > 0.1]
-    return np.log(np.quantile(drop, [0.15, 0.5, 0.85])) if len(drop) else LOG_HEIGHT[:1]
+    drop = drop[drop > _LEAST_DROP]
+    return np.log(np.quantile(drop, _START_QUANTILES)) if len(drop) else LOG_HEIGHT[:1]
 
 
 def _turn(x: np.ndarray) -> np.ndarray:
     return scene_viewmat(1.0, x[0], x[1])[:3, :3].T @ SCENE_FROM_OPENCV.T
 
 
-def _lowest(x: np.ndarray, people: Standing) -> np.ndarray:
+def _lowest(x: np.ndarray, people: SupportEvidence) -> np.ndarray:
     """Height of the lowest sole point over the camera.  # [P] metres, negative below it"""
     return (people.soles @ _turn(x)[1]).min(axis=1)
 
 
-def _slides(x: np.ndarray, people: Standing) -> np.ndarray:
+def _slides(x: np.ndarray, people: SupportEvidence) -> np.ndarray:
     """How far bodies slide to the floor: height of the camera over the drop to the soles."""
     drop = -_lowest(x, people)
-    return np.exp(x[2]) / np.maximum(drop, 0.02)
+    return np.exp(x[2]) / np.maximum(drop, _LEAST_SLIDE_DROP)
 
 
 # The focal length from people who stand: where verticals and statures agree with one floor
 
-MIN_STANDING = 4
+MIN_STANDING = 4  # people, below which the photo's default focal length stays
 SURE = 0.2  # standard deviation of the focal length's logarithm below which people decide it
 PRIOR = 0.3  # the same before anybody is looked at: phones to portrait lenses about the default
 _FOCAL_LEAN = np.radians(6.0)  # spread of a standing body's axis sideways
+_FOCAL_START_HEIGHTS = (1.4, 2.2)  # metres of the camera over the floor
+_FOCAL_STEP = 0.2  # of the focal length's logarithm
 _NO_WIDER = 1e-3  # feet this little below the horizon are at its distance
 
 
@@ -160,7 +170,7 @@ class Focal:
         return self.error < SURE
 
 
-def solve_focal(people: Standing, K: np.ndarray) -> Focal:
+def solve_focal(people: SupportEvidence, K: np.ndarray) -> Focal:
     """The likeliest focal length of a photo that does not tell.
 
     Args:
@@ -182,8 +192,8 @@ def solve_focal(people: Standing, K: np.ndarray) -> Focal:
     ends = ends[..., :2] / -ends[..., 2:] * [focal, -focal]  # pixels from the principal point
     starts = [
         np.array([pitch, 0.0, height, 0.0])
-        for pitch in np.radians([2.0, 14.0])
-        for height in np.log([1.4, 2.2])
+        for pitch in _START_PITCHES
+        for height in np.log(_FOCAL_START_HEIGHTS)
     ]
     best = min((_solve_focal(ends, focal, start) for start in starts), key=lambda found: found.cost)
     return Focal(focal * float(np.exp(best.x[3])), float(standard_errors(best)[3]))
@@ -204,7 +214,8 @@ def _solve_focal(ends: np.ndarray, focal: float, start: np.ndarray) -> OptimizeR
             [capped((stature - ADULT[0]) / ADULT[1]), capped(lean / _FOCAL_LEAN), priors]
         )
 
-    return least_squares(residuals, start, x_scale=[0.1, 0.05, 0.2, 0.2], max_nfev=80)
+    steps = [_PITCH_STEP, _ROLL_STEP, _HEIGHT_STEP, _FOCAL_STEP]
+    return least_squares(residuals, start, x_scale=steps, max_nfev=_FOCAL_EVALUATIONS)
 
 
 def _stand_up(ends: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from ...core.landmarks import FEET, FOOT_SIDES
 from ..detect.detections import Detection
 from ..fit.body_points import PosedPoints
-from .plane import Ground, Standing
+from .plane import GroundEstimate, SupportEvidence
 
 _HIPS, _KNEES, _ANKLES, _TOES = (
     (JOINT_INDEX[f"left_{part}"], JOINT_INDEX[f"right_{part}"])
@@ -18,6 +18,7 @@ _HIPS, _KNEES, _ANKLES, _TOES = (
 )
 _HEAD, _PELVIS, _NECK = (JOINT_INDEX[name] for name in ("head", "pelvis", "neck"))
 _FEET, _TRUNK = (*_ANKLES, *_TOES), (_PELVIS, *_HIPS, _NECK, _HEAD)
+# Hand-tuned; wider ranges put more people on the floor, among them some who jump or sit.
 _STEADY = 0.35  # of the leg's length the body's middle may lie beside the feet and be carried
 _ADULT_RANGE = (1.36, 1.97)  # metres: an adult's stature on the floor; taller stands on a step
 _CHILD_RANGE = (0.75, 1.36)
@@ -25,11 +26,15 @@ _HIDDEN_RANGE = (1.45, 1.98)  # stricter when the feet themselves are not seen
 _REACHING_RANGE = (1.15, 2.4)  # hidden legs may be bent or stretched to reach the floor
 _REACHING_SLIDE = (0.88, 1.12)
 _DANGLING_RANGE = (1.5, 1.78)  # and when toes hang down as in a jump
+# Cosines of a seated body, between trunk and thigh, thigh and shin (below), trunk and shin (above).
+_SEATED_THIGH, _SEATED_SHIN, _SEATED_TRUNK = 0.4, 0.5, 0.6
+_STRAIGHT = 0.9  # cosine between trunk and legs of somebody whose axis is plumb
+_SEEN = 0.5  # confidence from which a foot is seen
 _DANGLING = 0.5  # sine of the angle below the horizon from which on a foot hangs
 
 
 @dataclass(frozen=True)
-class Footing:
+class SupportDecision:
     """What becomes of each body on the shared floor."""
 
     on_ground: np.ndarray  # [P] bool
@@ -37,9 +42,9 @@ class Footing:
     flags: tuple[tuple[str, ...], ...]  # of "airborne", "seated", "child"
 
 
-def standing(
+def support_evidence(
     posed: PosedPoints, stature: torch.Tensor, people: list[Detection], shape: tuple[int, int]
-) -> Standing:
+) -> SupportEvidence:
     """Collects what the ground is solved from.
 
     Args:
@@ -49,7 +54,7 @@ def standing(
         shape: height and width of the photo.
     """
     joints = posed.joints.numpy().astype(np.float64)
-    return Standing(
+    return SupportEvidence(
         soles=posed.soles.numpy().astype(np.float64),
         stature=stature.numpy().astype(np.float64),
         feet_seen=np.array([feet_seen(person, shape) for person in people]),
@@ -77,7 +82,7 @@ def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
     xy, confidence = person.keypoints.xy, person.keypoints.confidence
     inside = ((xy >= 0) & (xy < [shape[1], shape[0] - 1])).all(axis=1)
     feet = FOOT_SIDES if feet_told(person) else [side[:1] for side in FOOT_SIDES]
-    sides = [((confidence[list(side)] > 0.5) & inside[list(side)]).all() for side in feet]
+    sides = [((confidence[list(side)] > _SEEN) & inside[list(side)]).all() for side in feet]
     return bool(any(sides))
 
 
@@ -90,7 +95,11 @@ def is_seated(joints: np.ndarray) -> bool:
     bent = []
     for hip, knee, ankle in zip(_HIPS, _KNEES, _ANKLES):
         thigh, shin = _unit(joints[knee] - joints[hip]), _unit(joints[ankle] - joints[knee])
-        bent.append(trunk @ thigh < 0.4 and thigh @ shin < 0.5 and trunk @ shin > 0.6)
+        bent.append(
+            trunk @ thigh < _SEATED_THIGH
+            and thigh @ shin < _SEATED_SHIN
+            and trunk @ shin > _SEATED_TRUNK
+        )
     feet = joints[list(_FEET)].mean(axis=0)
     beside = (joints[list(_TRUNK)].mean(axis=0) - feet)[[0, 2]]
     return all(bent) and float(np.linalg.norm(beside)) > _STEADY * _leg(joints)
@@ -120,10 +129,10 @@ def body_axis(joints: np.ndarray) -> np.ndarray:
     """From the ankles to the head of somebody upright; zeros for somebody bent.  # [3]"""
     feet = joints[list(_ANKLES)].mean(axis=0)
     trunk, legs = _unit(joints[_NECK] - joints[_PELVIS]), _unit(joints[_PELVIS] - feet)
-    return _unit(joints[_HEAD] - feet) if trunk @ legs > 0.9 else np.zeros(3)
+    return _unit(joints[_HEAD] - feet) if trunk @ legs > _STRAIGHT else np.zeros(3)
 
 
-def footing(ground: Ground, people: Standing) -> Footing:
+def decide_support(ground: GroundEstimate, people: SupportEvidence) -> SupportDecision:
     """Decides about everybody; those off the floor keep their depth, but not below the floor."""
     on_ground, slides, flags = [], [], []
     for index, slide in enumerate(ground.slide):
@@ -155,7 +164,7 @@ def footing(ground: Ground, people: Standing) -> Footing:
                 if holds
             )
         )
-    return Footing(np.array(on_ground), np.array(slides), tuple(flags))
+    return SupportDecision(np.array(on_ground), np.array(slides), tuple(flags))
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

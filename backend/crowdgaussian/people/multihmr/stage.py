@@ -19,7 +19,7 @@ from ...core.crop import Letterbox, letterbox
 from ...core.progress import Progress, Report
 from ..camera import photo_camera, pixel_rays, turn_to_ray
 from ..config import PeopleConfig, multihmr_file, smplx_file
-from ..crowd import settle_bodies, single_thread
+from ..crowd import build_crowd, single_thread
 from ..detect.search import read_boxes
 from ..fit.convert import StartBodies, fit_to_joints
 from ..fit.fitter import Bodies
@@ -242,16 +242,16 @@ class MultiHmr:
         shape = photo.shape[:2]
         K, source = photo_camera(focal_px, shape, self.config.default_fov)
         report(Progress("people", 0.0, message="Multi-HMR looks at the photo"))
-        humans = self.look(photo, K)
+        humans = self.predict(photo, K)
         people = len(humans.scores)
         report(Progress("people", 0.6, None, people, f"{people} found, looking for the ground"))
         with single_thread():
             start = start_bodies(humans, self.body, self.smplx)
-        crowd = settle_bodies(self.body, start, humans.scores, K, shape, self.config, source)
+        crowd = build_crowd(self.body, start, humans.scores, K, shape, self.config, source)
         report(Progress("people", 0.95, None, people, "people placed"))
         return crowd
 
-    def look(self, photo: np.ndarray, K: np.ndarray) -> Humans:
+    def predict(self, photo: np.ndarray, K: np.ndarray) -> Humans:
         """The network's people in the camera K of the photo, left to right, on the CPU.
 
         Raises:

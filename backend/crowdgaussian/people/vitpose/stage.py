@@ -13,7 +13,7 @@ from ...core.progress import Progress, Report
 from ..camera import photo_camera
 from ..config import PeopleConfig, detector_folder, vitpose_folder
 from ..crowd import Fitted, crowd_on_floor, single_thread, with_body_masks
-from ..detect.detections import Detection, detection_flags
+from ..detect.detections import OUTSIDE, Detection, detection_flags
 from ..detect.search import choose_boxes, read_boxes
 from ..fit.body_points import BodyPoints
 from ..fit.fitter import Fitter
@@ -128,7 +128,7 @@ def detection_of(
 ) -> Detection:
     """One person as landmarks [33, 2] with their confidence [33] and a box tell."""
     inside = ((xy >= 0) & (xy < [shape[1], shape[0]])).all(axis=1)
-    confidence = (confidence * np.where(inside, 1.0, 0.2)).astype(np.float32)
+    confidence = (confidence * np.where(inside, 1.0, OUTSIDE)).astype(np.float32)
     size = body_size(xy, confidence, lengths)
     keypoints = Keypoints(xy, confidence, np.zeros((NUM_LANDMARKS, 3), np.float32))
     known = np.where(confidence > 0, confidence, 1.0)  # a layout's gaps do not hide anybody

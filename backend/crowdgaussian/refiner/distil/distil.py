@@ -59,7 +59,7 @@ def refined_views(
     for first in range(0, len(views.cameras), _CHUNK):
         tell()
         some = slice(first, first + _CHUNK)
-        coarse = _drawn(moved, views.cameras[some], VIEWS).permute(0, 3, 1, 2).clamp(0, 1)
+        coarse = _render(moved, views.cameras[some], VIEWS).permute(0, 3, 1, 2).clamp(0, 1)
         fine = refiner.refine(coarse, views.normals[some])
         if fine.shape != coarse.shape or not bool(torch.isfinite(fine).all()):
             raise CrowdGaussianError(
@@ -108,25 +108,27 @@ def distil(
         tell(step / config.steps)
         on_photo = torch.rand((), generator=generator) < config.photo_share
         if anchor is not None and on_photo:
-            found = _drawn(moved, anchor.camera, DEFAULT_CONFIG)
-            loss = config.photo_weight * _apart(found, anchor.photo, anchor.weight, config)
+            found = _render(moved, anchor.camera, DEFAULT_CONFIG)
+            loss = config.photo_weight * _weighted_loss(found, anchor.photo, anchor.weight, config)
         else:
             view = order[step % len(order)]
             some = slice(view, view + 1)
-            found = _drawn(moved, views.cameras[some], VIEWS)
-            loss = config.pseudo_weight * _apart(found, targets[some], views.weight[some], config)
+            found = _render(moved, views.cameras[some], VIEWS)
+            loss = config.pseudo_weight * _weighted_loss(
+                found, targets[some], views.weight[some], config
+            )
         optimiser.zero_grad()
         (loss + moved.restraint()).backward()
         optimiser.step()
         cooling.step()
 
 
-def _drawn(moved: Movable, camera: Cameras, config: RasterConfig) -> Tensor:
+def _render(moved: Movable, camera: Cameras, config: RasterConfig) -> Tensor:
     posed = moved.posed()
     return rasterize(posed, camera, posed.means.new_tensor(_BACKGROUND), config=config).color
 
 
-def _apart(found: Tensor, wanted: Tensor, weight: Tensor, config: DistilConfig) -> Tensor:
+def _weighted_loss(found: Tensor, wanted: Tensor, weight: Tensor, config: DistilConfig) -> Tensor:
     # Beside the pixels that count, the picture agrees with itself.
     wanted = torch.where(weight[..., None] > 0, wanted, found.detach())
     colour = ((found - wanted).abs().mean(dim=-1) * weight).sum() / weight.sum().clamp_min(1.0)

@@ -16,8 +16,8 @@ from ..networks.tiling import normal_input
 
 _FOV = 0.6  # radians, of the cameras before they are framed
 _MARGIN = 1.15  # of a picture's side to the naked bodies: hair and clothes reach over them
-_UNSQUARE = 0.1  # weight of a body seen edge-on
-_BESIDE = 0.3  # weight of pixels beside the naked body: hair, clothes and background
+_GRAZING_WEIGHT = 0.1  # weight of a body seen edge-on
+_BACKGROUND_WEIGHT = 0.3  # weight of pixels beside the naked body: hair, clothes and background
 _LEVELS = (np.radians(4.0), np.radians(28.0))  # elevations of the two rings
 
 
@@ -43,8 +43,8 @@ def cluster_views(avatars: list[Avatar], views: int, size: int, device: str) -> 
     cameras = ring_cameras(np.concatenate(bodies), views, size)
     maps = render_normals(np.stack(bodies), avatars[0].body.faces, cameras)
     normals = normal_input(maps)
-    facing = _UNSQUARE + (1 - _UNSQUARE) * normals[:, 2].clamp(0, 1).square()
-    weight = torch.where(normals[:, 3] > 0, facing, torch.tensor(_BESIDE))
+    facing = _GRAZING_WEIGHT + (1 - _GRAZING_WEIGHT) * normals[:, 2].clamp(0, 1).square()
+    weight = torch.where(normals[:, 3] > 0, facing, torch.tensor(_BACKGROUND_WEIGHT))
     return ClusterViews(cameras.to(device), normals.to(device), weight.to(device))
 
 

@@ -94,7 +94,7 @@ class SamNetwork:
             else (max(1, int(width * factor + 0.5)), max(1, int(height * factor + 0.5)))
         )
         small = Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR)
-        mean, spread = np.float32(self.family.colours)
+        mean, spread = np.array(self.family.colours, np.float32)
         values = (np.asarray(small, np.float32) / 255 - mean) / spread
         square = np.zeros((self.side, self.side, 3), np.float32)
         square[: size[1], : size[0]] = values

@@ -13,7 +13,7 @@ from ...core.landmarks import ARMS, LEGS, TORSO, Landmark
 from ...core.progress import Progress, Report
 from ...people.types import Crowd, Person
 from ...weights.local import Need, UsedFile, locate, used_file
-from ..postprocess import Claims, settle_mask, with_amodal
+from ..postprocess import Claims, clean_person_mask, with_amodal
 from ..silhouettes import BodyLayer, body_box, render_vertices
 from ..types import PersonMask, SegmentConfig
 from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
@@ -250,7 +250,7 @@ class SamSegmenter:
     ) -> PersonMask:
         visible, silhouette = np.zeros(owner.shape, bool), np.zeros(owner.shape, bool)
         corner = (window.crop.x0, window.crop.y0)
-        visible[window.slices] = settle_mask(
+        visible[window.slices] = clean_person_mask(
             owner[window.slices], index, evidence.own - corner, window.layer.height_px, self.config
         )
         silhouette[window.slices] = window.layer.silhouette

@@ -11,10 +11,12 @@ The backward pass also runs front to back: the colour behind a Gaussian is the p
 what lies in front of it, so nothing but the finished image has to be kept.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",

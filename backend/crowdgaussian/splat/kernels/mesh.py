@@ -2,11 +2,12 @@
 """Compiled kernel: the z-buffer of a triangle mesh."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**OPTIONS)

@@ -12,12 +12,13 @@ translation (3), camera centre (3), width height near far eps2d.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 FAST = {"contract", "reassoc", "arcp", "nsz"}  # not nnan: NaN input must stay detectable
-OPTIONS = {"cache": True, "nogil": True, "fastmath": FAST, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": FAST, "error_model": "numpy"}
 ALPHA_MIN = 1.0 / 255.0
 MAX_EXTENT = 3.33  # standard deviations
 

@@ -6,11 +6,12 @@ spherical harmonic evaluation" (JCGT 2013), and their derivatives.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",

@@ -5,12 +5,14 @@ A Gaussian that touches k tiles owns k consecutive slots. Tiles write gradients 
 two threads ever write to the same place and the sums do not depend on the number of threads.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 from .blend import HEADER, TILE_HEIGHT, TILE_WIDTH
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",
