@@ -2,11 +2,12 @@
 # make demo               set up, then the bundled sample -> a Blender scene with previews
 # make demo PHOTO=a.jpg   the same for any photo
 # make test               set up, then every test in every environment
+# make fuzz               set up, then property tests with new examples; SEED=n repeats a run
 SHELL := /bin/bash
 BACKEND := .venv/backend/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test fuzz lint bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -20,6 +21,9 @@ demo:
 
 test: setup
 	@scripts/test.sh
+
+fuzz: setup
+	@scripts/fuzz.sh $(SEED)
 
 lint:
 	@scripts/setup.sh backend

@@ -8,6 +8,7 @@ export OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=1
 BLENDER_USER_RESOURCES=$(mktemp -d)
 logs=$(mktemp -d)
 export BLENDER_USER_RESOURCES
+export COVERAGE_FILE="$logs/coverage"
 trap 'rm -rf "$BLENDER_USER_RESOURCES" "$logs"' EXIT
 declare -A sessions
 
@@ -34,4 +35,6 @@ done
 say "tests/shared, tests/backend and tests/system in .venv/backend"
 # Two processes of one thread each finish sooner than one process of two threads.
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 timeout -k 30 2400 .venv/backend/bin/python -m pytest -q \
-    -n 2 --dist loadfile --durations=15 tests/shared tests/backend tests/system
+    -n 2 --dist loadfile --durations=15 --cov --cov-report= \
+    tests/shared tests/backend tests/system
+say "coverage by this session: $(.venv/backend/bin/coverage report --format=total) % of the lines"

@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a test run ends where Blender's Python module was loaded."""
+"""What property tests draw, how long a test may take, and how a run ends where bpy was loaded."""
 
 import os
 import sys
 
 import pytest
+from hypothesis import settings
 
 _STATUS = pytest.StashKey[int]()
+SLOW_SECONDS = 900  # for a test marked slow, its fixtures included; others: timeout in pyproject
+
+# `make test` draws the same examples every time and in every environment, `make fuzz` anew.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("fuzz", max_examples=1000, database=None, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 def pytest_sessionfinish(session, exitstatus):

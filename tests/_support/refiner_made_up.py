@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import torch
+from crowdgaussian.refiner.networks.sd_turbo import TurboConfig, TurboRefiner, add_decoder_lora
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
 from PIL import Image
 
@@ -94,3 +95,18 @@ def write_pairs(folder, scenes=2, views=2, size=48, coarse="damage", people=""):
             json.dumps({"split": "train", "settings": settings, "coarse": coarse})
         )
     return folder
+
+
+def small_refiner(**changes):
+    vae, unet = small_networks()
+    config = TurboConfig(**changes)
+    add_decoder_lora(vae, config.rank)
+    return TurboRefiner(vae, unet, torch.randn(1, 77, WIDTH), config)
+
+
+def pictures(height=32, width=48, count=1):
+    generator = torch.Generator().manual_seed(1)
+    return (
+        torch.rand(count, 3, height, width, generator=generator),
+        torch.rand(count, 4, height, width, generator=generator),
+    )

@@ -14,13 +14,14 @@ SAMPLE = ROOT / "backend/crowdgaussian/synthetic/sample_data/sample.jpg"
 PHOTOS = ROOT.parent / "shared/photos"  # real photos that are not part of the project
 QUICK = (
     "--gaussians",
-    "12000",
-    "--set",
-    "avatar.colour_steps=25",
-    "--set",
-    "refine.distil.rounds=1",
-    "--set",
-    "refine.distil.steps=20",
+    "8000",
+    *("--set", "avatar.colour_steps=10"),
+    *("--set", "avatar.max_crop_px=400"),
+    *("--set", "refine.photo_px=320"),
+    *("--set", "refine.distil.views=4"),
+    *("--set", "refine.distil.size=128"),
+    *("--set", "refine.distil.rounds=1"),
+    *("--set", "refine.distil.steps=12"),
 )
 
 

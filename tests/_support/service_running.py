@@ -71,7 +71,8 @@ def start(
         *options,
         *(("--pipeline", pipeline) if pipeline else ()),
     ]
-    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    paths = (str(HERE), os.environ.get("PYTHONPATH"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with log.open("ab") as stream:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment

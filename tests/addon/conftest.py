@@ -36,9 +36,16 @@ def scene_folder(tmp_path: Path, avatars):
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory) -> Path:
-    """A clean Blender profile with the extension installed from its zip."""
-    profile = tmp_path_factory.mktemp("profile")
-    done = install_addon(profile, tmp_path_factory.mktemp("dist"))
+def built(tmp_path_factory) -> tuple[Path, Path, str]:
+    """The extension built and installed once: profile, zip, and what the script said."""
+    profile, out = tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("dist")
+    done = install_addon(profile, out)
     assert done.returncode == 0, done.stderr
-    return profile
+    (path,) = out.glob("*.zip")
+    return profile, path, done.stdout
+
+
+@pytest.fixture(scope="session")
+def installed(built) -> Path:
+    """A clean Blender profile with the extension installed from its zip."""
+    return built[0]

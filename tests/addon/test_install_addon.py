@@ -14,16 +14,6 @@ from _support.blender.extension import ROOT, install_addon
 MANIFEST = tomllib.loads((ROOT / "addon/crowdgaussian_addon/blender_manifest.toml").read_text())
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """The zip for this Blender, and what the script said."""
-    out = tmp_path_factory.mktemp("dist")
-    done = install_addon(tmp_path_factory.mktemp("profile"), out)
-    assert done.returncode == 0, done.stderr
-    (path,) = out.glob("*.zip")
-    return path, done.stdout
-
-
 def test_manifest_keeps_the_platform_s_rules():
     assert MANIFEST["id"] == "crowdgaussian" and "Blender" not in MANIFEST["name"]
     assert MANIFEST["license"] == ["SPDX:GPL-3.0-or-later"]
@@ -40,21 +30,13 @@ def test_versions_agree():
 
 
 def test_says_what_was_done(built):
-    path, said = built
+    _, path, said = built
     assert f"Built {path}, which Blender finds valid" in said
     assert "user_default/crowdgaussian" in said and "docs/scripting.md" in said
 
 
-def test_the_module_leaves_the_user_s_preferences_alone(tmp_path):
-    preferences = tmp_path / "config/userpref.blend"
-    preferences.parent.mkdir()
-    preferences.write_bytes(b"the user's")
-    assert install_addon(tmp_path, tmp_path / "dist").returncode == 0
-    assert preferences.read_bytes() == b"the user's"
-
-
 def test_zip_holds_both_wheels_and_fits_this_blender(built):
-    archive = zipfile.ZipFile(built[0])
+    archive = zipfile.ZipFile(built[1])
     manifest = tomllib.loads(archive.read("blender_manifest.toml").decode())
     names = {wheel.removeprefix("./") for wheel in manifest["wheels"]}
     assert names <= set(archive.namelist()) and len(names) == 2
@@ -68,7 +50,7 @@ def test_zip_holds_both_wheels_and_fits_this_blender(built):
 
 
 def test_shared_wheel_is_whole(built):
-    archive = zipfile.ZipFile(built[0])
+    archive = zipfile.ZipFile(built[1])
     name = next(n for n in archive.namelist() if "crowdgaussian_shared" in n)
     wheel = zipfile.ZipFile(io.BytesIO(archive.read(name)))
     record = wheel.read(next(n for n in wheel.namelist() if n.endswith("RECORD"))).decode()
@@ -79,11 +61,22 @@ def test_shared_wheel_is_whole(built):
 
 
 def test_twice_is_the_same_zip_and_no_trouble(built, tmp_path):
-    for _ in range(2):
-        done = install_addon(tmp_path / "profile", tmp_path / "dist")
+    """Again where it is installed; the module leaves the user's preferences alone."""
+    profile, path, _ = built
+    preferences = profile / "config/userpref.blend"
+    preferences.parent.mkdir(exist_ok=True)
+    before = preferences.read_bytes() if preferences.exists() else None
+    preferences.write_bytes(b"the user's")
+    try:
+        done = install_addon(profile, tmp_path / "dist")
         assert done.returncode == 0, done.stderr
+        assert preferences.read_bytes() == b"the user's"
+    finally:
+        preferences.unlink()
+        if before is not None:
+            preferences.write_bytes(before)
     (again,) = (tmp_path / "dist").glob("*.zip")
-    assert again.read_bytes() == built[0].read_bytes()
+    assert again.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(

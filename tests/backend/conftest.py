@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """No weights of whoever runs the tests; and fixtures of those that speak with a running service.
 
-Each file that needs one starts its own `service`.
+Files that need other options define a `service` of their own.
 """
 
 import os
 import time
 
 import pytest
-from _support.service_running import Client
+from _support.service_running import Client, serving
 from _support.stand_ins import write_photo
 
 os.environ["CROWDGAUSSIAN_WEIGHTS"] = os.devnull  # services inherit it
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A service with stand-in stages and the usual options, one for each file."""
+    with serving(tmp_path_factory.mktemp("service") / "data") as running:
+        yield running
 
 
 @pytest.fixture

@@ -104,12 +104,20 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(text_of(path), filename=str(path))
 
 
-def package_files(package: str) -> list[Path]:
-    return [path for path in CODE if path.is_relative_to(PACKAGES[package])]
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a file, walked once for all tests."""
+    return tuple(ast.walk(tree_of(path)))
 
 
-def product_files() -> list[Path]:
-    return [path for package in PACKAGES for path in package_files(package)]
+@cache
+def package_files(package: str) -> tuple[Path, ...]:
+    return tuple(path for path in CODE if path.is_relative_to(PACKAGES[package]))
+
+
+@cache
+def product_files() -> tuple[Path, ...]:
+    return tuple(path for package in PACKAGES for path in package_files(package))
 
 
 @cache
@@ -131,7 +139,7 @@ def imports_of(path: Path) -> frozenset[str]:
     parts = module_of(path).split(".")
     inside = parts if path.name == "__init__.py" else parts[:-1]
     found = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -244,10 +252,10 @@ def test_a_prefix_of_four_files_is_a_folder():
 
 
 def test_modules_have_a_size():
-    wrong = []
+    wrong, product = [], set(product_files())
     for path in CODE:
         lines = text_of(path).count("\n")
-        small = path in product_files() and path.stem not in SMALL_BY_NATURE and lines < MIN_FILE
+        small = path in product and path.stem not in SMALL_BY_NATURE and lines < MIN_FILE
         if small or lines >= MAX_FILE:
             wrong.append(f"{name_of(path)}: {lines} lines")
     assert wrong == []
@@ -256,7 +264,7 @@ def test_modules_have_a_size():
 def test_functions_have_a_size():
     wrong = []
     for path in CODE:
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 where = f"{name_of(path)}:{node.lineno} {node.name}"
                 if body_lines(node) >= MAX_FUNCTION:
@@ -359,7 +367,7 @@ def test_no_bare_except():
     bare = [
         f"{name_of(path)}:{node.lineno}"
         for path in CODE
-        for node in ast.walk(tree_of(path))
+        for node in nodes_of(path)
         if isinstance(node, ast.ExceptHandler) and node.type is None
     ]
     assert bare == []

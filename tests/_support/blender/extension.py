@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SCENARIOS = ROOT / "tests/addon/scenarios"
 FAST_BACKEND = Path(__file__).parent / "fast_backend.sh"
 WHEELS = ROOT / "dist/wheels"
+SAMPLE = ROOT / "backend/crowdgaussian/synthetic/sample_data/sample.jpg"
 
 
 def backend_python() -> Path:
@@ -67,3 +68,37 @@ def run_scenario(name: str, profile: Path, **given: object) -> dict:
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+class serving:
+    """A `crowdgaussian serve` started by hand -> its port."""
+
+    def __init__(self, data, *options, stand_ins=True):
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+        stages = ["--pipeline", "_support.service_pipeline:run"] if stand_ins else []
+        bind = [] if "--bind" in options else ["--bind", "tcp://127.0.0.1:0"]
+        self._process = subprocess.Popen(
+            [
+                backend_python(),
+                "-m",
+                "crowdgaussian",
+                "serve",
+                "--data",
+                data,
+                *bind,
+                *options,
+                *stages,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def __enter__(self):
+        line = self._process.stdout.readline()
+        return int(line.split(",")[0].rpartition(":")[2])
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait(30)

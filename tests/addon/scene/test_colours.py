@@ -5,6 +5,7 @@ import bpy
 import numpy as np
 import pytest
 from _support.blender.blender_people import make_avatar, make_camera, random_pose, write_scene
+from _support.blender.evaluated import check_splats
 from _support.blender.open_body_people import open_body_avatar
 from crowdgaussian_addon.scene.attributes import read_attribute
 from crowdgaussian_addon.scene.importer import import_scene
@@ -14,8 +15,6 @@ from crowdgaussian_addon.scene.splats.nodes.project import splat_node_groups
 from crowdgaussian_shared.geometry.axes import blender_to_scene
 from crowdgaussian_shared.geometry.sh import eval_sh
 from crowdgaussian_shared.geometry.skinning import pose_avatar
-
-from tests.addon.scene.test_skinning import check_splats
 
 BODIES = {"open body": open_body_avatar, "synthetic SMPL-X": make_avatar}
 

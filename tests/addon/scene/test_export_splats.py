@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from _support.blender.blender_people import make_avatar, make_camera, random_pose, write_scene
 from _support.blender.exporting import record, refused, start, turned_and_stretched
+from _support.made_up import covariances
 from crowdgaussian_addon.ops.export import CROWDGAUSSIAN_OT_export_splats as Exporter
 from crowdgaussian_addon.scene.rig.armature import set_pose
 from crowdgaussian_addon.scene.splats.build import MODIFIER
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply
 from crowdgaussian_shared.geometry.axes import convert_gaussians
-from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, quat_to_matrix
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.sh import eval_sh
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 from mathutils import Matrix
@@ -40,11 +41,6 @@ def crowd(folder):
 def export(path, **options) -> list:
     assert bpy.ops.crowdgaussian.export_splats(filepath=str(path), **options) == {"FINISHED"}
     return sorted(path.parent.glob("*.ply"))
-
-
-def covariances(cloud):
-    axes = quat_to_matrix(cloud.quats.astype(np.float64)) * cloud.scales[:, None, :]
-    return axes @ axes.transpose(0, 2, 1)
 
 
 def evaluated_axes(obj):

@@ -5,40 +5,13 @@ import bpy
 import numpy as np
 import pytest
 from _support.blender.blender_people import make_avatar, make_camera, random_pose, write_scene
-from crowdgaussian_addon.scene.attributes import read_positions
+from _support.blender.evaluated import TOLERANCE, check_splats, deformed
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.rig.armature import set_pose
-from crowdgaussian_addon.scene.splats.build import MIN_SCALE, MODIFIER
-from crowdgaussian_shared.geometry.axes import convert_gaussians, scene_to_blender
-from crowdgaussian_shared.geometry.rotations import quat_to_matrix
+from crowdgaussian_addon.scene.splats.build import MIN_SCALE
+from crowdgaussian_shared.geometry.axes import scene_to_blender
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES
-from crowdgaussian_shared.geometry.skinning import joint_transforms, pose_avatar, pose_body
-
-TOLERANCE = 1e-4  # metres
-
-
-def deformed(obj):
-    """World positions after the armature alone.  # [V, 3]"""
-    nodes = obj.modifiers.get(MODIFIER)
-    if nodes is not None:
-        nodes.show_viewport = False
-    bpy.context.view_layer.update()
-    evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    local = read_positions(evaluated.data).astype(np.float64)
-    world = np.array(evaluated.matrix_world)
-    return local @ world[:3, :3].T + world[:3, 3]
-
-
-def check_splats(person, avatar, pose, transl):
-    points = deformed(person.splats).reshape(-1, 4, 3)
-    axes = (points[:, 1:] - points[:, :1]).transpose(0, 2, 1)  # [N, 3, 3], columns
-    wanted = convert_gaussians(pose_avatar(avatar, pose, transl), "scene", "blender")
-    np.testing.assert_allclose(points[:, 0], wanted.means, atol=TOLERANCE)
-    rotations = quat_to_matrix(wanted.quats.astype(np.float64)) * wanted.scales[:, None, :]
-    covariance = rotations @ rotations.transpose(0, 2, 1)
-    size = wanted.scales.max(axis=1)[:, None, None].astype(np.float64)
-    got = axes @ axes.transpose(0, 2, 1)
-    np.testing.assert_allclose(got / size, covariance / size, atol=TOLERANCE / 10)
+from crowdgaussian_shared.geometry.skinning import joint_transforms, pose_body
 
 
 def test_photo_pose(empty_blender, scene_folder, avatars):

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _support.blender.extension import install_addon
+from _support.blender.extension import SAMPLE, install_addon, serving
 from _support.blender.window import make_debian, read_xwd, run_blender, write_png
 from crowdgaussian_shared.formats.png import encode_grey
-
-from tests.addon.jobs.test_service import SAMPLE, serving
 
 DEBIAN = os.environ.get("CROWDGAUSSIAN_WINDOW")
 PICTURES = os.environ.get("CROWDGAUSSIAN_WINDOW_PICTURES")

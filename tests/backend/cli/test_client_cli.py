@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from _support.client_running import finished, noise_photo, pump_until, server_of
-from _support.service_running import HERE, serving
+from _support.service_running import HERE
 from crowdgaussian_shared.client.blocking import Watch, reconstruct
 from crowdgaussian_shared.client.client import Client
 from crowdgaussian_shared.client.server import Server
@@ -29,12 +29,6 @@ from crowdgaussian.pipeline.reconstruct import Job
 photo, out = map(Path, sys.argv[1:])
 service_pipeline.run(Job(photo, out, preset("open"), photo_name=photo.name), lambda step: None)
 """
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service") / "data") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

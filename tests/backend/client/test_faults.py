@@ -33,12 +33,6 @@ from crowdgaussian_shared.client.updates import (
 BIG = 1500  # pixels of a side: photo.jpg becomes about 3 MiB
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service") / "data") as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(client_data, "FIRST_PAUSE", 0.1)

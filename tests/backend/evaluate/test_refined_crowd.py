@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from _support.made_up import covariances
 from crowdgaussian.avatar.types import Outcome
 from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
@@ -37,7 +38,6 @@ from crowdgaussian.refiner.training.dataset import render_truth
 from crowdgaussian.refiner.types import DistilConfig, RefineConfig
 from crowdgaussian.synthetic.scenes import clean_gaussians, face_light, made_up_actor
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 
 FAST = RefineConfig(
@@ -95,11 +95,6 @@ class Vandal:
     def refine(self, images, normals):
         stripes = (torch.arange(images.shape[-1]) // 4 % 2).float()
         return stripes.expand_as(images)
-
-
-def covariances(gaussians):
-    axes = quat_to_matrix(gaussians.quats.astype(np.float64)) * gaussians.scales[:, None, :]
-    return axes @ axes.transpose(0, 2, 1)
 
 
 def test_bound_to_the_body_gaussians_stay_in_place_and_move_with_it(trial):

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from _support.made_up import covariances
 from _support.node_readers import (
     attribute,
     need_node,
@@ -22,7 +23,7 @@ from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_p
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.gaussians import Gaussians
-from crowdgaussian_shared.geometry.rotations import quat_normalize, quat_to_matrix
+from crowdgaussian_shared.geometry.rotations import quat_normalize
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import PersonEntry, PhotoInfo, SceneInfo
@@ -80,11 +81,6 @@ def posed(folder: SceneFolder) -> Gaussians:
 
 def export(*arguments) -> int:
     return cli.main(["export", *map(str, arguments)])
-
-
-def covariances(cloud: Gaussians) -> np.ndarray:
-    axes = quat_to_matrix(cloud.quats.astype(np.float64)) * cloud.scales[:, None, :]
-    return axes @ axes.transpose(0, 2, 1)
 
 
 def assert_close(read: Gaussians, wanted: Gaussians, tolerance: float = 1e-5) -> None:

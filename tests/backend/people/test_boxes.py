@@ -3,8 +3,10 @@
 
 import numpy as np
 import pytest
+from crowdgaussian.body import load_body
 from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.detections import detect_people
+from crowdgaussian.people.mediapipe import KeypointFit
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image
@@ -21,8 +23,12 @@ def test_exactly_the_people_in_the_boxes_are_found(photo):
     boxes = ";".join(
         ",".join(str(v) for v in (*(xy.min(0) - 15), *(xy.max(0) + 15))) for xy in wanted
     )
-    found = detect_people(photo, PeopleConfig(boxes=boxes))
+    reports = []
+    config = PeopleConfig(boxes=boxes, pose_steps=5, ground_steps=5)  # for the way, not the poses
+    found = KeypointFit(config, load_body()).estimate(photo, None, reports.append).people
     assert len(found) == 2
+    fractions = [report.fraction for report in reports]
+    assert fractions == sorted(fractions) and all(r.stage == "people" for r in reports)
     middles = sorted(xy[[16, 17, 1, 2]].mean(axis=0).tolist() for xy in wanted)
     for person, middle in zip(found, middles):
         trunk = person.keypoints.xy[[11, 12, 23, 24]].mean(axis=0)

@@ -17,6 +17,8 @@ from crowdgaussian_shared.scene.edit import PoseEdit, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import CORRECTED, LEFT_OUT
 
+pytestmark = pytest.mark.usefixtures("no_model_files")
+
 BOX = (100.0, 10.0, 130.0, 110.0)
 
 
@@ -31,11 +33,6 @@ def edits(*steps):
 
 
 CORRECT_1 = SceneEdit(corrected={1: pose_edit()})
-
-
-@pytest.fixture(autouse=True)
-def no_model_files(monkeypatch):
-    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
 
 
 @pytest.fixture

@@ -20,10 +20,7 @@ from crowdgaussian.pipeline.reconstruct import Job, reconstruct
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, DiskFullError
 from crowdgaussian_shared.scene.folder import SceneFolder
 
-
-@pytest.fixture(autouse=True)
-def no_model_files(monkeypatch):
-    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
+pytestmark = pytest.mark.usefixtures("no_model_files")
 
 
 @pytest.fixture

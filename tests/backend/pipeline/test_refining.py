@@ -13,11 +13,10 @@ from _support.refining_running import (
     refinements,
     refining_job,
     run,
-    write_weights,
 )
 from _support.stand_ins import Script
 from crowdgaussian.avatar.quality import measure
-from crowdgaussian.pipeline import checkpoint, stages
+from crowdgaussian.pipeline import stages
 from crowdgaussian.pipeline.config import with_setting
 from crowdgaussian.refiner import stage as refinement_stage
 from crowdgaussian.refiner.networks.small_unet import SmallRefiner
@@ -26,15 +25,7 @@ from crowdgaussian_shared.formats.npz import read_npz, write_npz
 from crowdgaussian_shared.scene.edit import PoseEdit, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene.folder import SceneFolder
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("refiner") / "tiny.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def only_the_refiner_s_file(monkeypatch):
-    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
+pytestmark = pytest.mark.usefixtures("no_model_files")
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from _support.refining_running import files_of, plain, refinements, refining_job, run, write_weights
+from _support.refining_running import files_of, plain, refinements, refining_job, run
 from _support.stand_ins import Script
 from crowdgaussian.cli import main as cli
 from crowdgaussian.cli.inspect import inspect_scene
-from crowdgaussian.pipeline import checkpoint, stages
 from crowdgaussian.pipeline import refinement as refining
+from crowdgaussian.pipeline import stages
 from crowdgaussian.pipeline.config import Config, is_local, with_setting
 from crowdgaussian.pipeline.stages import files_for
 from crowdgaussian.refiner import weights as used_files
@@ -21,15 +21,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene.folder import SceneFolder
 from safetensors.torch import save_file
 
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_weights(tmp_path_factory.mktemp("refiner") / "tiny.safetensors")
-
-
-@pytest.fixture(autouse=True)
-def only_the_refiner_s_file(monkeypatch):
-    monkeypatch.setattr(checkpoint, "files_for", lambda config: [])
+pytestmark = pytest.mark.usefixtures("no_model_files")
 
 
 @pytest.fixture

@@ -6,7 +6,13 @@ import shutil
 
 import pytest
 import torch
-from _support.refiner_made_up import WIDTH, small_networks, write_stable_diffusion
+from _support.refiner_made_up import (
+    WIDTH,
+    pictures,
+    small_networks,
+    small_refiner,
+    write_stable_diffusion,
+)
 from crowdgaussian.refiner.networks.sd_checkpoint import (
     from_stable_diffusion,
     load_refiner,
@@ -19,8 +25,6 @@ from crowdgaussian.refiner.weights import EXTRAS, TRAINED, find_base
 from crowdgaussian.weights import find
 from crowdgaussian_shared.errors import CrowdGaussianError
 from safetensors.torch import load_file, save_file
-
-from tests.backend.refiner.test_model import pictures, small_refiner
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from _support.refiner_made_up import write_pairs, write_stable_diffusion
+from _support.refiner_made_up import small_refiner, write_pairs, write_stable_diffusion
 from accelerate.state import AcceleratorState
 from crowdgaussian.cli.main import main
 from crowdgaussian.core.training import WeightAverage
@@ -30,8 +30,6 @@ from crowdgaussian.refiner.training.trainer import Trainer, precision
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-
-from tests.backend.refiner.test_model import small_refiner
 
 TINY = SmallConfig(widths=(8, 8))
 NO_VGG = LossWeights().without_vgg()
@@ -242,40 +240,36 @@ def free_port():
         return place.getsockname()[1]
 
 
-@pytest.mark.slow
-def test_two_processes_average_the_gradients_of_their_own_crops(scenes, tmp_path):
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node",
-        "2",
-        "--master_port",
-        str(free_port()),
-    ]  # as `accelerate launch --multi_gpu` does
-    train = [
-        "-m",
-        "crowdgaussian",
-        "train",
-        "refiner",
-        str(scenes),
-        "-o",
-        str(tmp_path / "two"),
-        "--without-vgg",
-        "--steps",
-        "1",
-        "--crop",
-        "32",
-        "--batch",
-        "1",
-    ]
-    ran = subprocess.run(
-        [*launch, *train],
+TWO = """
+import os, sys
+import crowdgaussian.refiner.training.trainer  # once for both
+from crowdgaussian.cli.main import main
+os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+second = os.fork()
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if second else "1"
+code = main(sys.argv[1:])
+sys.stdout.flush()
+if second:
+    code = code or os.waitpid(second, 0)[1]
+os._exit(min(code, 1))
+"""
+
+
+def train_in_two_processes(scenes, out):
+    """As `accelerate launch --multi_gpu` does, which sets these variables."""
+    options = ["--without-vgg", "--steps", "1", "--crop", "32", "--batch", "1"]
+    return subprocess.run(
+        [sys.executable, "-c", TWO, "train", "refiner", str(scenes), "-o", str(out), *options],
         capture_output=True,
         text=True,
         timeout=400,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())},
     )
+
+
+@pytest.mark.slow
+def test_two_processes_average_the_gradients_of_their_own_crops(scenes, tmp_path):
+    ran = train_in_two_processes(scenes, tmp_path / "two")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("Losses:") == 1 and ran.stdout.count("refiner.safetensors") == 1
     assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1

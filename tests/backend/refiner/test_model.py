@@ -5,15 +5,13 @@ import re
 
 import pytest
 import torch
-from _support.refiner_made_up import WIDTH, small_networks
+from _support.refiner_made_up import pictures, small_refiner
 from _support.vgg_made_up import VGG16, write_vgg
 from crowdgaussian.core import metrics as lpips
 from crowdgaussian.refiner.networks.sd_checkpoint import load_refiner, save_refiner
 from crowdgaussian.refiner.networks.sd_turbo import (
     TARGETS,
     TurboConfig,
-    TurboRefiner,
-    add_decoder_lora,
     cumulative_alpha,
     identity_eps,
     predicted_x0,
@@ -32,21 +30,6 @@ from crowdgaussian.refiner.training.trainer import trained_parts
 from crowdgaussian_shared.errors import CrowdGaussianError, OutOfMemoryError
 from diffusers import DDPMScheduler
 from torch import nn
-
-
-def small_refiner(**changes):
-    vae, unet = small_networks()
-    config = TurboConfig(**changes)
-    add_decoder_lora(vae, config.rank)
-    return TurboRefiner(vae, unet, torch.randn(1, 77, WIDTH), config)
-
-
-def pictures(height=32, width=48, count=1):
-    generator = torch.Generator().manual_seed(1)
-    return (
-        torch.rand(count, 3, height, width, generator=generator),
-        torch.rand(count, 4, height, width, generator=generator),
-    )
 
 
 def test_the_closed_form_is_the_scheduler_s_step():

@@ -6,7 +6,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from _support.service_running import artifacts_of, serving
+from _support.service_running import artifacts_of
 from _support.stand_ins import write_photo
 from crowdgaussian.service.store import Store
 from crowdgaussian_shared.client import job as client_job
@@ -26,12 +26,6 @@ def pose_edit(angle):
 
 
 ONE = SceneEdit({1: pose_edit(0.1)})
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service") / "data") as running:
-        yield running
 
 
 def hashes(events):

@@ -12,19 +12,13 @@ import zlib
 
 import pytest
 import zmq
-from _support.service_running import Client, serving
+from _support.service_running import Client
 from crowdgaussian_shared.protocol import decode, encode
 from crowdgaussian_shared.protocol import messages as m
 from crowdgaussian_shared.protocol.wire import MAGIC
 from PIL import Image
 
 JOB = "0f8fad5b-d9cb-469f-a165-70867728950e"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service") / "data") as running:
-        yield running
 
 
 def refusal(client, frames, where="control"):

@@ -5,7 +5,6 @@ import threading
 import time
 import uuid
 
-import pytest
 from _support.service_pipeline import run as run_here
 from _support.service_running import Client, artifacts_of, serving
 from _support.stand_ins import write_photo
@@ -14,12 +13,6 @@ from crowdgaussian.pipeline.reconstruct import Job
 from crowdgaussian_shared.protocol import messages as m
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import hash_bytes
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service") / "data") as running:
-        yield running
 
 
 def test_welcome_says_what_the_server_can(client):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from _support.made_up_motion import FPS, cmu_walk, slide, walk_poses
+from _support.motions import write_lhm
 from crowdgaussian_shared.motion.feet import LEGS, between, reach
 from crowdgaussian_shared.motion.fit import Wearer, fit_motion
 from crowdgaussian_shared.motion.kinematics import (
@@ -20,8 +21,6 @@ from crowdgaussian_shared.motion.kinematics import (
 from crowdgaussian_shared.motion.motion import Motion, find_contacts, runs
 from crowdgaussian_shared.motion.npz import with_contacts
 from crowdgaussian_shared.motion.read import ReadOptions, read_motion
-
-from tests.shared.motion.test_files import write_lhm
 
 ROOT = Path(__file__).resolve().parents[3]
 FEET = [7, 8, 10, 11]

@@ -2,12 +2,12 @@
 """Motion files: every way to name the fields, round trips, and files that are broken."""
 
 import io
-import json
 import zipfile
 
 import numpy as np
 import pytest
 from _support.made_up_motion import CMU_UNIT, FPS, cmu_walk, walk_poses
+from _support.motions import degrees_between, smooth, write_lhm
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
@@ -21,8 +21,6 @@ from crowdgaussian_shared.motion.kinematics import (
 from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.motion.npz import write_motion_npz
 from crowdgaussian_shared.motion.read import ReadOptions, read_motion
-
-from tests.shared.motion.test_time import degrees_between, smooth
 
 Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 
@@ -205,19 +203,6 @@ def test_a_camera_that_looks_down_is_levelled(tmp_path, pitch):
     assert abs(climb) < 3.0  # as filmed: the camera's pitch
     up = axis_angle_to_matrix(motion.poses[:, 0])[:, :, 1].mean(axis=0)
     assert np.degrees(np.arccos(up[1] / np.linalg.norm(up))) < 3.0
-
-
-def write_lhm(path, poses, transl, camera=None):
-    flip = np.diag([1.0, -1.0, -1.0]) @ (np.eye(3) if camera is None else camera)
-    (path / "smplx_params").mkdir(parents=True)
-    for k, (pose, place) in enumerate(zip(poses, transl)):
-        root = matrix_to_axis_angle(flip @ axis_angle_to_matrix(pose[0]))
-        frame = {"root_pose": root, "body_pose": pose[1:22], "jaw_pose": pose[22],
-                 "lhand_pose": pose[25:40], "rhand_pose": pose[40:], "trans": flip @ place,
-                 "betas": np.zeros(10)}  # fmt: skip
-        text = json.dumps({name: np.asarray(value).tolist() for name, value in frame.items()})
-        (path / "smplx_params" / f"{k + 1:05d}.json").write_text(text)
-    return path
 
 
 def test_a_header_that_asks_for_the_world_takes_no_memory(tmp_path):

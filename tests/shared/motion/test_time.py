@@ -3,10 +3,10 @@
 
 import numpy as np
 import pytest
+from _support.motions import degrees_between, smooth
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.motion.kinematics import global_turns, local_poses
-from crowdgaussian_shared.motion.motion import Motion, check_motion
+from crowdgaussian_shared.motion.motion import check_motion
 from crowdgaussian_shared.motion.time import (
     append,
     blend_poses,
@@ -22,26 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 
-def smooth(frames: int, fps: float = 30.0, seed: int = 0) -> Motion:
-    """Every joint swings slowly; the pelvis travels."""
-    rng = np.random.default_rng(seed)
-    times = np.arange(frames)[:, None, None] / fps
-    poses = rng.normal(0, 0.8, (1, 55, 3)) + 0.4 * np.sin(
-        times * rng.uniform(1, 3, (1, 55, 1)) + rng.uniform(0, 6, (1, 55, 1))
-    ) * rng.normal(0, 1, (1, 55, 3))
-    transl = np.stack([np.sin(times[:, 0, 0]), 1 + 0 * times[:, 0, 0], times[:, 0, 0]], axis=1)
-    return Motion("smooth", fps, poses, transl, contacts=rng.random((frames, 4)) < 0.5)
-
-
-def degrees_between(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest angle between rotations given as axis-angles."""
-    turn = axis_angle_to_matrix(a).swapaxes(-1, -2) @ axis_angle_to_matrix(b)
-    cosine = (np.trace(turn, axis1=-2, axis2=-1) - 1) / 2
-    sine = np.linalg.norm(turn - turn.swapaxes(-1, -2), axis=(-2, -1)) / np.sqrt(8)
-    return float(np.degrees(np.arctan2(sine, cosine)).max())
-
-
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(8, 200), st.integers(2, 40))
 @example(49.99999999999997, 10)  # the 16th frame would come 1.7e-16 s after the end
 def test_another_frame_rate_keeps_time_and_the_first_frame(fps, frames):
@@ -74,7 +55,7 @@ def test_up_and_down_again_is_the_same_motion():
     assert degrees_between(between.poses, exact.poses[: between.frames]) < 1.0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_a_blend_turns_by_its_share_of_the_angle(seed, weight):
     rng = np.random.default_rng(seed)
