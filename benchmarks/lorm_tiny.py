@@ -34,7 +34,7 @@ from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
-from crowdgaussian.lorm.training.config import TrainConfig
+from crowdgaussian.lorm.training.config import LormTraining
 from crowdgaussian.lorm.training.dataset import PeopleDataset
 from crowdgaussian.lorm.training.distill import pick
 from crowdgaussian.lorm.training.losses import LossWeights, render_white
@@ -72,8 +72,8 @@ class Plan:
     test: int = 10
     size: int = 96  # of the views, pixels
     base: tuple[Stage, ...] = (Stage(128, 1500, 6, 1, 1.2e-3), Stage(POINTS, 80, 2, 3, 5e-4))
-    adapters: TrainConfig = TrainConfig(
-        iterations=120,
+    adapters: LormTraining = LormTraining(
+        steps=120,
         batch=2,
         views_per_step=3,
         render_size=96,
@@ -363,7 +363,7 @@ def main() -> int:
     arguments = parser.parse_args()
     plan = SMALLEST if arguments.smallest else Plan()
     if arguments.smallest:
-        plan = replace(plan, adapters=replace(plan.adapters, iterations=2))
+        plan = replace(plan, adapters=replace(plan.adapters, steps=2))
     arguments.out.mkdir(parents=True, exist_ok=True)
     result = run(arguments.out, plan)
     (arguments.out / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")

@@ -85,16 +85,18 @@ _SETTINGS = (
 
 
 def _config(arguments: argparse.Namespace):
-    from ..lorm.training.config import TrainConfig
+    from ..lorm.training.config import LormTraining
     from ..lorm.training.losses import LossWeights
 
     names = [name for name, _, _ in _SETTINGS] + ["targets"]
     given = {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
     }
+    if "iterations" in given:
+        given["steps"] = given.pop("iterations")
     weights = {"rgb": arguments.rgb_weight, "ssim": arguments.ssim_weight}
     weights = {name: value for name, value in weights.items() if value is not None}
-    return TrainConfig(
+    return LormTraining(
         **given, loss=LossWeights(**weights), gradient_checkpointing=not arguments.no_checkpointing
     )
 
@@ -272,7 +274,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from ..refiner.training.dataset import PairDataset
     from ..refiner.training.losses import refiner_loss
     from ..refiner.training.release import new_network, save_trained, training_facts
-    from ..refiner.training.trainer import Trainer
+    from ..refiner.training.trainer import RefinerTrainer
     from ..refiner.weights import find_base
     from ..weights import local_path
     from .console import ConsoleReport
@@ -282,7 +284,7 @@ def _train(arguments: argparse.Namespace) -> int:
     loss = refiner_loss(config.losses, local_path("vgg16"), local_path("lpips-vgg-heads"))
     base = find_base(arguments.base) if arguments.base else None
     network = new_network(base, not arguments.no_normals, config.seed, arguments.skips)
-    trainer = Trainer(network, data, arguments.out, config, loss)
+    trainer = RefinerTrainer(network, data, arguments.out, config, loss)
     console = Console(soft_wrap=True, quiet=not trainer.accelerator.is_main_process)
     console.print(f"Losses: {config.losses.in_words()}.", highlight=False, markup=False)
     with ConsoleReport(console) as report:

@@ -13,7 +13,7 @@ import torch
 from _support.refiner_made_up import write_pairs, write_stable_diffusion
 from accelerate.state import AcceleratorState
 from crowdgaussian.cli.main import main
-from crowdgaussian.core.training import WeightAverage
+from crowdgaussian.core.training import CHECKPOINT, WeightAverage
 from crowdgaussian.refiner.networks.small_unet import (
     SmallConfig,
     SmallRefiner,
@@ -21,12 +21,11 @@ from crowdgaussian.refiner.networks.small_unet import (
     read_facts,
 )
 from crowdgaussian.refiner.training import trainer as training
-from crowdgaussian.refiner.training.checkpoint import CHECKPOINT
 from crowdgaussian.refiner.training.config import CalibrationConfig, RefinerTraining
 from crowdgaussian.refiner.training.dataset import PairDataset
 from crowdgaussian.refiner.training.losses import LossWeights, RefinerLoss
 from crowdgaussian.refiner.training.release import load_any, save_trained, training_facts
-from crowdgaussian.refiner.training.trainer import Trainer, precision
+from crowdgaussian.refiner.training.trainer import RefinerTrainer, precision
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -45,7 +44,7 @@ def scenes(tmp_path_factory):
 def trainer(scenes, out, network=None, **changes):
     config = RefinerTraining(**{"steps": 6, "crop": 32, "losses": NO_VGG, **changes})
     torch.manual_seed(0)
-    return Trainer(
+    return RefinerTrainer(
         network or SmallRefiner(TINY),
         PairDataset(scenes, "train"),
         out,
@@ -87,6 +86,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(scenes, tmp_path):
         "step",
         "exp_avg",
         "exp_avg_sq",
+        "random",
     }
     assert same(*files)
     assert (tmp_path / "parts/samples/step_000006.png").is_file()

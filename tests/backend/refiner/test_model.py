@@ -8,6 +8,7 @@ import torch
 from _support.refiner_made_up import WIDTH, small_networks
 from _support.vgg_made_up import VGG16, write_vgg
 from crowdgaussian.core import metrics as lpips
+from crowdgaussian.core.training import trained_parts
 from crowdgaussian.refiner.networks.sd_checkpoint import load_refiner, save_refiner
 from crowdgaussian.refiner.networks.sd_turbo import (
     TARGETS,
@@ -28,7 +29,6 @@ from crowdgaussian.refiner.training.losses import (
     gram_distance,
     refiner_loss,
 )
-from crowdgaussian.refiner.training.trainer import trained_parts
 from crowdgaussian_shared.errors import CrowdGaussianError
 from diffusers import DDPMScheduler
 from torch import nn

@@ -17,7 +17,7 @@ from ...splat.cameras import Cameras
 from ..model.adapters import adapters_off
 from ..model.decoder import Attributes
 from ..model.lorm import LormModel, Tokens
-from .config import TrainConfig
+from .config import LormTraining
 from .losses import distillation_loss, orbit_cameras, render_white, upright
 from .occlusion import occlude_randomly
 from .sample import TrainingPerson, complete_inputs, occluded_inputs
@@ -56,7 +56,7 @@ class Teacher:
         cache: where tokens and renders are kept.
     """
 
-    def __init__(self, model: LormModel, config: TrainConfig, cache: TeacherCache):
+    def __init__(self, model: LormModel, config: LormTraining, cache: TeacherCache):
         self.model, self.config, self.cache = model, config, cache
         self.device = next(model.parameters()).device
 
@@ -144,7 +144,7 @@ def step_loss(
     student: nn.Module,
     model: LormModel,
     lessons: Sequence[Lesson],
-    config: TrainConfig,
+    config: LormTraining,
     rng: np.random.Generator,
 ) -> Tensor:
     """Equation 4 over some of the 24 views of some people."""
