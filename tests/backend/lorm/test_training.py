@@ -15,7 +15,7 @@ from crowdgaussian.core.training import CHECKPOINT
 from crowdgaussian.lorm.model.adapters import adapters_off, load_adapters
 from crowdgaussian.lorm.training.config import LormTraining
 from crowdgaussian.lorm.training.dataset import PeopleDataset
-from crowdgaussian.lorm.training.losses import LossWeights, distillation_loss
+from crowdgaussian.lorm.training.losses import DistillationWeights, distillation_loss
 from crowdgaussian.lorm.training.occlusion import hide
 from crowdgaussian.lorm.training.sample import InputSizes, complete_inputs, occluded_inputs
 from crowdgaussian.lorm.training.teacher_cache import TeacherCache, fingerprint
@@ -71,9 +71,11 @@ def test_equation_four():
     from crowdgaussian.core.metrics import ssim
 
     expected = 2 * ((student - teacher) ** 2).mean() + 0.5 * (1 - ssim(student, teacher)).mean()
-    loss = distillation_loss(student, teacher, LossWeights(2.0, 0.5))
+    loss = distillation_loss(student, teacher, DistillationWeights(2.0, 0.5))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    assert distillation_loss(teacher, teacher, LossWeights()).item() == pytest.approx(0, abs=1e-6)
+    assert distillation_loss(teacher, teacher, DistillationWeights()).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_the_loss_falls(base, data, cache, tmp_path):

@@ -23,7 +23,7 @@ from crowdgaussian.refiner.networks.small_unet import (
 from crowdgaussian.refiner.training import trainer as training
 from crowdgaussian.refiner.training.config import CalibrationConfig, RefinerTraining
 from crowdgaussian.refiner.training.dataset import PairDataset
-from crowdgaussian.refiner.training.losses import LossWeights, RefinerLoss
+from crowdgaussian.refiner.training.losses import RefinerLoss, RefinerLossWeights
 from crowdgaussian.refiner.training.release import load_any, save_trained, training_facts
 from crowdgaussian.refiner.training.trainer import RefinerTrainer, precision
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from tests.backend.refiner.test_model import small_refiner
 
 TINY = SmallConfig(widths=(8, 8))
-NO_VGG = LossWeights().without_vgg()
+NO_VGG = RefinerLossWeights().without_vgg()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,11 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(scenes, tmp_path):
     }
     assert same(*files)
     assert (tmp_path / "parts/samples/step_000006.png").is_file()
-    for changes in ({"lr": 1e-4}, {"ema": 0.99}, {"losses": LossWeights(2.0, 0.0, 0.2, 0.0)}):
+    for changes in (
+        {"lr": 1e-4},
+        {"ema": 0.99},
+        {"losses": RefinerLossWeights(2.0, 0.0, 0.2, 0.0)},
+    ):
         with pytest.raises(CrowdGaussianError, match="other settings"):
             trainer(scenes, tmp_path / "parts", **{"ema": 0.9, **changes})
 
@@ -309,9 +313,9 @@ def test_settings_that_cannot_be(settings, words):
 def test_weights_and_shares_that_cannot_be():
     for weights in ({"l2": -1.0}, {"gram_after": -1}, {"ssim": float("nan")}):
         with pytest.raises(CrowdGaussianError, match="0 or above"):
-            LossWeights(**weights)
+            RefinerLossWeights(**weights)
     with pytest.raises(CrowdGaussianError, match="needs a loss"):
-        LossWeights(0.0, 0.0, 0.0, 0.0)
+        RefinerLossWeights(0.0, 0.0, 0.0, 0.0)
     for shares in ((0.7, 0.4), (-0.1, 0.0), (0.0, float("nan"))):
         with pytest.raises(CrowdGaussianError, match="at most 1 together"):
             CalibrationConfig(*shares)

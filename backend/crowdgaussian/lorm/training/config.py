@@ -7,7 +7,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ...core.training import TrainingConfig
 from ..model.adapters import DEFAULT_TARGETS, RANK
-from .losses import VIEWS, LossWeights
+from .losses import VIEWS, DistillationWeights
 from .occlusion import OcclusionConfig
 from .sample import InputSizes
 
@@ -28,7 +28,7 @@ class LormTraining(TrainingConfig):
     save_every: int = 200  # steps
     sample_every: int = 200
     gradient_checkpointing: bool = True
-    loss: LossWeights = field(default_factory=LossWeights)
+    loss: DistillationWeights = field(default_factory=DistillationWeights)
     occlusion: OcclusionConfig = field(default_factory=OcclusionConfig)
     sizes: InputSizes = field(default_factory=InputSizes)
 

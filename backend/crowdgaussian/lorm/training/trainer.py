@@ -20,10 +20,10 @@ from torch import Tensor
 from ...core.progress import Progress, Report, silent
 from ...core.training import Trainer, trained_parts
 from ..model.adapters import adapter_layers, add_adapters, save_adapters
-from ..model.lorm import LormModel, Tokens
+from ..model.lorm import LormModel, Tokens, render_people
 from .config import LormTraining
 from .dataset import PeopleDataset
-from .distill import Student, Teacher, pick, render_people, step_loss
+from .distill import Student, Teacher, step_loss
 from .sample import complete_inputs
 from .teacher_cache import TeacherCache, digest, fingerprint
 
@@ -207,7 +207,7 @@ class LormTrainer(Trainer):
             self.model,
             attributes,
             [(lesson.betas, lesson.pose)],
-            [pick(lesson.cameras, np.array(views))],
+            [lesson.cameras[views]],
         )[0]
         complete = complete_inputs(person, self.config.sizes)[0]
         return SampleRow(complete, images[0], lesson.renders[views] / 255, student)

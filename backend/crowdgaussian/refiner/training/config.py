@@ -8,7 +8,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from torch import Tensor
 
 from ...core.training import TrainingConfig
-from .losses import LossWeights
+from .losses import RefinerLossWeights
 
 # Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint
 
@@ -67,7 +67,7 @@ class RefinerTraining(TrainingConfig):
     batch: int = 2  # of each process
     crop: int = 128  # pixels, a side of what the network sees at once
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    losses: LossWeights = field(default_factory=LossWeights)
+    losses: RefinerLossWeights = field(default_factory=RefinerLossWeights)
 
     def __post_init__(self) -> None:
         super().__post_init__()
