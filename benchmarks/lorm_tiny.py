@@ -32,12 +32,11 @@ from crowdgaussian.evaluate.subjects import Subject, read_subjects, write_people
 from crowdgaussian.lorm.model.adapters import adapters_off
 from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
-from crowdgaussian.lorm.model.lorm import LormModel
+from crowdgaussian.lorm.model.lorm import LormModel, render_white
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
-from crowdgaussian.lorm.training.config import TrainConfig
+from crowdgaussian.lorm.training.config import LormTraining
 from crowdgaussian.lorm.training.dataset import PeopleDataset
-from crowdgaussian.lorm.training.distill import pick
-from crowdgaussian.lorm.training.losses import LossWeights, render_white
+from crowdgaussian.lorm.training.losses import DistillationWeights
 from crowdgaussian.lorm.training.occlusion import hide, occlude
 from crowdgaussian.lorm.training.sample import (
     InputSizes,
@@ -72,8 +71,8 @@ class Plan:
     test: int = 10
     size: int = 96  # of the views, pixels
     base: tuple[Stage, ...] = (Stage(128, 1500, 6, 1, 1.2e-3), Stage(POINTS, 80, 2, 3, 5e-4))
-    adapters: TrainConfig = TrainConfig(
-        iterations=120,
+    adapters: LormTraining = LormTraining(
+        steps=120,
         batch=2,
         views_per_step=3,
         render_size=96,
@@ -84,7 +83,7 @@ class Plan:
         save_every=60,
         sample_every=60,
         gradient_checkpointing=False,
-        loss=LossWeights(1.0, 0.05),
+        loss=DistillationWeights(1.0, 0.05),
         sizes=SIZES,
     )
     half_bodies: float = 0.25  # share of the base's pictures
@@ -227,7 +226,7 @@ def base_loss(
     losses = []
     for person, splats, left in zip(chosen, posed(model, attributes, chosen), rows, strict=True):
         views = rng.choice(24, stage.views, replace=False)
-        render = render_white(splats, pick(person.subject.cameras, views))
+        render = render_white(splats, person.subject.cameras[views])
         truth = torch.where(left[:, None, None], person.truth(views), 1.0)
         mask = (person.mask[views] & left[:, None]).float()
         alpha = (render.alpha - mask).square().mean()
@@ -363,7 +362,7 @@ def main() -> int:
     arguments = parser.parse_args()
     plan = SMALLEST if arguments.smallest else Plan()
     if arguments.smallest:
-        plan = replace(plan, adapters=replace(plan.adapters, iterations=2))
+        plan = replace(plan, adapters=replace(plan.adapters, steps=2))
     arguments.out.mkdir(parents=True, exist_ok=True)
     result = run(arguments.out, plan)
     (arguments.out / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")

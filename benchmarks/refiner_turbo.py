@@ -22,13 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from crowdgaussian.core.training import trained_parts
 from crowdgaussian.refiner.networks.sd_checkpoint import (
     from_stable_diffusion,
     load_refiner,
     save_refiner,
 )
 from crowdgaussian.refiner.networks.sd_turbo import TurboConfig, TurboRefiner, identity_eps
-from crowdgaussian.refiner.training.trainer import trained_parts
 
 SIZE, SMALL = 512, 64  # pixels of the timed view, and of those that only have to be equal
 MOST_SECONDS, MOST_GB = 60, 8

@@ -11,7 +11,7 @@ from crowdgaussian.lorm.model.config import HeadEncoderConfig, LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
-from crowdgaussian.lorm.training.config import TrainConfig
+from crowdgaussian.lorm.training.config import LormTraining
 from crowdgaussian.lorm.training.occlusion import OcclusionConfig
 from crowdgaussian.lorm.training.sample import InputSizes
 from crowdgaussian.splat.cameras import Cameras
@@ -53,10 +53,10 @@ def very_small(body: BodyModel, seed: int = 0) -> LormModel:
     return model.eval()
 
 
-def quick(**changes) -> TrainConfig:
+def quick(**changes) -> LormTraining:
     """Settings of a training that takes a second."""
     settings = {
-        "iterations": 6,
+        "steps": 6,
         "batch": 2,
         "views_per_step": 2,
         "render_size": 32,
@@ -69,7 +69,7 @@ def quick(**changes) -> TrainConfig:
         "sizes": SIZES,
         "occlusion": OcclusionConfig(ellipse_radii=(0.1, 0.2)),
     }
-    return TrainConfig(**(settings | changes))
+    return LormTraining(**(settings | changes))
 
 
 def write_people(folder: Path, body: BodyModel, count: int = 3) -> Path:

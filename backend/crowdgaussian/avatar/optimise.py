@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..body.posed import PosedBody, apply, blend
 from ..core.mesh import unit
+from ..core.optim import Descent, minimise
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
@@ -118,26 +119,24 @@ def fit_photo(
     model = _Model(cloud, matrices, colours, config)
     some = torch.from_numpy(np.flatnonzero(_facing(cloud, matrices, view) > _BACK))
     scales = [_Loss(view, side) for side in (0.5, 1.0)]
-    optimiser = torch.optim.Adam(
-        [
-            {"params": [model.colour], "lr": config.colour_rate},
-            {"params": [model.move], "lr": config.move_rate},
-            {"params": [model.size, model.solid], "lr": config.shape_rate},
-        ],
-        betas=_ADAM_BETAS,
-    )
-    rates = [group["lr"] for group in optimiser.param_groups]
-    for step in range(config.colour_steps):
-        done = step / config.colour_steps
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * min(1.0, 2.0 * (1 - done) + _LAST_RATE)
-        optimiser.zero_grad(set_to_none=True)
-        loss_of = scales[int(done >= _COARSE_SHARE)]
-        loss = loss_of(model, rasterize(model.splats(some), loss_of.cameras))
-        loss.backward()
-        optimiser.step()
-        step_done((step + 1) / config.colour_steps)
+    groups = [
+        {"params": [model.colour], "lr": config.colour_rate},
+        {"params": [model.move], "lr": config.move_rate},
+        {"params": [model.size, model.solid], "lr": config.shape_rate},
+    ]
+    steps = config.colour_steps
+
+    def loss_at(step: int) -> Tensor:
+        loss_of = scales[int(step / steps >= _COARSE_SHARE)]
+        return loss_of(model, rasterize(model.splats(some), loss_of.cameras))
+
+    descent = Descent(steps, betas=_ADAM_BETAS, rate=_late_cooling)
+    minimise(groups, descent, loss_at, lambda step, _: step_done((step + 1) / steps))
     return _result(model, cloud, view)
+
+
+def _late_cooling(done: float) -> float:
+    return min(1.0, 2.0 * (1 - done) + _LAST_RATE)
 
 
 class _Loss:

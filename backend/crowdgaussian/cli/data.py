@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .options import (
     STAGES,
+    add_changes,
     add_mesh_options,
     add_numbers,
     made_up_people,
@@ -50,14 +51,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "several times, scenes take turns",
     )
     add_mesh_options(scenes)
-    scenes.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="changes",
-        help="change a setting of photo_fit or lorm, see `crowdgaussian settings`",
-    )
+    add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
     add_numbers(scenes, _NUMBERS)
     scenes.set_defaults(run=_scenes)
 

@@ -27,13 +27,25 @@ def add_setting_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="people that PromptHMR, SAM 3D Body, ... found in the photo earlier",
     )
+    add_changes(parser, "change any setting listed by `crowdgaussian settings`")
+
+
+def add_changes(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds --set, which may be given several times."""
     parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="changes",
-        help="change any setting listed by `crowdgaussian settings`",
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help=text
+    )
+
+
+def add_training_folder(parser: argparse.ArgumentParser) -> None:
+    """Adds --out of a training."""
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder; an interrupted training goes on there",
     )
 
 

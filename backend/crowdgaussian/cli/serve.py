@@ -9,6 +9,8 @@ import threading
 from datetime import datetime
 from pathlib import Path
 
+from .options import add_changes
+
 KEEP_HOURS, KEEP_GIB = 24.0, 50.0
 
 
@@ -35,6 +37,16 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         help="port of the data socket (default: the next one)",
     )
     _add_data(parser)
+    _add_amounts(parser)
+    add_changes(parser, "change a limit, such as jobs_total=128 or photo_pixels=50000000")
+    parser.add_argument(
+        "--stop-with-parent", action="store_true", help="stop when standard input ends"
+    )
+    parser.add_argument("--pipeline", help=argparse.SUPPRESS)
+    parser.set_defaults(run=_serve)
+
+
+def _add_amounts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
@@ -56,19 +68,6 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         metavar="G",
         help="size of all results together (default: %(default)s)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="changes",
-        help="change a limit, such as jobs_total=128 or photo_pixels=50000000",
-    )
-    parser.add_argument(
-        "--stop-with-parent", action="store_true", help="stop when standard input ends"
-    )
-    parser.add_argument("--pipeline", help=argparse.SUPPRESS)
-    parser.set_defaults(run=_serve)
 
 
 def _add_keys(commands: argparse._SubParsersAction) -> None:

@@ -9,8 +9,10 @@ from crowdgaussian_shared.errors import SettingError
 
 from .options import (
     STAGES,
+    add_changes,
     add_mesh_options,
     add_numbers,
+    add_training_folder,
     made_up_people,
     read_changes,
     scanned_people,
@@ -37,14 +39,7 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         "lorm", help="teach LHM to complete hidden people (not for commercial use)"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="people; see docs/training.md")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="folder; an interrupted training goes on there",
-    )
+    add_training_folder(parser)
     files = parser.add_argument_group("network")
     files.add_argument("--weights", default="3DAIGC/LHM-500M-HF", metavar="FOLDER")
     files.add_argument("--sapiens", default="", metavar="FILE")
@@ -85,17 +80,21 @@ _SETTINGS = (
 
 
 def _config(arguments: argparse.Namespace):
-    from ..lorm.training.config import TrainConfig
-    from ..lorm.training.losses import LossWeights
+    from ..lorm.training.config import LormTraining
+    from ..lorm.training.losses import DistillationWeights
 
     names = [name for name, _, _ in _SETTINGS] + ["targets"]
     given = {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
     }
+    if "iterations" in given:
+        given["steps"] = given.pop("iterations")
     weights = {"rgb": arguments.rgb_weight, "ssim": arguments.ssim_weight}
     weights = {name: value for name, value in weights.items() if value is not None}
-    return TrainConfig(
-        **given, loss=LossWeights(**weights), gradient_checkpointing=not arguments.no_checkpointing
+    return LormTraining(
+        **given,
+        loss=DistillationWeights(**weights),
+        gradient_checkpointing=not arguments.no_checkpointing,
     )
 
 
@@ -159,14 +158,24 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     """Adds `train refiner`."""
     parser = kinds.add_parser("refiner", help="teach a network to clean views of a crowd")
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data crowd-scenes`")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="folder; an interrupted training goes on there",
+    add_training_folder(parser)
+    _add_network(parser)
+    add_numbers(
+        parser,
+        (
+            ("steps", 10_000, "how many"),
+            ("batch", 2, "crops of a step in each process"),
+            ("seed", 0, "of everything random"),
+            ("save-every", 500, "steps between checkpoints"),
+            ("sample-every", 500, "steps between pictures"),
+        ),
     )
+    _add_calibration(parser)
+    _add_losses(parser)
+    parser.set_defaults(run=_train)
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base",
         metavar="BASE",
@@ -188,16 +197,9 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
         metavar="DECAY",
         help="average the weights over steps and give the average (such as 0.999)",
     )
-    add_numbers(
-        parser,
-        (
-            ("steps", 10_000, "how many"),
-            ("batch", 2, "crops of a step in each process"),
-            ("seed", 0, "of everything random"),
-            ("save-every", 500, "steps between checkpoints"),
-            ("sample-every", 500, "steps between pictures"),
-        ),
-    )
+
+
+def _add_calibration(parser: argparse.ArgumentParser) -> None:
     clean = parser.add_argument_group("Self-Calibrated Learning")
     clean.add_argument(
         "--scl", type=float, metavar="P", help="share of inputs that are clean already (0.3)"
@@ -206,6 +208,9 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     clean.add_argument(
         "--half-clean", type=float, metavar="P", help="share of inputs that are clean in part (0)"
     )
+
+
+def _add_losses(parser: argparse.ArgumentParser) -> None:
     losses = parser.add_argument_group("weights of the losses; 0 leaves one out")
     for name, text in _LOSSES:
         losses.add_argument(f"--{name}", type=float, metavar="N", help=text)
@@ -213,7 +218,6 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     losses.add_argument(
         "--without-vgg", action="store_true", help="leave out LPIPS and Gram, which need VGG16"
     )
-    parser.set_defaults(run=_train)
 
 
 def add_evaluation(kinds: argparse._SubParsersAction) -> None:
@@ -237,6 +241,12 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
         metavar="NAME=PATH",
         help="a small refiner's file, or the folder of one on SD-Turbo, trained or plain",
     )
+    _add_crowds(parser)
+    add_changes(parser, "change a setting of the stages, see `crowdgaussian settings`")
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_crowds(parser: argparse.ArgumentParser) -> None:
     add_mesh_options(parser)
     parser.add_argument(
         "--stage-1",
@@ -255,15 +265,6 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
             ("size", 320, "of a view, pixels"),
         ),
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="changes",
-        help="change a setting of the stages, see `crowdgaussian settings`",
-    )
-    parser.set_defaults(run=_evaluate)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -272,7 +273,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from ..refiner.training.dataset import PairDataset
     from ..refiner.training.losses import refiner_loss
     from ..refiner.training.release import new_network, save_trained, training_facts
-    from ..refiner.training.trainer import Trainer
+    from ..refiner.training.trainer import RefinerTrainer
     from ..refiner.weights import find_base
     from ..weights import local_path
     from .console import ConsoleReport
@@ -282,7 +283,7 @@ def _train(arguments: argparse.Namespace) -> int:
     loss = refiner_loss(config.losses, local_path("vgg16"), local_path("lpips-vgg-heads"))
     base = find_base(arguments.base) if arguments.base else None
     network = new_network(base, not arguments.no_normals, config.seed, arguments.skips)
-    trainer = Trainer(network, data, arguments.out, config, loss)
+    trainer = RefinerTrainer(network, data, arguments.out, config, loss)
     console = Console(soft_wrap=True, quiet=not trainer.accelerator.is_main_process)
     console.print(f"Losses: {config.losses.in_words()}.", highlight=False, markup=False)
     with ConsoleReport(console) as report:
@@ -319,7 +320,7 @@ def _training(arguments: argparse.Namespace):
 
 
 def _losses(arguments: argparse.Namespace):
-    from ..refiner.training.losses import LossWeights
+    from ..refiner.training.losses import RefinerLossWeights
 
     weights = _given(
         {name: getattr(arguments, name) for name, _ in _LOSSES}
@@ -329,7 +330,7 @@ def _losses(arguments: argparse.Namespace):
         raise SettingError(
             "The losses LPIPS and Gram need VGG16; leave out --without-vgg, or --lpips and --gram."
         )
-    losses = LossWeights(**weights)
+    losses = RefinerLossWeights(**weights)
     return losses.without_vgg() if arguments.without_vgg else losses
 
 

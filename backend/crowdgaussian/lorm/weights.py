@@ -83,7 +83,13 @@ def used_files(config: LormStageConfig) -> list[UsedFile]:
     ]
     if config.adapters:
         named.append(("LORM adapters", Path(config.adapters), ADAPTERS_LICENCE))
-    return [_used(name, path, licence) for name, path, licence in named if path is not None]
+    return [
+        UsedFile.at(
+            path, (name, licence, False), "avatar", f"The file of {name} is missing: {path}."
+        )
+        for name, path, licence in named
+        if path is not None
+    ]
 
 
 def model_files(config: LormStageConfig) -> tuple[Path, Path, Path | None]:
@@ -115,10 +121,3 @@ def points_file(checkpoint: Path, count: int) -> Path | None:
     places = (checkpoint.with_name(name), checkpoint.parent / "dense_sample_points" / name)
     beside = next((place for place in places if place.is_file()), None)
     return beside or (local_path(entry) if entry in TABLE else None)
-
-
-def _used(name: str, path: Path, licence: str) -> UsedFile:
-    if not path.is_file():
-        raise MissingFileError(f"The file of {name} is missing: {path}.")
-    about = path.stat()
-    return UsedFile(name, path, licence, False, "avatar", (about.st_size, about.st_mtime_ns))

@@ -11,7 +11,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import MissingFileError
 
 from ..weights import OPEN_REFINER, TABLE, WeightFile, find, local_path, require
-from ..weights.local import Need, UsedFile, locate
+from ..weights.local import UNKNOWN_LICENCE, Need, UsedFile, locate
 from .types import RefineConfig
 
 STAGE = "refiner"
@@ -23,7 +23,6 @@ PLAIN = "model_index.json"  # in a folder of Stable Diffusion, as diffusers save
 BASES = ("sd-turbo", "sd-2.1-base")  # the second has no limit of revenue
 _TURBO = Need(STAGE, "turbo", "refine.weights", BASES, "none")
 _NETWORKS = ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors")
-_UNKNOWN = "not known: the user's own file"
 
 
 def small_path(config: RefineConfig) -> Path:
@@ -60,7 +59,7 @@ def small_files(config: RefineConfig) -> list[WeightFile | UsedFile]:
     if not config.weights:
         return [OPEN_REFINER]
     licence = _licence_in(path)
-    return [_used(f"small refiner {path.name}", path, licence, licence == OWN_LICENCE)]
+    return [_used(path, f"small refiner {path.name}", licence, licence == OWN_LICENCE)]
 
 
 def turbo_path(config: RefineConfig) -> Path:
@@ -88,7 +87,7 @@ def turbo_files(config: RefineConfig) -> list[UsedFile]:
     names, licence, commercial = _NETWORKS, *_stable_diffusion(path)
     if (path / TRAINED).is_file():
         names, (licence, commercial) = (*names, EXTRAS), _trained(path)
-    return [_used(f"{path.name}/{name}", path / name, licence, commercial) for name in names]
+    return [_used(path / name, f"{path.name}/{name}", licence, commercial) for name in names]
 
 
 def _stable_diffusion(path: Path) -> tuple[str, bool]:
@@ -97,7 +96,7 @@ def _stable_diffusion(path: Path) -> tuple[str, bool]:
         entry = TABLE[name]
         if path.name in (name, entry.place.rsplit("/", 1)[-1]):
             return entry.licence, entry.commercial
-    return _UNKNOWN, False
+    return UNKNOWN_LICENCE, False
 
 
 def _trained(path: Path) -> tuple[str, bool]:
@@ -126,19 +125,14 @@ def _licence_in(path: Path) -> str:
         from safetensors import SafetensorError, safe_open
 
         with safe_open(path, "np") as stream:
-            return (stream.metadata() or {}).get("licence") or _UNKNOWN
+            return (stream.metadata() or {}).get("licence") or UNKNOWN_LICENCE
     except (ImportError, OSError, SafetensorError):
-        return _UNKNOWN  # loading it will say what is wrong
+        return UNKNOWN_LICENCE  # loading it will say what is wrong
 
 
-def _used(name: str, path: Path, licence: str, commercial: bool) -> UsedFile:
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise MissingFileError(
-            f"The refiner's file {path} is missing; get a whole copy."
-        ) from error
-    return UsedFile(name, path, licence, commercial, STAGE, (about.st_size, about.st_mtime_ns))
+def _used(path: Path, name: str, licence: str, commercial: bool) -> UsedFile:
+    missing = f"The refiner's file {path} is missing; get a whole copy."
+    return UsedFile.at(path, (name, licence, commercial), STAGE, missing)
 
 
 # The networks that a refiner can be trained from, and what their licences ask for

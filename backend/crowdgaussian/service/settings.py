@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `crowdgaussian serve` can be told, and what an address means."""
 
-import ipaddress
-import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.protocol.messages import Limits
+from crowdgaussian_shared.protocol.wire import DEFAULT_PORT, is_loopback, split_address
 
 PIPELINE = "crowdgaussian.pipeline.reconstruct:reconstruct"
-_ADDRESS = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(?P<port>\d{1,5}|\*)")
 
 
 @dataclass(frozen=True)
@@ -23,12 +21,7 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether only this computer can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def endpoint(self) -> str:
         """As ZeroMQ writes it."""
@@ -41,7 +34,7 @@ class ServiceSettings:
     """Everything about one service."""
 
     data: Path  # jobs, photos, results and keys lie here
-    bind: Address = Address("127.0.0.1", 5555)
+    bind: Address = Address("127.0.0.1", DEFAULT_PORT)
     data_port: int = 0  # 0: the port after the control port, or any when that is 0 too
     workers: int = 0  # 0: one per GPU, or one
     limits: Limits = field(default_factory=Limits)
@@ -88,8 +81,8 @@ def parse_address(text: str) -> Address:
     Raises:
         SettingError: it is something else.
     """
-    match = _ADDRESS.fullmatch(text)
-    port = 0 if match is None or match["port"] == "*" else int(match["port"])
-    if match is None or port > 65535:
+    found = split_address(text)
+    if found is None:
         raise SettingError(f"'{text}' is no address; write it like tcp://127.0.0.1:5555.")
-    return Address(match["host"].strip("[]"), port)
+    host, port = found
+    return Address(host.strip("[]"), port)

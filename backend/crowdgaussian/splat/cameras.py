@@ -27,8 +27,8 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.Ks)
 
-    def __getitem__(self, index: int | slice) -> "Cameras":
-        """One camera (as C = 1) or a slice of them."""
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> "Cameras":
+        """One camera (as C = 1), a slice of them, or those of these numbers."""
         if isinstance(index, int):
             index = slice(index, None if index == -1 else index + 1)
         return replace(self, Ks=self.Ks[index], viewmats=self.viewmats[index])

@@ -81,7 +81,7 @@ def how(entry: RemoteWeights) -> str:
 # The network files a stage really reads: the user's own, or those of the catalogue
 
 _TENSORS = "model.safetensors"
-_UNKNOWN = "not known: the user's own file"
+UNKNOWN_LICENCE = "not known: the user's own file"
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,26 @@ class UsedFile:
     stage: str
     stamp: tuple[int, int]  # bytes and time of change: another content is another UsedFile
     digest: str = ""  # not known before it is read
+
+    @classmethod
+    def at(cls, path: Path, terms: tuple[str, str, bool], stage: str, missing: str) -> "UsedFile":
+        """A file as it is now.
+
+        Args:
+            path: where it lies.
+            terms: its name, its licence, and whether that allows commercial use.
+            stage: which reads it.
+            missing: the sentence where there is no such file.
+
+        Raises:
+            CrowdGaussianError: there is none.
+        """
+        if not path.is_file():
+            raise MissingFileError(missing)
+        name, licence, commercial = terms
+        about = path.stat()
+        stamp = (about.st_size, about.st_mtime_ns)
+        return cls(name, path, licence, commercial, stage, stamp)
 
     def path(self) -> Path:
         """Where it lies."""
@@ -168,15 +188,12 @@ def used_file(given: str, need: Need) -> UsedFile:
     """
     path = locate(given, need)
     file = path / _TENSORS if path.is_dir() else path
-    try:
-        about = file.stat()
-    except OSError as error:
-        raise MissingFileError(f"{path} holds no {_TENSORS}; download the model again.") from error
-    stamp = (about.st_size, about.st_mtime_ns)
+    missing = f"{path} holds no {_TENSORS}; download the model again."
     for entry in map(find, need.names):
         if local_path(entry.name) == path or _is_called_like(entry, path):
-            return UsedFile(entry.name, file, entry.licence, entry.commercial, need.stage, stamp)
-    return UsedFile(need.user, file, _UNKNOWN, False, need.stage, stamp)
+            terms = (entry.name, entry.licence, entry.commercial)
+            return UsedFile.at(file, terms, need.stage, missing)
+    return UsedFile.at(file, (need.user, UNKNOWN_LICENCE, False), need.stage, missing)
 
 
 def _file(entry: RemoteWeights) -> str:

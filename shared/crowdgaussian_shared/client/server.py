@@ -3,7 +3,6 @@
 
 import base64
 import binascii
-import ipaddress
 import re
 import uuid
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..errors import SettingError
 from ..formats.atomic import read_bytes, write_bytes
+from ..protocol.wire import DEFAULT_PORT, is_loopback, split_address
 from ..scene.schema import hash_bytes
 
 # The pairing line: everything a client needs to reach a server that is not on this computer
@@ -65,8 +65,6 @@ def _check(keys: bytes) -> bytes:
     return bytes.fromhex(hash_bytes(keys))[:_CHECK]
 
 
-DEFAULT_PORT = 5555
-_ADDRESS = re.compile(r"(tcp://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+)(:(?P<port>\d{1,5}))?/?")
 _PAIRING_LIMIT = 4096  # bytes
 
 
@@ -94,13 +92,12 @@ class Server:
         """
         keys = read_pairing(pairing) if pairing.strip() else None
         text = address.strip() or (keys.address if keys else "")
-        match = _ADDRESS.fullmatch(text)
-        port = int(match["port"] or DEFAULT_PORT) if match else 0
-        if match is None or not 0 < port < 65536:
+        host, port = split_address(text, DEFAULT_PORT) or ("", 0)
+        if port == 0:
             raise SettingError(
                 f"'{text}' is no server's address; write it like tcp://127.0.0.1:{DEFAULT_PORT}."
             )
-        server = cls(match["host"], port, keys, data_port)
+        server = cls(host, port, keys, data_port)
         if keys is None and not server.loopback:
             raise SettingError(
                 f"{server} is another computer and needs a pairing line; run `crowdgaussian keys "
@@ -111,12 +108,7 @@ class Server:
     @property
     def loopback(self) -> bool:
         """Whether it is on this computer."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def endpoint(self, port: int) -> str:
         """A ZeroMQ endpoint on the server."""

@@ -4,7 +4,9 @@
 Nothing is unpickled and nothing is executed; sizes are checked before anything is parsed.
 """
 
+import ipaddress
 import json
+import re
 from typing import Any
 
 from ..errors import CrowdGaussianError, RemoteError
@@ -98,3 +100,38 @@ _TEXTS = ("photo.focal", "people.boxes")  # texts that say nothing about the mac
 def may_client_set(name: str, value: Any) -> bool:
     """Whether a setting with that value, or of that value's type, may go over the wire."""
     return not isinstance(value, str) or name.startswith("stages.") or name in _TEXTS
+
+
+# Addresses
+
+DEFAULT_PORT = 5555
+_ADDRESS = re.compile(
+    r"(?P<scheme>tcp://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+)(:(?P<port>\d{1,5}|\*))?(?P<end>/)?"
+)
+
+
+def split_address(text: str, default_port: int | None = None) -> tuple[str, int] | None:
+    """Host and port of tcp://HOST:PORT; None where the text is something else.
+
+    Args:
+        text: an IPv6 address is in brackets and keeps them; the port `*`, any free one, is 0.
+        default_port: the port where the text names none; `tcp://` may be left out too, and a slash
+            may follow. None: all has to be there.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        return None
+    if default_port is None and not (match["scheme"] and match["port"] and not match["end"]):
+        return None
+    port = 0 if match["port"] == "*" else int(match["port"] or default_port or 0)
+    return (match["host"], port) if port < 65536 else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, with or without brackets, is this computer and nobody else reaches it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

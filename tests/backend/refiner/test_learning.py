@@ -13,7 +13,7 @@ import torch
 from _support.refiner_made_up import small_refiner, write_pairs, write_stable_diffusion
 from accelerate.state import AcceleratorState
 from crowdgaussian.cli.main import main
-from crowdgaussian.core.training import WeightAverage
+from crowdgaussian.core.training import CHECKPOINT, WeightAverage
 from crowdgaussian.refiner.networks.small_unet import (
     SmallConfig,
     SmallRefiner,
@@ -21,18 +21,17 @@ from crowdgaussian.refiner.networks.small_unet import (
     read_facts,
 )
 from crowdgaussian.refiner.training import trainer as training
-from crowdgaussian.refiner.training.checkpoint import CHECKPOINT
 from crowdgaussian.refiner.training.config import CalibrationConfig, RefinerTraining
 from crowdgaussian.refiner.training.dataset import PairDataset
-from crowdgaussian.refiner.training.losses import LossWeights, RefinerLoss
+from crowdgaussian.refiner.training.losses import RefinerLoss, RefinerLossWeights
 from crowdgaussian.refiner.training.release import load_any, save_trained, training_facts
-from crowdgaussian.refiner.training.trainer import Trainer, precision
+from crowdgaussian.refiner.training.trainer import RefinerTrainer, precision
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 TINY = SmallConfig(widths=(8, 8))
-NO_VGG = LossWeights().without_vgg()
+NO_VGG = RefinerLossWeights().without_vgg()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def scenes(tmp_path_factory):
 def trainer(scenes, out, network=None, **changes):
     config = RefinerTraining(**{"steps": 6, "crop": 32, "losses": NO_VGG, **changes})
     torch.manual_seed(0)
-    return Trainer(
+    return RefinerTrainer(
         network or SmallRefiner(TINY),
         PairDataset(scenes, "train"),
         out,
@@ -85,10 +84,15 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(scenes, tmp_path):
         "step",
         "exp_avg",
         "exp_avg_sq",
+        "random",
     }
     assert same(*files)
     assert (tmp_path / "parts/samples/step_000006.png").is_file()
-    for changes in ({"lr": 1e-4}, {"ema": 0.99}, {"losses": LossWeights(2.0, 0.0, 0.2, 0.0)}):
+    for changes in (
+        {"lr": 1e-4},
+        {"ema": 0.99},
+        {"losses": RefinerLossWeights(2.0, 0.0, 0.2, 0.0)},
+    ):
         with pytest.raises(CrowdGaussianError, match="other settings"):
             trainer(scenes, tmp_path / "parts", **{"ema": 0.9, **changes})
 
@@ -303,9 +307,9 @@ def test_settings_that_cannot_be(settings, words):
 def test_weights_and_shares_that_cannot_be():
     for weights in ({"l2": -1.0}, {"gram_after": -1}, {"ssim": float("nan")}):
         with pytest.raises(CrowdGaussianError, match="0 or above"):
-            LossWeights(**weights)
+            RefinerLossWeights(**weights)
     with pytest.raises(CrowdGaussianError, match="needs a loss"):
-        LossWeights(0.0, 0.0, 0.0, 0.0)
+        RefinerLossWeights(0.0, 0.0, 0.0, 0.0)
     for shares in ((0.7, 0.4), (-0.1, 0.0), (0.0, float("nan"))):
         with pytest.raises(CrowdGaussianError, match="at most 1 together"):
             CalibrationConfig(*shares)

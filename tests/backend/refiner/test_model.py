@@ -8,6 +8,7 @@ import torch
 from _support.refiner_made_up import pictures, small_refiner
 from _support.vgg_made_up import VGG16, write_vgg
 from crowdgaussian.core import metrics as lpips
+from crowdgaussian.core.training import trained_parts
 from crowdgaussian.refiner.networks.sd_checkpoint import load_refiner, save_refiner
 from crowdgaussian.refiner.networks.sd_turbo import (
     TARGETS,
@@ -20,13 +21,12 @@ from crowdgaussian.refiner.networks.tiling import MIN_TILE, tiled
 from crowdgaussian.refiner.training.config import CalibrationConfig, calibrate
 from crowdgaussian.refiner.training.losses import (
     LAYERS,
-    LossWeights,
     RefinerLoss,
+    RefinerLossWeights,
     gram,
     gram_distance,
     refiner_loss,
 )
-from crowdgaussian.refiner.training.trainer import trained_parts
 from crowdgaussian_shared.errors import CrowdGaussianError, OutOfMemoryError
 from diffusers import DDPMScheduler
 from torch import nn
@@ -201,24 +201,28 @@ def test_gram_looks_at_each_sample_alone():
 
 def test_losses_come_with_their_weights_and_after_the_warm_up():
     features, (images, _) = random_vgg(), pictures(count=2)
-    loss = RefinerLoss(LossWeights(lpips=0.0, gram=2.0, gram_after=10), features)
+    loss = RefinerLoss(RefinerLossWeights(lpips=0.0, gram=2.0, gram_after=10), features)
     _, early = loss(images, images.flip(0), 9)
     total, late = loss(images, images.flip(0), 10)
     assert set(early) == {"l2", "ssim"} and set(late) == {"l2", "ssim", "gram"}
     assert float(total) == pytest.approx(sum(late.values()), rel=1e-5)
     assert late["l2"] == pytest.approx(float((images - images.flip(0)).square().mean()), rel=1e-5)
-    bare = LossWeights().without_vgg()
-    assert not bare.needs_vgg and LossWeights().needs_vgg and bare.ssim == LossWeights().ssim
+    bare = RefinerLossWeights().without_vgg()
+    assert (
+        not bare.needs_vgg
+        and RefinerLossWeights().needs_vgg
+        and bare.ssim == RefinerLossWeights().ssim
+    )
 
 
 def test_perceptual_losses_read_the_published_files(tmp_path, monkeypatch):
     network, _ = write_vgg(tmp_path)
     files = tmp_path / "vgg16.pth", tmp_path / "vgg.pth"
     with pytest.raises(CrowdGaussianError, match="or train with --without-vgg"):
-        refiner_loss(LossWeights(), *files)  # these are not the published ones
+        refiner_loss(RefinerLossWeights(), *files)  # these are not the published ones
     for digest in ("BACKBONE_SHA256", "HEADS_SHA256"):
         monkeypatch.setattr(lpips, digest, "")
-    loss = refiner_loss(LossWeights(gram_after=0), *files)
+    loss = refiner_loss(RefinerLossWeights(gram_after=0), *files)
     assert [type(loss.features[k]) for k in LAYERS] == [nn.ReLU] * 5
     convolutions = [layer for layer in loss.features if isinstance(layer, nn.Conv2d)]
     assert all(
@@ -230,7 +234,7 @@ def test_perceptual_losses_read_the_published_files(tmp_path, monkeypatch):
     total.backward()
     assert set(terms) == {"l2", "ssim", "lpips", "gram"} and min(terms.values()) > 0
     assert found.grad.abs().max() > 0 and not any(p.requires_grad for p in loss.parameters())
-    bare = refiner_loss(LossWeights().without_vgg(), None, None)
+    bare = refiner_loss(RefinerLossWeights().without_vgg(), None, None)
     assert bare.features is None and bare.lpips is None
 
 

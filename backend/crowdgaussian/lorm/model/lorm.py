@@ -6,13 +6,16 @@ renderer, motion_embed_mlp); the body encoder is a file of its own there. Formul
 (LHM, arXiv 2503.10625), section 3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from crowdgaussian_shared.errors import InputError
 from torch import Tensor, nn
 
-from ...splat.splats import Splats
+from ...splat.cameras import Cameras
+from ...splat.rasterize import rasterize
+from ...splat.splats import Render, Splats
 from ..to_avatar import CanonicalPerson, canonical_person
 from .config import LormConfig
 from .decoder import Attributes, GaussianDecoder
@@ -141,3 +144,32 @@ class LormModel(LormNetwork):
             raise InputError(
                 f"Head tokens of shape {head} do not go with body tokens of shape {body}."
             )
+
+
+def render_white(splats: Splats, cameras: Cameras) -> Render:
+    """Renders on white, as the published model is trained; differentiable."""
+    device = splats.means.device
+    return rasterize(splats, cameras.to(device), torch.ones(3, device=device))
+
+
+def render_people(
+    model: LormModel,
+    attributes: Attributes,
+    bodies: Sequence[tuple[Tensor, Tensor]],
+    cameras: Sequence[Cameras],
+) -> list[Tensor]:
+    """Views of posed people who stand at the origin, in float32.  # [V, S, S, 3] each
+
+    Args:
+        model: the network.
+        attributes: of B people.
+        bodies: betas [S] and pose [55, 3] of each.
+        cameras: the views of each.
+    """
+    betas, pose = (torch.stack(values) for values in zip(*bodies, strict=True))
+    with torch.autocast(betas.device.type, enabled=False):
+        splats = model.gaussians(attributes, betas, pose, betas.new_zeros(len(betas), 3))
+        return [
+            render_white(each, views).color.clamp(max=1.0)
+            for each, views in zip(splats, cameras, strict=True)
+        ]

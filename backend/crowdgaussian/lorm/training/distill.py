@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ...splat.cameras import Cameras
 from ..model.adapters import adapters_off
 from ..model.decoder import Attributes
-from ..model.lorm import LormModel, Tokens
-from .config import TrainConfig
-from .losses import distillation_loss, orbit_cameras, render_white, upright
+from ..model.lorm import LormModel, Tokens, render_people
+from .config import LormTraining
+from .losses import distillation_loss, orbit_cameras, upright
 from .occlusion import occlude_randomly
 from .sample import TrainingPerson, complete_inputs, occluded_inputs
 from .teacher_cache import TeacherCache, Tensors
@@ -56,7 +56,7 @@ class Teacher:
         cache: where tokens and renders are kept.
     """
 
-    def __init__(self, model: LormModel, config: TrainConfig, cache: TeacherCache):
+    def __init__(self, model: LormModel, config: LormTraining, cache: TeacherCache):
         self.model, self.config, self.cache = model, config, cache
         self.device = next(model.parameters()).device
 
@@ -144,7 +144,7 @@ def step_loss(
     student: nn.Module,
     model: LormModel,
     lessons: Sequence[Lesson],
-    config: TrainConfig,
+    config: LormTraining,
     rng: np.random.Generator,
 ) -> Tensor:
     """Equation 4 over some of the 24 views of some people."""
@@ -157,7 +157,7 @@ def step_loss(
     chosen = [
         np.sort(rng.permutation(len(lesson.cameras))[: config.views_per_step]) for lesson in lessons
     ]
-    cameras = [pick(lesson.cameras, views) for lesson, views in zip(lessons, chosen, strict=True)]
+    cameras = [lesson.cameras[views] for lesson, views in zip(lessons, chosen, strict=True)]
     bodies = [(lesson.betas, lesson.pose) for lesson in lessons]
     renders = render_people(model, attributes, bodies, cameras)
     losses = [
@@ -165,34 +165,6 @@ def step_loss(
         for render, lesson, views in zip(renders, lessons, chosen, strict=True)
     ]
     return torch.stack(losses).mean()
-
-
-def render_people(
-    model: LormModel,
-    attributes: Attributes,
-    bodies: Sequence[tuple[Tensor, Tensor]],
-    cameras: Sequence[Cameras],
-) -> list[Tensor]:
-    """Views of posed people who stand at the origin, in float32.  # [V, S, S, 3] each
-
-    Args:
-        model: the network.
-        attributes: of B people.
-        bodies: betas [S] and pose [55, 3] of each.
-        cameras: the views of each.
-    """
-    betas, pose = (torch.stack(values) for values in zip(*bodies, strict=True))
-    with torch.autocast(betas.device.type, enabled=False):
-        splats = model.gaussians(attributes, betas, pose, betas.new_zeros(len(betas), 3))
-        return [
-            render_white(each, views).color.clamp(max=1.0)
-            for each, views in zip(splats, cameras, strict=True)
-        ]
-
-
-def pick(cameras: Cameras, views: np.ndarray) -> Cameras:
-    """Some of the cameras."""
-    return Cameras(cameras.Ks[views], cameras.viewmats[views], cameras.width, cameras.height)
 
 
 def _identity(person: TrainingPerson) -> tuple[object, ...]:

@@ -10,20 +10,18 @@ from torch import Tensor
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms
 from ...core.metrics import mse, ssim
 from ...splat.cameras import Cameras
-from ...splat.rasterize import rasterize
-from ...splat.splats import Render, Splats
 from ..model.posing import Posing
 
 
 @dataclass(frozen=True)
-class LossWeights:
+class DistillationWeights:
     """The two weights of equation 4; their values are our choice."""
 
     rgb: float = 1.0
     ssim: float = 0.2
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, weights: LossWeights) -> Tensor:
+def distillation_loss(student: Tensor, teacher: Tensor, weights: DistillationWeights) -> Tensor:
     """rgb * L2 + ssim * (1 - SSIM), the mean over views.
 
     Args:
@@ -64,12 +62,6 @@ def orbit_cameras(
     return Cameras.orbit(
         (low + high) / 2, 0.5 * extent / math.tan(FOV / 2), views, fov=FOV, size=size
     )
-
-
-def render_white(splats: Splats, cameras: Cameras) -> Render:
-    """Renders on white, as the published model is trained; differentiable."""
-    device = splats.means.device
-    return rasterize(splats, cameras.to(device), torch.ones(3, device=device))
 
 
 def upright(pose: Tensor) -> Tensor:

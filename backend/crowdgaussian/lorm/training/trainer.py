@@ -2,9 +2,8 @@
 """Self-supervised training of LORM's adapters (CrowdGaussian, section 3.2).
 
 Everything random in a step is drawn from its number, so a training that was stopped goes on as if
-it had not been: adapters, AdamW's moments and the step come back from the last checkpoint. On
-several GPUs (`accelerate launch -m crowdgaussian train lorm ...`) each process takes its own people
-of a step; the gradients are averaged.
+it had not been. On several GPUs (`accelerate launch -m crowdgaussian train lorm ...`) each process
+takes its own people of a step; the gradients are averaged.
 """
 
 from collections.abc import Sequence
@@ -19,13 +18,12 @@ from crowdgaussian_shared.errors import InputError
 from torch import Tensor
 
 from ...core.progress import Progress, Report, silent
-from ...core.training import log_samples, open_log, require_finite, run_steps
-from ..model.adapters import adapter_layers, add_adapters, save_adapters, trainable
-from ..model.lorm import LormModel, Tokens
-from .checkpoint import checkpoints, load_state, save_state
-from .config import TrainConfig
+from ...core.training import Trainer, trained_parts
+from ..model.adapters import adapter_layers, add_adapters, save_adapters
+from ..model.lorm import LormModel, Tokens, render_people
+from .config import LormTraining
 from .dataset import PeopleDataset
-from .distill import Student, Teacher, pick, render_people, step_loss
+from .distill import Student, Teacher, step_loss
 from .sample import complete_inputs
 from .teacher_cache import TeacherCache, digest, fingerprint
 
@@ -96,7 +94,6 @@ def _inside(image: np.ndarray, size: int) -> np.ndarray:
 
 RESULT = "lorm_adapters.safetensors"
 _SHOWN, _SHOWN_VIEWS = 4, (0, 6, 12, 18)
-_BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ class TrainJob:
 
     people: PeopleDataset
     out: Path
-    config: TrainConfig
+    config: LormTraining
     cache: Path | None = None  # of tokens and renders; None: OUT/cache
 
 
@@ -124,18 +121,20 @@ def train(model: LormModel, job: TrainJob, report: Report = silent) -> Path:
         CrowdGaussianError: a person of the data set is unusable, the folder holds a training with
             other settings, or TensorBoard is missing.
     """
-    trainer = Trainer(model, job)
-    try:
-        trainer.run(report)
-    finally:
-        trainer.close()
+    trainer = LormTrainer(model, job)
+    trainer.run(report)
+    if trainer.accelerator.is_main_process:
+        with trainer.averaged():
+            save_adapters(model, job.out / RESULT)
     return job.out / RESULT
 
 
-class Trainer:
+class LormTrainer(Trainer):
     """One training; see train()."""
 
-    def __init__(self, model: LormModel, job: TrainJob):
+    config: LormTraining
+
+    def __init__(self, model: LormModel, job: TrainJob) -> None:
         config, self.job = job.config, job
         if adapter_layers(model):
             raise InputError("This network has adapters already; train a base network.")
@@ -144,36 +143,22 @@ class Trainer:
         short = config.bfloat16 and device.type == "cuda"
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # where accelerate goes
-        self.accelerator = Accelerator(
+        accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="bf16" if short else "no"
         )
-        self.model = model.to(self.accelerator.device).eval()
+        self.model = model.to(accelerator.device).eval()
         cache = TeacherCache(job.cache or job.out / "cache", fingerprint(model))
         add_adapters(model, config.rank, config.targets)
         model.transformer.gradient_checkpointing = config.gradient_checkpointing
-        self.optimizer = torch.optim.AdamW(
-            trainable(model), lr=config.lr, betas=_BETAS, weight_decay=config.weight_decay
-        )
         self.teacher = Teacher(model, config, cache)
-        self.about = {
-            "settings": config.plain(),
-            "people": digest(*job.people.names),
-            "network": cache.fingerprint,
-        }
-        saved = checkpoints(job.out)
-        self.step = load_state(saved[-1], model, self.optimizer, self.about) if saved else 0
-        self.saved = self.step if saved else -1
-        self.student = self.accelerator.prepare_model(Student(model))
-        self.writer = open_log(job.out, self.step) if self.accelerator.is_main_process else None
-        self.losses: list[float] = []
+        facts = {"people": digest(*job.people.names), "network": cache.fingerprint}
+        super().__init__(trained_parts(model), job.out, config, accelerator, facts)
+        self.student = accelerator.prepare_model(Student(model))
 
-    def run(self, report: Report) -> None:
-        """Every step that is left."""
-        config = self.job.config
+    def run(self, report: Report = silent) -> None:
+        """Reads everybody, then takes every step that is left."""
         self._prepare(report)
-        run_steps(self, config.iterations, config.save_every, config.sample_every, report)
-        if self.accelerator.is_main_process:
-            save_adapters(self.model, self.job.out / RESULT)
+        super().run(report)
 
     def _prepare(self, report: Report) -> None:
         """Reads everybody once and renders the teacher, so that a bad person is told at once."""
@@ -185,59 +170,33 @@ class Trainer:
         report(Progress("teacher", 1.0))
         process.wait_for_everyone()
 
-    def iterate(self) -> str:
-        """One step; returns its loss in words."""
-        config = self.job.config
+    def loss(self) -> tuple[Tensor, dict[str, float]]:
+        """Of this step's people."""
+        config = self.config
         rng = np.random.default_rng([config.seed, 1, self.step, self.accelerator.process_index])
         lessons = [self.teacher.lesson(self.job.people[index], rng) for index in self._whom()]
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate(self.step)
         with self.accelerator.autocast():
             loss = step_loss(self.student, self.model, lessons, config, rng)
-        require_finite(loss, self.step)
-        self.accelerator.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(trainable(self.model), config.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
-        value = float(self.accelerator.reduce(loss.detach(), "mean"))
-        if self.writer is not None:
-            for name, number in (
-                ("loss", value),
-                ("gradient", float(norm)),
-                ("lr", config.learning_rate(self.step - 1)),
-            ):
-                self.writer.add_scalar(name, number, self.step)
-        self.losses.append(value)
-        return f"loss {value:.5f}"
+        return loss, {"loss": float(loss.detach())}
 
     def _whom(self) -> list[int]:
         """The people of this step and process: everybody once, then in another order."""
         count, processes = len(self.job.people), self.accelerator.num_processes
-        first = (self.step * processes + self.accelerator.process_index) * self.job.config.batch
-        places = [divmod(first + k, count) for k in range(self.job.config.batch)]
+        first = (self.step * processes + self.accelerator.process_index) * self.config.batch
+        places = [divmod(first + k, count) for k in range(self.config.batch)]
         orders = {
-            e: np.random.default_rng([self.job.config.seed, 0, e]).permutation(count)
-            for e, _ in places
+            e: np.random.default_rng([self.config.seed, 0, e]).permutation(count) for e, _ in places
         }
         return [int(orders[e][k]) for e, k in places]
 
-    def save(self) -> None:
-        """Writes a checkpoint of the steps done, once."""
-        if self.accelerator.is_main_process and self.step > max(self.saved, 0):
-            save_state(self.job.out, self.model, self.optimizer, self.step, self.about)
-            self.saved = self.step
-
-    @torch.no_grad()
-    def sample(self) -> None:
-        """Complete, hidden, teacher and student, a row a person."""
-        if not self.accelerator.is_main_process:
-            return
-        rows = [self._row(self.job.people[k], k) for k in range(min(_SHOWN, len(self.job.people)))]
-        log_samples(self.writer, self.job.out, self.step, sample_grid(rows))
+    def picture(self) -> np.ndarray:
+        """Complete, hidden, teacher and student, a row a person.  # [H, W, 3] uint8"""
+        people = self.job.people
+        with self.averaged():
+            return sample_grid([self._row(people[k], k) for k in range(min(_SHOWN, len(people)))])
 
     def _row(self, person, index: int) -> SampleRow:
-        rng, views = np.random.default_rng([self.job.config.seed, 2, index]), list(_SHOWN_VIEWS)
+        rng, views = np.random.default_rng([self.config.seed, 2, index]), list(_SHOWN_VIEWS)
         images = self.teacher.occluded(person, rng)
         device = self.accelerator.device
         with self.accelerator.autocast():
@@ -248,12 +207,7 @@ class Trainer:
             self.model,
             attributes,
             [(lesson.betas, lesson.pose)],
-            [pick(lesson.cameras, np.array(views))],
+            [lesson.cameras[views]],
         )[0]
-        complete = complete_inputs(person, self.job.config.sizes)[0]
+        complete = complete_inputs(person, self.config.sizes)[0]
         return SampleRow(complete, images[0], lesson.renders[views] / 255, student)
-
-    def close(self) -> None:
-        """Ends the TensorBoard file."""
-        if self.writer is not None:
-            self.writer.close()

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms
 from ...body.model import BodyModel
 from ...core.landmarks import Landmark as L
+from ...core.optim import Descent, minimise, parameter_groups
 from .body_points import BodyPoints, PosedPoints
 from .fitter import Bodies
 from .init import limb_pose, torso_frame
@@ -57,12 +58,8 @@ def fit_to_joints(
         "betas": start.betas.clone(),
         "scale": start.scale.log(),
     }
-    optimiser = torch.optim.Adam(
-        [{"params": [tensor.requires_grad_()], "lr": _RATES[name]} for name, tensor in free.items()]
-    )
-    cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        optimiser.zero_grad()
+
+    def energy(_: int) -> Tensor:
         turn = axis_angle_to_matrix(free["turn"]) @ start.orientation
         limbs = axis_angle_to_matrix(free["body_pose"])
         rest = body.joint_template + torch.tensordot(free["betas"], body.joint_directions, dims=1)
@@ -71,11 +68,13 @@ def fit_to_joints(
         _, posed = joint_transforms(rest, rotations, free["pelvis"] - rest[:, 0])
         apart = (posed - joints)[:, :_BODY].square().sum(dim=-1) / _REACH**2
         moved = (free["body_pose"] - start.body_pose).square().sum(dim=(1, 2))
-        energy = apart.mean(dim=1) + _STAY * (moved + free["turn"].square().sum(dim=1))
-        energy = energy + _SHAPE * extreme_shape(free["betas"]) + _SIZE * free["scale"].square()
-        energy.sum().backward()
-        optimiser.step()
-        cooling.step()
+        each = apart.mean(dim=1) + _STAY * (moved + free["turn"].square().sum(dim=1))
+        each = each + _SHAPE * extreme_shape(free["betas"]) + _SIZE * free["scale"].square()
+        return each.sum()
+
+    for tensor in free.values():
+        tensor.requires_grad_()
+    minimise(parameter_groups(free, _RATES), Descent(steps), energy)
     done = {name: tensor.detach() for name, tensor in free.items()}
     return _bodies(done, start.orientation)
 
@@ -221,18 +220,13 @@ def fit_3d_keypoints(
         "betas": torch.zeros(people, body.num_betas),
         "scale": torch.zeros(people),
     }
-    optimiser = torch.optim.Adam(
-        [
-            {"params": [tensor.requires_grad_()], "lr": _KEYPOINT_RATES[name]}
-            for name, tensor in free.items()
-        ]
+    for tensor in free.values():
+        tensor.requires_grad_()
+    minimise(
+        parameter_groups(free, _KEYPOINT_RATES),
+        Descent(steps),
+        lambda _: _energy(free, points, orientation, wanted).sum(),
     )
-    cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        _energy(free, points, orientation, wanted).sum().backward()
-        optimiser.step()
-        cooling.step()
     done = {name: tensor.detach() for name, tensor in free.items()}
     return StartBodies(_bodies(done, orientation), done["hands"])
 

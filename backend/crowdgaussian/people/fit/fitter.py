@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
 from ...body.model import BodyModel
+from ...core.optim import Descent, minimise
 from .body_points import BodyPoints, PosedPoints, pose_matrices
 from .init import Guess
 from .objective import Weights, body_energy, relaxed_hands
@@ -110,22 +111,20 @@ class Fitter:
             extra: another term of the posed points, such as contact with the floor.
         """
         moving = _Moving(bodies, schedule.rates)
-        optimiser = torch.optim.Adam(moving.groups(schedule.rates), betas=_ADAM_BETAS)
-        cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.steps, eta_min=0.0)
         history: list[float] = []
-        for _ in range(schedule.steps):
-            optimiser.zero_grad()
+
+        def loss_at(_: int) -> Tensor:
             now = moving.bodies()
             posed = self.pose(now)
             loss = self._energy(now, posed, targets, schedule.weights).sum()
-            if extra is not None:
-                loss = loss + extra(posed)
-            loss.backward()
-            optimiser.step()
-            cooling.step()
-            history.append(float(loss.detach()))
-            if _stalled(history, schedule.patience):
-                break
+            return loss if extra is None else loss + extra(posed)
+
+        def ended(_: int, loss: Tensor) -> bool:
+            history.append(float(loss))
+            return _stalled(history, schedule.patience)
+
+        descent = Descent(schedule.steps, betas=_ADAM_BETAS)
+        minimise(moving.groups(schedule.rates), descent, loss_at, ended)
         return moving.bodies(detached=True)
 
 

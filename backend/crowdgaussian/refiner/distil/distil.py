@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...core.metrics import WINDOW, ssim
+from ...core.optim import Descent, minimise, parameter_groups
 from ...splat.cameras import Cameras
 from ...splat.rasterize import rasterize
 from ...splat.splats import DEFAULT_CONFIG, RasterConfig
@@ -99,12 +100,9 @@ def distil(
         generator: of the order of views.
         tell: called with the fraction done; raises to stop.
     """
-    optimiser = torch.optim.Adam(
-        [{"params": [tensor], "lr": RATES[name]} for name, tensor in moved.free.items()], eps=_QUIET
-    )
-    cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     order = torch.randperm(len(views.cameras), generator=generator).tolist()
-    for step in range(config.steps):
+
+    def loss_at(step: int) -> Tensor:
         tell(step / config.steps)
         on_photo = torch.rand((), generator=generator) < config.photo_share
         if anchor is not None and on_photo:
@@ -117,10 +115,10 @@ def distil(
             loss = config.pseudo_weight * _weighted_loss(
                 found, targets[some], views.weight[some], config
             )
-        optimiser.zero_grad()
-        (loss + moved.restraint()).backward()
-        optimiser.step()
-        cooling.step()
+        return loss + moved.restraint()
+
+    descent = Descent(config.steps, eps=_QUIET)
+    minimise(parameter_groups(moved.free, RATES), descent, loss_at)
 
 
 def _render(moved: Movable, camera: Cameras, config: RasterConfig) -> Tensor:

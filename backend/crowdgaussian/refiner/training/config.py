@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings of a refiner's training."""
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 from crowdgaussian_shared.errors import SettingError
 from torch import Tensor
 
-from .losses import LossWeights
+from ...core.training import TrainingConfig
+from .losses import RefinerLossWeights
 
 # Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint
 
@@ -61,39 +61,15 @@ def _half(height: int, width: int, generator: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RefinerTraining:
+class RefinerTraining(TrainingConfig):
     """How to train; steps and batch are the paper's."""
 
-    steps: int = 10_000
     batch: int = 2  # of each process
     crop: int = 128  # pixels, a side of what the network sees at once
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: int = 50  # steps
-    clip: float = 1.0  # of the gradient's norm
-    seed: int = 0
-    save_every: int = 500  # steps
-    sample_every: int = 500
-    ema: float = 0.0  # decay of the averaged weights that become the result; 0: no average
-    bfloat16: bool = True  # the network's arithmetic on a GPU; weights and losses are float32
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    losses: LossWeights = field(default_factory=LossWeights)
+    losses: RefinerLossWeights = field(default_factory=RefinerLossWeights)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "save_every", "sample_every"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"The setting {name} of a training must be at least 1.")
+        super().__post_init__()
         if self.crop < 32:
             raise SettingError("Crops of a training must have at least 32 pixels a side.")
-        if not 0 < self.lr < math.inf:
-            raise SettingError("The learning rate of a training must be above 0.")
-        if not 0 <= self.ema < 1:
-            raise SettingError(
-                "The decay of averaged weights (--ema) must be at least 0 "
-                "and below 1, such as 0.999."
-            )
-
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then down to 2 % along a cosine."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup))
-        return self.lr * warm * (0.51 + 0.49 * math.cos(math.pi * step / self.steps))

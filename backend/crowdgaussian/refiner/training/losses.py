@@ -21,7 +21,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class LossWeights:
+class RefinerLossWeights:
     """How much each term counts; 0 leaves it out."""
 
     l2: float = 1.0
@@ -42,9 +42,9 @@ class LossWeights:
         """Whether a term needs VGG16's weights."""
         return self.lpips > 0 or self.gram > 0
 
-    def without_vgg(self) -> "LossWeights":
+    def without_vgg(self) -> "RefinerLossWeights":
         """The same without the terms that need VGG16."""
-        return LossWeights(self.l2, 0.0, self.ssim, 0.0, self.gram_after)
+        return RefinerLossWeights(self.l2, 0.0, self.ssim, 0.0, self.gram_after)
 
     def in_words(self) -> str:
         """What a log and a model card say of them."""
@@ -60,7 +60,7 @@ class RefinerLoss(nn.Module):
 
     def __init__(
         self,
-        weights: LossWeights,
+        weights: RefinerLossWeights,
         features: nn.Module | None = None,
         lpips: nn.Module | None = None,
     ) -> None:
@@ -138,7 +138,9 @@ class _Distance(nn.Module):
         return self.lpips(*((picture.movedim(1, -1) + 1) / 2 for picture in (found, wanted)))
 
 
-def refiner_loss(weights: LossWeights, backbone: Path | None, heads: Path | None) -> RefinerLoss:
+def refiner_loss(
+    weights: RefinerLossWeights, backbone: Path | None, heads: Path | None
+) -> RefinerLoss:
     """The loss of a training with the frozen networks that its terms need.
 
     Args:
