@@ -8,7 +8,7 @@ import signal
 from contextlib import contextmanager
 
 import pytest
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, DiskFullError
 from crowdgaussian_shared.formats.atomic import atomic_file, read_bytes, write_bytes
 
 
@@ -40,7 +40,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
     target = tmp_path / "file.bin"
     write_bytes(target, b"old")
     sentence = r"disk is full: .*file\.bin was not written"
-    with pytest.raises(CrowdGaussianError, match=sentence), tiny_files():
+    with pytest.raises(DiskFullError, match=sentence), tiny_files():
         write_bytes(target, bytes(5000))
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file.bin"]
@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
 def test_an_error_at_the_last_moment_too(tmp_path, fail_writing):
     write_bytes(tmp_path / "a", b"old")
     fail_writing(errno.ENOSPC)
-    with pytest.raises(CrowdGaussianError, match="disk is full"):
+    with pytest.raises(DiskFullError, match="disk is full"):
         write_bytes(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
