@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import Cancelled, MissingFileError, SettingError
+from crowdgaussian_shared.errors import Cancelled, DamagedFileError, MissingFileError, SettingError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from PIL import Image
 from safetensors import SafetensorError, safe_open
