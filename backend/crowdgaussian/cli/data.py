@@ -8,8 +8,9 @@ from pathlib import Path
 from .options import (
     STAGES,
     add_changes,
+    add_fields,
     add_mesh_options,
-    add_numbers,
+    given_fields,
     made_up_people,
     read_changes,
     scanned_people,
@@ -22,15 +23,7 @@ _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a p
     "avatar.contour_steps": "4",
     "avatar.colour_steps": "40",
 }
-_NUMBERS = (
-    ("scenes", 114, "how many"),
-    ("views", 126, "of each"),
-    ("rings", 0, "of the views, from where refinement looks; the others from a hemisphere"),
-    ("size", 512, "of a view, pixels"),
-    ("fewest", 2, "people"),
-    ("most", 5, "people"),
-    ("seed", 0, "of everything random"),
-)
+_NUMBERS = {name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "seed")}
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -52,8 +45,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     add_mesh_options(scenes)
     add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
-    add_numbers(scenes, _NUMBERS)
+    scenes.late = _add_numbers
     scenes.set_defaults(run=_scenes)
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
+    from ..refiner.training.dataset import ScenesConfig
+
+    add_fields(parser, ScenesConfig, _NUMBERS)
 
 
 def _scenes(arguments: argparse.Namespace) -> int:
@@ -62,7 +61,7 @@ def _scenes(arguments: argparse.Namespace) -> int:
     from ..refiner.training.dataset import ScenesConfig, write_scenes
     from .console import ConsoleReport
 
-    numbers = {name: getattr(arguments, name) for name, _, _ in _NUMBERS}
+    numbers = given_fields(arguments, _NUMBERS)
     coarse = tuple(arguments.coarse or ("damage",))
     config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))
     if arguments.meshes:

@@ -14,30 +14,21 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
 
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, SettingError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
 from ..core.progress import prepare_process, quiet_native_stderr
 from . import data, train
 from .edit import add_commands as add_edit_commands
 from .evaluate import add_commands as add_evaluate_commands
 from .export import add_commands as add_export_commands
-from .options import add_setting_options, setting_changes
+from .options import Parser, add_setting_options, setting_changes
 from .serve import add_commands as add_service_commands
 from .submit import add_commands as add_client_commands
 from .train import add_commands as add_train_commands
 from .weights import add_commands as add_weights_commands
 
 USER_ERROR, STOPPED = 2, 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, with one sentence for an error."""
-
-    def error(self, message: str) -> NoReturn:
-        sentence = message[:1].upper() + message[1:].rstrip(".")
-        raise SettingError(f"{sentence}; see `{self.prog} --help`.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="crowdgaussian",
         description="One photo of a group of people becomes a "
         "Blender crowd of rigged 3D Gaussians.",

@@ -2,9 +2,62 @@
 """The options that several commands take: a preset and its changed settings, and numbers."""
 
 import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, NoReturn
 
 from crowdgaussian_shared.errors import MissingFileError, SettingError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with one sentence for an error.
+
+    Attributes:
+        late: adds options whose defaults lie beside code that takes seconds to import; called when
+            the command is given.
+    """
+
+    late: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def error(self, message: str) -> NoReturn:
+        """As an error of this program."""
+        sentence = message[:1].upper() + message[1:].rstrip(".")
+        raise CrowdGaussianError(f"{sentence}; see `{self.prog} --help`.")
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, with the late options."""
+        late, self.late = self.late, None
+        if late is not None:
+            late(self)
+        return super().parse_known_args(args, namespace)
+
+
+def add_fields(parser: Any, kind: type, options: Mapping[str, str]) -> None:
+    """Adds an option for each of some fields of a dataclass, with its help and default.
+
+    Args:
+        parser: or a group of one.
+        kind: the dataclass; its fields are made with core.training.setting.
+        options: name of a field -> that of its option, without dashes before it.
+    """
+    known = {field.name: field for field in fields(kind)}
+    for name, option in options.items():
+        field = known[name]
+        parser.add_argument(
+            f"--{option}",
+            type=type(field.default),
+            metavar="N",
+            help=f"{field.metadata['help']} ({field.default})",
+        )
+
+
+def given_fields(arguments: argparse.Namespace, options: Mapping[str, str]) -> dict[str, Any]:
+    """The values that the command line gave to the fields of add_fields."""
+    values = {
+        name: getattr(arguments, option.replace("-", "_")) for name, option in options.items()
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:

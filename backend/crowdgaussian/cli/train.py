@@ -10,9 +10,11 @@ from crowdgaussian_shared.errors import SettingError
 from .options import (
     STAGES,
     add_changes,
+    add_fields,
     add_mesh_options,
     add_numbers,
     add_training_folder,
+    given_fields,
     made_up_people,
     read_changes,
     scanned_people,
@@ -51,49 +53,39 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         metavar="FOLDER",
         help="tokens and teacher's renders (default: OUT/cache)",
     )
+    parser.late = _add_lorm_settings
+    parser.set_defaults(run=_lorm)
+
+
+_LORM = {
+    name: name.replace("_", "-")
+    for name in ("batch", "views_per_step", "render_size", "lr", "rank", "occlusions",
+                 "save_every", "sample_every", "seed", "targets")
+} | {"steps": "iterations"}  # fmt: skip
+_LORM_LOSS = {"rgb": "rgb-weight", "ssim": "ssim-weight"}
+
+
+def _add_lorm_settings(parser: argparse.ArgumentParser) -> None:
+    from ..lorm.training.config import LormTraining
+    from ..lorm.training.losses import DistillationWeights
+
     group = parser.add_argument_group("training")
-    for name, kind, text in _SETTINGS:
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=text)
-    group.add_argument("--targets", help="samples, attention, attention+ff or all")
-    group.add_argument("--rgb-weight", type=float, metavar="N", help="lambda_rgb (1)")
-    group.add_argument("--ssim-weight", type=float, metavar="N", help="lambda_ssim (0.2)")
+    add_fields(group, LormTraining, _LORM)
+    add_fields(group, DistillationWeights, _LORM_LOSS)
     group.add_argument(
         "--no-checkpointing",
         action="store_true",
         help="keep every layer in memory: faster, much more memory",
     )
-    parser.set_defaults(run=_lorm)
-
-
-_SETTINGS = (
-    ("iterations", int, "steps (2000)"),
-    ("batch", int, "people a step on each GPU (1)"),
-    ("views_per_step", int, "of the 24 views (24)"),
-    ("render_size", int, "pixels (512)"),
-    ("lr", float, "learning rate (1e-4)"),
-    ("rank", int, "of the adapters (32)"),
-    ("occlusions", int, "different ones of each person, cached; 0: always new (4)"),
-    ("save_every", int, "steps between checkpoints (200)"),
-    ("sample_every", int, "steps between pictures (200)"),
-    ("seed", int, "of everything random"),
-)
 
 
 def _config(arguments: argparse.Namespace):
     from ..lorm.training.config import LormTraining
     from ..lorm.training.losses import DistillationWeights
 
-    names = [name for name, _, _ in _SETTINGS] + ["targets"]
-    given = {
-        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
-    }
-    if "iterations" in given:
-        given["steps"] = given.pop("iterations")
-    weights = {"rgb": arguments.rgb_weight, "ssim": arguments.ssim_weight}
-    weights = {name: value for name, value in weights.items() if value is not None}
     return LormTraining(
-        **given,
-        loss=DistillationWeights(**weights),
+        **given_fields(arguments, _LORM),
+        loss=DistillationWeights(**given_fields(arguments, _LORM_LOSS)),
         gradient_checkpointing=not arguments.no_checkpointing,
     )
 
@@ -146,12 +138,12 @@ def _occlusion(arguments: argparse.Namespace) -> int:
 # crowdgaussian train refiner, evaluate refiner
 
 _CROWD_GAUSSIANS = "8000"  # of a person of evaluated crowds, enough for their views
-_LOSSES = (
-    ("l2", "squared difference (1)"),
-    ("lpips", "LPIPS (1)"),
-    ("ssim", "SSIM (0.2)"),
-    ("gram", "Gram matrices (1)"),
-)
+_REFINER = {
+    name: name.replace("_", "-")
+    for name in ("lr", "crop", "ema", "steps", "batch", "seed", "save_every", "sample_every")
+}
+_SHARES = {"clean": "scl", "half_clean": "half-clean"}
+_TERMS = {"l2": "l2", "lpips": "lpips", "ssim": "ssim", "gram": "gram", "gram_after": "gram-after"}
 
 
 def add_training(kinds: argparse._SubParsersAction) -> None:
@@ -160,18 +152,7 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data crowd-scenes`")
     add_training_folder(parser)
     _add_network(parser)
-    add_numbers(
-        parser,
-        (
-            ("steps", 10_000, "how many"),
-            ("batch", 2, "crops of a step in each process"),
-            ("seed", 0, "of everything random"),
-            ("save-every", 500, "steps between checkpoints"),
-            ("sample-every", 500, "steps between pictures"),
-        ),
-    )
-    _add_calibration(parser)
-    _add_losses(parser)
+    parser.late = _add_refiner_settings
     parser.set_defaults(run=_train)
 
 
@@ -186,35 +167,18 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skips", action="store_true", help="with --base: from the VAE's encoder to its decoder"
     )
-    parser.add_argument(
-        "--lr", type=float, metavar="N", help="learning rate (1e-3, with --base 2e-5)"
-    )
-    parser.add_argument("--crop", type=int, metavar="PIXELS", help="(128, with --base 512)")
-    parser.add_argument(
-        "--ema",
-        type=float,
-        default=0.0,
-        metavar="DECAY",
-        help="average the weights over steps and give the average (such as 0.999)",
-    )
 
 
-def _add_calibration(parser: argparse.ArgumentParser) -> None:
+def _add_refiner_settings(parser: argparse.ArgumentParser) -> None:
+    from ..refiner.training.config import CalibrationConfig, RefinerTraining
+    from ..refiner.training.losses import RefinerLossWeights
+
+    add_fields(parser, RefinerTraining, _REFINER)
     clean = parser.add_argument_group("Self-Calibrated Learning")
-    clean.add_argument(
-        "--scl", type=float, metavar="P", help="share of inputs that are clean already (0.3)"
-    )
+    add_fields(clean, CalibrationConfig, _SHARES)
     clean.add_argument("--no-scl", action="store_true", help="none")
-    clean.add_argument(
-        "--half-clean", type=float, metavar="P", help="share of inputs that are clean in part (0)"
-    )
-
-
-def _add_losses(parser: argparse.ArgumentParser) -> None:
     losses = parser.add_argument_group("weights of the losses; 0 leaves one out")
-    for name, text in _LOSSES:
-        losses.add_argument(f"--{name}", type=float, metavar="N", help=text)
-    losses.add_argument("--gram-after", type=int, metavar="STEPS", help="without Gram (2000)")
+    add_fields(losses, RefinerLossWeights, _TERMS)
     losses.add_argument(
         "--without-vgg", action="store_true", help="leave out LPIPS and Gram, which need VGG16"
     )
@@ -296,47 +260,31 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _training(arguments: argparse.Namespace):
-    from ..refiner.training.config import CalibrationConfig, RefinerTraining
+    from ..refiner.training.config import WITH_BASE, CalibrationConfig, RefinerTraining
 
-    large = arguments.base is not None
-    shares = {
-        "clean": 0.0 if arguments.no_scl else arguments.scl,
-        "half_clean": arguments.half_clean,
-    }
-    if arguments.no_scl and (arguments.scl or arguments.half_clean):
+    shares = given_fields(arguments, _SHARES)
+    if arguments.no_scl and any(shares.values()):
         raise SettingError("Give --no-scl, or the shares --scl and --half-clean, not both.")
+    if arguments.no_scl:
+        shares["clean"] = 0.0
+    usual = {} if arguments.base is None else WITH_BASE
     return RefinerTraining(
-        steps=arguments.steps,
-        batch=arguments.batch,
-        seed=arguments.seed,
-        crop=arguments.crop or (512 if large else 128),
-        ema=arguments.ema,
-        lr=(2e-5 if large else 1e-3) if arguments.lr is None else arguments.lr,
+        **(usual | given_fields(arguments, _REFINER)),
         losses=_losses(arguments),
-        calibration=CalibrationConfig(**_given(shares)),
-        save_every=arguments.save_every,
-        sample_every=arguments.sample_every,
+        calibration=CalibrationConfig(**shares),
     )
 
 
 def _losses(arguments: argparse.Namespace):
     from ..refiner.training.losses import RefinerLossWeights
 
-    weights = _given(
-        {name: getattr(arguments, name) for name, _ in _LOSSES}
-        | {"gram_after": arguments.gram_after}
-    )
+    weights = given_fields(arguments, _TERMS)
     if arguments.without_vgg and (weights.get("lpips") or weights.get("gram")):
         raise SettingError(
             "The losses LPIPS and Gram need VGG16; leave out --without-vgg, or --lpips and --gram."
         )
     losses = RefinerLossWeights(**weights)
     return losses.without_vgg() if arguments.without_vgg else losses
-
-
-def _given(options: dict) -> dict:
-    """Those that the command line gave."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

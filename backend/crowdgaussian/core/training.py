@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -165,22 +165,30 @@ def require_finite(loss: Tensor, step: int) -> None:
 CHECKPOINT = "checkpoint.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _RANDOM = "random"
+_Value = TypeVar("_Value")
+
+
+def setting(default: _Value, text: str) -> _Value:
+    """A field of a dataclass with its default and what the command line says of it."""
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """What every training is told."""
 
-    steps: int = 10_000
-    batch: int = 1  # of each process
-    lr: float = 1e-3
+    steps: int = setting(10_000, "how many")
+    batch: int = setting(1, "in each process")
+    lr: float = setting(1e-3, "learning rate")
     weight_decay: float = 0.01
     warmup: int = 50  # steps
     clip: float = 1.0  # of the gradient's norm
-    seed: int = 0
-    save_every: int = 500  # steps
-    sample_every: int = 500
-    ema: float = 0.0  # decay of the averaged weights that become the result; 0: no average
+    seed: int = setting(0, "of everything random")
+    save_every: int = setting(500, "steps between checkpoints")
+    sample_every: int = setting(500, "steps between pictures")
+    ema: float = setting(
+        0.0, "decay of averaged weights that become the result, such as 0.999; 0: none"
+    )
     bfloat16: bool = True  # the network's arithmetic on a GPU; weights and losses are float32
 
     def __post_init__(self) -> None:

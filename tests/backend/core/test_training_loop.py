@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from crowdgaussian.core.optim import Descent, minimise, warmed_cosine
 from crowdgaussian.core.progress import silent
 from crowdgaussian.core.training import run_steps
 from crowdgaussian_shared.errors import Cancelled
@@ -64,3 +65,21 @@ def test_all_processes_stop_after_the_same_step():
     with pytest.raises(Cancelled):
         run_steps(job, 7, 9, 9, silent)
     assert job.saved == [2] and job.step == 2
+
+
+def test_a_fit_goes_down_until_it_is_told_to_end():
+    place, seen = torch.tensor([3.0], requires_grad=True), []
+
+    def ended(step, loss):
+        seen.append(float(loss))
+        return step == 9
+
+    groups = [{"params": [place], "lr": 0.1}]
+    minimise(groups, Descent(50, rate=lambda done: 1 - done), lambda _: place.square().sum(), ended)
+    assert len(seen) == 10 and seen[-1] < seen[0] == 9.0
+
+
+def test_a_training_warms_up_and_cools_down():
+    rates = [warmed_cosine(2.0, step, 100, 4) for step in range(101)]
+    assert rates[0] == pytest.approx(0.5, rel=1e-3) and max(rates) == rates[3]
+    assert rates[-1] == pytest.approx(0.04)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from crowdgaussian_shared.errors import SettingError
 
-from ...core.training import TrainingConfig
+from ...core.training import TrainingConfig, setting
 from ..model.adapters import DEFAULT_TARGETS, RANK
 from .losses import VIEWS, DistillationWeights
 from .occlusion import OcclusionConfig
@@ -16,17 +16,17 @@ from .sample import InputSizes
 class LormTraining(TrainingConfig):
     """How to train; steps, rank, views and the kind of loss are the paper's."""
 
-    steps: int = 2000
-    batch: int = 1  # people a step, on each GPU
-    views_per_step: int = VIEWS  # of the 24, drawn at random each step
-    render_size: int = 512  # side of a view, pixels
-    lr: float = 1e-4
+    steps: int = setting(2000, "steps")
+    batch: int = setting(1, "people a step on each GPU")
+    views_per_step: int = setting(VIEWS, "of the 24 views")
+    render_size: int = setting(512, "side of a view, pixels")
+    lr: float = setting(1e-4, "learning rate")
     warmup: int = 100  # steps
-    rank: int = RANK
-    targets: str = DEFAULT_TARGETS
-    occlusions: int = 4  # different ones of each person, tokens cached; 0: a new one every time
-    save_every: int = 200  # steps
-    sample_every: int = 200
+    rank: int = setting(RANK, "of the adapters")
+    targets: str = setting(DEFAULT_TARGETS, "samples, attention, attention+ff or all")
+    occlusions: int = setting(4, "different ones of each person, cached; 0: always new")
+    save_every: int = setting(200, "steps between checkpoints")
+    sample_every: int = setting(200, "steps between pictures")
     gradient_checkpointing: bool = True
     loss: DistillationWeights = field(default_factory=DistillationWeights)
     occlusion: OcclusionConfig = field(default_factory=OcclusionConfig)

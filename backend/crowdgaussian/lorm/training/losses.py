@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...body.kinematics import axis_angle_to_matrix, joint_transforms
 from ...core.metrics import mse, ssim
+from ...core.training import setting
 from ...splat.cameras import Cameras
 from ..model.posing import Posing
 
@@ -17,8 +18,8 @@ from ..model.posing import Posing
 class DistillationWeights:
     """The two weights of equation 4; their values are our choice."""
 
-    rgb: float = 1.0
-    ssim: float = 0.2
+    rgb: float = setting(1.0, "lambda_rgb")
+    ssim: float = setting(0.2, "lambda_ssim")
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, weights: DistillationWeights) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from crowdgaussian_shared.errors import SettingError
 from torch import Tensor
 
-from ...core.training import TrainingConfig
+from ...core.training import TrainingConfig, setting
 from .losses import RefinerLossWeights
 
 # Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint
@@ -17,8 +17,8 @@ from .losses import RefinerLossWeights
 class CalibrationConfig:
     """How often inputs are clean."""
 
-    clean: float = 0.3  # probability that a coarse input is replaced by its clean target
-    half_clean: float = 0.0  # probability that a part of it is
+    clean: float = setting(0.3, "share of inputs that are clean already")
+    half_clean: float = setting(0.0, "share of inputs that are clean in part")
 
     def __post_init__(self) -> None:
         if min(self.clean, self.half_clean) < 0 or not self.clean + self.half_clean <= 1:
@@ -60,12 +60,16 @@ def _half(height: int, width: int, generator: torch.Generator) -> Tensor:
     return torch.sigmoid(along / (1.0 + soft * 0.1 * width))
 
 
+WITH_BASE = {"lr": 2e-5, "crop": 512}  # what is usual for a network on Stable Diffusion
+
+
 @dataclass(frozen=True)
 class RefinerTraining(TrainingConfig):
     """How to train; steps and batch are the paper's."""
 
-    batch: int = 2  # of each process
-    crop: int = 128  # pixels, a side of what the network sees at once
+    batch: int = setting(2, "crops of a step in each process")
+    lr: float = setting(1e-3, "learning rate; with --base 2e-5")
+    crop: int = setting(128, "side of what the network sees at once, pixels; with --base 512")
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     losses: RefinerLossWeights = field(default_factory=RefinerLossWeights)
 

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ...avatar.types import AvatarBuilder
 from ...core.progress import Progress, Report, silent
+from ...core.training import setting
 from ...splat import Cameras, Splats, rasterize
 from ...splat.normals import render_normals
 from ...synthetic.people import render_rgba
@@ -86,17 +87,19 @@ _PHOTO = 640  # pixels a side, of the photo that people are rebuilt from
 class ScenesConfig:
     """What to make; the paper has 114 scenes of 126 views."""
 
-    scenes: int = 114
-    views: int = 126
-    size: int = 512  # pixels
-    fewest: int = 2  # people of a scene
-    most: int = 5
+    scenes: int = setting(114, "how many")
+    views: int = setting(126, "of each")
+    size: int = setting(512, "of a view, pixels")
+    fewest: int = setting(2, "people of a scene")
+    most: int = setting(5, "people of a scene")
     points: int = 20_000  # Gaussians of a clean person
-    seed: int = 0
+    seed: int = setting(0, "of everything random")
     coarse: tuple[str, ...] = (DAMAGE,)  # scenes take turns: damage, or names of builders
     changes: tuple[str, ...] = ()  # settings of the builders that are not the usual ones
     people: str = ""  # who: empty for made-up people
-    rings: int = 0  # of the views, how many from where refinement looks, not from the hemisphere
+    rings: int = setting(
+        0, "of the views, from where refinement looks; the others from a hemisphere"
+    )
 
     def __post_init__(self) -> None:
         if min(self.scenes, self.views) < 1 or not 32 <= self.size <= 2048:

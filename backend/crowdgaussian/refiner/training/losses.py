@@ -14,6 +14,7 @@ from crowdgaussian_shared.errors import MissingFileError, SettingError
 from torch import Tensor, nn
 
 from ...core.metrics import Lpips, load_lpips, ssim
+from ...core.training import setting
 
 LAYERS = (3, 8, 15, 22, 29)  # of VGG16's features: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 _LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # of Difix3D+'s style loss
@@ -24,11 +25,11 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class RefinerLossWeights:
     """How much each term counts; 0 leaves it out."""
 
-    l2: float = 1.0
-    lpips: float = 1.0
-    ssim: float = 0.2
-    gram: float = 1.0
-    gram_after: int = 2000  # steps without it, until pictures look alike
+    l2: float = setting(1.0, "squared difference")
+    lpips: float = setting(1.0, "LPIPS")
+    ssim: float = setting(0.2, "SSIM")
+    gram: float = setting(1.0, "Gram matrices")
+    gram_after: int = setting(2000, "steps without Gram, until pictures look alike")
 
     def __post_init__(self) -> None:
         weights = (self.l2, self.lpips, self.ssim, self.gram)
