@@ -26,7 +26,7 @@ from crowdgaussian_addon.scene.people import all_people  # noqa: E402
 from crowdgaussian_addon.scene.render.display import set_level  # noqa: E402
 from crowdgaussian_addon.scene.render.settings import set_engine  # noqa: E402
 from crowdgaussian_addon.scene.rig.armature import set_pose  # noqa: E402
-from crowdgaussian_addon.scripting.blend_file import start_empty_file  # noqa: E402
+from crowdgaussian_addon.scripting.previews import start_empty_file  # noqa: E402
 
 FRAMES = 20
 FULL_LIMIT = 0.100 if bpy.app.version >= (5, 2) else 0.180  # seconds for 5 people of 40000

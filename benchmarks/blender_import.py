@@ -19,7 +19,7 @@ import bpy  # noqa: E402
 from _support.blender.blender_people import make_avatar, make_camera, write_scene  # noqa: E402
 from crowdgaussian_addon.scene.importer import import_scene  # noqa: E402
 from crowdgaussian_addon.scene.rig.armature import set_pose  # noqa: E402
-from crowdgaussian_addon.scripting.blend_file import save_blend, start_empty_file  # noqa: E402
+from crowdgaussian_addon.scripting.previews import save_blend, start_empty_file  # noqa: E402
 
 FRAMES = 12
 

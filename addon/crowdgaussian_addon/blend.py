@@ -26,8 +26,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError, InputError  # noqa: 
 from crowdgaussian_shared.scene.folder import SceneFolder  # noqa: E402
 
 from .scene.importer import import_scene  # noqa: E402
-from .scripting.blend_file import save_blend, start_empty_file  # noqa: E402
-from .scripting.previews import PreviewOptions, render_previews  # noqa: E402
+from .scripting.previews import PreviewOptions, render_previews, save_blend, start_empty_file  # noqa: E402  # noqa: E402
 
 STAGE = "blend"
 _IMPORTED, _SAVED = 0.15, 0.2  # fractions of the whole

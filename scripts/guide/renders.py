@@ -13,8 +13,7 @@ from _support.made_up_motion import cmu_walk
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import Person, all_people
 from crowdgaussian_addon.scene.render.images import over, read_picture, resize
-from crowdgaussian_addon.scripting.blend_file import start_empty_file
-from crowdgaussian_addon.scripting.previews import View, aim, joint_places
+from crowdgaussian_addon.scripting.previews import View, aim, joint_places, start_empty_file
 
 _WIDTH, _HEIGHT = 420, 290
 _FLOOR_SAMPLES, _LIT_SAMPLES = 16, 12

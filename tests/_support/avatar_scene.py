@@ -4,8 +4,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from crowdgaussian.body.model import PosedBody, pose_body
 from crowdgaussian.body.parts import ARM, FOOT, LEG, TORSO, find_regions
-from crowdgaussian.body.posed import PosedBody, pose_body
 from crowdgaussian.core.mesh import unit, vertex_normals
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.segment.types import CrowdView, PersonMask

@@ -2,8 +2,7 @@
 """Small made-up people and clouds for the tests of shared/, and what they must hold."""
 
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_normalize
 
 

@@ -13,9 +13,8 @@ from crowdgaussian.core.progress import Progress
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.pipeline.stages import Stages
 from crowdgaussian.segment.types import PersonMask
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from PIL import Image
 
 WIDTH, HEIGHT = 160, 120

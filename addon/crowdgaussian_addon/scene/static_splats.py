@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import bpy
 import numpy as np
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import convert_gaussians
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import skin_gaussians
 
 from .attributes import write_attribute
 from .people import Person, read_avatar, read_transforms
 from .rig.armature import REST_OFFSET
 from .splats.build import build_mesh, dress
-from .splats.format import CORNER
+from .splats.material import CORNER
 
 
 def build_static_splats(gaussians: Gaussians, name: str) -> bpy.types.Object:

@@ -140,7 +140,7 @@ class _Run:
 def _save_blend(folder: Path) -> Path:
     """The scene folder as a .blend file, unless there is a newer one already."""
     from ..scene.importer import import_scene
-    from .blend_file import save_blend, start_new_file
+    from .previews import save_blend, start_new_file
 
     path = folder / BLEND_FILE
     scene = SceneFolder.open(folder)

@@ -5,6 +5,7 @@ Each picture is two renders: the shadows that the bodies throw on the floor, wit
 quickly, and the splats alone. They are laid over a plain backdrop here, in sRGB values.
 """
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import bpy
 import numpy as np
+from crowdgaussian_shared.errors import disk_error
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS
@@ -306,3 +308,47 @@ def _grey_sky() -> bpy.types.World:
 
 def _png(studio: _Studio, cell: Cell) -> bytes:
     return encode_png(cell.colours, studio.scratch)
+
+
+# A whole .blend file or none, ready to look at when it is opened
+
+def start_empty_file() -> None:
+    """Forget the startup file's cube, light and camera."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+
+
+def start_new_file() -> None:
+    """An empty file; add-ons and preferences stay as they are."""
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+
+
+def save_blend(path: Path) -> None:
+    """Save beside the target, then rename; the photo is kept as a relative path.
+
+    Raises:
+        ResourceError: the file cannot be written.
+    """
+    _show_camera_view()
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part.blend")
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(part), compress=True, relative_remap=True)
+        os.replace(part, path)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1].rstrip(".")
+        raise disk_error(
+            error, f"{path} was not written ({reason}); free some space or choose another folder."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _show_camera_view() -> None:
+    """Every 3D viewport looks through the photo's camera at rendered splats."""
+    for screen in bpy.data.screens:
+        for area in screen.areas:
+            if area.type == "VIEW_3D":
+                space = area.spaces.active
+                space.shading.type = "MATERIAL"
+                space.region_3d.view_perspective = "CAMERA"

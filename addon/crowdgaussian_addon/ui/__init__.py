@@ -3,7 +3,7 @@
 
 import bpy
 
-from . import display, export, layout, motion, panel, people, preferences
+from . import display, layout, motion, panel, people, preferences
 
 _CLASSES = (
     preferences.CrowdGaussianPreferences,
@@ -14,7 +14,7 @@ _CLASSES = (
     *layout.CLASSES,  # bl_order 2
     *motion.CLASSES,  # bl_order 3
     *display.CLASSES,  # bl_order 4
-    *export.CLASSES,  # bl_order 5
+    *layout.CLASSES,  # bl_order 5
 )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from scipy.spatial import cKDTree
 
+from ..body.model import PosedBody
 from ..body.parts import ARM, HAND, Regions, SurfacePoints
-from ..body.posed import PosedBody
 from ..core.mesh import face_normals, unit, vertex_normals
 from .types import PhotoFitConfig
 

@@ -10,7 +10,7 @@ import torch
 from crowdgaussian_shared.geometry.sh import SH_C0
 from torch import Tensor
 
-from ..body.posed import PosedBody, apply, blend
+from ..body.model import PosedBody, apply, blend
 from ..core.mesh import unit
 from ..core.optim import Descent, minimise
 from ..splat.cameras import Cameras

@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
 from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.scene.schema import CORRECTED
 
-from ..body.model import BodyModel
+from ..body.model import BodyModel, PosedBody, apply, blend, pose_body
 from ..body.parts import Regions, find_regions, sample_surface
-from ..body.posed import PosedBody, apply, blend, pose_body
 from ..core.mesh import unit
 from ..core.progress import Progress, Report
 from ..people.types import Person

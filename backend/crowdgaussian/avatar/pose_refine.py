@@ -14,8 +14,8 @@ from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
 from scipy.spatial.transform import Rotation
 
+from ..body.model import PosedBody, pose_body
 from ..body.parts import find_regions
-from ..body.posed import PosedBody, pose_body
 from ..core.mesh import projection_jacobian
 from .surface import Outline, compare, pixels_per_metre
 from .types import PhotoFitConfig

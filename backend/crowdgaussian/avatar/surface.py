@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.linalg import splu
 
+from ..body.model import PosedBody, apply
 from ..body.parts import FOOT, HAND, HEAD, Regions
-from ..body.posed import PosedBody, apply
 from ..core.mesh import cotangent_laplacian, projection_jacobian, vertex_areas, vertex_normals
 from ..splat.normals import render_mesh_depth
 from .types import PhotoFitConfig

@@ -8,7 +8,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES
 from scipy.spatial import cKDTree
 
 from ..core.mesh import face_normals, vertex_normals
-from .posed import PosedBody
+from .model import PosedBody
 
 HEAD, TORSO, ARM, HAND, LEG, FOOT = range(6)
 _HEAD_JOINTS = ("head", "jaw", "left_eye_smplhf", "right_eye_smplhf")

@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As an error of this program."""
         sentence = message[:1].upper() + message[1:].rstrip(".")
-        raise CrowdGaussianError(f"{sentence}; see `{self.prog} --help`.")
+        raise SettingError(f"{sentence}; see `{self.prog} --help`.")
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's, with the late options."""

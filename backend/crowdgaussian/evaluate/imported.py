@@ -12,7 +12,7 @@ import numpy as np
 import trimesh
 from crowdgaussian_shared.errors import InputError, MissingFileError, SettingError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_multiply
 from crowdgaussian_shared.geometry.sh import rotate_sh
 from scipy.spatial import cKDTree

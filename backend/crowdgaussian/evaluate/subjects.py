@@ -29,8 +29,8 @@ from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
 from PIL import Image, UnidentifiedImageError
 
 from ..body import BodyModel
+from ..body.model import pose_body
 from ..body.parts import find_regions
-from ..body.posed import pose_body
 from ..core.mesh import vertex_normals
 from ..people.types import Crowd, Person, person_from_parameters
 from ..splat.cameras import Cameras

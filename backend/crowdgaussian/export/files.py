@@ -7,8 +7,8 @@ from pathlib import Path
 
 from crowdgaussian_shared.errors import InputError, SettingError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from crowdgaussian_shared.errors import InputError, MissingFileError
 from crowdgaussian_shared.formats.atomic import write_bytes
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.sh import sh_to_colour
 
 EXTENSION = "KHR_gaussian_splatting"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from crowdgaussian_shared.errors import InputError, MissingFileError
 from crowdgaussian_shared.formats.atomic import write_bytes, write_error
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 
 # A file for libraries that only write to a path; what they wrote is then put in place whole
 

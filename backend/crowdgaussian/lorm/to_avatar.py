@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from crowdgaussian_shared.geometry.avatar import BodyMesh, BodyParams, HoldsBodyParams
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import BodyMesh, BodyParams, Gaussians, HoldsBodyParams
 from crowdgaussian_shared.geometry.sh import SH_C0
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor

@@ -12,8 +12,7 @@ from ..core.crop import Crop, box_of
 from ..core.progress import Progress, Report
 from ..people.types import Crowd, Person
 from ..splat.normals import render_mesh_depth
-from .edges import EdgeInput, refine_edges
-from .postprocess import assign_pixels, clean_person_mask, with_amodal
+from .postprocess import EdgeInput, assign_pixels, clean_person_mask, refine_edges, with_amodal
 from .types import PersonMask, SegmentConfig
 
 HEAD_JOINTS = tuple(JOINT_INDEX[name] for name in ("neck", "head", *FACE_JOINTS))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from torch import Tensor
 
 

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import BodyParams
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import BodyParams, Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from crowdgaussian_shared.geometry.sh import SH_C0
 from scipy.spatial import cKDTree
 
-from ..body.posed import pose_body
+from ..body.model import pose_body
 from .scenes import PlacedActor
 
 _SEEN = 0.15  # damage of what faces the photo, as a share of that of the rest

@@ -3,16 +3,15 @@
 
 import cv2
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import BodyParams
+from crowdgaussian_shared.geometry.avatar import BodyParams, Gaussians
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
 from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from ..body import BodyModel
+from ..body.model import PosedBody, pose_body
 from ..body.parts import ARM, FOOT, LEG, TORSO, Regions
-from ..body.posed import PosedBody, pose_body
 from ..core.mesh import unit, vertex_normals
 from ..splat.normals import render_mesh_depth
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 
 from ..avatar.types import AvatarBuilder

@@ -32,7 +32,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from scipy.spatial import cKDTree
 
 from ..body import BodyModel
-from ..body.posed import pose_body
+from ..body.model import pose_body
 from .scenes import Actor, DrawActor, moved_body
 from .textured import ColouredMesh, read_textured
 

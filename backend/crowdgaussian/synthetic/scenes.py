@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from crowdgaussian_shared.geometry.avatar import BodyParams
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import BodyParams, Gaussians
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 from ..body import BodyModel
+from ..body.model import pose_body
 from ..body.parts import find_regions
-from ..body.posed import pose_body
 from ..core.mesh import face_normals, unit
 from ..splat.cameras import Cameras
 from .people import draw_parameters, dress, lit, on_floor, paint, spread_points, surface_gaussians

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DamagedFileError
-from ..geometry.avatar import Avatar, BodyMesh, BodyParams
-from ..geometry.gaussians import Gaussians
+from ..geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 from ..geometry.skeleton import NUM_JOINTS
 from .npz import ArrayHeader, read_npz, write_npz
 

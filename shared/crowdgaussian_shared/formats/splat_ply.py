@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DamagedFileError, InputError
-from ..geometry.gaussians import Gaussians
+from ..geometry.avatar import Gaussians
 from ..geometry.sh import MAX_DEGREE, num_coefficients
 from .atomic import atomic_file
 from .ply import read_vertices, write_vertices

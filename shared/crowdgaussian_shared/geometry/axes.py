@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from .gaussians import Gaussians
+from .avatar import Gaussians
 from .rotations import matrix_to_quat, quat_multiply, quat_normalize
 from .sh import rotate_sh
 

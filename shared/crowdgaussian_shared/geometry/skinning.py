@@ -11,8 +11,7 @@ from itertools import permutations
 
 import numpy as np
 
-from .avatar import Avatar
-from .gaussians import Gaussians
+from .avatar import Avatar, Gaussians
 from .rotations import axis_angle_to_matrix, matrix_to_quat, polar_rotation, quat_to_matrix
 from .sh import num_coefficients, rotate_sh
 from .skeleton import PARENTS

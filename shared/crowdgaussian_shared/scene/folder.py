@@ -20,9 +20,8 @@ from ..formats.json_fields import Field, parse_json
 from ..formats.npz import read_npz, write_npz
 from ..formats.png import decode_grey, encode_grey
 from ..formats.splat_ply import write_splat_ply
-from ..geometry.avatar import Avatar
+from ..geometry.avatar import Avatar, Gaussians
 from ..geometry.axes import convert_gaussians
-from ..geometry.gaussians import Gaussians
 from ..geometry.skinning import pose_avatar
 from .json import scene_from_json, scene_to_json
 from .schema import ModelProvenance, PersonEntry, SceneInfo, hash_bytes, resolve_inside

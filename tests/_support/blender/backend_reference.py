@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import torch
 from crowdgaussian.splat import Cameras, Splats, rasterize
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 

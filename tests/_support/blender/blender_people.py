@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.formats.png import encode_grey
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.axes import scene_viewmat
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.sh import SH_C0
 from crowdgaussian_shared.geometry.skeleton import FINGERS, JOINT_INDEX, JOINT_NAMES, PARENTS
 from crowdgaussian_shared.scene.folder import SceneFolder

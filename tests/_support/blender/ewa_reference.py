@@ -6,8 +6,8 @@ between 1/255 and 0.999, front to back by the depth of the centres, sampled at p
 """
 
 import numpy as np
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from crowdgaussian_shared.geometry.sh import sh_to_colour
 

@@ -4,8 +4,7 @@
 from pathlib import Path
 
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 
 from _support.blender.blender_people import random_pose
 

@@ -13,7 +13,7 @@ from _support.blender.blender_people import make_avatar, make_camera, write_scen
 from _support.blender.exporting import refused, start
 from _support.blender.fake_layout import FakeLayout
 from crowdgaussian_addon.jobs import local_server as backend_command
-from crowdgaussian_addon.ui import export
+from crowdgaussian_addon.ui import layout as export
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
 
 

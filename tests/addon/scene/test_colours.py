@@ -10,7 +10,7 @@ from _support.blender.open_body_people import open_body_avatar
 from crowdgaussian_addon.scene.attributes import read_attribute
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.rig.armature import set_pose
-from crowdgaussian_addon.scene.splats.format import COLOUR, SH_PREFIX
+from crowdgaussian_addon.scene.splats.material import COLOUR, SH_PREFIX
 from crowdgaussian_addon.scene.splats.nodes.project import splat_node_groups
 from crowdgaussian_shared.geometry.axes import blender_to_scene
 from crowdgaussian_shared.geometry.sh import eval_sh

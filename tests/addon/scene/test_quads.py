@@ -17,7 +17,7 @@ from crowdgaussian_addon.scene.render.viewport import (
     views_of,
 )
 from crowdgaussian_addon.scene.splats.build import set_input
-from crowdgaussian_addon.scene.splats.format import CORNER
+from crowdgaussian_addon.scene.splats.material import CORNER
 from crowdgaussian_addon.scene.splats.nodes.project import (
     DILATION,
     INPUT_FOOTPRINT,

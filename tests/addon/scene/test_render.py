@@ -18,8 +18,7 @@ from crowdgaussian_addon.scene.render.images import read_picture
 from crowdgaussian_addon.scene.render.relight import set_lit
 from crowdgaussian_addon.scene.render.settings import set_engine, set_render_mode
 from crowdgaussian_addon.scene.rig.armature import set_pose
-from crowdgaussian_shared.geometry.avatar import Avatar
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 

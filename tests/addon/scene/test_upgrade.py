@@ -16,8 +16,7 @@ from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import all_people
 from crowdgaussian_addon.scene.render.images import read_picture
 from crowdgaussian_addon.scene.splats.build import get_inputs, splat_modifier
-from crowdgaussian_addon.scene.splats.format import COLOUR, ROTATION
-from crowdgaussian_addon.scene.splats.material import SPLAT_MATERIAL
+from crowdgaussian_addon.scene.splats.material import COLOUR, ROTATION, SPLAT_MATERIAL
 from crowdgaussian_addon.scene.splats.nodes.project import (
     INPUT_DEPTH_SORT,
     INPUT_FOOTPRINT,
@@ -25,7 +24,7 @@ from crowdgaussian_addon.scene.splats.nodes.project import (
     SPLAT_NODES,
 )
 from crowdgaussian_addon.scene.splats.upgrade import outdated_splats, upgrade_splats
-from crowdgaussian_addon.scripting.blend_file import save_blend
+from crowdgaussian_addon.scripting.previews import save_blend
 
 OLD_FILE = Path(__file__).parents[1] / "data" / "people_v1.blend"  # saved by the first version
 RENDER_ALONE = """

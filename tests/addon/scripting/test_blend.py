@@ -11,8 +11,7 @@ import bpy
 import numpy as np
 import pytest
 from crowdgaussian_addon.scene.render.images import read_picture, resize
-from crowdgaussian_addon.scripting.blend_file import save_blend
-from crowdgaussian_addon.scripting.previews import walking_pose
+from crowdgaussian_addon.scripting.previews import save_blend, walking_pose
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.skinning import pose_body
 from crowdgaussian_shared.scene.folder import SceneFolder

@@ -10,8 +10,8 @@ from crowdgaussian.avatar.surface import fit_surface, offset_limits
 from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.avatar.visibility import make_view
 from crowdgaussian.body import load_body
+from crowdgaussian.body.model import blend
 from crowdgaussian.body.parts import HAND, find_regions, sample_surface
-from crowdgaussian.body.posed import blend
 from crowdgaussian.core.mesh import (
     cotangent_laplacian,
     projection_jacobian,

@@ -8,8 +8,8 @@ from crowdgaussian.avatar.color_statistics import color_prior
 from crowdgaussian.avatar.gaussians import bind
 from crowdgaussian.avatar.limb_coordinates import limb_places
 from crowdgaussian.body import load_body
+from crowdgaussian.body.model import pose_body
 from crowdgaussian.body.parts import HEAD, LEG, TORSO, find_regions, sample_surface
-from crowdgaussian.body.posed import pose_body
 from crowdgaussian_shared.geometry.avatar import BodyParams
 
 SHIRT, JEANS, SKIN = np.array([[0.1, 0.3, 0.4], [0.2, 0.2, 0.6], [0.7, 0.5, 0.4]])

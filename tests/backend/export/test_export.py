@@ -20,9 +20,8 @@ from crowdgaussian.cli import main as cli
 from crowdgaussian.export.spz import fractional_bits
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.axes import convert_gaussians
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_normalize
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder

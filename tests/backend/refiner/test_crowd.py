@@ -22,10 +22,9 @@ from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.rasterize import rasterize
 from crowdgaussian.splat.splats import Splats
 from crowdgaussian_shared.errors import Cancelled
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.axes import scene_viewmat
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import joint_transforms, pose_avatar
 
 SH = 0.28209479

@@ -5,8 +5,15 @@ import cv2
 import numpy as np
 import pytest
 from crowdgaussian.core.crop import Crop, box_of
-from crowdgaussian.segment.edges import EdgeInput, guided_filter, refine_edges
-from crowdgaussian.segment.postprocess import assign_pixels, clean, drop_specks, fill_holes
+from crowdgaussian.segment.postprocess import (
+    EdgeInput,
+    assign_pixels,
+    clean,
+    drop_specks,
+    fill_holes,
+    guided_filter,
+    refine_edges,
+)
 from crowdgaussian.segment.types import SegmentConfig
 from crowdgaussian_shared.geometry.camera import Camera
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from _support.avatar_scene import crowd_of, paint, person_of
 from crowdgaussian.body import load_body
-from crowdgaussian.body.posed import pose_body
+from crowdgaussian.body.model import pose_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.segment.silhouettes import SilhouetteSegmenter
 from crowdgaussian.segment.types import SegmentConfig

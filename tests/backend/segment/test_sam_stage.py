@@ -9,7 +9,7 @@ import pytest
 from _support.avatar_scene import paint, person_of
 from _support.sam_made_up import DrawnNetwork
 from crowdgaussian.body import load_body
-from crowdgaussian.body.posed import pose_body
+from crowdgaussian.body.model import pose_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.people.types import Crowd, Keypoints
 from crowdgaussian.segment.sam.network import NO_POINT

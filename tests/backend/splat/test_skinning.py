@@ -9,7 +9,7 @@ from crowdgaussian.splat import Cameras, Splats, rasterize
 from crowdgaussian.splat.reference import covariances, sh_colors
 from crowdgaussian.splat.skinning import polar_rotations
 from crowdgaussian_shared.geometry import skinning as shared
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.rotations import polar_rotation
 
 COUNT = 200

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from crowdgaussian.body import load_body
-from crowdgaussian.body.posed import pose_body
+from crowdgaussian.body.model import pose_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.synthetic.people import draw_parameters
 from crowdgaussian.synthetic.scans import MeshPeople, body_of, read_parameters

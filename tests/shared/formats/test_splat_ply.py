@@ -9,7 +9,7 @@ import pytest
 from _support.made_up import make_gaussians
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from plyfile import PlyData, PlyElement
 
 FIELDS = (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from _support.made_up import covariances, make_avatar, make_gaussians, make_skin
 from crowdgaussian_shared.geometry import skinning
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.rotations import (
     axis_angle_to_matrix,
     quat_normalize,

@@ -14,8 +14,8 @@ import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import BLENDER_FROM_SCENE, convert_gaussians
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.skinning import (
     join_gaussians,
     skin_gaussians,

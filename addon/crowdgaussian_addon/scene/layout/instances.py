@@ -17,7 +17,7 @@ from ..people import PERSON, ROLE, Person, set_role
 from ..render.display import make_reduced
 from ..rig.body import casts_shadow
 from ..splats.build import get_inputs, splat_modifier
-from ..splats.format import CORNER
+from ..splats.material import CORNER
 from ..splats.nodes.graph import Graph, Socket
 from .transform import facing_of, place_of, posed_points
 

@@ -6,8 +6,7 @@ Rendering would need a camera, lights and seconds, and would touch the scene.
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import BodyMesh
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import BodyMesh, Gaussians
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.sh import sh_to_colour
 from crowdgaussian_shared.geometry.skinning import joint_transforms, skin

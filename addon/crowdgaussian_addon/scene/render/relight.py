@@ -14,8 +14,7 @@ from mathutils.bvhtree import BVHTree
 from ..attributes import read_attribute, read_positions, write_attribute
 from ..people import Person
 from ..splats.build import set_input
-from ..splats.format import MIN_SCALE, NORMAL, ROTATION, SCALE
-from ..splats.material import LIT_KEY, splat_material
+from ..splats.material import LIT_KEY, MIN_SCALE, NORMAL, ROTATION, SCALE, splat_material
 from ..splats.nodes.project import INPUT_LIT
 from .display import splat_objects
 

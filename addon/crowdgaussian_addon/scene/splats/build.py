@@ -9,22 +9,30 @@ the quads to the camera afterwards.
 
 import bpy
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.axes import (
     BLENDER_FROM_SCENE,
     convert_orientations,
     convert_points,
     convert_quats,
 )
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from crowdgaussian_shared.geometry.sh import rotate_sh, sh_to_colour
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 
 from ..attributes import make_mesh, write_attribute, write_vertex_groups
 from ..rig.armature import bind_to_rig, rest_offset
-from .format import ALPHA_CUTOFF, COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
-from .material import set_blended, splat_material
+from .material import (
+    ALPHA_CUTOFF,
+    COLOUR,
+    CORNER,
+    MIN_SCALE,
+    ROTATION,
+    SCALE,
+    SH_PREFIX,
+    set_blended,
+    splat_material,
+)
 from .nodes.project import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, is_splat_group, splat_node_group
 from .read import read_gaussians as read_gaussians
 

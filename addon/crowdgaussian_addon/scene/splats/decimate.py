@@ -11,7 +11,7 @@ small ones.
 from dataclasses import replace
 
 import numpy as np
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 
 GROUP = 4  # Gaussians that become one
 _MOST_GROWTH = 2.0  # of the standard deviations

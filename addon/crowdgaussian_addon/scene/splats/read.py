@@ -9,14 +9,14 @@ the attributes are used wherever they still say the same as the quads.
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import SCENE_FROM_BLENDER, convert_points, convert_quats
-from crowdgaussian_shared.geometry.gaussians import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_to_matrix
 from crowdgaussian_shared.geometry.sh import colour_to_sh, rotate_sh
 
 from ..attributes import read_attribute, read_positions
 from ..rig.armature import REST_OFFSET, rest_offset
-from .format import COLOUR, MAX_COEFFICIENTS, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
+from .material import COLOUR, MAX_COEFFICIENTS, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
 
 _SAME = 1e-6  # metres: what float32 rounds off positions of people
 _SQUARE = 0.02  # cosine between two axes that still counts as orthogonal

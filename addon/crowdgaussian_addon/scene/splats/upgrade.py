@@ -8,8 +8,16 @@ from crowdgaussian_shared.geometry.axes import convert_quats
 
 from ..attributes import write_attribute
 from .build import get_inputs, set_input, splat_modifier
-from .format import ROTATION, SCALE, VERSION, VERSION_KEY
-from .material import is_scene_linear, set_blended, set_scene_linear, splat_material
+from .material import (
+    ROTATION,
+    SCALE,
+    VERSION,
+    VERSION_KEY,
+    is_scene_linear,
+    set_blended,
+    set_scene_linear,
+    splat_material,
+)
 from .nodes.project import group_version, is_splat_group, splat_node_group
 from .read import read_gaussians
 

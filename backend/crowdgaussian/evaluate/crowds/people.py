@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_to_matrix
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
 from crowdgaussian_shared.geometry.skinning import pose_body as pose_avatar_body
@@ -18,8 +17,8 @@ from torch.nn.functional import max_pool2d
 
 from ...avatar.gaussians import dense_weights, top_four
 from ...avatar.types import AvatarBuilder
+from ...body.model import PosedBody, apply, blend, pose_body
 from ...body.parts import sample_surface
-from ...body.posed import PosedBody, apply, blend, pose_body
 from ...core.mesh import face_normals, unit
 from ...core.metrics import Lpips, masked_psnr
 from ...core.progress import Report

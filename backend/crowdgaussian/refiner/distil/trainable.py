@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from crowdgaussian_shared.geometry.avatar import Avatar
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from torch import Tensor
 

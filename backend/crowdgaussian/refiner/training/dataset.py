@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import DamagedFileError, InputError, SettingError, disk_error
-from crowdgaussian_shared.geometry.gaussians import Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.skinning import join_gaussians
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor

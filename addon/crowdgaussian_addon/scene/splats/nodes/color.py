@@ -14,7 +14,7 @@ angle between bones, so five steps are exact to 1e-3 even where a joint is bent 
 
 from crowdgaussian_shared.geometry.sh import BANDS
 
-from ..format import COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX, SHADED_NORMAL
+from ..material import COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX, SHADED_NORMAL
 from .graph import Graph, Socket
 
 _STEPS = 5

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import bpy
 
-from ..format import CORNER, NORMAL, SHADED_NORMAL, VERSION, VERSION_KEY
+from ..material import CORNER, NORMAL, SHADED_NORMAL, VERSION, VERSION_KEY
 from .color import sort_nodes, view_dependent_colour
 from .graph import Graph, Socket
 from .view import View, view_nodes
