@@ -34,9 +34,8 @@ from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel, render_white
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
-from crowdgaussian.lorm.training.config import LormTraining
+from crowdgaussian.lorm.training.config import DistillationWeights, LormTraining
 from crowdgaussian.lorm.training.dataset import PeopleDataset
-from crowdgaussian.lorm.training.losses import DistillationWeights
 from crowdgaussian.lorm.training.occlusion import hide, occlude
 from crowdgaussian.lorm.training.sample import (
     InputSizes,

@@ -97,7 +97,7 @@ setup_backend() {
     say "installing MediaPipe with its models"
     $pip --no-deps -r requirements/mediapipe.txt
     $pip --no-deps -e shared -e .
-    say "$(.venv/backend/bin/python -m crowdgaussian.splat.kernels.warm)"
+    say "$(.venv/backend/bin/python -m crowdgaussian.splat)"
     echo "$mark" >.venv/backend/.setup-stamp
 }
 

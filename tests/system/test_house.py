@@ -36,7 +36,8 @@ LAYERS = {
         {"body"},
         {"people"},
         {"segment"},
-        {"avatar", "lorm"},
+        {"avatar"},
+        {"lorm"},
         {"synthetic"},
         {"refiner"},
         {"pipeline"},
@@ -76,7 +77,7 @@ MAY_IMPORT_BPY = ("ops", "ui", "scene", "scripting", "blend.py")
 
 MAX_FILES = {"crowdgaussian": 200, "crowdgaussian_shared": 50, "crowdgaussian_addon": 90}
 MIN_FILE, MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 60, 400, 40, 8
-MAX_MODULES = 16  # of a folder: more than one screen shows is a place to search, not to look
+MAX_MODULES = 17  # of a folder: more than one screen shows is a place to search, not to look
 MAX_PREFIX = 3  # files of a folder with the same first word; four are a folder of their own
 SMALL_BY_NATURE = {"__init__", "__main__", "types", "config"}
 OWN_HOME = {  # facts of the field, and the one place that states each

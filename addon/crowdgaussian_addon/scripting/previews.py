@@ -312,6 +312,7 @@ def _png(studio: _Studio, cell: Cell) -> bytes:
 
 # A whole .blend file or none, ready to look at when it is opened
 
+
 def start_empty_file() -> None:
     """Forget the startup file's cube, light and camera."""
     bpy.ops.wm.read_factory_settings(use_empty=True)

@@ -3,18 +3,16 @@
 
 import bpy
 
-from . import display, layout, motion, panel, people, preferences
+from . import display, layout, panel, people, preferences
 
 _CLASSES = (
     preferences.CrowdGaussianPreferences,
     preferences.CrowdGaussianChoice,
     panel.CROWDGAUSSIAN_PT_reconstruct,
     layout.CrowdGaussianLayout,
-    *people.CLASSES,  # bl_order 1
-    *layout.CLASSES,  # bl_order 2
-    *motion.CLASSES,  # bl_order 3
+    *people.CLASSES,  # bl_order 1 and 3
+    *layout.CLASSES,  # bl_order 2 and 5
     *display.CLASSES,  # bl_order 4
-    *layout.CLASSES,  # bl_order 5
 )
 
 
@@ -27,7 +25,7 @@ def register() -> None:
     )
     bpy.types.Scene.crowdgaussian = bpy.props.PointerProperty(type=preferences.CrowdGaussianChoice)
     pointer = bpy.props.PointerProperty
-    bpy.types.Scene.crowdgaussian_motion = pointer(type=motion.CrowdGaussianMotion)
+    bpy.types.Scene.crowdgaussian_motion = pointer(type=people.CrowdGaussianMotion)
 
 
 def unregister() -> None:

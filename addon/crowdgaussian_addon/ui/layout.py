@@ -85,6 +85,7 @@ def draw_scatter(layout: bpy.types.UILayout, choice: CrowdGaussianLayout) -> Non
 
 # The sub-panel Export: splats, rigs and motions for other programs
 
+
 class CROWDGAUSSIAN_PT_export(CrowdPanel, bpy.types.Panel):
     """Files for other programs."""
 
@@ -111,4 +112,7 @@ class CROWDGAUSSIAN_PT_export(CrowdPanel, bpy.types.Panel):
         column.operator("crowdgaussian.export_scene", icon="FILE_FOLDER")
 
 
-CLASSES = (CROWDGAUSSIAN_PT_layout, CROWDGAUSSIAN_PT_export,)
+CLASSES = (
+    CROWDGAUSSIAN_PT_layout,
+    CROWDGAUSSIAN_PT_export,
+)

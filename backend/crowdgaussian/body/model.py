@@ -9,8 +9,8 @@ from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from torch import Tensor
 
+from ..core.rotations import axis_angle_to_matrix, joint_transforms, skin
 from .data import BodyData, interpolate_betas
-from .kinematics import axis_angle_to_matrix, joint_transforms, skin
 
 _TALL, _TALL_SPREAD = 1.95, 0.05  # metres
 
@@ -210,6 +210,7 @@ class BodyModel(torch.nn.Module):
 
 
 # One body at rest and in the photo, with the four-weight skinning the avatar keeps
+
 
 @dataclass(frozen=True)
 class PosedBody:

@@ -66,8 +66,7 @@ _LORM_LOSS = {"rgb": "rgb-weight", "ssim": "ssim-weight"}
 
 
 def _add_lorm_settings(parser: argparse.ArgumentParser) -> None:
-    from ..lorm.training.config import LormTraining
-    from ..lorm.training.losses import DistillationWeights
+    from ..lorm.training.config import DistillationWeights, LormTraining
 
     group = parser.add_argument_group("training")
     add_fields(group, LormTraining, _LORM)
@@ -80,8 +79,7 @@ def _add_lorm_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(arguments: argparse.Namespace):
-    from ..lorm.training.config import LormTraining
-    from ..lorm.training.losses import DistillationWeights
+    from ..lorm.training.config import DistillationWeights, LormTraining
 
     return LormTraining(
         **given_fields(arguments, _LORM),

@@ -18,8 +18,8 @@ from crowdgaussian_shared.geometry.sh import SH_C0
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
-from ..body.kinematics import axis_angle_to_matrix, joint_transforms
 from ..body.model import BodyModel
+from ..core.rotations import axis_angle_to_matrix, joint_transforms
 from ..people.types import Person
 from .model.decoder import Attributes
 from .model.posing import Posing, blend, matrices_to_quats, multiply_quats

@@ -11,6 +11,7 @@ from .skeleton import NUM_JOINTS
 
 # A cloud of 3D Gaussians as plain numpy arrays
 
+
 @dataclass(frozen=True)
 class Gaussians:
     """N anisotropic 3D Gaussians with view-dependent colour, in linear (not log, not logit) units.

@@ -19,7 +19,7 @@ from crowdgaussian_addon.scene.poses import assets as catalogue
 from crowdgaussian_addon.scene.poses.library import pose_assets
 from crowdgaussian_addon.scene.poses.shapes import POSES, pose_angles
 from crowdgaussian_addon.scene.rig.read_pose import photo_pose, read_rest_joints
-from crowdgaussian_addon.ui import motion
+from crowdgaussian_addon.ui import people as motion
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 

@@ -13,9 +13,8 @@ from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.core.training import CHECKPOINT
 from crowdgaussian.lorm.model.adapters import adapters_off, load_adapters
-from crowdgaussian.lorm.training.config import LormTraining
+from crowdgaussian.lorm.training.config import DistillationWeights, LormTraining, distillation_loss
 from crowdgaussian.lorm.training.dataset import PeopleDataset
-from crowdgaussian.lorm.training.losses import DistillationWeights, distillation_loss
 from crowdgaussian.lorm.training.occlusion import hide
 from crowdgaussian.lorm.training.sample import InputSizes, complete_inputs, occluded_inputs
 from crowdgaussian.lorm.training.teacher_cache import TeacherCache, fingerprint

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from crowdgaussian.body import load_body
-from crowdgaussian.body.kinematics import axis_angle_to_matrix
+from crowdgaussian.core.rotations import axis_angle_to_matrix
 from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.detections import Detection, detect_people
 from crowdgaussian.people.fit.body_points import BodyPoints, pose_matrices

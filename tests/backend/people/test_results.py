@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crowdgaussian.body.kinematics import axis_angle_to_matrix
 from crowdgaussian.body.load import load_body
 from crowdgaussian.core.progress import silent
+from crowdgaussian.core.rotations import axis_angle_to_matrix
 from crowdgaussian.people.config import PeopleConfig, other_program
 from crowdgaussian.people.external.formats import (
     SQUARE,

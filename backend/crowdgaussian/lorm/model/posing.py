@@ -14,7 +14,7 @@ from crowdgaussian_shared.geometry.sh import SH_C0
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS
 from torch import Tensor, nn
 
-from ...body.kinematics import axis_angle_to_matrix, joint_transforms
+from ...core.rotations import axis_angle_to_matrix, joint_transforms
 from ...splat.splats import Splats
 from .decoder import Attributes
 from .query_points import QueryPoints

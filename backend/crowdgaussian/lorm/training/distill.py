@@ -17,8 +17,7 @@ from ...splat.cameras import Cameras
 from ..model.adapters import adapters_off
 from ..model.decoder import Attributes
 from ..model.lorm import LormModel, Tokens, render_people
-from .config import LormTraining
-from .losses import distillation_loss, orbit_cameras, upright
+from .config import LormTraining, distillation_loss, orbit_cameras, upright
 from .occlusion import occlude_randomly
 from .sample import TrainingPerson, complete_inputs, occluded_inputs
 from .teacher_cache import TeacherCache, Tensors

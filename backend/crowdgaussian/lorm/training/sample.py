@@ -10,7 +10,7 @@ from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from torch import Tensor
 
-from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
+from ...core.rotations import axis_angle_to_matrix, joint_transforms, skin
 from ..inputs import HEAD_SIZE, body_crop, body_size, head_crop, head_points
 from ..model.query_points import TemplateMesh
 from .occlusion import Occluded

@@ -16,8 +16,8 @@ from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
-from ...body.kinematics import axis_angle_to_matrix
 from ...body.model import BodyModel
+from ...core.rotations import axis_angle_to_matrix
 from ..fit.body_points import BodyPoints
 from ..fit.convert import StartBodies, fit_3d_keypoints, fit_to_joints
 from ..fit.fitter import Bodies

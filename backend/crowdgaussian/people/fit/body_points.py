@@ -7,8 +7,8 @@ import torch
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, FACE_JOINTS, JOINT_INDEX, NUM_JOINTS
 from torch import Tensor
 
-from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
 from ...body.model import BodyModel
+from ...core.rotations import axis_angle_to_matrix, joint_transforms, skin
 
 NUM_SURFACE = 500  # points that stand for the silhouette; more follow it better and cost time
 _SOLE = 0.025  # metres over the lowest skin that belong to the soles

@@ -8,10 +8,10 @@ import torch
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX, PARENTS
 from torch import Tensor
 
-from ...body.kinematics import axis_angle_to_matrix, joint_transforms
 from ...body.model import BodyModel
 from ...core.landmarks import Landmark as L
 from ...core.optim import Descent, minimise, parameter_groups
+from ...core.rotations import axis_angle_to_matrix, joint_transforms
 from .body_points import BodyPoints, PosedPoints
 from .fitter import Bodies
 from .init import limb_pose, torso_frame

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...body.kinematics import axis_angle_to_matrix, joint_transforms, skin
 from ...body.model import BodyModel
 from ...core.optim import Descent, minimise
+from ...core.rotations import axis_angle_to_matrix, joint_transforms, skin
 from .body_points import BodyPoints, PosedPoints, pose_matrices
 from .init import Guess
 from .objective import Weights, body_energy, relaxed_hands

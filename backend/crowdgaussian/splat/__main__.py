@@ -6,10 +6,10 @@ import time
 import numpy as np
 import torch
 
-from ..cameras import Cameras
-from ..normals import render_mesh_depth
-from ..rasterize import rasterize
-from ..splats import Splats
+from .cameras import Cameras
+from .normals import render_mesh_depth
+from .rasterize import rasterize
+from .splats import Splats
 
 
 def compile_kernels() -> float:
