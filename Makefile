@@ -27,7 +27,7 @@ fuzz: setup
 
 lint:
 	@scripts/setup.sh backend
-	@$(BACKEND)/ruff check .
+	@$(BACKEND)/ruff check . && $(BACKEND)/ruff format --check . && scripts/types.sh
 
 bench:
 	@scripts/setup.sh

@@ -146,7 +146,7 @@ class Lpips(nn.Module):
                 blocks[-1] += nn.Sequential(nn.Conv2d(channels[-1], entry, 3, padding=1), nn.ReLU())
                 channels.append(entry)
         self.blocks = nn.ModuleList(blocks[:-1])
-        taps = [int(block[-2].out_channels) for block in blocks[:-1]]
+        taps = [m.out_channels for b in blocks[:-1] for m in [b[-2]] if isinstance(m, nn.Conv2d)]
         self.heads = nn.ParameterList(torch.zeros(width) for width in taps)
         self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None])
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None])
@@ -186,6 +186,7 @@ def load_lpips(backbone: Path | None, heads: Path | None) -> tuple[Lpips | None,
             )
         if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
             return None, f"not available: {path} is not the published file of {what}."
+    assert backbone is not None and heads is not None  # or the loop has returned
     model = Lpips()
     convolutions = [m for m in model.blocks.modules() if isinstance(m, nn.Conv2d)]
     published = torch.load(backbone, map_location="cpu", weights_only=True)

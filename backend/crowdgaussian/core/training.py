@@ -308,13 +308,13 @@ class Trainer:
         """Writes the checkpoint, on the main process; the old one stays until this one is whole."""
         if not self.accelerator.is_main_process:
             return
-        tensors = {f"network.{name}": value for name, value in self.parameters.items()}
+        tensors: dict[str, Tensor] = {f"network.{n}": v for n, v in self.parameters.items()}
         for name, value in self.parameters.items():
             moments = self.optimizer.state[value]
             tensors |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
         if self.average is not None:
             tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
-        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        plain = {name: kept.detach().cpu().contiguous() for name, kept in tensors.items()}
         facts = {"step": str(self.step), "about": json.dumps(self.about)}
         write_bytes(self.out / CHECKPOINT, save(plain | {_RANDOM: torch.get_rng_state()}, facts))
 

@@ -178,6 +178,7 @@ class Finder:
         for box in boxes:
             text = ",".join(f"{value:g}" for value in box)
             people = replace(self.config.people, boxes=text)
+            assert self.stages.people_with is not None  # build_stages gives it
             stage = self.stages.people_with(replace(self.config, people=people))
             alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), report)
             known = [(i, p) for i, p in enumerate(crowd.people) if i not in gone]

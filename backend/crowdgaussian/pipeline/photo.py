@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from crowdgaussian_shared.errors import DamagedFileError, InputError, MissingFileError, SettingError
-from crowdgaussian_shared.scene.schema import hash_bytes
+from crowdgaussian_shared.scene.schema import FocalSource, hash_bytes
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 # Focal lengths in pixels: from EXIF, and from what a user types
@@ -50,12 +50,12 @@ def exif_focal_px(exif: Image.Exif, size: tuple[int, int]) -> float | None:
     return focal if low < focal < high else None
 
 
-def _from_equivalent(tags: dict[str, Any], width: int, height: int) -> float | None:
+def _from_equivalent(tags: dict[int, Any], width: int, height: int) -> float | None:
     focal_mm = _number(tags, FOCAL_LENGTH_35)
     return equivalent_focal_px(focal_mm, width, height) if focal_mm else None
 
 
-def _from_sensor(tags: dict[str, Any], width: int, height: int) -> float | None:
+def _from_sensor(tags: dict[int, Any], width: int, height: int) -> float | None:
     """Focal length in mm times pixels per mm on the sensor, scaled to the photo's present size."""
     focal_mm = _number(tags, FOCAL_LENGTH)
     resolution = _number(tags, PLANE_X_RESOLUTION)
@@ -67,7 +67,7 @@ def _from_sensor(tags: dict[str, Any], width: int, height: int) -> float | None:
     return focal_mm * resolution / unit * scale
 
 
-def _number(tags: dict[str, Any], tag: int) -> float | None:
+def _number(tags: dict[int, Any], tag: int) -> float | None:
     try:
         value = float(tags[tag])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -130,7 +130,7 @@ class Photo:
         return self.width / self.file_size[0]
 
 
-def chosen_focal(photo: Photo, text: str) -> tuple[float | None, str]:
+def chosen_focal(photo: Photo, text: str) -> tuple[float | None, FocalSource]:
     """The focal length in pixels of the working size, and where it is from.
 
     Args:

@@ -69,7 +69,7 @@ class Steps:
         if folder is not None and is_finished(folder, self.job.config):
             return folder
         self.load()
-        crowd = folder and kept.load_crowd(folder)
+        crowd = None if folder is None else kept.load_crowd(folder)
         if folder is None or crowd is None:
             folder, crowd = self.estimate(settings)
         masks = kept.load_masks(folder) or self.segment(folder, crowd)
