@@ -51,18 +51,7 @@ def write_small_lorm(folder: Path, body: BodyModel, config: LormConfig = SMALL) 
     }
     for name, bias in (("scaling", -4.0), ("opacity", 3.0), ("rotation", 0.5)):
         values[f"renderer.gs_net.out_layers.{name}.bias"] += bias
-    values |= {
-        LAYER + "v_template": mesh.vertices,
-        LAYER + "lbs_weights": mesh.skin_weights,
-        LAYER + "shapedirs": mesh.shape_dirs,
-        LAYER + "J_regressor": _regressor(mesh),
-        LAYER + "parents": np.array(PARENTS),
-        LAYER + "faces_tensor": mesh.faces,
-        BODY + "skinning_weight": points.skin_weights,
-        BODY + "shape_dirs": points.shape_dirs,
-        BODY + "is_upper_body": points.upper_body,
-        BODY + "is_constrain_body": points.constrained,
-    }
+    values |= _body_values(mesh, points)
     kinds = {"F32": np.float32, "I64": np.int64, "BOOL": bool}
     written = {
         name: np.asarray(value).astype(kinds[dtype_of(name)]) for name, value in values.items()
@@ -77,6 +66,21 @@ def write_small_lorm(folder: Path, body: BodyModel, config: LormConfig = SMALL) 
         points=str(points_file),
         device="cpu",
     )
+
+
+def _body_values(mesh: TemplateMesh, points) -> dict:
+    return {
+        LAYER + "v_template": mesh.vertices,
+        LAYER + "lbs_weights": mesh.skin_weights,
+        LAYER + "shapedirs": mesh.shape_dirs,
+        LAYER + "J_regressor": _regressor(mesh),
+        LAYER + "parents": np.array(PARENTS),
+        LAYER + "faces_tensor": mesh.faces,
+        BODY + "skinning_weight": points.skin_weights,
+        BODY + "shape_dirs": points.shape_dirs,
+        BODY + "is_upper_body": points.upper_body,
+        BODY + "is_constrain_body": points.constrained,
+    }
 
 
 def _regressor(mesh: TemplateMesh) -> np.ndarray:

@@ -58,10 +58,13 @@ def write_stable_diffusion(folder, turbo=True, prediction="epsilon", half=False)
         prediction_type=prediction,
         steps_offset=1,
     ).save_pretrained(folder / "scheduler")
+    _write_tokenizer(folder / "tokenizer")
+
+
+def _write_tokenizer(place):
     letters = ["!", *"abcdefghijklmnopqrstuvwxyz"]
     vocabulary = letters + [f"{letter}</w>" for letter in letters]
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]
-    place = folder / "tokenizer"
     place.mkdir()
     (place / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(vocabulary)}))
     (place / "merges.txt").write_text("#version: 0.2\n")

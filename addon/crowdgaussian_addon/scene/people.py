@@ -75,15 +75,6 @@ def all_people(scene: bpy.types.Scene) -> list[Person]:
     return sorted(people, key=lambda person: (person.index < 0, person.index))
 
 
-def person_of(obj: bpy.types.Object, scene: bpy.types.Scene | None = None) -> Person | None:
-    """The person that a rig, splats or body belong to; None for any other object."""
-    rig = rig_of(obj)
-    if rig is None:
-        return None
-    people = all_people(scene or bpy.context.scene)
-    return next((person for person in people if person.rig == rig), None)
-
-
 def rig_of(obj: bpy.types.Object | None) -> bpy.types.Object | None:
     """The armature that an object is, or is deformed by, if it is a person's."""
     if obj is None or is_rig(obj):

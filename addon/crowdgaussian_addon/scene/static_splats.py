@@ -58,12 +58,6 @@ def why_not() -> str:
     return f"Blender {version} has no native Gaussian splats; 5.3 or later has."
 
 
-def can_store() -> bool:
-    """Whether this Blender's point clouds take the attributes, drawn or not."""
-    kinds = bpy.types.Attribute.bl_rna.properties["data_type"].enum_items
-    return "resize" in bpy.types.PointCloud.bl_rna.functions and "FLOAT4" in kinds
-
-
 def posed_in_world(person: Person) -> Gaussians:
     """The person's Gaussians where and how they are now, in Blender's world.
 

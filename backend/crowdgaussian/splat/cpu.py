@@ -116,18 +116,7 @@ def _view_backward(
     scene: _Scene, view: _View, forward: tuple, v_outputs: tuple, total: _Gradients
 ) -> None:
     """Add one camera's gradients to ``total``; arguments as in kernels_blend.blend_backward."""
-    channels = FIXED_CHANNELS + scene.features.shape[1]
-    grads = np.zeros((view.slots[-1], 6 + channels), np.float32)
-    run_chunks(
-        blending.blend_backward,
-        balanced_bounds(view.tiles[1]),
-        view.rows,
-        view.tiles,
-        view.across,
-        forward,
-        v_outputs,
-        grads,
-    )
+    grads = _blend_backward(scene, view, forward, v_outputs)
     count = len(scene.means)
     v_geo, v_colors = np.empty((count, 7), np.float32), np.empty((count, 3), np.float32)
     run_chunks(
@@ -157,6 +146,16 @@ def _view_backward(
         v_geo,
         (total.means, total.cov, total.opacities),
     )
+
+
+def _blend_backward(scene: _Scene, view: _View, forward: tuple, v_outputs: tuple) -> np.ndarray:
+    """Gradients of every entry of every tile's list.  # [S, 6 + channels]"""
+    channels = FIXED_CHANNELS + scene.features.shape[1]
+    grads = np.zeros((view.slots[-1], 6 + channels), np.float32)
+    bounds = balanced_bounds(view.tiles[1])
+    given = (view.rows, view.tiles, view.across, forward, v_outputs)
+    run_chunks(blending.blend_backward, bounds, *given, grads)
+    return grads
 
 
 def _shape_gradients(

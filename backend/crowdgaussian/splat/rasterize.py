@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way from Gaussians to images, on whatever device the Gaussians are."""
 
+from collections.abc import Callable
+
 import torch
 from crowdgaussian_shared.errors import InputError, MissingFileError
 from torch import Tensor
@@ -37,6 +39,16 @@ def _nothing(
     return color, alpha.clone(), alpha[:, None].repeat(1, features, 1, 1), alpha
 
 
+def _gsplat() -> Callable[..., tuple[Tensor, Tensor, dict]]:
+    try:
+        from gsplat import rasterization
+    except ImportError as error:
+        raise MissingFileError(
+            "Rendering on CUDA needs gsplat: install crowdgaussian[cuda]."
+        ) from error
+    return rasterization
+
+
 def rasterize_cuda(
     splats: Splats,
     cameras: Cameras,
@@ -49,12 +61,7 @@ def rasterize_cuda(
     Raises:
         MissingFileError: gsplat is not installed.
     """
-    try:
-        from gsplat import rasterization
-    except ImportError as error:
-        raise MissingFileError(
-            "Rendering on CUDA needs gsplat: install crowdgaussian[cuda]."
-        ) from error
+    rasterization = _gsplat()
     device = splats.means.device
     cameras = cameras.to(device)
     if not len(splats):

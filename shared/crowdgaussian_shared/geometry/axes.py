@@ -54,11 +54,6 @@ def convert_rotations(rotations: np.ndarray, source: Frame, target: Frame) -> np
     return change @ rotations @ change.T
 
 
-def convert_axis_angles(axis_angles: np.ndarray, source: Frame, target: Frame) -> np.ndarray:
-    """The same as convert_rotations for rotation vectors.  # [..., 3] -> [..., 3]"""
-    return convert_points(axis_angles, source, target)
-
-
 def convert_orientations(orientations: np.ndarray, source: Frame, target: Frame) -> np.ndarray:
     """Axes of things placed in the frame, such as Gaussians: B R.  # [..., 3, 3]"""
     orientations = np.asarray(orientations)
@@ -86,21 +81,6 @@ def convert_gaussians(gaussians: Gaussians, source: Frame, target: Frame) -> Gau
 def scene_to_blender(points: np.ndarray) -> np.ndarray:
     """(x, y, z) -> (x, -z, y).  # [..., 3] -> [..., 3]"""
     return convert_points(points, "scene", "blender")
-
-
-def blender_to_scene(points: np.ndarray) -> np.ndarray:
-    """(x, y, z) -> (x, z, -y).  # [..., 3] -> [..., 3]"""
-    return convert_points(points, "blender", "scene")
-
-
-def scene_to_opencv(points: np.ndarray) -> np.ndarray:
-    """(x, y, z) -> (x, -y, -z).  # [..., 3] -> [..., 3]"""
-    return convert_points(points, "scene", "opencv")
-
-
-def opencv_to_scene(points: np.ndarray) -> np.ndarray:
-    """(x, y, z) -> (x, -y, -z).  # [..., 3] -> [..., 3]"""
-    return convert_points(points, "opencv", "scene")
 
 
 def camera_at_origin() -> np.ndarray:

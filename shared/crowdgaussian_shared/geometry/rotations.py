@@ -26,12 +26,6 @@ def quat_multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.concatenate([w, aw * bv + bw * av + np.cross(av, bv)], axis=-1)
 
 
-def quat_conjugate(quats: np.ndarray) -> np.ndarray:
-    """The inverse rotation of unit quaternions.  # [..., 4] -> [..., 4]"""
-    quats = np.asarray(quats)
-    return quats * np.array([1, -1, -1, -1], dtype=quats.dtype)
-
-
 def quat_to_matrix(quats: np.ndarray) -> np.ndarray:
     """Unit quaternions to rotation matrices.  # [..., 4] -> [..., 3, 3]"""
     w, x, y, z = np.moveaxis(np.asarray(quats), -1, 0)

@@ -87,14 +87,9 @@ def crowd(tmp_path, scene_folder, photo, monkeypatch):
     """An imported crowd of two and a server."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     state.close_session()
-    scene_folder.update(
-        settings={
-            "photo.blake2b": hash_file(photo),
-            "avatar.gaussians": 900,
-            "stages.people": "keypoint_fit",
-            "people.vitpose": "/secret",
-        }
-    )
+    settings = {"photo.blake2b": hash_file(photo), "avatar.gaussians": 900}
+    settings |= {"stages.people": "keypoint_fit", "people.vitpose": "/secret"}
+    scene_folder.update(settings=settings)
     crowdgaussian_addon.register()
     session = state._session = Session(tmp_path / "cache", "test")
     monkeypatch.setattr(state, "cache_folder", lambda: tmp_path / "cache")
@@ -133,16 +128,9 @@ def select(*objects):
 
 
 def uids(person):
-    blocks = [
-        person.rig,
-        person.rig.data,
-        person.splats,
-        person.splats.data,
-        person.body,
-        person.body.data,
-        person.rig.animation_data.action,
-        person.collection,
-    ]
+    rig, splats, body = person.rig, person.splats, person.body
+    blocks = [rig, rig.data, splats, splats.data, body, body.data, rig.animation_data.action]
+    blocks.append(person.collection)
     return [block.session_uid for block in blocks]
 
 

@@ -12,7 +12,7 @@ from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.rig.armature import set_pose
 from crowdgaussian_addon.scene.splats.material import COLOUR, SH_PREFIX
 from crowdgaussian_addon.scene.splats.nodes.project import splat_node_groups
-from crowdgaussian_shared.geometry.axes import blender_to_scene
+from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.sh import eval_sh
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 
@@ -31,7 +31,8 @@ def seen_colours(person):
 
 def check_colours(person, avatar, pose, transl):
     posed = pose_avatar(avatar, pose, transl)
-    eye = blender_to_scene(np.array(bpy.context.scene.camera.matrix_world)[:3, 3])
+    camera = np.array(bpy.context.scene.camera.matrix_world)[:3, 3]
+    eye = convert_points(camera, "blender", "scene")
     rays = posed.means - eye
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     colours = seen_colours(person)

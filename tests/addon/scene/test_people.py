@@ -8,13 +8,13 @@ from _support.blender.blender_people import random_pose
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import (
     all_people,
-    person_of,
     photo_pose,
     read_body,
     read_pose,
     read_transforms,
     read_weights,
     require_people,
+    rig_of,
     selected_people,
     world_scale,
 )
@@ -40,8 +40,8 @@ def test_renamed_people_are_the_same_people(crowd):
         (p.rig, p.splats, p.body, p.index) for p in crowd.people
     ]
     assert people[0].name == "Anna"
-    assert person_of(crowd.people[1].body).rig == crowd.people[1].rig
-    assert person_of(crowd.ground) is None
+    assert rig_of(crowd.people[1].body) == crowd.people[1].rig
+    assert rig_of(crowd.ground) is None
 
 
 def test_selection_chooses_people(crowd):

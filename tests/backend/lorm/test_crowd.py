@@ -352,21 +352,17 @@ class Given:
         return self.masks
 
 
+QUICKLY_REFINED = {
+    "stages.avatar": "lorm", "lorm.device": "cpu", "lorm.batch": "2", "stages.refiner": "small",
+    "refine.distil.views": "2", "refine.distil.size": "32", "refine.photo_px": "64",
+    "refine.distil.rounds": "1", "refine.distil.steps": "2",
+}  # fmt: skip
+
+
 def test_a_photo_becomes_a_scene_folder_with_lorm(tmp_path, body, scene, three, files):
     """The whole pipeline but for finding people; the scene says what it may be used for."""
     save_small(SmallRefiner(SmallConfig(widths=(4, 8))), tmp_path / "tiny.safetensors")
-    changes = {
-        "stages.avatar": "lorm",
-        "lorm.device": "cpu",
-        "lorm.batch": "2",
-        "stages.refiner": "small",
-        "refine.weights": str(tmp_path / "tiny.safetensors"),
-        "refine.distil.views": "2",
-        "refine.distil.size": "32",
-        "refine.photo_px": "64",
-        "refine.distil.rounds": "1",
-        "refine.distil.steps": "2",
-    }
+    changes = QUICKLY_REFINED | {"refine.weights": str(tmp_path / "tiny.safetensors")}
     changes |= {f"lorm.{name}": getattr(files, name) for name in ("weights", "sapiens", "points")}
     config = configured("open", changes)
     crowd, masks = three

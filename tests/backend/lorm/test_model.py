@@ -36,6 +36,27 @@ def shrinking(old, new):
     return torch.tensor(rows / rows.sum(1, keepdims=True), dtype=torch.float32)
 
 
+def plain_block(get, k, config, x):
+    """One block of DINOv2: attention, then the perceptron, each scaled and added."""
+    head = f"blocks.{k}."
+    p = {n.removeprefix(head): v for n, v in get.items() if n.startswith(head)}
+
+    def linear(name, value):
+        return value @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+
+    def normed(name, value):
+        return F.layer_norm(value, (config.width,), p[f"{name}.weight"], p[f"{name}.bias"], 1e-6)
+
+    q, key, v = (
+        part.unflatten(-1, (config.heads, -1)).transpose(1, 2)
+        for part in linear("attn.qkv", normed("norm1", x)).chunk(3, dim=-1)
+    )
+    scores = (q @ key.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    attended = (scores @ v).transpose(1, 2).flatten(2)
+    x = x + p["ls1.gamma"] * linear("attn.proj", attended)
+    return x + p["ls2.gamma"] * linear("mlp.fc2", F.gelu(linear("mlp.fc1", normed("norm2", x))))
+
+
 def plain_head_encoder(state, config, images):
     """DINOv2 with registers and the fusion, written down from its description."""
     get = {k.removeprefix("model."): v for k, v in state.items()}
@@ -58,28 +79,7 @@ def plain_head_encoder(state, config, images):
     x, taps = torch.cat([first, registers, x + places], dim=1), []
     norm = [get[f"norm.{kind}"] for kind in ("weight", "bias")]
     for k in range(config.depth):
-        p = {
-            n.removeprefix(f"blocks.{k}."): v
-            for n, v in get.items()
-            if n.startswith(f"blocks.{k}.")
-        }
-
-        def linear(name, value, p=p):
-            return value @ p[f"{name}.weight"].T + p[f"{name}.bias"]
-
-        def normed(name, value, p=p):
-            return F.layer_norm(
-                value, (config.width,), p[f"{name}.weight"], p[f"{name}.bias"], 1e-6
-            )
-
-        q, key, v = (
-            part.unflatten(-1, (config.heads, -1)).transpose(1, 2)
-            for part in linear("attn.qkv", normed("norm1", x)).chunk(3, dim=-1)
-        )
-        scores = (q @ key.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)
-        attended = (scores @ v).transpose(1, 2).flatten(2)
-        x = x + p["ls1.gamma"] * linear("attn.proj", attended)
-        x = x + p["ls2.gamma"] * linear("mlp.fc2", F.gelu(linear("mlp.fc1", normed("norm2", x))))
+        x = plain_block(get, k, config, x)
         if k in config.taps:
             taps.append(F.layer_norm(x, (config.width,), *norm, 1e-6)[:, 1 + config.registers :])
     fused = [

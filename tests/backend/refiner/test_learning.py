@@ -168,25 +168,8 @@ def test_a_step_goes_into_the_average(scenes, tmp_path):
 
 
 def test_the_average_is_what_training_gives(scenes, tmp_path, capsys):
-    assert (
-        main(
-            [
-                "train",
-                "refiner",
-                str(scenes),
-                "-o",
-                str(tmp_path),
-                "--without-vgg",
-                "--steps",
-                "3",
-                "--crop",
-                "32",
-                "--ema",
-                "0.9",
-            ]
-        )
-        == 0
-    )
+    given = "--without-vgg --steps 3 --crop 32 --ema 0.9".split()
+    assert main(["train", "refiner", str(scenes), "-o", str(tmp_path), *given]) == 0
     given = weights(load_small(tmp_path / "refiner.safetensors"))
     saved = load_file(tmp_path / CHECKPOINT)
     assert all(torch.equal(value, saved[f"average.{name}"]) for name, value in given.items())
@@ -330,32 +313,9 @@ def test_without_vgg_training_stops_with_instructions(scenes, tmp_path, capsys, 
 
 
 def test_options_reach_the_training(scenes, tmp_path, capsys):
-    assert (
-        command(
-            scenes,
-            tmp_path,
-            "--l2",
-            "0.5",
-            "--ssim",
-            "0.1",
-            "--lpips",
-            "0",
-            "--gram",
-            "0",
-            "--gram-after",
-            "7",
-            "--scl",
-            "0.2",
-            "--half-clean",
-            "0.1",
-            "--ema",
-            "0.99",
-            "--lr",
-            "0.002",
-            "--no-normals",
-        )
-        == 0
-    )
+    given = "--l2 0.5 --ssim 0.1 --lpips 0 --gram 0 --gram-after 7 --scl 0.2 --half-clean 0.1"
+    more = "--ema 0.99 --lr 0.002 --no-normals"
+    assert command(scenes, tmp_path, *given.split(), *more.split()) == 0
     with safe_open(tmp_path / CHECKPOINT, "pt") as stream:
         about = json.loads(stream.metadata()["about"])
     settings = about["settings"]

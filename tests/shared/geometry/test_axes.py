@@ -21,8 +21,8 @@ def test_the_documented_directions():
     up, front = np.array([0.0, 1, 0]), np.array([0.0, 0, 1])  # scene
     np.testing.assert_array_equal(axes.scene_to_blender(up), [0, 0, 1])
     np.testing.assert_array_equal(axes.scene_to_blender(front), [0, -1, 0])
-    np.testing.assert_array_equal(axes.scene_to_opencv(up), [0, -1, 0])
-    np.testing.assert_array_equal(axes.scene_to_opencv(front), [0, 0, -1])
+    seen = axes.convert_points(np.stack([up, front]), "scene", "opencv")
+    np.testing.assert_array_equal(seen, [[0, -1, 0], [0, 0, -1]])
     np.testing.assert_array_equal(axes.scene_to_blender(np.array([1.0, 2, 3])), [1, -3, 2])
 
 
@@ -53,7 +53,7 @@ def test_rotations_commute_with_the_change(source, target):
     moved = axes.convert_rotations(rotation, source, target)
     np.testing.assert_allclose(moved @ axes.convert_points(point, source, target), turned_first)
     np.testing.assert_allclose(
-        axis_angle_to_matrix(axes.convert_axis_angles(vector, source, target)), moved, atol=1e-12
+        axis_angle_to_matrix(axes.convert_points(vector, source, target)), moved, atol=1e-12
     )
 
 

@@ -73,6 +73,8 @@ COLUMNS = {
 }
 COARSE = "coarse"
 _IDENTITY = ("masked", "inside")
+_IDENTITY_HEAD = ("refiner", "PSNR", "before, dB", "after, dB", "mean loss, dB", "worst loss, dB")
+_COSTS = ("cpu_seconds", "peak_bytes", "more_bytes", "error")  # last columns of the table
 ALLOWED = 0.2  # dB that a clean crowd may lose
 _MIB = 2**20
 
@@ -156,20 +158,7 @@ class CrowdReport:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         clean = [f"clean_{kind}_{part}" for part in ("before", "after") for kind in _IDENTITY]
-        writer.writerow(
-            [
-                "kind",
-                "crowd",
-                "method",
-                "people",
-                *COLUMNS,
-                *clean,
-                "cpu_seconds",
-                "peak_bytes",
-                "more_bytes",
-                "error",
-            ]
-        )
+        writer.writerow(["kind", "crowd", "method", "people", *COLUMNS, *clean, *_COSTS])
         none = [""] * len(COLUMNS)
         for row in self.rows:
             values = (_number(row.values.get(name, math.nan)) for name in COLUMNS)
@@ -181,18 +170,8 @@ class CrowdReport:
             )
         for row in self.clusters:
             numbers = map(_number, (row.cost.cpu, row.cost.peak, row.cost.more))
-            writer.writerow(
-                [
-                    "cluster",
-                    row.crowd,
-                    row.method,
-                    _list(row.people),
-                    *none,
-                    *[""] * 4,
-                    *numbers,
-                    row.error,
-                ]
-            )
+            head = ["cluster", row.crowd, row.method, _list(row.people)]
+            writer.writerow([*head, *none, *[""] * 4, *numbers, row.error])
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
@@ -245,18 +224,8 @@ class CrowdReport:
                         f"{over} of {len(some)}",
                     ]
                 )
-        lines = _table(
-            [
-                "refiner",
-                "PSNR",
-                "before, dB",
-                "after, dB",
-                "mean loss, dB",
-                "worst loss, dB",
-                f"people who lose over {ALLOWED} dB",
-            ],
-            rows,
-        )
+        losers = f"people who lose over {ALLOWED} dB"
+        lines = _table([*_IDENTITY_HEAD, losers], rows)
         head = [f"{name}, {part}" for name in _IDENTITY for part in ("before", "after", "loss")]
         return [
             *lines,
