@@ -3,11 +3,12 @@
 # make demo PHOTO=a.jpg   the same for any photo
 # make test               set up, then every test in every environment
 # make fuzz               set up, then property tests with new examples; SEED=n repeats a run
+# make docs               set up, then the documentation as a site in out/site; links are checked
 SHELL := /bin/bash
 BACKEND := .venv/backend/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo test fuzz lint bench clean
+.PHONY: help setup demo test fuzz docs lint bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -24,6 +25,11 @@ test: setup
 
 fuzz: setup
 	@scripts/fuzz.sh $(SEED)
+
+docs:
+	@scripts/setup.sh docs
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+	@echo "docs: out/site/guide/index.html"
 
 lint:
 	@scripts/setup.sh backend

@@ -111,6 +111,16 @@ setup_blender() { # Blender version, python
     echo "$mark" >".venv/$name/.setup-stamp"
 }
 
+setup_docs() { # python
+    local mark
+    mark=$(stamp requirements/docs.txt)
+    if is_current docs "$mark"; then say ".venv/docs is up to date"; return; fi
+    make_environment docs "$1"
+    say "installing mkdocs for the documentation"
+    .venv/docs/bin/python -m pip install -qq -r requirements/docs.txt
+    echo "$mark" >.venv/docs/.setup-stamp
+}
+
 setup_node() { # other people's readers of our files, for the tests; which are left out without npm
     local mark home=.venv/node
     if ! command -v npm >/dev/null; then
@@ -149,7 +159,8 @@ main() {
                     say "no Python 3.13 here: Blender 5.2 is left out, Blender 4.5 does the work"
                 fi ;;
             node) setup_node ;;
-            *) fail "unknown part '$part'; choose from backend, blender-4.5, blender-5.2, node" ;;
+            docs) python=$(need_python 3.11); setup_docs "$python" ;;
+            *) fail "unknown part '$part'; choose from backend, blender-4.5, blender-5.2, node, docs" ;;
         esac
     done
 }

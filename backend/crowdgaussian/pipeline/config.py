@@ -28,7 +28,7 @@ class PhotoConfig:
 
 @dataclass(frozen=True)
 class StageNames:
-    """Which implementation does each stage; the names are those of stages.py."""
+    """Which implementation does each stage; the names are those of pipeline/stages.py."""
 
     body: str = "open"
     people: str = "keypoint_fit"

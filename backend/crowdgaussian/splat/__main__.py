@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compile the CPU rasteriser ahead of the first render: `python -m ...splat.kernels.warm`."""
+"""Compile the CPU rasteriser ahead of the first render: `python -m crowdgaussian.splat`."""
 
 import time
 

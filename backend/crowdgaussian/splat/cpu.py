@@ -20,7 +20,7 @@ FIXED_CHANNELS = 4  # red, green, blue, depth; features follow
 
 
 def camera_vector(cameras: Cameras, index: int, config: RasterConfig) -> np.ndarray:
-    """One camera in the layout that the kernels read (see kernels_project).  # [24] float64"""
+    """One camera in the layout that the kernels read (see kernels/project.py).  # [24] float64"""
     (camera,) = cameras[index].to_cameras()
     K, (rotation, translation) = camera.K, split_viewmat(camera.viewmat)
     centre = -np.linalg.solve(rotation, translation)
@@ -115,7 +115,7 @@ class _Gradients:
 def _view_backward(
     scene: _Scene, view: _View, forward: tuple, v_outputs: tuple, total: _Gradients
 ) -> None:
-    """Add one camera's gradients to ``total``; arguments as in kernels_blend.blend_backward."""
+    """Add one camera's gradients to ``total``; arguments as in kernels/blend.py."""
     grads = _blend_backward(scene, view, forward, v_outputs)
     count = len(scene.means)
     v_geo, v_colors = np.empty((count, 7), np.float32), np.empty((count, 3), np.float32)

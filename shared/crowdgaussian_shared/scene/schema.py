@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scene.json holds, as frozen dataclasses; scene_json.py turns them to JSON and back."""
+"""What scene.json holds, as frozen dataclasses; json.py turns them to JSON and back."""
 
 import hashlib
 from dataclasses import dataclass, field
