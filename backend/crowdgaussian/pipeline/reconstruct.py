@@ -30,32 +30,28 @@ def reconstruct(
 ) -> SceneFolder:
     """Run the whole job, or the rest of it where an earlier run stopped.
 
-    The folder is valid at every moment; a person who fails is marked and does not stop the others.
-    With edits, the result has each of their steps applied; see corrections.py.
+    The folder is valid at every moment; who fails stops nobody else. Edits: corrections.py.
 
     Args:
-        job: what to do.
         report: called between steps; raises Cancelled to stop.
         make_stages: loads the models; called only when something is left to do.
 
     Raises:
-        InputError: a photo that cannot be used, nobody found or reconstructed, or a folder of
-            something else.
-        ResourceError: the disk is full or the folder cannot be written.
-        CrowdGaussianError: another branch of the tree: a setting, or a file of weights.
+        InputError: an unusable photo or folder, nobody found, or nobody reconstructed.
+        CrowdGaussianError: another branch: the disk, a setting, a file of weights.
         Cancelled: by `report`.
     """
     photo = load_photo(job.photo, job.config.photo.max_side)
     settings = {**job.config.flat(), kept.PHOTO_KEY: photo.digest}
     steps = Steps(job, photo, report, make_stages)
-    if job.edits is None:
-        return steps.all(settings)
-    return Corrections(job, job.edits, photo, steps).result(settings)
+    if job.edits is not None:
+        return Corrections(job, job.edits, photo, steps).result(settings)
+    return steps.all(settings)
 
 
 @dataclass
 class Steps:
-    """The steps of one job, in their order; what each of them finds is in the folder at once."""
+    """The steps of one job, in order; what each finds is in the folder at once."""
 
     job: Job
     photo: Photo
@@ -117,8 +113,7 @@ class Steps:
         for index in left:
             begun = time.perf_counter()
             report(Progress("avatars", 0.0, index))
-            outcome = next(outcomes)
-            kept.keep_outcome(folder, view, outcome, self.load().measure, begun)
+            kept.keep_outcome(folder, view, next(outcomes), self.load().measure, begun)
             report(Progress("avatars", 1.0, index))
             yield index
 
