@@ -8,7 +8,6 @@ from crowdgaussian_shared.errors import InputError
 from ..scene.people import PHOTO_POSE, Person, all_people, require_people
 from ..scene.poses.library import to_photo_pose, to_rest_pose
 from ..scene.rig import body, ik
-from ..scene.rig import ik as keys
 from .base import SimpleOperator, SteppedOperator, Steps
 
 
@@ -193,9 +192,9 @@ class CROWDGAUSSIAN_OT_add_ik(SteppedOperator, bpy.types.Operator):
         recording = yield from _record(context, rigs if self.motion else [])
         for rig in rigs:
             present = ik.limbs_with_controls(rig)
-            wanted = [n for n in keys.all_limbs(self.limbs) if n not in present]
+            wanted = [n for n in ik.all_limbs(self.limbs) if n not in present]
             ik.add_controls(rig, wanted)
-            keys.key_recording(rig, wanted, _own(rig, recording), on_controls=True)
+            ik.key_recording(rig, wanted, _own(rig, recording), on_controls=True)
         return None
 
 
@@ -215,11 +214,11 @@ class CROWDGAUSSIAN_OT_remove_ik(_OnControls, SteppedOperator, bpy.types.Operato
         recording = yield from _record(context, rigs)
         for rig in rigs:
             present = ik.limbs_with_controls(rig)
-            doomed = [n for n in keys.all_limbs(self.limbs) if n in present]
+            doomed = [n for n in ik.all_limbs(self.limbs) if n in present]
             followed = [n for n in doomed if ik.ik_is_on(rig, n)]
             ik.remove_controls(rig, doomed)
-            keys.keep_limbs(rig, followed)
-            keys.key_recording(rig, followed, _own(rig, recording), on_controls=False)
+            ik.keep_limbs(rig, followed)
+            ik.key_recording(rig, followed, _own(rig, recording), on_controls=False)
         return None
 
 
@@ -247,11 +246,11 @@ class CROWDGAUSSIAN_OT_switch_ik(_OnControls, SimpleOperator, bpy.types.Operator
         """Snaps, then switches."""
         for person in _with_controls(require_people(context)):
             present = ik.limbs_with_controls(person.rig)
-            names = [n for n in keys.all_limbs(self.limbs) if n in present]
+            names = [n for n in ik.all_limbs(self.limbs) if n in present]
             for name in names:
                 ik.switch_controls(person.rig, name, self.to == "IK")
             if self.to == "FK":
-                keys.keep_limbs(person.rig, names)
+                ik.keep_limbs(person.rig, names)
 
 
 def _with_controls(people: list[Person]) -> list[Person]:
@@ -260,17 +259,17 @@ def _with_controls(people: list[Person]) -> list[Person]:
 
 def _record(context: bpy.types.Context, rigs: list[bpy.types.Object]) -> Steps:
     """Everybody's pose in all frames in which they move."""
-    frames = keys.moving_frames(rigs)
-    recording: keys.Recording = {}
-    for done, (frame, noted) in enumerate(keys.record(context.scene, rigs, frames)):
+    frames = ik.moving_frames(rigs)
+    recording: ik.Recording = {}
+    for done, (frame, noted) in enumerate(ik.record(context.scene, rigs, frames)):
         recording = noted
         yield (done + 1) / (len(frames) + 1), f"frame {frame}"
     return recording
 
 
-def _own(rig: bpy.types.Object, recording: keys.Recording) -> keys.Recording:
+def _own(rig: bpy.types.Object, recording: ik.Recording) -> ik.Recording:
     """The part of a recording in which a rig's own keys say anything."""
-    frames = keys.motion_range(rig)
+    frames = ik.motion_range(rig)
     if frames is None or frames[0] == frames[1]:
         return {}
     return {f: poses for f, poses in recording.items() if frames[0] <= f <= frames[1]}

@@ -210,8 +210,6 @@ def _of_one_degree(avatars: list[Avatar]) -> list[Avatar]:
         grown.append(replace(avatar, gaussians=more))
     return grown
 
-    # import merged
-
 
 def small_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinement":
     """Refinement with the small network.
@@ -224,7 +222,6 @@ def small_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinem
     try:
         import torch
 
-        # import merged
         from .networks.small_unet import load_small
     except ImportError as error:
         raise _lacking(error) from error
@@ -243,7 +240,6 @@ def turbo_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinem
     try:
         import diffusers  # noqa: F401  takes seconds, and gigabytes follow: said before the work
 
-        # import merged
     except ImportError as error:
         raise _lacking(error) from error
     return CrowdRefinement(config, _OnDemand(path))

@@ -165,15 +165,19 @@ def project(points: Tensor, K: Tensor, viewmat: Tensor) -> Tensor:
 
     Depth is kept above NEAR as there, and has no gradient where it was not.
     """
-    rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
-    seen = points @ rotation.T + translation
+    seen = _to_camera(points, viewmat)
     depth = seen[..., 2:].clamp_min(NEAR)
     return seen[..., :2] / depth * torch.stack([K[0, 0], K[1, 1]]) + K[:2, 2]
 
 
 def depths(points: Tensor, viewmat: Tensor) -> Tensor:
     """Depths of scene points, metres, at least NEAR.  # [N, 3] -> [N]"""
-    return (points @ viewmat[:3, :3].T + viewmat[:3, 3])[:, 2].clamp_min(NEAR)
+    return _to_camera(points, viewmat)[:, 2].clamp_min(NEAR)
+
+
+def _to_camera(points: Tensor, viewmat: Tensor) -> Tensor:
+    rotation, translation = viewmat[:3, :3], viewmat[:3, 3]
+    return points @ rotation.T + translation
 
 
 def _directions(azimuths: Tensor, elevations: Tensor) -> Tensor:

@@ -132,8 +132,6 @@ def rasterize(
             f"features have shape {tuple(features.shape)}, they must be ({len(splats)}, F)."
         )
     if splats.means.is_cuda:
-        # import merged
-
         parts = rasterize_cuda(splats, cameras, background, features, config)
     else:
         parts = rasterize_cpu(splats, cameras, background, features, config)
