@@ -13,6 +13,7 @@ from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_orig
 from crowdgaussian_shared.geometry.camera import Camera, pixel_rays, turn_to_ray
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
+from crowdgaussian_shared.scene.schema import FocalSource
 from torch import Tensor
 
 from ..body.model import BodyModel
@@ -99,7 +100,7 @@ def crowd_on_floor(
     K: np.ndarray,
     shape: tuple[int, int],
     config: PeopleConfig,
-    focal_source: str,
+    focal_source: FocalSource,
 ) -> Crowd:
     """Finds the floor, settles everybody on it and hands them on.
 
@@ -248,7 +249,7 @@ def build_crowd(
     K: np.ndarray,
     shape: tuple[int, int],
     config: PeopleConfig,
-    focal_source: str,
+    focal_source: FocalSource,
 ) -> Crowd:
     """Bodies in front of a camera become the crowd.
 

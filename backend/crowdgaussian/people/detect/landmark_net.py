@@ -9,6 +9,7 @@ is told to. Only the "full" landmark network (complexity 1) ships inside the 0.1
 
 import os
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -140,19 +141,26 @@ class PoseNetwork:
         )
 
 
+class _Packet(Protocol):
+    """What goes through a graph; MediaPipe's own types are not to be had."""
+
+    def at(self, timestamp: int) -> "_Packet": ...
+    def is_empty(self) -> bool: ...
+
+
 class _Graph:
     """A running MediaPipe graph that answers one question at a time."""
 
     def __init__(self, text: str, outputs: tuple[str, ...]) -> None:
         config = text_format.Parse(text, calculator_pb2.CalculatorGraphConfig())
         self._graph = calculator_graph.CalculatorGraph(graph_config=config)
-        self._answer: dict[str, object] = {}
+        self._answer: dict[str, _Packet] = {}
         self._time = 0
         for name in outputs:
             self._graph.observe_output_stream(name, self._answer.__setitem__, True)
         self._graph.start_run({})
 
-    def run(self, **packets: object) -> dict[str, object]:
+    def run(self, **packets: _Packet) -> dict[str, _Packet]:
         self._time += 1
         self._answer.clear()
         for name, packet in packets.items():
@@ -161,7 +169,7 @@ class _Graph:
         return {name: p for name, p in self._answer.items() if not p.is_empty()}
 
 
-def _image_packet(picture: np.ndarray) -> object:
+def _image_packet(picture: np.ndarray) -> _Packet:
     return packet_creator.create_image_frame(
         data=np.ascontiguousarray(picture), image_format=image_frame.ImageFormat.SRGB
     )

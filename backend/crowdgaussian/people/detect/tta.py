@@ -80,14 +80,16 @@ def refine_roi(
     network: PoseNetwork, photo: PhotoPyramid, roi: Roi, steps: int = 4
 ) -> LandmarkPrediction | None:
     """Lets the network centre itself on the person that it sees from a first region."""
-    best = None
+    best: LandmarkPrediction | None = None
     for grow, mirrored in _FIRST_TRIES:
         prediction = predict_in_roi(network, photo, roi.changed(grow), mirrored)
         if prediction is not None and (best is None or _trust(prediction) > _trust(best)):
             best = prediction
         if best is not None and _trust(best) > _TRUSTED:
             break
-    for step in range(steps if best is not None else 0):
+    if best is None:
+        return None
+    for step in range(steps):
         prediction = predict_in_roi(network, photo, best.next_roi, mirrored=step % 2 == 1)
         if prediction is None:
             break
@@ -102,11 +104,11 @@ def fuse_predictions(
     network: PoseNetwork, photo: PhotoPyramid, roi: Roi, detector_score: float
 ) -> Body | None:
     """Predicts several times around one region and keeps what most predictions share."""
-    predictions = [
+    tried = [
         predict_in_roi(network, photo, roi.changed(grow, turn, shift), mirrored)
         for grow, turn, shift, mirrored in _JITTER
     ]
-    predictions = [one for one in predictions if one is not None]
+    predictions = [one for one in tried if one is not None]
     if len(predictions) < _LEAST_PREDICTIONS:
         return None
     close = _largest_agreement(predictions, roi.size)

@@ -111,8 +111,8 @@ def bend_limb(
     bone = bones[0] / np.linalg.norm(bones[0])
     hinge_side = np.array([0.0, 0.0, side])
     sideways = lower - bone * (lower @ bone)
-    bent = np.linalg.norm(sideways) / max(np.linalg.norm(lower), 1e-9)
-    towards = float(sideways @ hinge_side) / max(np.linalg.norm(sideways), 1e-9)
+    bent = np.linalg.norm(sideways) / max(float(np.linalg.norm(lower)), 1e-9)
+    towards = float(sideways @ hinge_side) / max(float(np.linalg.norm(sideways)), 1e-9)
     if bent > _BENT and towards > _WRONG_WAY:
         twist = swing(hinge_side, sideways)
         upper = upper @ twist

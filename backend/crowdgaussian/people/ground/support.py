@@ -80,7 +80,7 @@ def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
     Where the network has no heels and toes (COCO's 17 keypoints) the ankles have to do.
     """
     xy, confidence = person.keypoints.xy, person.keypoints.confidence
-    inside = ((xy >= 0) & (xy < [shape[1], shape[0] - 1])).all(axis=1)
+    inside = np.all((xy >= 0) & (xy < [shape[1], shape[0] - 1]), axis=1)
     feet = FOOT_SIDES if feet_told(person) else [side[:1] for side in FOOT_SIDES]
     sides = [((confidence[list(side)] > _SEEN) & inside[list(side)]).all() for side in feet]
     return bool(any(sides))
