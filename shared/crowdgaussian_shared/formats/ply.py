@@ -171,8 +171,8 @@ def _check_size(path: Path, stream: BinaryIO, text: bool, elements: list[_Elemen
     needed = 0
     for element in elements:
         name, count = _shown(element.name), element.count
-        if count and not element.kinds:
-            raise _damaged(path, f"the element {name} has rows without properties")
+        if not element.kinds and (count or name == VERTEX):
+            raise _damaged(path, f"the element {name} has no properties")
         # the last separator of a text may be missing
         needed += max(count * element.least(text) - text, 0)
         if needed > body:
@@ -230,7 +230,8 @@ def _read_foreign(path: Path, order: str, elements: list[_Element], header_size:
         try:
             with warnings.catch_warnings():  # numpy's, on empty lists
                 warnings.simplefilter("ignore")
-                return np.array(PlyData.read(stream)[VERTEX].data)  # a copy: the file is mapped
+                rows = PlyData.read(stream)[VERTEX].data
+                return np.frombuffer(rows.tobytes(), rows.dtype)  # it may have mapped the file
         except (PlyParseError, ValueError, ArithmeticError, LookupError, EOFError) as error:
             raise _damaged(path, _shown(" ".join(str(error).split()))) from error
 

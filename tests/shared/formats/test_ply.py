@@ -173,11 +173,12 @@ HOSTILE = {
     "a count twice": (header("element vertex 2 2") + BODY, "2 2' is damaged"),
     "rows of nothing": (
         header("element vertex 1000000000000") + BODY,
-        "the element vertex has rows without properties",
+        "the element vertex has no properties",
     ),
+    "vertices of nothing": (header("element vertex 0"), "the element vertex has no properties"),
     "rows of nothing in front": (
         header("element a 1000000000000", *VERTEX) + BODY,
-        "the element a has rows without properties",
+        "the element a has no properties",
     ),
     "huge counts in front": (
         header("element a 1000000000000", "property uchar b", *VERTEX) + BODY,
