@@ -170,9 +170,9 @@ def _result(model: _Model, cloud: SurfaceGaussians, view: PhotoView) -> Fitted:
     with torch.no_grad():
         splats = model.splats(torch.arange(len(cloud)))
     cameras = Cameras.from_cameras(view.camera)
-    painted = rasterize(splats, cameras, features=ones).features[0, ..., 0]
-    (painted * _tensor(view.pure)).sum().backward()
-    shown = ones.grad[:, 0].numpy()
+    painted = rasterize(splats, cameras, features=ones).blended[0, ..., 0]
+    (shares,) = torch.autograd.grad((painted * _tensor(view.pure)).sum(), ones)
+    shown = shares[:, 0].numpy()
     with torch.no_grad():
         moved = model.moves().double().numpy()
         means = cloud.means + np.einsum("nij,nj->ni", cloud.frames, moved)

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from crowdgaussian_shared.errors import InputError
@@ -58,10 +59,12 @@ class PhotoFit:
         self, view: CrowdView, indices: Sequence[int], report: Report
     ) -> Iterator[Outcome]:
         """Yield the avatars one by one; see AvatarBuilder."""
+
+        def build(index: int) -> Avatar:
+            return self.reconstruct_with_visibility(view, index, report).avatar
+
         for index in indices:
-            yield Outcome.of(
-                index, lambda i=index: self.reconstruct_with_visibility(view, i, report).avatar
-            )
+            yield Outcome.of(index, partial(build, index))
 
     def reconstruct_with_visibility(
         self, scene: CrowdView, index: int, report: Report

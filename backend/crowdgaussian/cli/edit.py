@@ -66,8 +66,7 @@ def _job(scene, arguments: argparse.Namespace):
     """What the scene was made from and with, and the corrections behind those it has."""
     from crowdgaussian_shared.scene.edit import SceneEdits, edits_in
 
-    from ..pipeline.config import preset, with_setting
-    from ..pipeline.reconstruct import Job
+    from ..pipeline.config import Job, preset, with_setting
 
     config = preset(scene.info.preset)
     known = config.flat()

@@ -3,10 +3,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from crowdgaussian_shared.errors import SettingError
 
 from .options import add_setting_options, setting_changes
+
+if TYPE_CHECKING:
+    from ..evaluate.lorm import Evaluation
 
 
 def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
@@ -73,7 +77,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _job(arguments: argparse.Namespace, **more: object):
+def _job(arguments: argparse.Namespace, **more: Any) -> "Evaluation":
     from ..evaluate.lorm import Evaluation
 
     return Evaluation(

@@ -113,7 +113,8 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
 def _reconstruct(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..pipeline.reconstruct import Job, reconstruct
+    from ..pipeline.config import Job
+    from ..pipeline.reconstruct import reconstruct
     from .console import ConsoleReport, print_people
 
     job = Job(arguments.photo, arguments.out, _config(arguments), arguments.overwrite)

@@ -23,7 +23,7 @@ class Progress:
 class Report(Protocol):
     """Called between steps; raises crowdgaussian_shared.errors.Cancelled to stop the work."""
 
-    def __call__(self, progress: Progress) -> None: ...
+    def __call__(self, progress: Progress, /) -> None: ...
 
 
 def silent(progress: Progress) -> None:

@@ -150,12 +150,12 @@ class Axes:
         Raises:
             SettingError: no axis of that name, or both along the same one.
         """
-        known = [_AXES.get(name) for name in (self.up, self.front)]
-        if any(v is None for v in known) or self.up.strip("-") == self.front.strip("-"):
+        up, front = _AXES.get(self.up), _AXES.get(self.front)
+        if up is None or front is None or self.up.strip("-") == self.front.strip("-"):
             raise SettingError(
                 f"'{self.up},{self.front}' are no axes; give up and front, such as y,z or -y,-z."
             )
-        return known[0], known[1]
+        return up, front
 
 
 DEFAULT_AXES = {".ply": Axes("-y", "-z"), ".obj": Axes("y", "z"), ".glb": Axes("y", "z")}

@@ -5,10 +5,10 @@ import zlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 
@@ -22,6 +22,9 @@ from ..segment.types import CrowdView, PersonMask
 from ..splat.splats import Splats
 from .imported import DEFAULT_AXES, Axes, find_result, onto_person, read_result
 from .subjects import Subject
+
+if TYPE_CHECKING:
+    from ..lorm.model.lorm import LormModel
 
 OWN = ("lhm", "lorm", "photo_fit")
 
@@ -87,7 +90,7 @@ class ImportedSystem:
 class _AdaptersOff:
     """adapters_off that can be entered again and again."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: "LormModel") -> None:
         self.model = model
 
     def __enter__(self) -> None:
@@ -96,8 +99,13 @@ class _AdaptersOff:
         self.context = adapters_off(self.model)
         self.context.__enter__()
 
-    def __exit__(self, *error: object) -> None:
-        self.context.__exit__(*error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.context.__exit__(kind, error, trace)
 
 
 def own_systems(names: tuple[str, ...], config: Config, body: BodyModel) -> list[System]:

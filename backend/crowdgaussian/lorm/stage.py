@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -191,9 +192,8 @@ class LormReconstructor:
             attributes = self._attributes(list(images.values()))
             tell(0.9, "avatars")
             for place, index in enumerate(images):
-                outcomes[index] = Outcome.of(
-                    index, lambda k=place, i=index: self._avatar(attributes, k, view.crowd, i)
-                )
+                build = partial(self._avatar, attributes, place, view.crowd, index)
+                outcomes[index] = Outcome.of(index, build)
         return [outcomes[index] for index in people]
 
     def images(self, view: CrowdView, index: int) -> Images:

@@ -69,6 +69,7 @@ def _cov6(quats: Tensor | None, scales: Tensor | None, covars: Tensor | None) ->
         full = _array(covars)
         symmetric = 0.5 * (full + full.transpose(0, 2, 1))
         return np.ascontiguousarray(symmetric[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)])
+    assert quats is not None and scales is not None  # Splats.check has seen to it
     out = np.empty((len(quats), 6), np.float32)
     run_chunks(projecting.covariances, even_bounds(len(out)), _array(quats), _array(scales), out)
     return out
@@ -165,6 +166,7 @@ def _shape_gradients(
     if covars is not None:
         full = total.cov[:, (0, 1, 2, 1, 3, 4, 2, 4, 5)].reshape(-1, 3, 3)
         return None, None, torch.from_numpy(full)
+    assert quats is not None and scales is not None  # Splats.check has seen to it
     v_quats, v_scales = np.empty((len(quats), 4), np.float32), np.empty_like(total.means)
     run_chunks(
         projecting.covariances_backward,

@@ -77,7 +77,8 @@ def pose_splats(splats: Splats, affines: Tensor, sh_frames: Tensor | None = None
     linear, offset = affines[:, :, :3], affines[:, :, 3]
     means = (linear * splats.means[:, None, :]).sum(-1) + offset
     if splats.covars is None:
-        factors = linear @ (quats_to_matrices(splats.quats) * splats.scales[:, None, :])
+        quats, scales = splats.axes
+        factors = linear @ (quats_to_matrices(quats) * scales[:, None, :])
         covars = factors @ factors.transpose(1, 2)
     else:
         covars = linear @ splats.covars @ linear.transpose(1, 2)

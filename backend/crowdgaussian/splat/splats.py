@@ -2,6 +2,7 @@
 """Gaussians and renders as torch tensors: what goes into the rasteriser and what comes out."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from crowdgaussian_shared.errors import InputError
@@ -34,7 +35,18 @@ class Splats:
     def sh_degree(self) -> int:
         return round(self.sh.shape[1] ** 0.5) - 1
 
-    def to(self, *args: object) -> "Splats":
+    @property
+    def axes(self) -> tuple[Tensor, Tensor]:
+        """quats [N, 4] and scales [N, 3], where these give the shape.
+
+        Raises:
+            InputError: they do not.
+        """
+        if self.quats is None or self.scales is None:
+            raise InputError("splats need both quats and scales here.")
+        return self.quats, self.scales
+
+    def to(self, *args: Any) -> "Splats":
         """The same Gaussians on another device or in another dtype (as ``Tensor.to``)."""
         moved = {k: v.to(*args) for k, v in vars(self).items() if v is not None}
         return replace(self, **moved)
@@ -88,6 +100,13 @@ class Render:
     alpha: Tensor  # [C, H, W]
     depth: Tensor  # [C, H, W]
     features: Tensor | None = None  # [C, H, W, F] blended like the colour, on a zero background
+
+    @property
+    def blended(self) -> Tensor:
+        """The features, of a render that was asked for some.  # [C, H, W, F]"""
+        if self.features is None:
+            raise ValueError("this render has no features")
+        return self.features
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,18 @@ class Posing(nn.Module):
     Attributes:
         query: [N, 3] the query points in the network's canonical pose, the same for everybody.
         unpose: [N, 3, 4] what carries each point from there back to the T-pose.
+        skin_weights, shape_dirs, upper_body, constrained: as QueryPoints has them.
+        joints, joint_dirs: as its TemplateMesh has them.
     """
+
+    query: Tensor
+    unpose: Tensor
+    skin_weights: Tensor
+    shape_dirs: Tensor
+    joints: Tensor
+    joint_dirs: Tensor
+    upper_body: Tensor
+    constrained: Tensor
 
     def __init__(self, points: QueryPoints):
         super().__init__()

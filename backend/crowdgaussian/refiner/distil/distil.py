@@ -44,7 +44,7 @@ def coarse_scene(avatars: list[Avatar], anchor: Anchor | None) -> Movable:
     moved = movable(avatars, "cuda" if torch.cuda.is_available() else "cpu")
     if anchor is not None:
         with torch.no_grad():
-            moved = held(moved, anchor.shown(moved.posed(), moved.start.scales))
+            moved = held(moved, anchor.shown(moved.posed(), moved.start.axes[1]))
     return moved
 
 

@@ -42,8 +42,9 @@ class Movable:
     def posed(self) -> Splats:
         """The cluster in the scene, differentiable in `free`; as skinning.pose_splats."""
         now = self.splats()
+        _, scales = now.axes
         means = (self.linear * now.means.T[:, None]).sum(0).T + self.offset
-        covars = (self.outer * now.scales.square().T[:, None]).sum(0).T.reshape(-1, 3, 3)
+        covars = (self.outer * scales.square().T[:, None]).sum(0).T.reshape(-1, 3, 3)
         return Splats(
             means=means, covars=covars, opacities=now.opacities, sh=now.sh, sh_frames=self.frames
         )
@@ -51,11 +52,12 @@ class Movable:
     def splats(self) -> Splats:
         """The canonical Gaussians as they are now."""
         start = self.start
+        quats, scales = start.axes
         change = {name: self.gate * value for name, value in self.free.items()}
         return Splats(
             means=start.means + change["means"],
-            quats=start.quats,
-            scales=start.scales * change["scales"].exp(),
+            quats=quats,
+            scales=scales * change["scales"].exp(),
             opacities=torch.sigmoid(_logits(start) + change["opacities"][:, 0]),
             sh=start.sh + change["sh"].reshape(start.sh.shape),
         )
@@ -64,7 +66,7 @@ class Movable:
         """What keeps Gaussians on the body, of human colours, and round."""
         free = self.free
         beyond = (free["means"].norm(dim=1) - _LIMIT).clamp_min(0) / _LIMIT
-        began = self.start.scales.log()
+        began = self.start.axes[1].log()
         allowed = _slimness(began).clamp_min(float(np.log(_THIN)))
         thin = (_slimness(began + free["scales"]) - allowed).clamp_min(0)
         return (
@@ -89,11 +91,12 @@ def movable(avatars: list[Avatar], device: str) -> Movable:
             for name in ("means", "opacities", "sh", "quats", "scales")
         }
     )
-    start = replace(start, scales=start.scales.clamp_min(1e-4))
+    quats, scales = start.axes
+    start = replace(start, scales=scales.clamp_min(1e-4))
     affines = torch.cat([_affines(avatar).to(device) for avatar in avatars])
     linear = affines[:, :, :3]
     frames = polar_rotations(linear) if start.sh_degree else None
-    axes = linear @ quats_to_matrices(start.quats)  # [N, 3, 3] columns
+    axes = linear @ quats_to_matrices(quats)  # [N, 3, 3] columns
     outer = (axes[:, :, None] * axes[:, None]).permute(3, 1, 2, 0).reshape(3, 9, -1)
     free = {
         name: torch.zeros_like(getattr(start, name)).flatten(1).requires_grad_(True)
@@ -182,7 +185,7 @@ class Anchor:
         """
         layer = torch.zeros_like(splats.opacities[:, None]).requires_grad_(True)
         with torch.enable_grad():
-            drawn = rasterize(splats, self.camera, features=layer).features[..., 0]
+            drawn = rasterize(splats, self.camera, features=layer).blended[..., 0]
             (painted,) = torch.autograd.grad((drawn * self.weight).sum(), layer)
         depth = depths(splats.means, self.camera.viewmats[0])
         disc = scales.topk(2).values.prod(1) * (2 * self.camera.Ks[0, 0, 0] / depth).square()

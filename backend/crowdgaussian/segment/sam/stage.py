@@ -171,7 +171,7 @@ def _grown(box: np.ndarray) -> np.ndarray:
 
 
 def _inside(xy: np.ndarray, box: np.ndarray) -> np.ndarray:
-    return ((xy >= box[:2]) & (xy <= box[2:])).all(axis=1)
+    return np.all((xy >= box[:2]) & (xy <= box[2:]), axis=1)
 
 
 def _away(xy: np.ndarray, own: np.ndarray, reach: float) -> np.ndarray:
