@@ -19,7 +19,7 @@ from ..detect.detections import OUTSIDE, Detection, detection_flags
 from ..detect.search import choose_boxes, read_boxes
 from ..fit.body_points import BodyPoints
 from ..fit.fitter import Fitter
-from ..fit.lifting import Lengths, body_size
+from ..fit.init import Lengths, body_size
 from ..fit.schedules import fit_2d_keypoints, without_directions
 from ..fit.targets import make_targets
 from ..types import Crowd, Keypoints
