@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from scipy.spatial import cKDTree
 
 from . import meshes
@@ -87,8 +88,8 @@ class Cut:
 
 def skin_points(points: np.ndarray, weights: np.ndarray, transforms: np.ndarray) -> np.ndarray:
     """Linear blend skinning.  # [N, 3], [N, 55], [55, 4, 4] -> [N, 3]"""
-    blended = np.einsum("nj,jab->nab", weights, transforms[:, :3])
-    return np.einsum("nab,nb->na", blended[..., :3], points) + blended[..., 3]
+    every_joint = np.broadcast_to(np.arange(len(transforms)), weights.shape)
+    return move_points(blend_transforms(every_joint, weights, transforms), points)
 
 
 def bind(points: np.ndarray, body: PosedBody, neighbours: int = 6) -> np.ndarray:

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.geometry.sh import SH_C0
+from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from torch import Tensor
 
-from ..body.model import PosedBody, apply, blend
+from ..body.model import PosedBody
 from ..core.mesh import unit
 from ..core.optim import Descent, minimise
 from ..splat.cameras import Cameras
@@ -61,7 +62,7 @@ class _Model:
         config: PhotoFitConfig,
     ) -> None:
         linear = matrices[:, :, :3] @ cloud.frames  # [N, 3, 3] frame -> scene
-        self.base = _tensor(apply(matrices, cloud.means))
+        self.base = _tensor(move_points(matrices, cloud.means))
         self.linear = _tensor(linear)
         self.scales = _tensor(cloud.scales)
         self.limit = torch.minimum(2.0 * _tensor(cloud.radius), torch.tensor(config.max_move))[
@@ -115,7 +116,7 @@ def fit_photo(
         config: steps and rates.
         step_done: called with the fraction done; may raise to stop.
     """
-    matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+    matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
     model = _Model(cloud, matrices, colours, config)
     some = torch.from_numpy(np.flatnonzero(_facing(cloud, matrices, view) > _BACK))
     scales = [_Loss(view, side) for side in (0.5, 1.0)]
@@ -189,9 +190,9 @@ def seen_gaussians(
     cloud: SurfaceGaussians, posed: PosedBody, fitted: Fitted, view: PhotoView
 ) -> np.ndarray:
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
-    matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+    matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
     facing = np.clip((_facing(cloud, matrices, view) - _FIRST_VISIBLE) / _VISIBLE_RANGE, 0, 1)
-    depth = view.camera.to_camera(apply(matrices, cloud.means))[:, 2]
+    depth = view.camera.to_camera(move_points(matrices, cloud.means))[:, 2]
     disc = (2 * cloud.radius * view.camera.K[0, 0] / np.maximum(depth, _NEAREST)) ** 2  # pixels
     return facing * np.clip(fitted.shown / (_PAINTED * facing * disc + 1e-3), 0, 1)
 
@@ -199,7 +200,7 @@ def seen_gaussians(
 def _facing(cloud: SurfaceGaussians, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
     """Cosine between each disc's normal and the way to the camera.  # [N]"""
     normals = unit(np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.normals))
-    return facing_camera(apply(matrices, cloud.means), normals, view)
+    return facing_camera(move_points(matrices, cloud.means), normals, view)
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:

@@ -19,10 +19,16 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ..body.model import BodyModel
-from ..core.rotations import axis_angle_to_matrix, joint_transforms
+from ..core.rotations import (
+    axis_angle_to_matrix,
+    blend_transforms,
+    joint_transforms,
+    matrices_to_quats,
+    multiply_quats,
+)
 from ..people.types import Person
 from .model.decoder import Attributes
-from .model.posing import Posing, blend, matrices_to_quats, multiply_quats
+from .model.posing import Posing
 from .model.query_points import TemplateMesh
 
 
@@ -80,7 +86,7 @@ def _counter_turns(posing: Posing, betas: Tensor, pose: Tensor | None) -> Tensor
         return posing.query.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(posing.query), 4)
     rotations = axis_angle_to_matrix(pose.reshape(1, -1, 3).to(posing.query))
     transforms, _ = joint_transforms(posing.rest_joints(betas), rotations, betas.new_zeros(1, 3))
-    quats = matrices_to_quats(blend(posing.skin_weights, transforms[0])[..., :3])
+    quats = matrices_to_quats(blend_transforms(posing.skin_weights, transforms[0])[..., :3])
     return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])
 
 

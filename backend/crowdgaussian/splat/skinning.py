@@ -13,11 +13,8 @@ import torch
 from crowdgaussian_shared.geometry.sh import SH_C0
 from torch import Tensor
 
-from ..core.rotations import quats_to_matrices
+from ..core.rotations import blend_transforms, polar_rotations, quats_to_matrices
 from .splats import Splats
-
-_NEWTON_STEPS = 10
-_SINGULAR = 1e-3  # determinant below which the polar rotation comes from an SVD, without gradient
 
 
 def blend_affines(skin_joints: Tensor, skin_weights: Tensor, transforms: Tensor) -> Tensor:
@@ -33,34 +30,7 @@ def blend_affines(skin_joints: Tensor, skin_weights: Tensor, transforms: Tensor)
     """
     dense = skin_weights.new_zeros(len(skin_joints), len(transforms))
     dense = dense.scatter_add(1, skin_joints.long(), skin_weights)
-    rows = transforms[:, :3, :].reshape(-1, 12).to(dense.dtype)
-    return (dense @ rows).reshape(-1, 3, 4)
-
-
-def polar_rotations(linear: Tensor) -> Tensor:
-    """The nearest rotations to 3x3 matrices, differentiably.  # [N, 3, 3] -> [N, 3, 3]
-
-    Newton's iteration for the polar decomposition, R <- (g R + R^-T / g) / 2 with Higham's scaling
-    g (Higham 1986, "Computing the polar decomposition"). Matrices that mirror or are all but
-    singular get the proper rotation of their SVD, without gradient.
-    """
-    singular = (torch.linalg.det(linear) < _SINGULAR).detach()
-    rotation = torch.where(singular[:, None, None], torch.eye(3).to(linear), linear)
-    for _ in range(_NEWTON_STEPS):
-        a, b, c = rotation.unbind(1)
-        cofactors = torch.stack(
-            [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], 1
-        )
-        inverse = cofactors / (a * cofactors[:, 0]).sum(-1)[:, None, None]  # transposed
-        norms = inverse.square().sum((1, 2)) / rotation.square().sum((1, 2))
-        g = norms.detach().pow(0.25)[:, None, None]
-        rotation = 0.5 * (g * rotation + inverse / g)
-    if singular.any():
-        u, _, vh = torch.linalg.svd(linear.detach()[singular])
-        sign = torch.linalg.det(u @ vh)
-        u = torch.cat([u[:, :, :2], u[:, :, 2:] * sign[:, None, None]], 2)
-        rotation = rotation.index_put((singular,), u @ vh)
-    return rotation
+    return blend_transforms(dense, transforms.to(dense.dtype))
 
 
 def pose_splats(splats: Splats, affines: Tensor, sh_frames: Tensor | None = None) -> Splats:

@@ -9,7 +9,12 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_to_matrix
-from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
+from crowdgaussian_shared.geometry.skinning import (
+    blend_transforms,
+    join_gaussians,
+    move_points,
+    pose_avatar,
+)
 from crowdgaussian_shared.geometry.skinning import pose_body as pose_avatar_body
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -17,7 +22,7 @@ from torch.nn.functional import max_pool2d
 
 from ...avatar.gaussians import dense_weights, top_four
 from ...avatar.types import AvatarBuilder
-from ...body.model import PosedBody, apply, blend, pose_body
+from ...body.model import PosedBody, pose_body
 from ...body.parts import sample_surface
 from ...core.mesh import face_normals, unit
 from ...core.metrics import Lpips, masked_psnr
@@ -91,7 +96,7 @@ def bind(gaussians: Gaussians, placed: PlacedActor) -> Avatar:
     """
     posed = pose_body(placed.actor.body, placed_body(placed))
     joints, weights = _nearby_weights(gaussians.means, posed)
-    matrices = blend(posed.transforms, joints, weights)  # [N, 3, 4]
+    matrices = blend_transforms(joints, weights, posed.transforms)  # [N, 3, 4]
     back = np.linalg.inv(matrices[:, :, :3])
     means = np.einsum("nij,nj->ni", back, gaussians.means - matrices[:, :, 3])
     frames = back @ quat_to_matrix(gaussians.quats.astype(np.float64))
@@ -132,7 +137,7 @@ def _bound(scene: CrowdScene, people: list[Gaussians]) -> People:
 
 def _nearby_weights(points: np.ndarray, posed: PosedBody) -> tuple[np.ndarray, np.ndarray]:
     """Skin weights of places near the posed body.  # [N, 4], [N, 4]"""
-    vertices = apply(posed.matrices, posed.rest)
+    vertices = move_points(posed.matrices, posed.rest)
     far, near = cKDTree(vertices).query(points, k=_NEAREST)
     shares = 1 / (far + 1e-3)
     shares /= shares.sum(1, keepdims=True)

@@ -13,10 +13,10 @@ from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from torch import Tensor
 
-from ...core.rotations import quats_to_matrices
+from ...core.rotations import polar_rotations, quats_to_matrices
 from ...splat.cameras import Cameras, depths
 from ...splat.rasterize import rasterize
-from ...splat.skinning import blend_affines, polar_rotations
+from ...splat.skinning import blend_affines
 from ...splat.splats import Splats
 
 RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of 100 steps, not 30,000
