@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from crowdgaussian.core.mesh import vertex_normals
 from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from scipy.spatial import cKDTree
 
@@ -56,7 +57,7 @@ def finished(piece: Piece, hem: float = 0.006) -> Piece:
     )
     open_sides = first[uses == 1]
     start, end = sides[open_sides].T
-    inner = vertices - hem * meshes.vertex_normals(vertices, faces)
+    inner = vertices - hem * vertex_normals(vertices, faces)
     count = len(vertices)
     rim = np.concatenate(
         [np.stack([end, start, start + count], 1), np.stack([end, start + count, end + count], 1)]
@@ -131,7 +132,7 @@ def sew(cut: Cut, body: PosedBody, collider: tuple[np.ndarray, np.ndarray]) -> P
     edge = meshes.boundary_vertices(faces)
     shape = meshes.smooth(rest, faces, 6)
     shape[edge] = rest[edge]
-    normals = meshes.smooth(meshes.vertex_normals(shape, faces), faces, 12)
+    normals = meshes.smooth(vertex_normals(shape, faces), faces, 12)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     shape = shape + cut.ease * normals
     if cut.tube:
