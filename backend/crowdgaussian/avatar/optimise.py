@@ -12,6 +12,7 @@ from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from torch import Tensor
 
 from ..body.model import PosedBody
+from ..core.device import float_tensor
 from ..core.mesh import unit
 from ..core.optim import Descent, minimise
 from ..splat.cameras import Cameras
@@ -62,17 +63,17 @@ class _Model:
         config: PhotoFitConfig,
     ) -> None:
         linear = matrices[:, :, :3] @ cloud.frames  # [N, 3, 3] frame -> scene
-        self.base = _tensor(move_points(matrices, cloud.means))
-        self.linear = _tensor(linear)
-        self.scales = _tensor(cloud.scales)
-        self.limit = torch.minimum(2.0 * _tensor(cloud.radius), torch.tensor(config.max_move))[
+        self.base = float_tensor(move_points(matrices, cloud.means))
+        self.linear = float_tensor(linear)
+        self.scales = float_tensor(cloud.scales)
+        self.limit = torch.minimum(2.0 * float_tensor(cloud.radius), torch.tensor(config.max_move))[
             :, None
         ]
-        self.first_colour = _tensor(colours)
+        self.first_colour = float_tensor(colours)
         self.colour = self.first_colour.clone().requires_grad_()
         self.move = torch.zeros(len(cloud), 3, requires_grad=True)  # of limit, before tanh
         self.size = torch.zeros(len(cloud), 3, requires_grad=True)  # of _SIZE_RANGE
-        self.lowest = _tensor(_LOWEST_OPACITY + (_LOWEST_HAIR - _LOWEST_OPACITY) * cloud.scalp)
+        self.lowest = float_tensor(_LOWEST_OPACITY + (_LOWEST_HAIR - _LOWEST_OPACITY) * cloud.scalp)
         start = (_START_OPACITY - self.lowest) / (_HIGHEST_OPACITY - self.lowest)
         self.solid = torch.logit(start).requires_grad_()
 
@@ -172,7 +173,7 @@ def _result(model: _Model, cloud: SurfaceGaussians, view: PhotoView) -> Fitted:
         splats = model.splats(torch.arange(len(cloud)))
     cameras = Cameras.from_cameras(view.camera)
     painted = rasterize(splats, cameras, features=ones).features[0, ..., 0]
-    (painted * _tensor(view.pure)).sum().backward()
+    (painted * float_tensor(view.pure)).sum().backward()
     shown = ones.grad[:, 0].numpy()
     with torch.no_grad():
         moved = model.moves().double().numpy()
@@ -204,8 +205,4 @@ def _facing(cloud: SurfaceGaussians, matrices: np.ndarray, view: PhotoView) -> n
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    return _tensor(cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA))
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.as_tensor(np.asarray(values), dtype=torch.float32)
+    return float_tensor(cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA))

@@ -19,6 +19,7 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ..body.model import BodyModel
+from ..core.device import float_array
 from ..core.rotations import (
     axis_angle_to_matrix,
     blend_transforms,
@@ -69,15 +70,15 @@ def canonical_person(
     if posing.constrained.any():
         turns = torch.where(posing.constrained[:, None], _counter_turns(posing, betas, pose), turns)
     gaussians = Gaussians(
-        means=_array(means),
-        quats=_array(multiply_quats(turns, attributes.quats[0])),
-        scales=_array(attributes.scales[0] * scale),
-        opacities=_array(attributes.opacities[0]),
-        sh=_array(((attributes.rgb[0] - 0.5) / SH_C0)[:, None]),
+        means=float_array(means),
+        quats=float_array(multiply_quats(turns, attributes.quats[0])),
+        scales=float_array(attributes.scales[0] * scale),
+        opacities=float_array(attributes.opacities[0]),
+        sh=float_array(((attributes.rgb[0] - 0.5) / SH_C0)[:, None]),
     )
     joints, weights = _four(posing.skin_weights)
     rest = posing.rest_joints(betas)[0] * scale
-    return CanonicalPerson(gaussians, joints, weights, _array(rest), _body(mesh, betas, scale))
+    return CanonicalPerson(gaussians, joints, weights, float_array(rest), _body(mesh, betas, scale))
 
 
 def _counter_turns(posing: Posing, betas: Tensor, pose: Tensor | None) -> Tensor:
@@ -93,18 +94,16 @@ def _counter_turns(posing: Posing, betas: Tensor, pose: Tensor | None) -> Tensor
 def _body(mesh: TemplateMesh, betas: Tensor, scale: float) -> BodyMesh:
     shaped = mesh.vertices + torch.einsum("vcs,s->vc", mesh.shape_dirs, betas[0].cpu())
     joints, weights = _four(mesh.skin_weights)
-    return BodyMesh(_array(shaped * scale), mesh.faces.numpy().astype(np.int32), joints, weights)
+    return BodyMesh(
+        float_array(shaped * scale), mesh.faces.numpy().astype(np.int32), joints, weights
+    )
 
 
 def _four(skin_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The four largest weights of each row, made to sum to one.  # [N, 4] uint8, [N, 4] float32"""
     top = skin_weights.topk(4, dim=1)
     shares = top.values / top.values.sum(dim=1, keepdim=True)
-    return top.indices.cpu().numpy().astype(np.uint8), _array(shares)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy().astype(np.float32)
+    return top.indices.cpu().numpy().astype(np.uint8), float_array(shares)
 
 
 # From a fitted person's body to the network's own body: betas, scale and place

@@ -24,6 +24,7 @@ from ...avatar.gaussians import dense_weights, top_four
 from ...avatar.types import AvatarBuilder
 from ...body.model import PosedBody, pose_body
 from ...body.parts import sample_surface
+from ...core.device import choose_device
 from ...core.mesh import face_normals, unit
 from ...core.metrics import Lpips, masked_psnr
 from ...core.progress import Report
@@ -187,8 +188,7 @@ def held_out(scene: CrowdScene, views: int, size: int, only: int | None = None) 
 
 def shown(avatars: Iterable[Avatar], cameras: Cameras) -> Views:
     """What avatars show, on white."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return render_views(_splats(avatars).to(device), cameras, VIEWS)
+    return render_views(_splats(avatars).to(choose_device()), cameras, VIEWS)
 
 
 def refined_in_2d(
@@ -211,7 +211,7 @@ def refined_in_2d(
 
 def refine_on_device(refiner: Refiner, images: Tensor, normals: Tensor) -> Tensor:
     """What a refiner that lies on the best device makes of tensors on the CPU; back there."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     return refiner.refine(images.to(device), normals.to(device)).cpu()
 
 

@@ -17,6 +17,7 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ...body.model import BodyModel
+from ...core.device import float_tensor
 from ...core.rotations import axis_angle_to_matrix
 from ..fit.body_points import BodyPoints
 from ..fit.convert import StartBodies, fit_3d_keypoints, fit_to_joints
@@ -97,15 +98,15 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
         found: people in camera axes.
         body: the model of the run.
     """
-    to_scene = _float(SCENE_FROM_OPENCV)
+    to_scene = float_tensor(SCENE_FROM_OPENCV)
     if found.keypoints is not None:
         return fit_3d_keypoints(body, BodyPoints(body), found.keypoints @ SCENE_FROM_OPENCV.T)
-    pose, people = _float(found.pose), len(found)
+    pose, people = float_tensor(found.pose), len(found)
     betas = torch.zeros(people, body.num_betas)
     own = body.name == "smplx"
     if own and found.betas is not None:
         shared = min(body.num_betas, found.betas.shape[1])
-        betas[:, :shared] = _float(found.betas[:, :shared])
+        betas[:, :shared] = float_tensor(found.betas[:, :shared])
     pelvis = _pelvis(found, body, betas)
     bodies = Bodies(
         to_scene @ axis_angle_to_matrix(pose[:, 0]),
@@ -117,7 +118,7 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
     hands = pose[:, _BODY:]
     if found.joints is not None and not own:
         joints = torch.zeros(people, pose.shape[1], 3)
-        joints[:, :_BODY] = _float(found.joints) @ to_scene.T
+        joints[:, :_BODY] = float_tensor(found.joints) @ to_scene.T
         bodies = fit_to_joints(body, joints, replace(bodies, pelvis=joints[:, 0]), hands)
     return StartBodies(bodies, hands)
 
@@ -125,13 +126,9 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
 def _pelvis(found: FoundPeople, body: BodyModel, betas: Tensor) -> Tensor:
     """Where the pelvis joint is, camera axes.  # [P, 3]"""
     if found.joints is not None:
-        return _float(found.joints[:, 0])
+        return float_tensor(found.joints[:, 0])
     rest = body.joint_template + torch.tensordot(betas, body.joint_directions, dims=1)
-    return _float(found.transl) + rest[:, 0]
-
-
-def _float(array: np.ndarray) -> Tensor:
-    return torch.as_tensor(np.asarray(array), dtype=torch.float32)
+    return float_tensor(found.transl) + rest[:, 0]
 
 
 # Arrays of .npz files from other programs, each with the shape it must have

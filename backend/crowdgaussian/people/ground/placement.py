@@ -9,6 +9,7 @@ from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import eye_of
 from torch import Tensor
 
+from ...core.device import float_tensor
 from ..config import PeopleConfig
 from ..detect.detections import Detection
 from ..fit.fitter import Bodies, Fitter, Schedule
@@ -103,13 +104,13 @@ def stand_on_ground(
     radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
     camera = eye_of(fitter.camera[1].numpy())
     moves = push_apart(fitter.pose(bodies).joints.numpy(), radii.numpy(), camera)
-    bodies = replace(bodies, pelvis=bodies.pelvis + _float(moves))
+    bodies = replace(bodies, pelvis=bodies.pelvis + float_tensor(moves))
     return touch_down(fitter, bodies, on_ground, float(camera[1]))
 
 
 def to_scene(bodies: Bodies, ground: GroundEstimate, slide: np.ndarray) -> Bodies:
     """Slides bodies along their viewing rays and tells them in the scene frame."""
-    turn, factor = _float(ground.turn), _float(slide)
+    turn, factor = float_tensor(ground.turn), float_tensor(slide)
     camera = torch.tensor([0.0, ground.height, 0.0])
     return replace(
         bodies,
@@ -138,7 +139,3 @@ def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: fl
 def lowest_skin(fitter: Fitter, bodies: Bodies) -> Tensor:
     """Height of the lowest vertex of every body.  # [P] metres"""
     return fitter.vertices(bodies)[..., 1].amin(dim=1)
-
-
-def _float(array: np.ndarray) -> Tensor:
-    return torch.as_tensor(array, dtype=torch.float32)

@@ -13,6 +13,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from torch import Tensor
 
+from ...core.device import float_tensor
 from ...core.rotations import polar_rotations, quats_to_matrices
 from ...splat.cameras import Cameras, depths
 from ...splat.rasterize import rasterize
@@ -75,12 +76,12 @@ class Movable:
         )
 
 
-def movable(avatars: list[Avatar], device: str) -> Movable:
+def movable(avatars: list[Avatar], device: torch.device) -> Movable:
     """The avatars of a cluster, ready to be optimised.
 
     Args:
         avatars: of one SH degree.
-        device: "cpu" or "cuda".
+        device: where the tensors go.
     """
     parts = [Splats.from_gaussians(avatar.gaussians, device) for avatar in avatars]
     start = Splats(
@@ -153,7 +154,7 @@ def _affines(avatar: Avatar) -> Tensor:
     return blend_affines(
         torch.as_tensor(avatar.skin_joints),
         torch.as_tensor(avatar.skin_weights),
-        torch.as_tensor(transforms, dtype=torch.float32),
+        float_tensor(transforms),
     )
 
 
