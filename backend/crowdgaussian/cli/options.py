@@ -38,17 +38,21 @@ def add_fields(parser: Any, kind: type, options: Mapping[str, str]) -> None:
 
     Args:
         parser: or a group of one.
-        kind: the dataclass; its fields are made with core.training.setting.
+        kind: the dataclass; its fields are made with core.progress.setting. A tuple becomes an
+            option with several values.
         options: name of a field -> that of its option, without dashes before it.
     """
     known = {field.name: field for field in fields(kind)}
     for name, option in options.items():
         field = known[name]
+        several = isinstance(field.default, tuple)
+        values = field.default if several else (field.default,)
         parser.add_argument(
             f"--{option}",
-            type=type(field.default),
+            type=type(values[0]),
+            nargs="+" if several else None,
             metavar="N",
-            help=f"{field.metadata['help']} ({field.default})",
+            help=f"{field.metadata['help']} ({' '.join(map(str, values))})",
         )
 
 
@@ -57,7 +61,11 @@ def given_fields(arguments: argparse.Namespace, options: Mapping[str, str]) -> d
     values = {
         name: getattr(arguments, option.replace("-", "_")) for name, option in options.items()
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -100,14 +108,6 @@ def add_training_folder(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="folder; an interrupted training goes on there",
     )
-
-
-def add_numbers(parser: argparse.ArgumentParser, rows: tuple[tuple[str, int, str], ...]) -> None:
-    """Adds options of whole numbers: name, default, what it means."""
-    for name, value, text in rows:
-        parser.add_argument(
-            f"--{name}", type=int, default=value, metavar="N", help=f"{text} (default {value})"
-        )
 
 
 def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:
