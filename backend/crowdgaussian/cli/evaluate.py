@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crowdgaussian_shared.errors import SettingError
 
-from .options import add_fields, add_setting_options, given_fields, setting_changes
+from .options import add_fields, add_out, add_setting_options, given_fields, setting_changes
 
 _HIDDEN, _PICTURES = {"percents": "occlusion"}, {"pictures": "pictures"}
 
@@ -65,7 +65,7 @@ def _add_hidden(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    add_out(parser)
     parser.add_argument("--people", nargs="+", default=[], metavar="NAME", help="only these")
     parser.add_argument(
         "--smplx", type=Path, metavar="PATH", help="SMPLX_NEUTRAL.npz, for data sets with that body"

@@ -98,16 +98,9 @@ def add_changes(parser: argparse.ArgumentParser, text: str) -> None:
     )
 
 
-def add_training_folder(parser: argparse.ArgumentParser) -> None:
-    """Adds --out of a training."""
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="folder; an interrupted training goes on there",
-    )
+def add_out(parser: argparse.ArgumentParser, text: str | None = None) -> None:
+    """Adds --out, the folder that a command fills and must be told."""
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
 
 
 def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:

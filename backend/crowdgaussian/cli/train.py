@@ -12,12 +12,14 @@ from .options import (
     add_changes,
     add_fields,
     add_mesh_options,
-    add_training_folder,
+    add_out,
     given_fields,
     made_up_people,
     read_changes,
     scanned_people,
 )
+
+_GOES_ON = "folder; an interrupted training goes on there"
 
 
 def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
@@ -40,7 +42,7 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         "lorm", help="teach LHM to complete hidden people (not for commercial use)"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="people; see docs/training.md")
-    add_training_folder(parser)
+    add_out(parser, _GOES_ON)
     files = parser.add_argument_group("network")
     files.add_argument("--weights", default="3DAIGC/LHM-500M-HF", metavar="FOLDER")
     files.add_argument("--sapiens", default="", metavar="FILE")
@@ -147,7 +149,7 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     """Adds `train refiner`."""
     parser = kinds.add_parser("refiner", help="teach a network to clean views of a crowd")
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data crowd-scenes`")
-    add_training_folder(parser)
+    add_out(parser, _GOES_ON)
     _add_network(parser)
     parser.late = _add_refiner_settings
     parser.set_defaults(run=_train)
@@ -193,7 +195,7 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
         metavar="DATA",
         help="of `data crowd-scenes`: refine its test views",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    add_out(parser)
     parser.add_argument(
         "--refiner",
         action="append",
