@@ -20,16 +20,14 @@ from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
 from .gaussians import SurfaceGaussians
 from .types import PhotoFitConfig
-from .visibility import PhotoView, facing_camera
+from .visibility import PhotoView, facing_camera, visible
 
 _START_OPACITY, _HIGHEST_OPACITY = 0.96, 0.995
 _LOWEST_OPACITY, _LOWEST_HAIR = 0.8, 0.4  # hair may thin out
 _BACK = -0.35  # cosine: discs turned further away are behind others and wait
 _COARSE_SHARE = 0.5  # of the steps, at half the resolution
 _DRIFT = 0.4  # pixels: a Gaussian that paints much less keeps its first colour
-_PAINTED = 0.3  # share of its disc's pixels that a well seen Gaussian paints
 _FIRST_VISIBLE, _VISIBLE_RANGE = 0.15, 0.45  # cosines: seen a little, and by how much more well
-_NEAREST = 0.05  # metres in front of the camera
 # The loss, hand-tuned; not measured one by one. Colour is absolute and squared error: more of the
 # square mends large errors first. Cover fills the mask, spill empties what is beside it.
 _ABSOLUTE, _SQUARED = 0.7, 6.0
@@ -193,9 +191,8 @@ def seen_gaussians(
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
     matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
     facing = np.clip((_facing(cloud, matrices, view) - _FIRST_VISIBLE) / _VISIBLE_RANGE, 0, 1)
-    depth = view.camera.to_camera(move_points(matrices, cloud.means))[:, 2]
-    disc = (2 * cloud.radius * view.camera.K[0, 0] / np.maximum(depth, _NEAREST)) ** 2  # pixels
-    return facing * np.clip(fitted.shown / (_PAINTED * facing * disc + 1e-3), 0, 1)
+    _, depth = view.camera.project(move_points(matrices, cloud.means))
+    return visible(fitted.shown, cloud.radius, view.camera.K[0, 0], depth, facing)
 
 
 def _facing(cloud: SurfaceGaussians, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
