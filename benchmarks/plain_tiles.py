@@ -9,7 +9,7 @@ tensor operations. Autograd does the backward pass. Same mathematics and cut-off
 import torch
 from crowdgaussian.core.rotations import quats_to_matrices
 from crowdgaussian.splat import Cameras, RasterConfig, Splats
-from crowdgaussian.splat.skinning import sh_colors
+from crowdgaussian.splat.splats import sh_colors
 from torch import Tensor
 
 TILE = 16  # pixels

@@ -186,6 +186,16 @@ def test_only_the_client_and_the_service_import_zmq():
     assert found
 
 
+def test_only_the_reader_of_plys_imports_plyfile():
+    """It is under the GPL and optional: one place, where a sentence says what to install."""
+    found = [line for package in PACKAGES for line in importers(package, {"plyfile"})]
+    home = "shared/crowdgaussian_shared/formats/ply.py imports plyfile"
+    assert {line.rpartition(".")[0] for line in found} == {home}
+    tree = tree_of(ROOT / "shared/crowdgaussian_shared/formats/ply.py")
+    at_once = [ast.unparse(node) for node in tree.body if "plyfile" in ast.unparse(node)]
+    assert not any(text.startswith(("import", "from")) for text in at_once)
+
+
 def test_backend_and_addon_never_meet():
     assert importers("crowdgaussian", {"crowdgaussian_addon", "bpy", "mathutils"}) == []
     forbidden = {"crowdgaussian", "torch", "numba", "scipy"}
@@ -307,19 +317,8 @@ def test_the_oracle_is_imported_by_tests_only():
     outside = [p for p in CODE if not p.is_relative_to(ROOT / "tests") and p not in product_files()]
     assert {p.parts[len(ROOT.parts)] for p in outside} >= {"scripts", "benchmarks", "examples"}
     users = [p for p in product_files() if oracle in imported_modules(p)]
-    users += [p for p in outside if oracle in named_imports(p)]
+    users += [p for p in outside if re.search(r"splat(\.| import )reference", text_of(p))]
     assert [name_of(p) for p in users] == []
-
-
-def named_imports(path: Path) -> set[str]:
-    """Every absolute name that a file outside the packages imports, and what holds it."""
-    found = set()
-    for node in nodes_of(path):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
 
 
 def test_every_public_name_has_a_caller_outside_tests():

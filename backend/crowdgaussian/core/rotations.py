@@ -143,6 +143,22 @@ def blend_transforms(skin_weights: Tensor, transforms: Tensor) -> Tensor:
     return (skin_weights @ transforms[..., :3, :].flatten(-2)).unflatten(-1, (3, 4))
 
 
+def blend_affines(skin_joints: Tensor, skin_weights: Tensor, transforms: Tensor) -> Tensor:
+    """The affine of each point, sum_k w_k A[j_k].
+
+    Args:
+        skin_joints: Indices into the joints.  # [N, 4] any integer type
+        skin_weights: Rows sum to 1.  # [N, 4]
+        transforms: Canonical frame -> posed, of every joint.  # [55, 4, 4]
+
+    Returns:
+        # [N, 3, 4]. Where the pose is fixed, make it once and call ``pose_splats`` many times.
+    """
+    dense = skin_weights.new_zeros(len(skin_joints), len(transforms))
+    dense = dense.scatter_add(1, skin_joints.long(), skin_weights)
+    return blend_transforms(dense, transforms.to(dense.dtype))
+
+
 def move_points(affines: Tensor, points: Tensor) -> Tensor:
     """Each point under its own affine map.  # [..., N, 3, 4], [..., N, 3] -> [..., N, 3]"""
     return (affines[..., :3] @ points[..., None])[..., 0] + affines[..., 3]

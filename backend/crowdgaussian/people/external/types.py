@@ -44,7 +44,8 @@ class FoundPeople:
     keypoints: np.ndarray | None = None  # [P, 70, 3] the layout of mhr70
 
     def __len__(self) -> int:
-        return len(self.pose if self.pose is not None else self.keypoints)
+        told = self.pose if self.pose is not None else self.keypoints
+        return 0 if told is None else len(told)
 
 
 def check_found(found: FoundPeople) -> FoundPeople:
@@ -98,15 +99,15 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
         found: people in camera axes.
         body: the model of the run.
     """
-    to_scene = float_tensor(SCENE_FROM_OPENCV)
+    to_scene = _float(SCENE_FROM_OPENCV)
     if found.keypoints is not None:
         return fit_3d_keypoints(body, BodyPoints(body), found.keypoints @ SCENE_FROM_OPENCV.T)
-    pose, people = float_tensor(found.pose), len(found)
+    pose, people = _float(found.pose), len(found)
     betas = torch.zeros(people, body.num_betas)
     own = body.name == "smplx"
     if own and found.betas is not None:
         shared = min(body.num_betas, found.betas.shape[1])
-        betas[:, :shared] = float_tensor(found.betas[:, :shared])
+        betas[:, :shared] = _float(found.betas[:, :shared])
     pelvis = _pelvis(found, body, betas)
     bodies = Bodies(
         to_scene @ axis_angle_to_matrix(pose[:, 0]),
@@ -118,7 +119,7 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
     hands = pose[:, _BODY:]
     if found.joints is not None and not own:
         joints = torch.zeros(people, pose.shape[1], 3)
-        joints[:, :_BODY] = float_tensor(found.joints) @ to_scene.T
+        joints[:, :_BODY] = _float(found.joints) @ to_scene.T
         bodies = fit_to_joints(body, joints, replace(bodies, pelvis=joints[:, 0]), hands)
     return StartBodies(bodies, hands)
 
@@ -126,9 +127,14 @@ def bodies_of(found: FoundPeople, body: BodyModel) -> StartBodies:
 def _pelvis(found: FoundPeople, body: BodyModel, betas: Tensor) -> Tensor:
     """Where the pelvis joint is, camera axes.  # [P, 3]"""
     if found.joints is not None:
-        return float_tensor(found.joints[:, 0])
+        return _float(found.joints[:, 0])
     rest = body.joint_template + torch.tensordot(betas, body.joint_directions, dims=1)
-    return float_tensor(found.transl) + rest[:, 0]
+    return _float(found.transl) + rest[:, 0]
+
+
+def _float(array: np.ndarray | None) -> Tensor:
+    assert array is not None  # or check_found would have found nobody, or no place for them
+    return float_tensor(array)
 
 
 # Arrays of .npz files from other programs, each with the shape it must have

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ...avatar.visibility import visible
 from ...core.device import float_tensor
-from ...core.rotations import polar_rotations, quats_to_matrices
+from ...core.rotations import blend_affines, polar_rotations, quats_to_matrices
 from ...splat.cameras import Cameras, depths
 from ...splat.rasterize import rasterize
-from ...splat.skinning import blend_affines
 from ...splat.splats import Splats
 
 RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of 100 steps, not 30,000
@@ -43,7 +42,7 @@ class Movable:
     counts: tuple[int, ...]  # Gaussians of each avatar
 
     def posed(self) -> Splats:
-        """The cluster in the scene, differentiable in `free`; as skinning.pose_splats."""
+        """The cluster in the scene, differentiable in `free`; as splats.pose_splats."""
         now = self.splats()
         means = (self.linear * now.means.T[:, None]).sum(0).T + self.offset
         covars = (self.outer * now.scales.square().T[:, None]).sum(0).T.reshape(-1, 3, 3)
