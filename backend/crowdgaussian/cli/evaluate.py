@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from crowdgaussian_shared.errors import SettingError
 
-from .options import add_setting_options, setting_changes
+from .options import add_fields, add_out, add_setting_options, given_fields, setting_changes
+
+_HIDDEN, _PICTURES = {"percents": "occlusion"}, {"pictures": "pictures"}
 
 if TYPE_CHECKING:
     from ..evaluate.lorm import Evaluation
@@ -20,6 +22,7 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     _add_lorm(kinds)
     inputs = kinds.add_parser("inputs", help="write the hidden images, to run other systems on")
     _add_data(inputs)
+    inputs.late = _add_hidden
     inputs.set_defaults(run=_inputs)
     people = kinds.add_parser("people", help="make a data set of made-up people")
     people.add_argument("out", type=Path, metavar="OUT")
@@ -36,12 +39,6 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
     )
     _add_data(parser)
     parser.add_argument(
-        "--systems",
-        default="lhm,lorm,photo_fit",
-        metavar="LIST",
-        help="of lhm, lorm, photo_fit, or none (default: all three)",
-    )
-    parser.add_argument(
         "--import",
         action="append",
         default=[],
@@ -49,28 +46,30 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         metavar="NAME=FOLDER[:UP,FRONT]",
         help="results of another system: FOLDER/PERSON_PERCENT.ply, .obj or .glb",
     )
-    parser.add_argument(
-        "--pictures",
-        type=int,
-        default=4,
-        metavar="N",
-        help="people with comparison pictures (default 4)",
-    )
     add_setting_options(parser)
+    parser.late = _add_lorm_fields
     parser.set_defaults(run=_lorm)
+
+
+def _add_lorm_fields(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.lorm import Evaluation
+
+    usual = ",".join(Evaluation.systems)
+    parser.add_argument(
+        "--systems", default=usual, metavar="LIST", help="some of %(default)s (all), or none"
+    )
+    add_fields(parser, Evaluation, _HIDDEN | _PICTURES)
+
+
+def _add_hidden(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.lorm import Evaluation
+
+    add_fields(parser, Evaluation, _HIDDEN)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
-    parser.add_argument(
-        "--occlusion",
-        type=int,
-        nargs="+",
-        default=[20, 40, 60],
-        metavar="PERCENT",
-        help="hidden shares of the person (default 20 40 60)",
-    )
+    add_out(parser)
     parser.add_argument("--people", nargs="+", default=[], metavar="NAME", help="only these")
     parser.add_argument(
         "--smplx", type=Path, metavar="PATH", help="SMPLX_NEUTRAL.npz, for data sets with that body"
@@ -83,7 +82,7 @@ def _job(arguments: argparse.Namespace, **more: Any) -> "Evaluation":
     return Evaluation(
         arguments.dataset,
         arguments.out,
-        percents=tuple(arguments.occlusion),
+        **given_fields(arguments, _HIDDEN),
         people=tuple(arguments.people),
         smplx=arguments.smplx,
         **more,
@@ -103,7 +102,7 @@ def _lorm(arguments: argparse.Namespace) -> int:
         config=configured(arguments.preset, setting_changes(arguments)),
         systems=names,
         imported=tuple(_imported(text) for text in arguments.imported),
-        pictures=arguments.pictures,
+        **given_fields(arguments, _PICTURES),
     )
     with ConsoleReport(Console(soft_wrap=True)) as report:
         result = evaluate_lorm(job, report)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..body import BodyModel, load_body
 from ..core.metrics import Lpips, load_lpips
-from ..core.progress import Progress
+from ..core.progress import Progress, setting
 from ..core.progress import Report as Tell
 from ..lorm.training.occlusion import Occluded, hide, occlude
 from ..pipeline.config import Config
@@ -48,10 +48,10 @@ class Evaluation:
     config: Config = field(default_factory=Config)
     systems: tuple[str, ...] = ("lhm", "lorm", "photo_fit")
     imported: tuple[Imported, ...] = ()
-    percents: tuple[int, ...] = PERCENTS
+    percents: tuple[int, ...] = setting(PERCENTS, "hidden shares of the person, percent")
     people: tuple[str, ...] = ()  # names; empty: everybody
     smplx: Path | None = None  # the user's SMPL-X, for data sets that need it
-    pictures: int = 4  # people with comparison pictures
+    pictures: int = setting(4, "people with comparison pictures")
 
 
 def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:

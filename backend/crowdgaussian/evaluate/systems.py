@@ -14,8 +14,8 @@ from crowdgaussian_shared.geometry.skinning import pose_avatar
 
 from ..avatar.types import AvatarBuilder
 from ..body import BodyModel
+from ..core.device import choose_device
 from ..core.progress import silent
-from ..lorm.stage import choose_device
 from ..lorm.training.occlusion import Occluded
 from ..pipeline.config import Config
 from ..segment.types import CrowdView, PersonMask
@@ -59,7 +59,7 @@ class BuilderSystem:
         with self.around:
             view = CrowdView(hidden.image, subject.crowd, masks)
             avatar = next(self.builder.reconstruct(view, [0], silent)).result()
-        return Splats.from_gaussians(pose_avatar(avatar), choose_device(""))
+        return Splats.from_gaussians(pose_avatar(avatar), choose_device())
 
 
 @dataclass
@@ -84,7 +84,7 @@ class ImportedSystem:
             eye - surface.mean(0),
         )
         self.errors.append(error)
-        return Splats.from_gaussians(laid, choose_device(""))
+        return Splats.from_gaussians(laid, choose_device())
 
 
 class _AdaptersOff:

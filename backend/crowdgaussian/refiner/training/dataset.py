@@ -28,8 +28,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ...avatar.types import AvatarBuilder
-from ...core.progress import Progress, Report, silent
-from ...core.training import setting
+from ...core.progress import Progress, Report, setting, silent
 from ...splat import Cameras, Splats, rasterize
 from ...splat.normals import render_normals
 from ...synthetic.people import render_rgba

@@ -15,7 +15,7 @@ from crowdgaussian_shared.errors import MissingFileError, SettingError
 from torch import Tensor, nn
 
 from ...core.metrics import Lpips, load_lpips, ssim
-from ...core.training import setting
+from ...core.progress import setting
 
 LAYERS = (3, 8, 15, 22, 29)  # of VGG16's features: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 _LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # of Difix3D+'s style loss

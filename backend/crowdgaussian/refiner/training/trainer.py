@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ...core.device import choose_device
 from ...core.training import Trainer, trained_parts
 from .config import RefinerTraining, calibrate
 from .dataset import PairDataset, draw_crop
@@ -52,7 +53,7 @@ class RefinerTrainer(Trainer):
             CrowdGaussianError: the folder holds a training with other settings, or TensorBoard is
                 missing.
         """
-        gpu = torch.cuda.is_available()
+        gpu = choose_device().type == "cuda"
         accelerator = Accelerator(cpu=not gpu, mixed_precision=precision(config, gpu))
         self.data = data
         self.network = network.to(accelerator.device).train()

@@ -124,7 +124,7 @@ class SamNetwork:
         return (out.pred_masks[0].float().cpu().numpy(), out.iou_scores[0].float().cpu().numpy())
 
 
-def load_network(path: Path, device: str = "cpu") -> SamNetwork:
+def load_network(path: Path, device: torch.device | str = "cpu") -> SamNetwork:
     """The network of a segment-anything .pth file, or of a folder as transformers saves it.
 
     Raises:
