@@ -109,7 +109,7 @@ def _lorm(arguments: argparse.Namespace) -> int:
 
 
 def _imported(text: str):
-    from ..evaluate.imported import Axes
+    from ..evaluate.systems import Axes
     from ..evaluate.lorm import Imported
 
     name, equals, place = text.partition("=")

@@ -14,7 +14,7 @@ from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.core import metrics as lpips
 from crowdgaussian.core.metrics import load_lpips, masked_psnr
-from crowdgaussian.evaluate.imported import surface_gaussians
+from crowdgaussian.evaluate.systems import surface_gaussians
 from crowdgaussian.evaluate.report import Views, render_views, score
 from crowdgaussian.evaluate.subjects import read_subjects
 from crowdgaussian.lorm.checkpoint import load_lorm
