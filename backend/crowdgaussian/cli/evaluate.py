@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian evaluate lorm | inputs | people: numbers against the truth."""
+"""crowdgaussian evaluate lorm | inputs | refiner: numbers against the truth."""
 
 import argparse
 from pathlib import Path
@@ -17,12 +17,6 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     inputs = kinds.add_parser("inputs", help="write the hidden images, to run other systems on")
     _add_data(inputs)
     inputs.set_defaults(run=_inputs)
-    people = kinds.add_parser("people", help="make a data set of made-up people")
-    people.add_argument("out", type=Path, metavar="OUT")
-    people.add_argument("--count", type=int, default=4, metavar="N")
-    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
-    people.add_argument("--seed", type=int, default=0)
-    people.set_defaults(run=_people)
     return kinds
 
 
@@ -129,18 +123,5 @@ def _inputs(arguments: argparse.Namespace) -> int:
     from ..evaluate.lorm import write_inputs
 
     for path in write_inputs(_job(arguments)):
-        print(path)
-    return 0
-
-
-def _people(arguments: argparse.Namespace) -> int:
-    from ..body import load_body
-    from ..evaluate.subjects import write_people
-
-    if arguments.count < 1 or not 32 <= arguments.size <= 2048:
-        raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
-    for path in write_people(
-        arguments.out, load_body("open"), arguments.count, arguments.size, arguments.seed
-    ):
         print(path)
     return 0
