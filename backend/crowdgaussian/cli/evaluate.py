@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian evaluate lorm | inputs | refiner: numbers against the truth."""
+"""crowdgaussian evaluate lorm | inputs | people | refiner: numbers against the truth."""
 
 import argparse
 from pathlib import Path
 
-from crowdgaussian_shared.errors import SettingError
+from crowdgaussian_shared.errors import MissingFileError, SettingError
 
 from .options import add_setting_options, setting_changes
 
@@ -17,7 +17,32 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     inputs = kinds.add_parser("inputs", help="write the hidden images, to run other systems on")
     _add_data(inputs)
     inputs.set_defaults(run=_inputs)
+    _add_people(kinds)
     return kinds
+
+
+def _add_people(kinds: argparse._SubParsersAction) -> None:
+    parser = kinds.add_parser(
+        "people", help="who is found in photos, against annotators' keypoints and outlines"
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="DATA.json", help="people in COCO's layout, with keypoints"
+    )
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of the photos")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("out/people"),
+        metavar="OUT",
+        help="for people.json and people.png (default out/people)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
+    parser.add_argument(
+        "--pictures", type=int, default=24, metavar="N", help="photos on the sheet (default 24)"
+    )
+    add_setting_options(parser)
+    parser.set_defaults(run=_people)
 
 
 def _add_lorm(kinds: argparse._SubParsersAction) -> None:
@@ -103,8 +128,8 @@ def _lorm(arguments: argparse.Namespace) -> int:
 
 
 def _imported(text: str):
-    from ..evaluate.systems import Axes
     from ..evaluate.lorm import Imported
+    from ..evaluate.systems import Axes
 
     name, equals, place = text.partition("=")
     folder, colon, axes = place.partition(":")
@@ -124,4 +149,36 @@ def _inputs(arguments: argparse.Namespace) -> int:
 
     for path in write_inputs(_job(arguments)):
         print(path)
+    return 0
+
+
+def _people(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..core.progress import quiet_native_stderr
+    from ..pipeline.config import configured
+    from .console import ConsoleReport
+
+    try:
+        from ..evaluate.people import FIGURES, SHEET, PeopleJob, evaluate_people
+    except ImportError as error:
+        raise MissingFileError(
+            'Annotations are read with pycocotools: pip install "crowdgaussian[evaluate]".'
+        ) from error
+    if arguments.pictures < 0 or (arguments.limit is not None and arguments.limit < 1):
+        raise SettingError("Evaluate at least one photo, and draw none or more.")
+    job = PeopleJob(
+        arguments.data,
+        arguments.images,
+        arguments.out,
+        configured(arguments.preset, setting_changes(arguments)),
+        arguments.limit,
+        arguments.pictures,
+    )
+    with quiet_native_stderr(), ConsoleReport(Console(soft_wrap=True)) as report:
+        result = evaluate_people(job, report)
+    print(result.markdown())
+    for name in (FIGURES, SHEET):
+        if (job.out / name).is_file():
+            print(job.out / name)
     return 0
