@@ -160,7 +160,7 @@ def _people(arguments: argparse.Namespace) -> int:
     from .console import ConsoleReport
 
     try:
-        from ..evaluate.people import FIGURES, SHEET, PeopleJob, evaluate_people
+        from ..evaluate.people import PeopleJob, evaluate_people
     except ImportError as error:
         raise MissingFileError(
             'Annotations are read with pycocotools: pip install "crowdgaussian[evaluate]".'
@@ -178,7 +178,6 @@ def _people(arguments: argparse.Namespace) -> int:
     with quiet_native_stderr(), ConsoleReport(Console(soft_wrap=True)) as report:
         result = evaluate_people(job, report)
     print(result.markdown())
-    for name in (FIGURES, SHEET):
-        if (job.out / name).is_file():
-            print(job.out / name)
+    for path in result.files:
+        print(path)
     return 0

@@ -19,6 +19,7 @@ from .annotations import SIGMAS, AnnotatedPhoto, Annotation, DataSet
 from .report import LIMB_JOINTS
 
 RIGHT_OKS = 0.5  # from which on a body is right; COCO's loosest threshold
+NOWHERE = -1e6  # pixels: where a body lies whose joints are not finite; it must not pass as right
 VERDICTS = ("right", "wrong", "unmatched", "ignored")  # of bodies
 OUTLINE_PX = 60  # height of the smallest people whose outlines count, photo pixels
 
@@ -110,7 +111,7 @@ def compare(
     scale = photo.scale(shape[1])
     outlines = [p.outline.encoded(shape, scale) if p.outline else None for p in photo.people]
     hidden = data.hidden(photo, outlines)
-    joints = found.joints / scale
+    joints = np.nan_to_num(found.joints, nan=NOWHERE, posinf=NOWHERE, neginf=NOWHERE) / scale
     counted = [k for k, person in enumerate(photo.people) if not person.ignored]
     truth = np.array([photo.people[k].joints for k in counted]).reshape(-1, len(LIMB_JOINTS), 3)
     oks = similarity(joints, truth, np.array([photo.people[k].area for k in counted]))

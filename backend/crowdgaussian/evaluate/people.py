@@ -91,6 +91,7 @@ class PeopleReport:
     job: PeopleJob
     listed: int  # photos of the file
     photos: list[PhotoResult] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)  # that were written
 
     def markdown(self) -> str:
         """Facts, one table of figures, one of photos."""
@@ -118,6 +119,19 @@ class PeopleReport:
             "photos": [_photo_entry(photo) for photo in self.photos],
         }
         return json.dumps(document, indent=1)
+
+    def write(self, pictures: list[Picture]) -> None:
+        """people.json, and people.png where there are pictures.
+
+        Raises:
+            ResourceError: the folder cannot be written.
+        """
+        if self.photos:
+            write_bytes(self.job.out / FIGURES, self.json().encode())
+            self.files.append(self.job.out / FIGURES)
+        if pictures:
+            write_picture(self.job.out / SHEET, pictures, _PICTURE_PX)
+            self.files.append(self.job.out / SHEET)
 
     def _facts(self, everybody: dict) -> list[str]:
         stages = self.job.config.stages
@@ -172,10 +186,7 @@ def evaluate_people(
             pictures += [picture] if picture and len(pictures) < job.pictures else []
         report(Progress("evaluate", 1.0))
     finally:
-        if told.photos:
-            write_bytes(job.out / FIGURES, told.json().encode())
-        if pictures:
-            write_picture(job.out / SHEET, pictures, _PICTURE_PX)
+        told.write(pictures)
     return told
 
 

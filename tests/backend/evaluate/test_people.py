@@ -17,9 +17,12 @@ from _support.annotated import (
     outline,
     written,
 )
+from crowdgaussian.body import load_body
 from crowdgaussian.evaluate.annotations import SIGMAS, decoded, read_annotations
 from crowdgaussian.evaluate.matching import Found, figures
-from crowdgaussian.evaluate.people import PeopleJob, evaluate_people
+from crowdgaussian.evaluate.people import PeopleJob, evaluate_people, found_people
+from crowdgaussian.people.types import Crowd
+from crowdgaussian.segment.types import CrowdView
 from crowdgaussian.synthetic.sample import sample_photo
 from PIL import Image
 from pycocotools import mask as rle
@@ -48,6 +51,23 @@ def test_bodies_moved_to_nobody_are_a_disaster(tmp_path, truth, perfect):
     assert "| 0.000 |" in report.markdown()
     pixels = np.asarray(Image.open(tmp_path / "out/people.png").convert("RGB"))
     assert shown(pixels, (255, 70, 220)) > 500 and shown(pixels, (40, 220, 90)) == 0
+
+
+def test_bodies_without_a_place_are_not_right(tmp_path, truth, perfect):
+    """A network that diverges hands on NaN, which pycocotools would take for a match."""
+    nowhere = np.full_like(perfect.joints, np.nan)
+    row = everybody(evaluated(tmp_path, document(truth), replace(perfect, joints=nowhere)))
+    assert row["recall"] == row["precision"] == row["oks"] == row["ap"] == 0.0
+    assert row["unmatched"] == len(truth.people)
+
+
+def test_a_photo_in_which_nobody_is_found(tmp_path, truth):
+    nobody = CrowdView(np.zeros((4, 4, 3), np.uint8), Crowd((), truth.camera, "option", ()), [])
+    report = evaluated(tmp_path, document(truth), found_people(load_body("open"), nobody))
+    row = everybody(report)
+    assert row["recall"] == row["oks"] == row["ap"] == row["mask_iou"] == 0.0
+    assert row["precision"] is None and row["missed"] == len(truth.people)
+    assert report.photos[0].error == ""
 
 
 def shown(pixels, colour):
