@@ -139,14 +139,16 @@ class DataSet:
             share = 0.0
             if self.tells_hidden and (joints > 0).any():
                 share = float((joints == 1).sum() / (joints > 0).sum())
-            if outlines[index] is not None or not self.tells_hidden:
-                alike = outlines if outlines[index] is not None else boxes
+            own, alike = outlines[index], outlines
+            if own is None and not self.tells_hidden:
+                own, alike = boxes[index], boxes
+            if own is not None:
                 others = [
                     mask
                     for k, mask in enumerate(alike)
                     if k != index and mask is not None and not photo.people[k].crowd
                 ]
-                share = max(share, _covered(alike[index], others))
+                share = max(share, _covered(own, others))
             shares.append(share)
         return shares
 
@@ -222,7 +224,8 @@ def _photos(images: Field) -> dict[Hashable, AnnotatedPhoto | None]:
     for entry in images.items(_MOST):
         size = None
         if entry.has("width") and entry.has("height"):
-            size = tuple(entry.child(side).whole(1, 1_000_000) for side in ("width", "height"))
+            width, height = (entry.child(n).whole(1, 1_000_000) for n in ("width", "height"))
+            size = width, height
         photo = AnnotatedPhoto(entry.child("file_name").text(), size)
         if entry.has("ignore_regions_x") and entry.has("ignore_regions_y"):
             photo.people.extend(_regions(entry))

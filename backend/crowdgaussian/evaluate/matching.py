@@ -192,16 +192,9 @@ def totals(photos: Sequence[PhotoResult]) -> dict[str, float | None]:
     found = [body.verdict for photo in photos for body in photo.bodies]
     own = {verdict: found.count(verdict) for verdict in VERDICTS}
     judged = len(found) - own["ignored"]
+    precision = own["right"] / judged if judged else None
     everybody = _counts(photos, lambda person: True)
-    return (
-        everybody
-        | own
-        | {
-            "bodies": len(found),
-            "missed": everybody["people"] - everybody["right"],
-            "precision": own["right"] / judged if judged else None,
-        }
-    )
+    return everybody | own | {"bodies": len(found), "precision": precision}
 
 
 def _between(measure: Callable[[TruePerson], float], low: float, high: float) -> Choice:
@@ -216,6 +209,7 @@ def _counts(photos: Iterable[PhotoResult], inside: Choice) -> dict[str, float | 
     return {
         "people": len(counted),
         "right": len(right),
+        "missed": len(counted) - len(right),
         "recall": len(right) / len(counted) if counted else None,
         "oks": sum(counted) / len(counted) if counted else None,
         "outlines": len(ious),
@@ -264,7 +258,8 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _coco(photos: Sequence[PhotoResult], inside: Choice) -> tuple[COCO, COCO]:
     """People and bodies as data sets; ids count from 1, as 0 means unmatched there."""
-    truth, bodies = [], []
+    truth: list[dict] = []
+    bodies: list[dict] = []
     for image, photo in enumerate(photos, 1):
         same = {"image_id": image, "category_id": 1}
         for person in photo.people:

@@ -323,10 +323,10 @@ def _picture(
     masks = [*found.masks, *[None] * (len(result.bodies) - len(found.masks))]
     bodies = [_drawn_body(b, mask, scale) for b, mask in zip(result.bodies, masks, strict=True)]
     own = totals([result])
-    title = f"{result.file}   left: {own['people']} annotated, {own['missed']} missed; right: "
-    title += ", ".join(f"{own[name]} {name}" for name in VERDICTS)
+    title = f"{result.file}   annotated {own['people']}, missed {own['missed']}   |   found: "
+    title += ", ".join(f"{name} {own[name]}" for name in VERDICTS)
     if result.error:
-        title += f"; failed: {result.error}"
+        title += f"   |   failed: {result.error}"
     sides = (people, bodies)
     return Picture(title, [draw_people(pixels, side, _PICTURE_PX) for side in sides])
 
