@@ -24,6 +24,7 @@ from crowdgaussian.evaluate.people import PeopleJob, evaluate_people, found_peop
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.segment.types import CrowdView
 from crowdgaussian.synthetic.sample import sample_photo
+from crowdgaussian_shared.errors import DamagedFileError
 from PIL import Image
 from pycocotools import mask as rle
 
@@ -170,6 +171,25 @@ def test_hidden_is_told_by_outlines_or_boxes_where_joints_do_not(tmp_path, truth
     outlines = [rle.encode(np.asfortranarray(m, np.uint8)) for m in (mask, covers)]
     assert data.hidden(data.photos[0], outlines) == pytest.approx([0.5, 0.5])
     assert low.min() > 0
+
+
+def test_posetracks_own_ways(tmp_path, truth, perfect):
+    """Frames without labels, regions where nobody was annotated, no sizes and missing boxes."""
+    content = document(truth, LAYOUTS["posetrack"])
+    image, marked = content["images"][0], content["annotations"]
+    del image["width"], image["height"], marked[0]["bbox"], marked[2]["segmentation"]
+    x, y, wide, high = marked.pop()["bbox"]
+    image |= {"is_labeled": True}
+    image |= {"ignore_regions_x": [[x, x + wide, x + wide]], "ignore_regions_y": [[y, y, y + high]]}
+    content["images"].append({"id": 8, "file_name": "next.jpg", "is_labeled": False})
+    report = evaluated(tmp_path, content, perfect)
+    row, count = everybody(report), len(truth.people) - 1
+    assert len(report.photos) == 1
+    assert (row["people"], row["right"], row["ignored"]) == (count, count, 1)
+    assert row["precision"] == row["ap"] == 1.0
+    image["ignore_regions_y"][0].pop()
+    with pytest.raises(DamagedFileError, match="ignore_regions_y.0. must be a list of 3 numbers"):
+        read_annotations(written(tmp_path, content)[0])
 
 
 def test_polygons_and_run_lengths_are_the_same_outline(tmp_path, truth):
