@@ -52,6 +52,7 @@ class Range:
     high: tuple[int, int] | None  # the first version that is out
     python: str
     abi: str
+    plyfile: str  # its newest version for the numpy that these Blenders bring
 
     def takes(self, version: tuple[int, int]) -> bool:
         """Whether a Blender of this version is in it."""
@@ -59,8 +60,8 @@ class Range:
 
 
 RANGES = (
-    Range("4.5-5.0", (4, 5), (5, 1), "3.11", "cp311"),
-    Range("5.1", (5, 1), None, "3.13", "abi3"),
+    Range("4.5-5.0", (4, 5), (5, 1), "3.11", "cp311", "1.1.3"),
+    Range("5.1", (5, 1), None, "3.13", "abi3", "1.1.5"),
 )
 
 
@@ -119,7 +120,7 @@ def _options() -> argparse.Namespace:
         "--wheels",
         type=Path,
         metavar="FOLDER",
-        help="where pyzmq's wheels are kept or are downloaded to "
+        help="where other people's wheels are kept or are downloaded to "
         "(default: wheels inside the --out folder)",
     )
     return parser.parse_args()
@@ -129,13 +130,11 @@ def build_zip(range_: Range, platforms: list[str], options: argparse.Namespace) 
     """The extension for a range of Blenders and some systems.
 
     Raises:
-        Problem: a wheel of pyzmq is missing and cannot be downloaded.
+        Problem: a wheel of pyzmq or plyfile is missing and cannot be downloaded.
     """
     cache = options.wheels or options.out / "wheels"
-    wheels = {
-        path.name: path.read_bytes()
-        for path in sorted({pyzmq_wheel(range_, p, cache) for p in platforms})
-    }
+    found = {pyzmq_wheel(range_, p, cache) for p in platforms} | {plyfile_wheel(range_, cache)}
+    wheels = {path.name: path.read_bytes() for path in sorted(found)}
     name, data = shared_wheel()
     wheels[name] = data
     manifest = (ADDON / "blender_manifest.toml").read_text(encoding="utf-8")
@@ -220,40 +219,32 @@ def _record(files: dict[str, bytes], own_name: str) -> bytes:
 
 
 def pyzmq_wheel(range_: Range, system: str, cache: Path) -> Path:
-    """The wheel of pyzmq for a range and a system, from the cache or from the package index."""
-    folder = cache / f"{range_.abi}-{system}"
-    found = list(folder.glob(f"pyzmq-{PYZMQ}-*.whl"))
+    """The wheel of pyzmq for a range and a system."""
+    options = ["--implementation", "cp", "--python-version", range_.python, "--abi", range_.abi]
+    options += ["--platform", PLATFORMS[system]]
+    return _wheel(cache / f"{range_.abi}-{system}", "pyzmq", PYZMQ, options)
+
+
+def plyfile_wheel(range_: Range, cache: Path) -> Path:
+    """The wheel of plyfile for a range; it is pure Python, one for every system."""
+    return _wheel(cache / "any", "plyfile", range_.plyfile, ["--python-version", range_.python])
+
+
+def _wheel(folder: Path, name: str, version: str, options: list[str]) -> Path:
+    """A wheel from a folder of the cache, or from the package index by way of it."""
+    found = list(folder.glob(f"{name}-{version}-*.whl"))
     if found:
         return found[0]
-    print(f"Downloading pyzmq {PYZMQ} for {system}, Python {range_.python}")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--disable-pip-version-check",
-        "--only-binary",
-        ":all:",
-        "--implementation",
-        "cp",
-        "--python-version",
-        range_.python,
-        "--abi",
-        range_.abi,
-        "--platform",
-        PLATFORMS[system],
-        "--dest",
-        str(folder),
-        f"pyzmq=={PYZMQ}",
-    ]
+    print(f"Downloading {name} {version} into {folder}")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary", ":all:", *options]
+    command += ["--dest", str(folder), f"{name}=={version}"]
     done = subprocess.run(command, capture_output=True, text=True)
-    found = list(folder.glob(f"pyzmq-{PYZMQ}-*.whl"))
+    found = list(folder.glob(f"{name}-{version}-*.whl"))
     if done.returncode or not found:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
         raise Problem(
-            f"pyzmq could not be downloaded ({reason}); check the network and that "
+            f"{name} could not be downloaded ({reason}); check the network and that "
             f"`{sys.executable} -m pip` works, or put its wheel into {folder}."
         )
     return found[0]

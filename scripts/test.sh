@@ -19,7 +19,7 @@ say "ruff"
 .venv/backend/bin/ruff format --check --quiet .
 say "mypy"
 scripts/types.sh
-say "the extension's zips"  # also fetches pyzmq's wheels once, before two sessions want them
+say "the extension's zips"  # also fetches the wheels once, before two sessions want them
 .venv/backend/bin/python install_addon.py --zip-only
 for environment in .venv/blender-*/; do  # at the same time: each waits a lot for its server
     [ -f "$environment/.setup-stamp" ] || continue

@@ -2,12 +2,15 @@
 """install_addon.py: zips that are whole and valid, a clean install, and clear refusals."""
 
 import io
+import os
 import re
+import subprocess
 import sys
 import tomllib
 import zipfile
 
 import bpy
+import numpy as np
 import pytest
 from _support.blender.extension import ROOT, install_addon
 
@@ -35,18 +38,49 @@ def test_says_what_was_done(built):
     assert "user_default/crowdgaussian" in said and "docs/scripting.md" in said
 
 
-def test_zip_holds_both_wheels_and_fits_this_blender(built):
+def test_zip_holds_the_wheels_and_fits_this_blender(built):
     archive = zipfile.ZipFile(built[1])
     manifest = tomllib.loads(archive.read("blender_manifest.toml").decode())
     names = {wheel.removeprefix("./") for wheel in manifest["wheels"]}
-    assert names <= set(archive.namelist()) and len(names) == 2
-    python = "cp311-cp311" if bpy.app.version < (5, 1) else "cp312-abi3"
-    assert any(f"pyzmq-27.3.0-{python}" in name for name in names)
+    assert names <= set(archive.namelist()) and len(names) == 3
+    old = bpy.app.version < (5, 1)
+    assert any(f"pyzmq-27.3.0-{'cp311-cp311' if old else 'cp312-abi3'}" in name for name in names)
+    assert f"wheels/plyfile-{'1.1.3' if old else '1.1.5'}-py3-none-any.whl" in names
     low = tuple(map(int, manifest["blender_version_min"].split(".")))
     high = tuple(map(int, manifest.get("blender_version_max", "99.0.0").split(".")))
     assert low <= bpy.app.version < high
     assert not any("__pycache__" in name or name == "blend.py" for name in archive.namelist())
     assert "GNU GENERAL PUBLIC LICENSE" in archive.read("LICENSE").decode()
+
+
+def test_plyfile_comes_with_its_licence_and_fits_this_numpy(built):
+    archive = zipfile.ZipFile(built[1])
+    name = next(n for n in archive.namelist() if "plyfile" in n)
+    wheel = zipfile.ZipFile(io.BytesIO(archive.read(name)))
+    licence = next(n for n in wheel.namelist() if n.endswith("COPYING"))
+    assert "GNU GENERAL PUBLIC LICENSE" in wheel.read(licence).decode()
+    metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith("METADATA"))).decode()
+    (least,) = re.findall(r"^Requires-Dist: numpy>=(\d+)\.(\d+)$", metadata, re.MULTILINE)
+    assert tuple(map(int, least)) <= tuple(map(int, np.__version__.split(".")[:2]))
+
+
+def test_other_layouts_are_read_with_what_was_installed(built, tmp_path):
+    """Blender's own Python and numpy, and of packages only the extension's."""
+    (tmp_path / "a.ply").write_text(
+        "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nend_header\n1.5\n-2\n"
+    )
+    (installed,) = {path.parent for path in built[0].rglob("plyfile.py")}
+    code = (
+        "import sys, pathlib; from crowdgaussian_shared.formats.ply import read_vertices as read; "
+        "print(read(pathlib.Path(sys.argv[1]))['x'].tolist(), sys.modules['plyfile'].__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.ply")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+    )
+    assert done.stdout.strip() == f"[1.5, -2.0] {installed / 'plyfile.py'}", done.stderr
 
 
 def test_shared_wheel_is_whole(built):

@@ -186,6 +186,16 @@ def test_only_the_client_and_the_service_import_zmq():
     assert found
 
 
+def test_only_the_reader_of_plys_imports_plyfile():
+    """It is under the GPL and optional: one place, where a sentence says what to install."""
+    found = [line for package in PACKAGES for line in importers(package, {"plyfile"})]
+    home = "shared/crowdgaussian_shared/formats/ply.py imports plyfile"
+    assert {line.rpartition(".")[0] for line in found} == {home}
+    tree = tree_of(ROOT / "shared/crowdgaussian_shared/formats/ply.py")
+    at_once = [ast.unparse(node) for node in tree.body if "plyfile" in ast.unparse(node)]
+    assert not any(text.startswith(("import", "from")) for text in at_once)
+
+
 def test_backend_and_addon_never_meet():
     assert importers("crowdgaussian", {"crowdgaussian_addon", "bpy", "mathutils"}) == []
     forbidden = {"crowdgaussian", "torch", "numba", "scipy"}

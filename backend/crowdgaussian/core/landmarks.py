@@ -64,8 +64,12 @@ def _ids(*landmarks: int) -> np.ndarray:
     return ids
 
 
+HEAD = _ids(*range(L.NOSE, L.MOUTH_RIGHT + 1))
+EARS = _ids(L.LEFT_EAR, L.RIGHT_EAR)
 SHOULDERS = _ids(L.LEFT_SHOULDER, L.RIGHT_SHOULDER)
 HIPS = _ids(L.LEFT_HIP, L.RIGHT_HIP)
+KNEES = _ids(L.LEFT_KNEE, L.RIGHT_KNEE)
+ANKLES = _ids(L.LEFT_ANKLE, L.RIGHT_ANKLE)
 TORSO = _ids(*SHOULDERS, *HIPS)  # points that lie well inside a body
 ARMS = _ids(*range(L.LEFT_SHOULDER, L.RIGHT_WRIST + 1))
 LEGS = _ids(*range(L.LEFT_HIP, L.RIGHT_ANKLE + 1))

@@ -4,6 +4,7 @@
 import numpy as np
 from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import photo_camera
+from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..body.model import BodyModel
 from ..core.progress import Progress, Report
@@ -49,7 +50,7 @@ class KeypointFit:
         K: np.ndarray,
         shape: tuple[int, int],
         report: Report,
-        focal_source: str,
+        focal_source: FocalSource,
     ) -> Crowd:
         people = len(found)
         report(Progress("people", 0.4, None, people, f"{people} found, fitting bodies"))

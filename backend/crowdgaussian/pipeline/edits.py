@@ -28,7 +28,7 @@ from crowdgaussian_shared.scene.schema import (
 )
 
 from ..core.progress import Report
-from ..people.insert import find_same_person, into_scene, project_landmarks, rest_pelvis
+from ..people.crowd import find_same_person, into_scene, project_landmarks, rest_pelvis
 from ..people.types import Crowd, Person
 from .checkpoint import PHOTO_KEY, clear, load_crowd, person_entry, to_arrays
 from .config import Config

@@ -7,6 +7,7 @@ from .catalogue import (
     OPEN_REFINER,
     POSE_DETECTOR,
     POSE_LANDMARKS,
+    POSE_LANDMARKS_HEAVY,
     RemoteWeights,
     WeightFile,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "OPEN_REFINER",
     "POSE_DETECTOR",
     "POSE_LANDMARKS",
+    "POSE_LANDMARKS_HEAVY",
     "TABLE",
     "RemoteWeights",
     "WeightFile",

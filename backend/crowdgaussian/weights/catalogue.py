@@ -45,24 +45,40 @@ class WeightFile:
             )
         return Path(folders[0]) / self.file
 
+    def checked_path(self) -> tuple[Path, str]:
+        """Where the file lies and its hash, after checking that it is the one described here.
+
+        Raises:
+            MissingFileError: the file or the package that carries it is not on this machine.
+            DamagedFileError: it is another file.
+        """
+        from crowdgaussian_shared.scene.schema import hash_file
+
+        path = self.path()
+        ours = self.package.startswith("crowdgaussian")
+        mend = f"run `git checkout -- {path}`, or install it again" if ours else "run `make setup`"
+        if not path.is_file():
+            raise MissingFileError(f"The model file {path} ({self.name}) is missing; {mend}.")
+        found = hash_file(path)
+        if self.digest and found != self.digest:
+            raise DamagedFileError(
+                f"The model file {path} is not the one this version was made for; {mend}."
+            )
+        return path, found
+
     def provenance(self) -> "ModelProvenance":
         """The entry for scene.json, after checking that the file is the one described here.
 
         Raises:
             CrowdGaussianError: the file is missing or another one.
         """
-        from crowdgaussian_shared.scene.schema import ModelProvenance, hash_file
+        from crowdgaussian_shared.scene.schema import ModelProvenance
 
-        found = hash_file(self.path())
-        if self.digest and found != self.digest:
-            raise DamagedFileError(
-                f"The model file {self.path()} is not the one this version was made for; "
-                "run `make setup` again."
-            )
+        path, found = self.checked_path()
         return ModelProvenance(
             name=self.name,
             version=self.version,
-            file=Path(self.file).name,
+            file=path.name,
             blake2b=found,
             licence=self.licence,
             commercial=self.commercial,
@@ -94,6 +110,54 @@ POSE_LANDMARKS = WeightFile(
     licence="Apache-2.0",
     commercial=True,
 )
+POSE_LANDMARKS_HEAVY = WeightFile(
+    name="MediaPipe pose landmarks (heavy)",
+    stage="people",
+    purpose="as the full network, which it replaces: exacter, in two and a half times the time",
+    source="npm package @mediapipe/pose 0.5.1675469404 (BlazePose GHUM)",
+    version="0.5.1675469404",
+    package="crowdgaussian.people.detect",
+    file="pose_landmark_heavy.tflite",
+    digest="6b99c6a81b586b9ff49ff37dc5b66d6e9bcc1837ca45debfcc732f60b20a15b4",
+    licence="Apache-2.0",
+    commercial=True,
+)
+FACE_DETECTOR_NEAR = WeightFile(
+    name="MediaPipe face detector (short range)",
+    stage="people",
+    purpose="finds faces, which seed and witness people",
+    source="MediaPipe wheel (BlazeFace)",
+    version="0.10.21",
+    package="mediapipe",
+    file="modules/face_detection/face_detection_short_range.tflite",
+    digest="19ba0f2a530902a9ec488bbaa495e39d9c8f710e83763dd5184ea3e5366933d7",
+    licence="Apache-2.0",
+    commercial=True,
+)
+FACE_DETECTOR_FAR = WeightFile(
+    name="MediaPipe face detector (full range)",
+    stage="people",
+    purpose="as the short range, for smaller faces",
+    source="MediaPipe wheel (BlazeFace)",
+    version="0.10.21",
+    package="mediapipe",
+    file="modules/face_detection/face_detection_full_range_sparse.tflite",
+    digest="043146350dd475a3653df169bf506848d344cc61064480f548b7cd3b940d3ec7",
+    licence="Apache-2.0",
+    commercial=True,
+)
+FACE_MESH = WeightFile(
+    name="MediaPipe face mesh",
+    stage="people",
+    purpose="tells real faces, and where heads look",
+    source="MediaPipe wheel (BlazeFace)",
+    version="0.10.21",
+    package="mediapipe",
+    file="modules/face_landmark/face_landmark.tflite",
+    digest="bd126fc7c72efee5d005e26faeaecbcbcc491d5b8a453b8464d46de96a2000e8",
+    licence="Apache-2.0",
+    commercial=True,
+)
 OPEN_BODY = WeightFile(
     name="open body",
     stage="body",
@@ -122,7 +186,14 @@ OPEN_REFINER = WeightFile(
 
 CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name
     "open": (OPEN_BODY,),
-    "keypoint_fit": (POSE_DETECTOR, POSE_LANDMARKS),
+    "keypoint_fit": (
+        POSE_DETECTOR,
+        POSE_LANDMARKS_HEAVY,
+        POSE_LANDMARKS,
+        FACE_DETECTOR_NEAR,
+        FACE_DETECTOR_FAR,
+        FACE_MESH,
+    ),
     "silhouettes": (),
     "photo_fit": (),
 }

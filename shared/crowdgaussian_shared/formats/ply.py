@@ -1,105 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vertex table of a PLY file as a structured numpy array, read and written without a library.
+"""The vertex table of a PLY file as a structured numpy array.
+
+What is written here, packed little-endian numbers with the vertices first, is read here too; every
+other PLY (text, big-endian, other elements in front) is read through plyfile, an optional package.
+No header is believed before its claims are compared with the size of the file.
 
 Source of the format: Turk, "The PLY Polygon File Format" (1994): a text header, then each element's
 rows in the header's order, as text or as packed binary of either byte order.
 """
 
+import io
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import DamagedFileError
+from ..errors import DamagedFileError, InputError, MissingFileError
 from .atomic import read_error
 
-# A look at a PLY header before any memory is taken: can the file hold what it claims?
-
 _HEADER_LIMIT = 1 << 16  # bytes
-_SIZES = {
-    "char": 1,
-    "uchar": 1,
-    "int8": 1,
-    "uint8": 1,
-    "short": 2,
-    "ushort": 2,
-    "int16": 2,
-    "uint16": 2,
-    "int": 4,
-    "uint": 4,
-    "int32": 4,
-    "uint32": 4,
-    "float": 4,
-    "float32": 4,
-    "double": 8,
-    "float64": 8,
-}
-
-
-def check_size(path: Path, stream: BinaryIO) -> None:
-    """Compare the elements a PLY header announces with the bytes that follow it.
-
-    Leaves the stream at its start. List properties count as empty lists, text values as one
-    character and a separator, so the check never refuses a sound file.
-
-    Raises:
-        DamagedFileError: no PLY header, or the file is too short for its elements.
-    """
-    header = read_header(path, stream)
-    body = os.fstat(stream.fileno()).st_size - stream.tell()
-    stream.seek(0)
-    text = any(line[:2] == ["format", "ascii"] for line in header)
-    needed = 0
-    name, count, row = "", 0, 0
-    for line in [*header, ["element", "end", "0"]]:
-        if line[0] == "element":
-            needed += max(count * row - text, 0)  # the last separator of a text may be missing
-            if needed > body:
-                raise DamagedFileError(
-                    f"{path} is truncated: its header announces {count} {name} rows "
-                    f"({needed} bytes or more), but only {body} bytes follow."
-                )
-            name, count, row = _element(path, line)
-        elif line[0] == "property":
-            row += 2 if text else _property_size(path, line)
-
-
-def read_header(path: Path, stream: BinaryIO) -> list[list[str]]:
-    """The header lines, split into words, without the first and the last; the body comes next.
-
-    Raises:
-        DamagedFileError: no PLY header.
-    """
-    lines: list[list[str]] = []
-    first = stream.readline(8)
-    while first.strip() == b"ply" and stream.tell() < _HEADER_LIMIT:
-        line = stream.readline(_HEADER_LIMIT).decode("ascii", errors="replace")
-        words = line.split()
-        if words[:1] == ["end_header"]:
-            return lines
-        if not line:
-            break
-        if words:
-            lines.append(words)
-    raise DamagedFileError(f"{path} is not a PLY file; choose a splat file that ends in .ply.")
-
-
-def _element(path: Path, words: list[str]) -> tuple[str, int, int]:
-    if len(words) != 3 or not words[2].isdecimal():
-        raise DamagedFileError(f"{path}: the PLY header line {' '.join(words)!r} is damaged.")
-    return words[1], int(words[2]), 0
-
-
-def _property_size(path: Path, words: list[str]) -> int:
-    kind = words[2] if words[1:2] == ["list"] and len(words) == 5 else words[1]
-    if len(words) not in (3, 5) or kind not in _SIZES:
-        raise DamagedFileError(f"{path}: the PLY header line {' '.join(words)!r} is damaged.")
-    return _SIZES[kind]
-
-
-_TYPES = {
+_LINE_LIMIT = 1 << 20  # characters of a text's row
+_READ_LIMIT = 1 << 20  # bytes that are asked for without a look at how many are left
+_LIST_LIMIT = 10_000_000  # rows with lists, of which plyfile makes some 160 bytes each
+_SHOWN = 100  # characters of a file's own words in a sentence
+_KINDS = {  # of the numbers, as numpy calls them
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
     **dict.fromkeys(("short", "int16"), "i2"),
@@ -109,38 +36,55 @@ _TYPES = {
     **dict.fromkeys(("float", "float32"), "f4"),
     **dict.fromkeys(("double", "float64"), "f8"),
 }
-_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+_TEXT, _LITTLE = "=", "<"
+_ORDERS = {"ascii": _TEXT, "binary_little_endian": _LITTLE, "binary_big_endian": ">"}
 VERTEX = "vertex"
 
 
 @dataclass
 class _Element:
-    """One table that the header announces: a property is (name, dtype, dtype of a list's size)."""
+    """One table that the header announces: its properties by name, of lists the kind of the count.
+
+    A kind is numpy's, without the byte order.
+    """
 
     name: str
     count: int
-    properties: list[tuple[str, str, str]]
+    kinds: dict[str, str] = field(default_factory=dict)
+    lists: list[str] = field(default_factory=list)
 
-    @property
-    def lists(self) -> list[str]:
-        return [name for name, _, size in self.properties if size]
-
-    def dtype(self, order: str) -> np.dtype:
-        return np.dtype([(name, order + kind) for name, kind, _ in self.properties])
+    def least(self, text: bool) -> int:
+        """Bytes that a row takes at least: lists are empty, a text's values have one character."""
+        return sum(2 if text else int(kind[1:]) for kind in self.kinds.values())
 
 
 def read_vertices(path: Path) -> np.ndarray:
     """The rows of the element vertex, each property in the type of the file.  # [N] structured
 
     Raises:
-        CrowdGaussianError: missing, unreadable, truncated or damaged, without vertices, or with
-            lists in them.
+        MissingFileError: no such file; or it is not of our own layout, and plyfile is missing.
+        ResourceError: unreadable.
+        DamagedFileError: truncated or damaged, without vertices, or with lists in them.
+        InputError: so many lists around the vertices that memory is at risk.
     """
     try:
         with path.open("rb") as stream:
-            check_size(path, stream)
-            order, elements = _layout(path, read_header(path, stream))
-            return _read(path, stream, order, elements)
+            order, elements = _layout(path, _read_header(path, stream))
+            _check_size(path, stream, order == _TEXT, elements)
+            vertex = next((element for element in elements if element.name == VERTEX), None)
+            if vertex is None:
+                raise DamagedFileError(
+                    f"{path}: the element vertex is missing, so there are no splats."
+                )
+            if vertex.lists:
+                raise DamagedFileError(
+                    f"{path}: the vertex field {_shown(vertex.lists[0])} is a list, not a number."
+                )
+            if order == _LITTLE and vertex is elements[0]:
+                dtype = np.dtype([(name, order + kind) for name, kind in vertex.kinds.items()])
+                return np.frombuffer(stream.read(dtype.itemsize * vertex.count), dtype)
+            header_size = stream.tell()
+        return _read_foreign(path, order, elements, header_size)
     except OSError as error:
         raise read_error(path, error) from error
 
@@ -157,86 +101,158 @@ def write_vertices(stream: BinaryIO, rows: np.ndarray, comments: tuple[str, ...]
     header.append(f"element {VERTEX} {len(rows)}")
     header += [f"property float {name}" for name in rows.dtype.names or ()]
     stream.write("\n".join([*header, "end_header", ""]).encode("ascii", errors="replace"))
-    stream.write(rows.tobytes())
+    stream.write(np.ascontiguousarray(rows).data)
+
+
+# The header, before any memory is taken: what does it announce, and can the file hold it?
+
+
+def _read_header(path: Path, stream: BinaryIO) -> list[list[str]]:
+    """The header lines, split into words, without the first and the last; the body comes next."""
+    lines: list[list[str]] = []
+    first = stream.readline(8)
+    while first.strip() == b"ply" and stream.tell() < _HEADER_LIMIT:
+        line = stream.readline(_HEADER_LIMIT).decode("ascii", errors="replace")
+        words = line.split()
+        if words[:1] == ["end_header"]:
+            return lines
+        if not line:
+            break
+        if words:
+            lines.append(words)
+    raise DamagedFileError(f"{path} is not a PLY file; choose a splat file that ends in .ply.")
 
 
 def _layout(path: Path, header: list[list[str]]) -> tuple[str, list[_Element]]:
     """The byte order ("=" for text) and the elements."""
-    order, elements = "", []
+    order = ""
+    elements: list[_Element] = []
     for words in header:
         if words[0] == "format":
             order = _ORDERS.get(words[1] if len(words) > 1 else "", "")
         elif words[0] == "element":
-            elements.append(_Element(words[1], int(words[2]), []))
+            element = _element(path, words)
+            if any(element.name == other.name for other in elements):
+                raise _damaged(path, f"the element {_shown(element.name)} is there twice")
+            elements.append(element)
         elif words[0] == "property":
             if not elements:
                 raise _damaged(path, "a property stands before the first element")
-            size = _TYPES[words[2]] if words[1] == "list" else ""
-            kind = words[3] if size else words[1]
-            if kind not in _TYPES or words[-1] in (p[0] for p in elements[-1].properties):
-                raise _damaged(path, f"the property {words[-1]} is of no type or there twice")
-            elements[-1].properties.append((words[-1], _TYPES[kind], size))
+            _add_property(path, elements[-1], words)
     if not order:
         raise _damaged(path, "its format is none that is known")
     return order, elements
 
 
-def _read(path: Path, stream: BinaryIO, order: str, elements: list[_Element]) -> np.ndarray:
-    lines = stream.read().splitlines() if order == "=" else None
-    skipped = 0  # lines of a text
+def _element(path: Path, words: list[str]) -> _Element:
+    if len(words) != 3 or not words[2].isdecimal() or len(words[2]) > 18:
+        raise _damaged_line(path, words)
+    return _Element(words[1], int(words[2]))
+
+
+def _add_property(path: Path, element: _Element, words: list[str]) -> None:
+    if words[1:2] == ["list"]:
+        sound = len(words) == 5 and words[3] in _KINDS and _KINDS.get(words[2], "f")[0] != "f"
+    else:
+        sound = len(words) == 3 and words[1] in _KINDS
+    if not sound:
+        raise _damaged_line(path, words)
+    name = words[-1]
+    if name in element.kinds:
+        raise _damaged(path, f"the property {_shown(name)} is there twice")
+    if words[1] == "list":
+        element.lists.append(name)
+    element.kinds[name] = _KINDS[words[2] if words[1] == "list" else words[1]]
+
+
+def _check_size(path: Path, stream: BinaryIO, text: bool, elements: list[_Element]) -> None:
+    """Compare what the header announces with the bytes that follow it; refuses no sound file."""
+    body = os.fstat(stream.fileno()).st_size - stream.tell()
+    needed = 0
     for element in elements:
-        if element.name != VERTEX:
-            skipped += element.count
-            if lines is None:
-                _skip(path, stream, order, element)
-            continue
-        if element.lists:
+        name, count = _shown(element.name), element.count
+        if not element.kinds and (count or name == VERTEX):
+            raise _damaged(path, f"the element {name} has no properties")
+        # the last separator of a text may be missing
+        needed += max(count * element.least(text) - text, 0)
+        if needed > body:
             raise DamagedFileError(
-                f"{path}: the vertex field {element.lists[0]} is a list, not a number."
+                f"{path} is truncated: its header announces {count} {name} rows "
+                f"({needed} bytes or more), but only {body} bytes follow."
             )
-        if lines is None:
-            return _read_binary(path, stream, element.dtype(order), element.count)
-        return _read_text(path, lines[skipped : skipped + element.count], element)
-    raise DamagedFileError(f"{path}: the element vertex is missing, so there are no splats.")
 
 
-def _read_binary(path: Path, stream: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
-    data = stream.read(dtype.itemsize * count)
-    if len(data) < dtype.itemsize * count:
-        raise _damaged(path, "it ends too early")
-    return np.frombuffer(data, dtype) if dtype.itemsize else np.empty(count, dtype)
+# Every layout but our own, through plyfile; which is kept from taking memory that no file can fill
 
 
-def _read_text(path: Path, lines: list[bytes], element: _Element) -> np.ndarray:
-    rows = np.empty(element.count, element.dtype("="))
+class _Packed(io.BufferedReader):
+    """Bytes for plyfile, which asks for as many as a list in the file claims to have."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _READ_LIMIT:
+            left = os.fstat(self.fileno()).st_size - self.tell()
+            if size is None or not 0 <= size <= left:
+                raise EOFError("it ends too early")
+        return super().read(size)
+
+
+class _Lines(io.TextIOWrapper):
+    """Text for plyfile, which splits each line into as many strings as there are."""
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        line = super().readline(_LINE_LIMIT)
+        if len(line) == _LINE_LIMIT:
+            raise ValueError("one of its lines has no end")
+        return line
+
+
+def _read_foreign(path: Path, order: str, elements: list[_Element], header_size: int) -> np.ndarray:
+    """read_vertices for what plyfile has to read; the header is one that was checked."""
     try:
-        table = np.array([line.split() for line in lines], dtype=np.float64)
-        if element.count and table.shape != (element.count, len(element.properties)):
-            raise ValueError("rows are missing or of the wrong length")
-    except ValueError as error:
-        raise _damaged(path, " ".join(str(error).split())) from error
-    for column, (name, _, _) in enumerate(element.properties):
-        rows[name] = table[:, column] if element.count else 0
-    return rows
+        from plyfile import PlyData, PlyParseError
+    except ImportError as error:
+        raise MissingFileError(
+            f"{path} is no binary little-endian PLY with its vertices first; to read it, run "
+            "`pip install 'crowdgaussian[ply]'`, which brings plyfile, or convert it to one."
+        ) from error
+    lists = sum(element.count * len(element.lists) for element in elements)
+    if lists > _LIST_LIMIT:
+        raise InputError(
+            f"{path} holds {lists} lists beside its vertices, more than fit into memory safely; "
+            "leave out its faces."
+        )
+    with path.open("rb", buffering=0) as raw:
+        packed = _Packed(raw)
+        _check_ends(path, packed.read(header_size))
+        packed.seek(0)
+        # errors: plyfile finds an ASCII word where a number should be
+        stream = _Lines(packed, "ascii", "backslashreplace", "\n") if order == _TEXT else packed
+        try:
+            with warnings.catch_warnings():  # numpy's, on empty lists
+                warnings.simplefilter("ignore")
+                rows = PlyData.read(stream)[VERTEX].data
+                return np.frombuffer(rows.tobytes(), rows.dtype)  # it may have mapped the file
+        except (PlyParseError, ValueError, ArithmeticError, LookupError, EOFError) as error:
+            raise _damaged(path, _shown(" ".join(str(error).split()))) from error
 
 
-def _skip(path: Path, stream: BinaryIO, order: str, element: _Element) -> None:
-    """Pass over the rows of another element in front of the vertices."""
-    if not element.lists:
-        stream.seek(element.dtype(order).itemsize * element.count, 1)
-        return
-    kinds = [(np.dtype(order + k), np.dtype(order + s) if s else None)
-             for _, k, s in element.properties]  # fmt: skip
-    for _ in range(element.count):
-        for kind, size in kinds:
-            length = 1
-            if size is not None:
-                head = stream.read(size.itemsize)
-                length = int(np.frombuffer(head, size)[0]) if len(head) == size.itemsize else -1
-            if length < 0:
-                raise _damaged(path, "it ends too early")
-            stream.seek(kind.itemsize * length, 1)
+def _check_ends(path: Path, header: bytes) -> None:
+    """plyfile splits the header's lines as the first one ends; be sure that it finds the last."""
+    end = b"\r\n" if header.startswith(b"ply\r\n") else b"\n"
+    mixed = end == b"\r\n" and header.count(b"\n") != header.count(end)
+    if mixed or not (header.startswith(b"ply" + end) and header.endswith(b"\nend_header" + end)):
+        raise _damaged(path, "its header's lines do not end alike")
 
 
 def _damaged(path: Path, reason: str) -> DamagedFileError:
     return DamagedFileError(f"{path} is a damaged PLY file ({reason}); export it again.")
+
+
+def _damaged_line(path: Path, words: list[str]) -> DamagedFileError:
+    return DamagedFileError(f"{path}: the PLY header line {_shown(' '.join(words))!r} is damaged.")
+
+
+def _shown(words: str) -> str:
+    """Words of a file as a sentence may hold them: printable and short."""
+    printable = "".join(c if c.isprintable() else "?" for c in words)
+    return printable if len(printable) <= _SHOWN else printable[:_SHOWN] + "..."

@@ -48,7 +48,7 @@ def install_addon(profile: Path, out: Path, *options: str) -> subprocess.Complet
         str(WHEELS),
         *(options or ("--blender", sys.executable)),
     ]
-    if not any(WHEELS.glob("*/*.whl")):
+    if not all(any(WHEELS.glob(f"*/{name}-*.whl")) for name in ("pyzmq", "plyfile")):
         command.remove("-S")  # pip is needed for the first download
     return subprocess.run(
         command, capture_output=True, text=True, env=clean_environment(profile), timeout=300

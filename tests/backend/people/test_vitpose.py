@@ -10,7 +10,7 @@ from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.crowd import single_thread
 from crowdgaussian.people.detect.search import choose_boxes, overlap, read_boxes
 from crowdgaussian.people.fit.body_points import BodyPoints
-from crowdgaussian.people.fit.lifting import DEPTH_HYPOTHESES, Lengths, body_size, lift
+from crowdgaussian.people.fit.init import DEPTH_HYPOTHESES, Lengths, body_size, lift
 from crowdgaussian.people.ground.support import feet_seen
 from crowdgaussian.people.vitpose.network import KeypointNetwork, PersonDetector, to_landmarks
 from crowdgaussian.people.vitpose.stage import VitPoseFit, detection_of

@@ -9,7 +9,7 @@ import torch
 from _support.avatar_scene import crowd_of, paint
 from crowdgaussian.body.load import load_body
 from crowdgaussian.core.metrics import masked_psnr
-from crowdgaussian.people.insert import into_scene, lowest_point, rest_pelvis
+from crowdgaussian.people.crowd import into_scene, lowest_point, rest_pelvis
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.config import configured

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 from _support.made_up import make_gaussians
-from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from plyfile import PlyData, PlyElement
@@ -127,7 +127,7 @@ def test_opacity_and_scale_limits_stay_finite_when_written(tmp_path):
 def test_a_missing_field_is_named(tmp_path, field):
     rows = foreign_rows(3, [name for name in FIELDS if name != field])
     write_foreign(tmp_path / "cut.ply", rows)
-    with pytest.raises(CrowdGaussianError, match=rf"cut\.ply: .* {field} is missing"):
+    with pytest.raises(DamagedFileError, match=rf"cut\.ply: .* {field} is missing"):
         read_splat_ply(tmp_path / "cut.ply")
 
 
@@ -160,7 +160,7 @@ def test_a_rotation_of_length_zero_is_refused(tmp_path):
 
 def test_partial_bands_are_refused(tmp_path):
     write_foreign(tmp_path / "a.ply", foreign_rows(3, [*FIELDS, "f_rest_0", "f_rest_1"]))
-    with pytest.raises(CrowdGaussianError, match="2 vertex fields f_rest"):
+    with pytest.raises(DamagedFileError, match="2 vertex fields f_rest"):
         read_splat_ply(tmp_path / "a.ply")
 
 

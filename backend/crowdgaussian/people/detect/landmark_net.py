@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MediaPipe's bundled pose networks with the region of interest in our own hands.
+"""MediaPipe's pose networks: the detector sees everybody in a picture, the landmarks one person.
 
-The ready-made `Pose` solution finds one person per call and hides its crop. The two halves of
-its graph (mediapipe/modules/pose_detection, pose_landmark) are wired up here one by one: the
-detector returns everybody it sees in a picture, and the landmark network looks exactly where it
-is told to. Only the "full" landmark network (complexity 1) ships inside the 0.10.21 wheel.
+The ready-made solutions find one person per call and hide their crops. The parts of their graphs
+are wired up here one by one, and each answers one question at a time. The "full" landmark
+network lies in the wheel; the "heavy" one, which reads the same patch better, lies beside this
+module (from the npm package @mediapipe/pose 0.5.1675469404, Apache-2.0).
 """
 
 import os
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from crowdgaussian_shared.errors import SettingError
+
+from ...weights import POSE_LANDMARKS_HEAVY
 
 os.environ.setdefault("GLOG_minloglevel", "3")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import mediapipe  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
+from mediapipe.calculators.core import constant_side_packet_calculator_pb2  # noqa: E402
 from mediapipe.framework import calculator_pb2  # noqa: E402
 from mediapipe.framework.formats import rect_pb2  # noqa: E402
-from mediapipe.python import packet_creator, packet_getter  # noqa: E402
+from mediapipe.python import packet_creator, packet_getter  # noqa: E402, F401
 from mediapipe.python._framework_bindings import (  # noqa: E402
     calculator_graph,
     image_frame,
@@ -27,6 +32,7 @@ from mediapipe.python._framework_bindings import (  # noqa: E402
 )
 
 PATCH = 256  # pixels, what the landmark network takes in
+LANDMARK_NETWORKS = ("heavy", "full")
 
 _DETECT = """
 input_stream: "image"
@@ -99,17 +105,33 @@ class PatchPrediction:
 class PoseNetwork:
     """Both networks, loaded once; not safe to share between threads."""
 
-    def __init__(self) -> None:
-        """Loads the two networks from the mediapipe wheel."""
-        root = os.path.dirname(os.path.dirname(mediapipe.__file__))
-        resource_util.set_resource_dir(root)
-        self._detector = _Graph(_DETECT, ("detections",))
-        self._landmarks = _Graph(_LANDMARKS, ("landmarks", "world", "auxiliary", "mask"))
+    def __init__(self, landmarks: str = "heavy") -> None:
+        """Loads the two networks.
+
+        Args:
+            landmarks: "heavy" or, in two fifths of the time and less exact, "full".
+
+        Raises:
+            SettingError: there is no such network.
+            MissingFileError: the file of the heavy network is gone.
+            DamagedFileError: it is another file.
+        """
+        if landmarks not in LANDMARK_NETWORKS:
+            raise SettingError(
+                f"people.landmarks is '{landmarks}'; choose one of {', '.join(LANDMARK_NETWORKS)}."
+            )
+        files = {"pose_landmark_full.tflite": str(POSE_LANDMARKS_HEAVY.checked_path()[0])}
+        self._detector = Graph(_DETECT, ("detections",))
+        self._landmarks = Graph(
+            _LANDMARKS,
+            ("landmarks", "world", "auxiliary", "mask"),
+            files if landmarks == "heavy" else None,
+        )
 
     def detect(self, picture: np.ndarray) -> list[CoarseDetection]:
         """Everybody the detector sees in a picture [H, W, 3] uint8 sRGB."""
         size = np.array([picture.shape[1], picture.shape[0]], dtype=np.float64)
-        found = self._detector.run(image=_image_packet(picture)).get("detections")
+        found = self._detector.run(image=image_packet(picture)).get("detections")
         if found is None:
             return []
         found_bodies = []
@@ -121,10 +143,7 @@ class PoseNetwork:
 
     def predict(self, patch: np.ndarray) -> PatchPrediction | None:
         """Landmarks in a patch [PATCH, PATCH, 3] uint8; None when nobody is seen in it."""
-        whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0)
-        got = self._landmarks.run(
-            image=_image_packet(patch), roi=packet_creator.create_proto(whole)
-        )
+        got = self._landmarks.run(image=image_packet(patch), roi=whole_patch())
         if "landmarks" not in got or "mask" not in got:
             return None
         points = packet_getter.get_proto(got["landmarks"]).landmark
@@ -140,19 +159,42 @@ class PoseNetwork:
         )
 
 
-class _Graph:
-    """A running MediaPipe graph that answers one question at a time."""
+# A graph that answers one question at a time
 
-    def __init__(self, text: str, outputs: tuple[str, ...]) -> None:
+
+class Packet(Protocol):
+    """What goes through a graph; MediaPipe's own types are not to be had."""
+
+    def at(self, timestamp: int) -> "Packet": ...
+    def is_empty(self) -> bool: ...
+
+
+class Graph:
+    """A running MediaPipe graph that answers one question at a time; not for several threads."""
+
+    def __init__(
+        self, text: str, outputs: tuple[str, ...], files: dict[str, str] | None = None
+    ) -> None:
+        """Builds and starts the graph.
+
+        Args:
+            text: the graph as MediaPipe's text format tells it.
+            outputs: names of the output streams.
+            files: model files to read in place of the wheel's, by the end of the wheel's path.
+        """
+        resource_util.set_resource_dir(os.path.dirname(os.path.dirname(mediapipe.__file__)))
         config = text_format.Parse(text, calculator_pb2.CalculatorGraphConfig())
+        if files:
+            config = _with_files(config, files)
         self._graph = calculator_graph.CalculatorGraph(graph_config=config)
-        self._answer: dict[str, object] = {}
+        self._answer: dict[str, Packet] = {}
         self._time = 0
         for name in outputs:
             self._graph.observe_output_stream(name, self._answer.__setitem__, True)
         self._graph.start_run({})
 
-    def run(self, **packets: object) -> dict[str, object]:
+    def run(self, **packets: Packet) -> dict[str, Packet]:
+        """The output packets by name; those that are empty are left out."""
         self._time += 1
         self._answer.clear()
         for name, packet in packets.items():
@@ -161,7 +203,28 @@ class _Graph:
         return {name: p for name, p in self._answer.items() if not p.is_empty()}
 
 
-def _image_packet(picture: np.ndarray) -> object:
+def image_packet(picture: np.ndarray) -> Packet:
+    """A picture [H, W, 3] uint8 sRGB for a graph."""
     return packet_creator.create_image_frame(
         data=np.ascontiguousarray(picture), image_format=image_frame.ImageFormat.SRGB
     )
+
+
+def whole_patch() -> Packet:
+    """The region of interest that is the whole picture."""
+    whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0)
+    return packet_creator.create_proto(whole)
+
+
+def _with_files(config: Any, files: dict[str, str]) -> Any:
+    """The graph with its subgraphs written out and the paths of model files exchanged in them."""
+    whole = calculator_graph.CalculatorGraph(graph_config=config).binary_config
+    config = calculator_pb2.CalculatorGraphConfig.FromString(whole)
+    constant = constant_side_packet_calculator_pb2.ConstantSidePacketCalculatorOptions.ext
+    for node in config.node:
+        if node.options.HasExtension(constant):
+            for packet in node.options.Extensions[constant].packet:
+                for end, path in files.items():
+                    if packet.string_value.endswith(end):
+                        packet.string_value = path
+    return config

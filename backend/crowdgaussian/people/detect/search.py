@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where in the photo people might be: detector windows first, then a grid of regions."""
+"""Where in the photo people might be: the detector's windows, or boxes that a user draws."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,6 @@ from .roi import (
     LandmarkPrediction,
     PhotoPyramid,
     Roi,
-    predict_in_roi,
     roi_from_points,
 )
 from .tta import Body, body_score, fuse_predictions, refine_roi
@@ -23,16 +22,9 @@ SEARCH_SIDE = 1280  # pixels, longer side of the copy in which the detector sear
 # Window side as a part of the photo's shorter side, and how many steps a window moves within it.
 _WINDOWS = ((1.0, 3), (0.7, 3), (0.5, 3), (0.35, 2))
 # Hand-tuned; not measured one by one.
-SURE = 0.45  # body score from which on a body counts as surely there; higher: more regions searched
 _SAME_TORSO = 0.06  # of the body's height between like landmarks of one torso; lower: more doubles
 _KNOWN_SCORE = 0.3  # score from which a body spares further predictions at its place
-_FIRST_SIZE = 0.6  # of the photo's shorter side: a person's height when none is sure yet
-# Regions of the grid, in people: how much larger than one, and the step between two. Smaller steps
-# find more people from behind and take time with their square.
-_GRID = ((1.0, 0.3), (1.5, 0.4))
-_GRID_START = 0.3  # of a step, from the photo's corner
-_TAKEN = 0.1  # of a person's height around sure bodies where the grid is not searched
-_LIKE_SIZE = (0.5, 2.0)  # of the people found, that a body of the grid may have
+_MOST_SIDE = 2.5  # of the photo's longer side: larger regions show nobody
 _SAME_PLACE, _SAME_SCALE = 0.15, (0.6, 1.6)  # of the regions' sizes, in which two are one person
 
 
@@ -62,27 +54,37 @@ def detector_seeds(network: PoseNetwork, photo: np.ndarray) -> list[tuple[float,
     return _merge(found)
 
 
-def find_bodies(network: PoseNetwork, photo: np.ndarray) -> list[Body]:
-    """Every body candidate in a photo [H, W, 3] uint8, doubles and false ones still among them."""
-    pyramid = PhotoPyramid(photo)
+def find_bodies(network: PoseNetwork, scout: PoseNetwork, photo: PhotoPyramid) -> list[Body]:
+    """Every body candidate that the detector leads to, doubles and false ones still among them.
+
+    Args:
+        network: fits the candidates.
+        scout: looks whether somebody is there; a quicker one does.
+        photo: where to look.
+    """
     bodies: list[Body] = []
-    for detector_score, roi in detector_seeds(network, photo):
-        _add_candidate(network, pyramid, refine_roi(network, pyramid, roi), bodies, detector_score)
-    for prediction in _explore(network, pyramid, bodies):
-        if not _is_known(prediction, bodies):
-            _add_candidate(
-                network, pyramid, refine_roi(network, pyramid, prediction.next_roi), bodies, 0.0
-            )
+    for detector_score, roi in detector_seeds(network, photo.levels[0]):
+        if roi.size > _MOST_SIDE * photo.size.max():
+            continue
+        prediction = refine_roi(network, scout, photo, roi)
+        if prediction is None or _is_known(prediction, bodies):
+            continue
+        body = fuse_predictions(network, photo, prediction.next_roi, detector_score)
+        if body is not None:
+            bodies.append(body)
     return bodies
 
 
-def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) -> list[Body]:
+def bodies_in_boxes(
+    network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray, least: float = 0.0
+) -> list[Body]:
     """The person in each box that a user drew around somebody.
 
     Args:
         network: both networks.
         photo: [H, W, 3] uint8 sRGB.
         boxes: [P, 4] x0 y0 x1 y1, pixels.
+        least: score below which a body is nobody.
 
     Raises:
         InputError: nobody is recognised in a box.
@@ -90,12 +92,16 @@ def bodies_in_boxes(network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray) 
     pyramid, bodies = PhotoPyramid(photo), []
     for number, box in enumerate(boxes, start=1):
         roi = Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
-        prediction = refine_roi(network, pyramid, roi)
+        prediction = refine_roi(network, network, pyramid, roi)
         seen = [
             fuse_predictions(network, pyramid, start, 1.0)
             for start in ((roi,) if prediction is None else (prediction.next_roi, roi))
         ]
-        inside = [body for body in seen if body is not None and _within(body, box)]
+        inside = [
+            body
+            for body in seen
+            if body is not None and _within(body, box) and body_score(body) >= least
+        ]
         if not inside:
             raise InputError(
                 f"Nobody was recognised in box {number} of people.boxes; draw it around the whole "
@@ -110,20 +116,6 @@ def _within(body: Body, box: np.ndarray) -> bool:
     return bool((middle > box[:2]).all() and (middle < box[2:]).all())
 
 
-def _add_candidate(
-    network: PoseNetwork,
-    photo: PhotoPyramid,
-    prediction: LandmarkPrediction | None,
-    bodies: list[Body],
-    detector_score: float,
-) -> None:
-    if prediction is None or _is_known(prediction, bodies):
-        return
-    body = fuse_predictions(network, photo, prediction.next_roi, detector_score)
-    if body is not None:
-        bodies.append(body)
-
-
 def _is_known(prediction: LandmarkPrediction, bodies: list[Body]) -> bool:
     """Whether a prediction shows a torso that is among the bodies already."""
     return any(
@@ -132,42 +124,6 @@ def _is_known(prediction: LandmarkPrediction, bodies: list[Body]) -> bool:
         and body_score(body) > _KNOWN_SCORE
         for body in bodies
     )
-
-
-def _explore(
-    network: PoseNetwork, photo: PhotoPyramid, bodies: list[Body]
-) -> list[LandmarkPrediction]:
-    """Predictions on a grid of regions, at the size of the people found: backs and hidden faces.
-
-    The detector goes by faces; the landmark network also knows people from behind.
-    """
-    sure = [body.size for body in bodies if body_score(body) > SURE]
-    size = float(np.median(sure)) if sure else _FIRST_SIZE * float(photo.size.min())
-    predictions = []
-    for grow, pace in _GRID:
-        step = size * pace
-        for y in np.arange(_GRID_START * step, photo.size[1], step):
-            for x in np.arange(_GRID_START * step, photo.size[0], step):
-                center = np.array([x, y])
-                if any(
-                    body_score(body) > SURE
-                    and np.linalg.norm(body.roi.center - center) < _TAKEN * size
-                    for body in bodies
-                ):
-                    continue
-                mirrored = int(x / step) % 2 == int(y / step) % 2
-                predictions.append(
-                    predict_in_roi(
-                        network, photo, Roi(center, CIRCLE_SCALE * grow * size), mirrored
-                    )
-                )
-    kept = [
-        one
-        for one in predictions
-        if one is not None
-        and _LIKE_SIZE[0] < one.next_roi.size / (CIRCLE_SCALE * size) < _LIKE_SIZE[1]
-    ]
-    return sorted(kept, key=lambda one: -float(one.confidence.mean()))
 
 
 def _windows(width: int, height: int):
@@ -186,13 +142,16 @@ def _starts(length: int, side: int, steps: int) -> np.ndarray:
 def _merge(found: list[tuple[float, Roi]]) -> list[tuple[float, Roi]]:
     kept: list[tuple[float, Roi]] = []
     for score, roi in sorted(found, key=lambda item: -item[0]):
-        if not any(
-            np.linalg.norm(roi.center - other.center) < _SAME_PLACE * min(roi.size, other.size)
-            and _SAME_SCALE[0] < roi.size / other.size < _SAME_SCALE[1]
-            for _, other in kept
-        ):
+        if not any(same_place(roi, other) for _, other in kept):
             kept.append((score, roi))
     return kept
+
+
+def same_place(roi: Roi, other: Roi) -> bool:
+    """Whether two regions are around one person."""
+    apart = float(np.linalg.norm(roi.center - other.center))
+    near = apart < _SAME_PLACE * min(roi.size, other.size)
+    return near and _SAME_SCALE[0] < roi.size / other.size < _SAME_SCALE[1]
 
 
 # Boxes around people: those that a user gives, and which of a detector's stay

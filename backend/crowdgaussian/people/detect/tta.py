@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test-time augmentation: predictions in jittered and mirrored crops, fused into one body."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,17 +78,27 @@ class Body:
 
 
 def refine_roi(
-    network: PoseNetwork, photo: PhotoPyramid, roi: Roi, steps: int = 4
+    network: PoseNetwork, scout: PoseNetwork, photo: PhotoPyramid, roi: Roi, steps: int = 4
 ) -> LandmarkPrediction | None:
-    """Lets the network centre itself on the person that it sees from a first region."""
-    best = None
+    """Lets the network centre itself on the person that is seen from a first region.
+
+    Args:
+        network: settles on the person.
+        scout: sees whether somebody is there; a quicker one does.
+        photo: where to look.
+        roi: the first region.
+        steps: at most so many of the network.
+    """
+    best: LandmarkPrediction | None = None
     for grow, mirrored in _FIRST_TRIES:
-        prediction = predict_in_roi(network, photo, roi.changed(grow), mirrored)
-        if prediction is not None and (best is None or _trust(prediction) > _trust(best)):
+        prediction = predict_in_roi(scout, photo, roi.changed(grow), mirrored)
+        if prediction is not None and (best is None or trust(prediction) > trust(best)):
             best = prediction
-        if best is not None and _trust(best) > _TRUSTED:
+        if best is not None and trust(best) > _TRUSTED:
             break
-    for step in range(steps if best is not None else 0):
+    if best is None:
+        return None
+    for step in range(steps):
         prediction = predict_in_roi(network, photo, best.next_roi, mirrored=step % 2 == 1)
         if prediction is None:
             break
@@ -99,14 +110,24 @@ def refine_roi(
 
 
 def fuse_predictions(
-    network: PoseNetwork, photo: PhotoPyramid, roi: Roi, detector_score: float
+    network: PoseNetwork,
+    photo: PhotoPyramid,
+    roi: Roi,
+    detector_score: float,
+    accept: Callable[[LandmarkPrediction], bool] = lambda _: True,
 ) -> Body | None:
-    """Predicts several times around one region and keeps what most predictions share."""
-    predictions = [
-        predict_in_roi(network, photo, roi.changed(grow, turn, shift), mirrored)
-        for grow, turn, shift, mirrored in _JITTER
-    ]
-    predictions = [one for one in predictions if one is not None]
+    """Predicts several times around one region and keeps what most predictions share.
+
+    Args:
+        network: both networks.
+        photo: where to look.
+        roi: around which.
+        detector_score: of what led here, 0..1.
+        accept: which predictions may be of the body that is looked for.
+    """
+    crops = ((roi.changed(grow, turn, shift), mirrored) for grow, turn, shift, mirrored in _JITTER)
+    tried = (predict_in_roi(network, photo, crop, mirrored) for crop, mirrored in crops)
+    predictions = [one for one in tried if one is not None and accept(one)]
     if len(predictions) < _LEAST_PREDICTIONS:
         return None
     close = _largest_agreement(predictions, roi.size)
@@ -137,7 +158,8 @@ def fuse_predictions(
     )
 
 
-def _trust(prediction: LandmarkPrediction) -> float:
+def trust(prediction: LandmarkPrediction) -> float:
+    """How surely a single prediction shows somebody, 0..1."""
     return float(prediction.confidence[TORSO].mean() * (0.5 + 0.5 * prediction.confidence.mean()))
 
 

@@ -177,19 +177,17 @@ def read_sam3d_body(files: list[Path]) -> FoundPeople:
     Raises:
         CrowdGaussianError: names the file and what is wrong.
     """
-    bodies, pixels = [], []
+    bodies, seen = [], []
     for file in files:
         arrays = read_arrays(
             file, {KEYPOINTS_3D: (NUM_KEYPOINTS, 3), KEYPOINTS_2D: (NUM_KEYPOINTS, 2), PLACE: (3,)}
         )
         bodies.append(arrays[KEYPOINTS_3D] + arrays[PLACE])
-        pixels.append(arrays[KEYPOINTS_2D])
+        seen.append(arrays[KEYPOINTS_2D])
     source = f"SAM 3D Body's {files[0].parent}"
-    keypoints, pixels = np.array(bodies, np.float64), np.array(pixels, np.float64)
-    checked = check_found(FoundPeople(source, keypoints=keypoints))
-    return FoundPeople(
-        source, K=solve_camera(checked.keypoints, pixels, source), keypoints=keypoints
-    )
+    keypoints, pixels = np.array(bodies, np.float64), np.array(seen, np.float64)
+    check_found(FoundPeople(source, keypoints=keypoints))
+    return FoundPeople(source, K=solve_camera(keypoints, pixels, source), keypoints=keypoints)
 
 
 def solve_camera(points: np.ndarray, pixels: np.ndarray, source: str) -> np.ndarray:

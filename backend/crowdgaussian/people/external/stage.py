@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from crowdgaussian_shared.errors import ResourceError, SettingError
 from crowdgaussian_shared.geometry.camera import intrinsics, photo_camera
+from crowdgaussian_shared.scene.schema import FocalSource
 from PIL import Image
 
 from ...body.model import BodyModel
@@ -209,7 +210,9 @@ class ResultPeople(_OtherProgram):
         return self.crowd(found, photo, focal_px, report)
 
 
-def _camera_of(found: FoundPeople, shape: tuple[int, int], fov: float) -> tuple[np.ndarray, str]:
+def _camera_of(
+    found: FoundPeople, shape: tuple[int, int], fov: float
+) -> tuple[np.ndarray, FocalSource]:
     """The program's camera for the photo's present size, and the focal length's source.
 
     The program may have seen the photo before it was made smaller; its principal point, in the

@@ -43,7 +43,8 @@ class FoundPeople:
     keypoints: np.ndarray | None = None  # [P, 70, 3] the layout of mhr70
 
     def __len__(self) -> int:
-        return len(self.pose if self.pose is not None else self.keypoints)
+        told = self.pose if self.pose is not None else self.keypoints
+        return 0 if told is None else len(told)
 
 
 def check_found(found: FoundPeople) -> FoundPeople:
@@ -130,7 +131,8 @@ def _pelvis(found: FoundPeople, body: BodyModel, betas: Tensor) -> Tensor:
     return _float(found.transl) + rest[:, 0]
 
 
-def _float(array: np.ndarray) -> Tensor:
+def _float(array: np.ndarray | None) -> Tensor:
+    assert array is not None  # or check_found would have found nobody, or no place for them
     return torch.as_tensor(np.asarray(array), dtype=torch.float32)
 
 

@@ -30,7 +30,19 @@ class PosedPoints:
 
 
 class BodyPoints(torch.nn.Module):
-    """The landmark, silhouette and sole points of a body model, posed as the model poses them."""
+    """The landmark, silhouette and sole points of a body model, posed as the model poses them.
+
+    Attributes: those of BodyModel, of N points; landmark_slots say which of points and joints.
+    """
+
+    ids: Tensor  # [N] int64 vertices
+    landmark_slots: Tensor  # [33, K] int64
+    landmark_weights: Tensor  # [33, K]
+    template: Tensor  # [N, 3]
+    directions: Tensor  # [num_betas, N, 3]
+    joint_template: Tensor  # [55, 3]
+    joint_directions: Tensor  # [num_betas, 55, 3]
+    skin_weights: Tensor  # [N, 55]
 
     def __init__(self, body: BodyModel) -> None:
         super().__init__()

@@ -65,7 +65,7 @@ def fit_to_joints(
         rest = body.joint_template + torch.tensordot(free["betas"], body.joint_directions, dims=1)
         rest = rest * free["scale"].exp()[:, None, None]
         rotations = torch.cat([turn[:, None], limbs, fixed], dim=1)
-        _, posed = joint_transforms(rest, rotations, free["pelvis"] - rest[:, 0])
+        posed = joint_transforms(rest, rotations, free["pelvis"] - rest[:, 0])[1]
         apart = (posed - joints)[:, :_BODY].square().sum(dim=-1) / _REACH**2
         moved = (free["body_pose"] - start.body_pose).square().sum(dim=(1, 2))
         each = apart.mean(dim=1) + _STAY * (moved + free["turn"].square().sum(dim=1))
@@ -120,7 +120,7 @@ _LIMBS = {
 
 def finger_keypoints(side: str) -> dict[int, str]:
     """Keypoint -> joint for the three joints of each finger of a hand."""
-    joints = {}
+    joints: dict[int, str] = {}
     for number, finger in enumerate(_FINGERS):
         first = _FIRST_FINGER[side] + 4 * number  # the tip
         joints |= {first + 4 - k: f"{side}_{finger}{k}" for k in (1, 2, 3)}

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from crowdgaussian_shared.geometry.axes import SCENE_FROM_OPENCV
+from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, SCENE_FROM_OPENCV
 from crowdgaussian_shared.geometry.camera import pixel_rays, turn_to_ray
 from torch import Tensor
 
-from ...core.landmarks import TORSO
+from ...core.landmarks import HEAD, TORSO
 from ...core.landmarks import Landmark as L
 from ..detect.detections import Detection
 
@@ -68,6 +68,8 @@ class Targets:
     segments: Tensor  # [P, 17, 3] unit directions, y up, z towards the camera
     segment_weight: Tensor  # [P, 17]
     face: Tensor  # [P, 3] unit direction in which the face looks
+    head: Tensor  # [P, 3, 3] how the head is turned against one that looks along z
+    head_weight: Tensor  # [P] 1 where a face tells that, 0 where `face` has to do
     contour: Tensor  # [P, CONTOUR, 2]
     contour_weight: Tensor  # [P, CONTOUR] 0 where another body or the border makes the edge
     mask_trust: Tensor  # [P] 0..1, how much the mask counts
@@ -95,14 +97,22 @@ def make_targets(people: list[Detection], K: np.ndarray) -> Targets:
 def turned(targets: Targets, turn: np.ndarray) -> Targets:
     """Targets whose directions are told in turned axes."""
     rotation = torch.as_tensor(turn, dtype=torch.float32)
-    return replace(targets, segments=targets.segments @ rotation.T, face=targets.face @ rotation.T)
+    return replace(
+        targets,
+        segments=targets.segments @ rotation.T,
+        face=targets.face @ rotation.T,
+        head=rotation @ targets.head,
+    )
 
 
 def scene_world(person: Detection, K: np.ndarray) -> np.ndarray:
     """The metric landmarks turned to where the person is seen, scene axes.  # [33, 3]"""
-    hip = person.keypoints.xy[TORSO].mean(axis=0)
-    turn = SCENE_FROM_OPENCV @ turn_to_ray(pixel_rays(hip, K))
-    return person.keypoints.world @ turn.T
+    return person.keypoints.world @ _seen_turn(person.keypoints.xy[TORSO], K).T
+
+
+def _seen_turn(xy: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """From OpenCV axes along the viewing ray of landmarks [N, 2] to scene axes.  # [3, 3]"""
+    return SCENE_FROM_OPENCV @ turn_to_ray(pixel_rays(xy.mean(axis=0), K))
 
 
 def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.ndarray) -> dict:
@@ -123,9 +133,16 @@ def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.nd
         "segments": directions / np.maximum(lengths, 1e-6),
         "segment_weight": (_LEAST_SEGMENT + (1 - _LEAST_SEGMENT) * sure) * SEGMENT_WEIGHT.numpy(),
         "face": face / max(np.linalg.norm(face), 1e-6),
+        "head": np.eye(3) if person.head is None else _head(person.head, keypoints.xy, K),
+        "head_weight": float(person.head is not None),
         "mask_trust": np.clip((person.score - _MASK_FROM) / _MASK_RANGE, _LEAST_MASK, 1.0),
         **_outline(masks[index], others, person.size, _hair(keypoints.xy, person.size)),
     }
+
+
+def _head(head: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """A head's rotation as it is seen straight on, told in scene axes.  # [3, 3]"""
+    return _seen_turn(xy[HEAD], K) @ OPENCV_FROM_SCENE @ head
 
 
 def _hair(xy: np.ndarray, size: float) -> tuple[np.ndarray, float]:

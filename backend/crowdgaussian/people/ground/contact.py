@@ -98,9 +98,9 @@ class Contact:
         touching = (lowest.amin(dim=1) / _FLOOR).square()
         near = _NEAR_WEIGHT * geman_mcclure(lowest.square(), _NEAR_RHO).sum(dim=1)
         sunk = (-posed.soles[..., 1]).clamp_min(0).div(_FLOOR).square().mean(dim=1)
-        standing = touching + near + sunk + _TOPPLING_WEIGHT * self._toppling(posed, soles)
+        standing = touching + near + _TOPPLING_WEIGHT * self._toppling(posed, soles)
         overlap = overlaps(sphere_centers(posed.joints), self.radii)
-        floor = _STANDING_WEIGHT * (standing * self.on_ground).sum()
+        floor = _STANDING_WEIGHT * (standing * self.on_ground + sunk).sum()  # nobody sinks in
         return floor + _OVERLAP_WEIGHT * overlap.square().sum()
 
     @staticmethod

@@ -9,10 +9,12 @@ from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import eye_of
 from torch import Tensor
 
+from ...splat.cameras import project
 from ..config import PeopleConfig
 from ..detect.detections import Detection
 from ..fit.fitter import Bodies, Fitter, Schedule
-from ..fit.objective import SILHOUETTE, Weights
+from ..fit.objective import Weights
+from ..fit.schedules import fit_shape
 from ..fit.targets import Targets, turned
 from ..types import Certainty
 from .contact import Contact, push_apart, sphere_radii
@@ -23,6 +25,11 @@ from .support import decide_support, support_evidence
 _RATES = {"orientation": 0.01, "pelvis": 0.004, "body_pose": 0.015, "betas": 0.04, "scale": 0.01}
 
 _SEGMENTS = 0.5  # weight of the network's depth, once the floor tells depth too; hand-tuned
+# Of the body's height: landmarks that the floor pulls further off than before free their body.
+_MOST_PULL = 0.05
+_FAR = 0.3  # of the body's height: a landmark further off counts as this far
+_MOST_SLIDE = (0.9, 1.1)  # by which anybody may grow or shrink to reach the floor
+_STATURES = (1.3, 2.0)  # metres within which they may do more; outside it is an error of the fit
 _LEAST_DROP = 0.05  # metres from the camera to the lowest skin, lest somebody slides to infinity
 
 
@@ -72,16 +79,20 @@ def put_on_ground(
     decided = decide_support(ground, evidence)
     fitter = Fitter(alone.body, alone.points, K, ground.viewmat)
     placed = to_scene(bodies, ground, decided.slide)
-    placed = stand_on_ground(
-        fitter, placed, turned(targets, ground.turn), decided.on_ground, config
+    placed, on_ground = stand_on_ground(
+        fitter,
+        placed,
+        turned(targets, ground.turn),
+        (decided.on_ground, evidence.feet_seen),
+        config,
     )
     certainty = Certainty(
-        int((decided.on_ground & ground.fits).sum()),
+        int((on_ground & ground.fits).sum()),
         ground.pitch_error,
         ground.height_error,
         min(focal.error, PRIOR),
     )
-    return GroundedBodies(placed, K, ground.viewmat, decided.on_ground, decided.flags, certainty)
+    return GroundedBodies(placed, K, ground.viewmat, on_ground, decided.flags, certainty)
 
 
 def at_focal(K: np.ndarray, bodies: Bodies, focal: float) -> tuple[np.ndarray, Bodies]:
@@ -92,19 +103,57 @@ def at_focal(K: np.ndarray, bodies: Bodies, focal: float) -> tuple[np.ndarray, B
 
 
 def stand_on_ground(
+    fitter: Fitter,
+    bodies: Bodies,
+    targets: Targets,
+    support: tuple[np.ndarray, np.ndarray],
+    config: PeopleConfig,
+) -> tuple[Bodies, np.ndarray]:
+    """Refines everybody together in the scene frame, parts them and lets them touch down.
+
+    Somebody whom the floor pulls away from the photo does not stand on it.
+
+    Args:
+        fitter: of the scene's camera.
+        bodies: in the scene frame.
+        targets: what the photo says, in the same axes.
+        support: who stands on the floor, and whose feet are seen; [P] bool each.
+        config: how many steps.
+
+    Returns:
+        the bodies, and who stands on the floor, [P] bool.
+    """
+    on_ground, feet_seen = support
+    before = landmark_errors(fitter, bodies, targets)
+    settled = _settled(fitter, bodies, targets, on_ground, config)
+    worse = (landmark_errors(fitter, settled, targets) - before).numpy() > _MOST_PULL
+    if (worse & on_ground).any():
+        on_ground = on_ground & ~worse
+        settled = _settled(fitter, bodies, targets, on_ground, config)
+    radii = sphere_radii(fitter.body, settled.betas, settled.scale)
+    camera = eye_of(fitter.camera[1].numpy())
+    moves = push_apart(fitter.pose(settled).joints.numpy(), radii.numpy(), camera)
+    settled = replace(settled, pelvis=settled.pelvis + _float(moves))
+    return touch_down(fitter, settled, (on_ground, feet_seen), float(camera[1]))
+
+
+def _settled(
     fitter: Fitter, bodies: Bodies, targets: Targets, on_ground: np.ndarray, config: PeopleConfig
 ) -> Bodies:
-    """Refines everybody together in the scene frame, parts them and lets them touch down."""
+    """Everybody refined together, with those who stand on the floor."""
     radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
-    weights = Weights(silhouette=SILHOUETTE if config.use_silhouette else 0.0, segments=_SEGMENTS)
+    weights = Weights(segments=_SEGMENTS)
     bodies = fitter.run(
         bodies, targets, Schedule(config.ground_steps, weights, _RATES), Contact(on_ground, radii)
     )
-    radii = sphere_radii(fitter.body, bodies.betas, bodies.scale)
-    camera = eye_of(fitter.camera[1].numpy())
-    moves = push_apart(fitter.pose(bodies).joints.numpy(), radii.numpy(), camera)
-    bodies = replace(bodies, pelvis=bodies.pelvis + _float(moves))
-    return touch_down(fitter, bodies, on_ground, float(camera[1]))
+    return fit_shape(fitter, bodies, targets, weights, config.ground_steps, config)
+
+
+def landmark_errors(fitter: Fitter, bodies: Bodies, targets: Targets) -> Tensor:
+    """Robust mean distance of the landmarks from the photo's, in parts of the height.  # [P]"""
+    pixels = project(fitter.pose(bodies).landmarks, *fitter.camera)
+    apart = ((pixels - targets.xy).norm(dim=2) / targets.size[:, None]).clamp_max(_FAR)
+    return (apart * targets.weight).sum(dim=1) / targets.weight.sum(dim=1).clamp_min(1e-6)
 
 
 def to_scene(bodies: Bodies, ground: GroundEstimate, slide: np.ndarray) -> Bodies:
@@ -119,20 +168,38 @@ def to_scene(bodies: Bodies, ground: GroundEstimate, slide: np.ndarray) -> Bodie
     )
 
 
-def touch_down(fitter: Fitter, bodies: Bodies, on_ground: np.ndarray, height: float) -> Bodies:
+def touch_down(
+    fitter: Fitter, bodies: Bodies, support: tuple[np.ndarray, np.ndarray], height: float
+) -> tuple[Bodies, np.ndarray]:
     """Slides people along their viewing rays until the lowest skin is exactly on the floor.
 
-    Those off the floor slide only when they would be below it.
+    Those off the floor slide only when their feet are seen below it. Whoever would become a giant
+    or a dwarf by sliding far stays where they are, off the floor.
+
+    Args:
+        fitter: of the scene's camera.
+        bodies: in the scene frame.
+        support: as stand_on_ground.
+        height: of the camera, metres.
+
+    Returns:
+        the bodies, and who stands on the floor, [P] bool.
     """
+    on_ground, feet_seen = (torch.as_tensor(flags) for flags in support)
     lowest = lowest_skin(fitter, bodies)
     camera = torch.tensor([0.0, height, 0.0])
     factor = height / (height - lowest).clamp_min(_LEAST_DROP)
-    factor = torch.where(torch.as_tensor(on_ground) | (lowest < 0), factor, 1.0)
-    return replace(
+    after = factor * fitter.body.stature(bodies.betas, bodies.scale)
+    far = (factor < _MOST_SLIDE[0]) | (factor > _MOST_SLIDE[1])
+    odd = far & ((after < _STATURES[0]) | (after > _STATURES[1]))
+    on_ground = on_ground & ~odd
+    factor = torch.where(on_ground | (feet_seen & (lowest < 0) & ~odd), factor, 1.0)
+    placed = replace(
         bodies,
         pelvis=camera + (bodies.pelvis - camera) * factor[:, None],
         scale=bodies.scale * factor,
     )
+    return placed, on_ground.numpy()
 
 
 def lowest_skin(fitter: Fitter, bodies: Bodies) -> Tensor:

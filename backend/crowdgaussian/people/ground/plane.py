@@ -129,7 +129,7 @@ def _start_heights(people: SupportEvidence, stable: np.ndarray, pitch: float) ->
     """Logarithms of camera heights at which some of the people would stand.  # [3]"""
     drop = -_lowest(np.array([pitch, 0.0, 0.0]), people)[stable]
     drop = drop[drop > _LEAST_DROP]
-    return np.log(np.quantile(drop, _START_QUANTILES)) if len(drop) else LOG_HEIGHT[:1]
+    return np.log(np.quantile(drop, _START_QUANTILES)) if len(drop) else np.array(LOG_HEIGHT[:1])
 
 
 def _turn(x: np.ndarray) -> np.ndarray:

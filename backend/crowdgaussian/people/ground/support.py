@@ -80,7 +80,7 @@ def feet_seen(person: Detection, shape: tuple[int, int]) -> bool:
     Where the network has no heels and toes (COCO's 17 keypoints) the ankles have to do.
     """
     xy, confidence = person.keypoints.xy, person.keypoints.confidence
-    inside = ((xy >= 0) & (xy < [shape[1], shape[0] - 1])).all(axis=1)
+    inside = np.all((xy >= 0) & (xy < [shape[1], shape[0] - 1]), axis=1)
     feet = FOOT_SIDES if feet_told(person) else [side[:1] for side in FOOT_SIDES]
     sides = [((confidence[list(side)] > _SEEN) & inside[list(side)]).all() for side in feet]
     return bool(any(sides))
@@ -133,7 +133,11 @@ def body_axis(joints: np.ndarray) -> np.ndarray:
 
 
 def decide_support(ground: GroundEstimate, people: SupportEvidence) -> SupportDecision:
-    """Decides about everybody; those off the floor keep their depth, but not below the floor."""
+    """Decides about everybody; those off the floor keep their depth.
+
+    Only somebody whose feet are seen below the floor comes nearer: hidden legs are guessed, and
+    may just as well be bent.
+    """
     on_ground, slides, flags = [], [], []
     for index, slide in enumerate(ground.slide):
         height = slide * people.stature[index]
@@ -152,7 +156,7 @@ def decide_support(ground: GroundEstimate, people: SupportEvidence) -> SupportDe
         on_ground.append(stands or child or reaches)
         if reaches and not stands:
             slide = np.clip(slide, *_REACHING_SLIDE)
-        slides.append(slide if on_ground[-1] else min(slide, 1.0))
+        slides.append(slide if on_ground[-1] else min(slide, 1.0) if seen else 1.0)
         flags.append(
             tuple(
                 name

@@ -85,18 +85,25 @@ class _Normed(nn.Module):
         return people + self.fn(self.norm(people), context)
 
 
+class _Block(nn.ModuleList):
+    def __init__(self, sizes: HeadSizes) -> None:
+        parts = (_SelfAttention, _CrossAttention, _FeedForward)
+        super().__init__(_Normed(sizes, part) for part in parts)
+
+    def forward(self, people: Tensor, context: Tensor) -> Tensor:
+        for part in self:
+            people = part(people, context)
+        return people
+
+
 class _Blocks(nn.Module):
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()
-        parts = (_SelfAttention, _CrossAttention, _FeedForward)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(_Normed(sizes, part) for part in parts) for _ in range(sizes.depth)
-        )
+        self.layers = nn.ModuleList(_Block(sizes) for _ in range(sizes.depth))
 
     def forward(self, people: Tensor, context: Tensor) -> Tensor:
         for block in self.layers:
-            for part in block:
-                people = part(people, context)
+            people = block(people, context)
         return people
 
 
@@ -113,6 +120,15 @@ class _Decoder(nn.Module):
 
 class HumanHead(nn.Module):
     """Features at the people's heads and of the whole image -> body parameters."""
+
+    cross_queries_x: Tensor  # [side, context], as the three below
+    cross_queries_y: Tensor
+    cross_values_x: Tensor
+    cross_values_y: Tensor
+    init_body_pose: Tensor  # [1, 318]
+    init_betas: Tensor  # [1, num_betas]
+    init_cam: Tensor  # [1, 3]
+    init_expression: Tensor  # [1, 10]
 
     def __init__(self, sizes: HeadSizes) -> None:
         super().__init__()

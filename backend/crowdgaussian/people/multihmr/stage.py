@@ -226,7 +226,7 @@ class MultiHmr:
         self.config, self.body, self.device = config, body, device
         self.network: MultiHmrNetwork = load_multihmr(multihmr_file(config), device)
         smplx = None if body.name == "smplx" else smplx_file(config)
-        self.smplx = smplx and SmplxPeople(smplx)
+        self.smplx = None if smplx is None else SmplxPeople(smplx)
 
     def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
         """Finds everybody and puts them on the floor.

@@ -3,14 +3,20 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import DamagedFileError
-from torch import nn
 
 from ...core.landmarks import NUM_LANDMARKS
 from ...core.landmarks import Landmark as L
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.image_processing_base import ImageProcessingMixin
+
+_Processor = TypeVar("_Processor", bound="ImageProcessingMixin")
 
 # Networks of transformers from a folder on this machine: safetensors only, nothing missing
 
@@ -24,7 +30,7 @@ def model_type(folder: Path) -> str:
         return ""
 
 
-def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> nn.Module:
+def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> "PreTrainedModel":
     """A network of transformers in evaluation mode, every tensor from the folder.
 
     Args:
@@ -75,7 +81,8 @@ class PersonDetector:
         self.model = load_pretrained(f"RTDetr{second}ForObjectDetection", folder, device)
         self.processor = _processor(RTDetrImageProcessorPil, folder)
         self.device = device
-        names = {name.lower(): int(k) for k, name in self.model.config.id2label.items()}
+        labels = self.model.config.id2label or {}
+        names = {name.lower(): int(k) for k, name in labels.items()}
         self.person = names.get("person", 0)
 
     @torch.no_grad()
@@ -121,8 +128,8 @@ class KeypointNetwork:
         for start in range(0, len(boxes), _BATCH):
             part = boxes[start : start + _BATCH]
             corner_size = np.concatenate([part[:, :2], part[:, 2:] - part[:, :2]], axis=1)
-            inputs = self.processor(
-                images=photo, boxes=[corner_size.tolist()], return_tensors="pt"
+            inputs = self.processor.preprocess(
+                photo, boxes=[corner_size.tolist()], return_tensors="pt"
             ).to(self.device)
             if self._experts() > 1:  # ViTPose++; its first expert knows COCO
                 inputs["dataset_index"] = torch.zeros(
@@ -137,7 +144,7 @@ class KeypointNetwork:
         return int(getattr(self.model.config.backbone_config, "num_experts", 1))
 
 
-def _processor(kind: type, folder: Path):
+def _processor(kind: type[_Processor], folder: Path) -> _Processor:
     """The image processor of a folder, by the class that needs no torchvision."""
     try:
         return kind.from_pretrained(folder, local_files_only=True)

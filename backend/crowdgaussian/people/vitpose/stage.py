@@ -8,6 +8,7 @@ import torch
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import photo_camera
+from crowdgaussian_shared.scene.schema import FocalSource
 
 from ...body.model import BodyModel
 from ...core.landmarks import NUM_LANDMARKS, TORSO
@@ -18,7 +19,7 @@ from ..detect.detections import OUTSIDE, Detection, detection_flags
 from ..detect.search import choose_boxes, read_boxes
 from ..fit.body_points import BodyPoints
 from ..fit.fitter import Fitter
-from ..fit.lifting import Lengths, body_size
+from ..fit.init import Lengths, body_size
 from ..fit.schedules import fit_2d_keypoints, without_directions
 from ..fit.targets import make_targets
 from ..types import Crowd, Keypoints
@@ -92,7 +93,11 @@ class VitPoseFit:
         return sorted(found, key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
 
     def fit(
-        self, found: list[Detection], K: np.ndarray, shape: tuple[int, int], focal_source: str
+        self,
+        found: list[Detection],
+        K: np.ndarray,
+        shape: tuple[int, int],
+        focal_source: FocalSource,
     ) -> Crowd:
         """Bodies that project onto landmarks, on one floor; person_mask stays empty.
 

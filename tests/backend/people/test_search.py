@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search of what the first search left, and what faces tell, with known answers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from _support.people_made_up import body, figure
+from crowdgaussian.people.config import PeopleConfig
+from crowdgaussian.people.detect import residual
+from crowdgaussian.people.detect.choice import Candidate, Witnesses, choose_people, is_duplicate
+from crowdgaussian.people.detect.faces import (
+    _CANONICAL,
+    _RIGID,
+    Face,
+    FaceNetwork,
+    find_faces,
+    head_rotation,
+    head_rotations,
+)
+from crowdgaussian.people.detect.landmark_net import PoseNetwork
+from crowdgaussian.people.detect.residual import PeopleSearch, filled_in, on_paint, painted_out
+from crowdgaussian.people.detect.roi import PhotoPyramid
+from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
+from crowdgaussian.weights import POSE_LANDMARKS_HEAVY
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError, SettingError
+from crowdgaussian_shared.geometry.camera import pixel_rays, turn_to_ray
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
+from PIL import Image
+
+CONFIG = PeopleConfig()
+SHAPE = (800, 1000)
+
+
+def face_of(xy: np.ndarray, size: float) -> Face:
+    """A sure face at the nose of landmarks."""
+    eyes = xy[0] + np.array([[-0.2, -0.1], [0.2, -0.1]]) * size
+    return Face(xy[0], size, 0.9, 5, eyes)
+
+
+def standing(x: float, size: float = 400.0, **change) -> Candidate:
+    """Somebody who stands at a place of the photo."""
+    return Candidate(body(figure((x, 400), size), size, **change))
+
+
+def chosen(candidates, faces=(), **more):
+    return choose_people(candidates, CONFIG, Witnesses(faces, SHAPE), **more)
+
+
+# What becomes of candidates
+
+
+def test_somebody_upside_down_needs_strong_evidence():
+    xy = figure((300, 400), 400)
+    hanging = xy * [1, -1] + [0, 800]
+    unsure = Candidate(body(hanging, 400, confidence=0.6))
+    assert 0.25 < unsure.score < 0.45 and unsure.upside_down
+    assert chosen([unsure]) == []
+    sure = Candidate(body(hanging, 400))
+    assert sure.score > 0.45 and chosen([sure]) == [sure]  # somebody on a trapeze
+    assert chosen([unsure], [face_of(hanging, 40)]) == [unsure]
+
+
+def test_a_body_on_the_pixels_of_others_is_nobody():
+    left, right = standing(300), standing(340)
+    lying = figure((320, 400), 380) @ np.array([[0.0, 1.0], [-1.0, 0.0]])
+    lying += [320, 400] - lying[[11, 12, 23, 24]].mean(axis=0)
+    ghost = body(lying, 380, confidence=0.7)
+    shares = replace(ghost, mask=left.body.mask, mask_to_photo=left.body.mask_to_photo)
+    assert Witnesses((), SHAPE).is_ghost(Candidate(shares), covered=0.9)
+    assert Candidate(shares) not in chosen([left, right, Candidate(shares)])
+
+
+def test_somebody_seen_with_the_neighbour_painted_out_is_not_the_neighbour():
+    front = standing(300)
+    beside = standing(335, 390)
+    assert is_duplicate(beside, front)  # their masks are nearly one
+    alone = Candidate(beside.body, without=(front,), paint=0.1)
+    assert not is_duplicate(alone, front)
+    assert is_duplicate(Candidate(front.body, without=(front,)), front)  # the same again
+
+
+def test_one_face_is_one_person_and_two_faces_are_two():
+    first, second = standing(300), standing(340, 395)
+    shared = face_of(first.body.xy, 40)
+    assert is_duplicate(first, second, 0, 0)
+    assert not is_duplicate(first, second, 0, 1)
+    both = chosen([first, second], [shared, face_of(second.body.xy, 40)])
+    assert len(both) == 2
+    assert len(chosen([first, second])) == 1  # without faces their masks make them one
+
+
+@pytest.mark.parametrize("kind", ["front", "behind", "hanging", "on paint", "outside"])
+def test_who_is_found_late_must_be_left_over(kind):
+    world = np.zeros((33, 3))
+    world[0, 2] = 0.1 if kind == "behind" else -0.1  # the nose is behind the ears
+    xy = figure((-30 if kind == "outside" else 300, 400), 400)
+    if kind == "hanging":
+        xy = xy * [1, -1] + [0, 800]
+    late = Candidate(
+        replace(body(xy, 400, confidence=0.65), world=world),
+        paint=0.4 if kind == "on paint" else 0.0,
+        late=True,
+    )
+    assert 0.36 < late.score < 0.6, late.score
+    # From the front a face would show; from behind none can.
+    assert chosen([late]) == ([late] if kind == "behind" else [])
+
+
+def test_a_small_referee_seen_to_the_shoes_stays_and_a_spectator_goes():
+    players = [standing(200 + 300 * k) for k in range(3)]
+    referee = standing(350, 130, confidence=0.9, spread=0.015)
+    spectator = standing(650, 130, confidence=0.98, spread=0.03)
+    assert referee.score < 0.75 and spectator.score < 0.75  # what somebody so small would need
+    kept = chosen([*players, referee, spectator])
+    assert referee in kept and spectator not in kept
+
+
+# Painting over
+
+
+def test_a_hole_is_filled_with_what_is_around_it():
+    x = np.linspace(0, 255, 320)
+    photo = np.repeat(np.tile(x, (240, 1))[..., None], 3, axis=2).astype(np.uint8)
+    holes = np.zeros((240, 320), bool)
+    holes |= np.hypot(*(np.indices((240, 320)) - np.array([[[120]], [[160]]]))) < 40
+    filled = filled_in(np.where(holes[..., None], 0, photo), holes)
+    assert (filled[~holes] == photo[~holes]).all()
+    assert np.abs(filled[holes].astype(int) - photo[holes].astype(int)).max() < 60
+    assert filled_in(np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), bool)).shape == (8, 8, 3)
+
+
+def test_nobodys_face_is_painted_over():
+    person = standing(300)
+    photo = np.full((*SHAPE, 3), 90, np.uint8)
+    face = face_of(figure((310, 420), 300), 60)
+    _, paint = painted_out(photo, [person], [])
+    _, spared = painted_out(photo, [person], [face])
+    x, y = face.center.astype(int)
+    assert paint.any() and not spared[y - 20 : y + 20, x - 20 : x + 20].any()
+    assert on_paint(person.body, paint) > 0.6 > on_paint(standing(800).body, paint)
+
+
+# Faces and networks on the sample, whose people are known
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return np.asarray(Image.open(sample_photo()).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return load_ground_truth()
+
+
+@pytest.fixture(scope="module")
+def face_network():
+    return FaceNetwork()
+
+
+@pytest.fixture(scope="module")
+def found(sample, face_network):
+    search = PeopleSearch(PoseNetwork(), face_network, CONFIG)
+    return search, *search.find(sample)
+
+
+def nearest(truth, body) -> int:
+    """Which true person's shoulders and hips a body has."""
+    joints = [JOINT_INDEX[n] for n in ("left_shoulder", "right_shoulder", "left_hip", "right_hip")]
+    apart = [
+        np.linalg.norm(person.joints_px[joints] - body.xy[[11, 12, 23, 24]], axis=1).mean()
+        for person in truth.people
+    ]
+    return int(np.argmin(apart))
+
+
+def test_everybody_is_found_once_and_every_sure_face_is_a_head(found, truth):
+    _, kept, faces = found
+    assert sorted(nearest(truth, one.body) for one in kept) == list(range(6))
+    heads = np.array([person.joints_px[JOINT_INDEX["head"]] for person in truth.people])
+    sure = [face for face in faces if face.sure]
+    assert len(sure) >= 4
+    for face in sure:
+        assert np.linalg.norm(heads - face.center, axis=1).min() < face.size
+
+
+@pytest.mark.parametrize("name", ["child", "student"])
+def test_whom_the_first_search_missed_the_second_finds(found, sample, truth, monkeypatch, name):
+    search, kept, _ = found
+    missing = [person.name for person in truth.people].index(name)
+    others = [one.body for one in kept if nearest(truth, one.body) != missing]
+    assert len(others) == 5
+    monkeypatch.setattr(residual, "find_bodies", lambda *_: others)
+    again, _ = search.find(sample)
+    assert sorted(nearest(truth, one.body) for one in again) == list(range(6))
+
+
+def test_heads_look_where_the_true_ones_do(found, sample, truth, face_network):
+    _, kept, faces = found
+    bodies = [one.body for one in kept]
+    turns = head_rotations(face_network, PhotoPyramid(sample), bodies, faces)
+    assert sum(turn is not None for turn in turns) >= 3
+    for one, turn in zip(bodies, turns):
+        if turn is None:
+            continue
+        pose = truth.people[nearest(truth, one)].pose
+        true = np.eye(3)
+        for joint in ("pelvis", "spine1", "spine2", "spine3", "neck", "head"):
+            true = true @ axis_angle_to_matrix(pose[JOINT_INDEX[joint]])
+        head = truth.people[nearest(truth, one)].joints_px[JOINT_INDEX["head"]]
+        ray = turn_to_ray(pixel_rays(head, truth.camera.K))
+        looks = ray @ (turn[:, 2] * [1, -1, -1])
+        assert np.degrees(np.arccos(looks @ truth.camera.viewmat[:3, :3] @ true[:, 2])) < 12
+
+
+def test_the_heads_rotation_is_that_of_the_mesh():
+    turn = axis_angle_to_matrix(np.array([0.2, -0.6, 0.1]))
+    mesh = np.zeros((468, 3))
+    mesh[_RIGID] = (7.0 * _CANONICAL @ turn.T) * [1, -1, -1] + [300, 200, 0]
+    assert np.allclose(head_rotation(mesh), turn, atol=1e-9)
+
+
+def test_a_blank_wall_has_no_face(face_network):
+    wall = np.random.default_rng(0).integers(90, 110, (300, 400, 3), np.uint8)
+    assert [face for face in find_faces(face_network, PhotoPyramid(wall)) if face.sure] == []
+
+
+# A network file that is not there
+
+
+def test_an_unknown_network_is_told_in_one_sentence():
+    with pytest.raises(SettingError, match="people.landmarks is 'lite'; choose one of heavy, full"):
+        PoseNetwork("lite")
+
+
+def test_a_missing_or_changed_network_file_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(POSE_LANDMARKS_HEAVY), "path", lambda self: tmp_path / self.file)
+    with pytest.raises(MissingFileError, match="is missing; run `git checkout"):
+        PoseNetwork("heavy")
+    (tmp_path / POSE_LANDMARKS_HEAVY.file).write_bytes(b"another network")
+    with pytest.raises(DamagedFileError, match="not the one this version was made for"):
+        PoseNetwork("heavy")
