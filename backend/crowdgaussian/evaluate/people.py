@@ -142,14 +142,14 @@ class PeopleReport:
             f"{stages.people}, masks: {stages.segment}, body: {stages.body}.",
             f"A body is right from OKS {RIGHT_OKS} on, over 12 joints from shoulders to ankles; "
             f"people with fewer than {FEWEST} labelled ones and crowds are ignored.",
-            f"Of {everybody['bodies']} bodies {everybody['right']} are right, "
-            f"{everybody['wrong']} wrong where somebody is annotated, {everybody['unmatched']} "
-            f"where nobody is, {everybody['ignored']} ignored.",
+            f"Bodies found: {everybody['bodies']}; right: {everybody['right']}, "
+            f"wrong where somebody is annotated: {everybody['wrong']}, "
+            f"where nobody is: {everybody['unmatched']}, ignored: {everybody['ignored']}.",
         ]
         if out:
-            facts.append(f"{len(out)} photos could not be used and are left out.")
+            facts.append(f"Photos that cannot be used and are left out: {len(out)}.")
         if failed:
-            facts.append(f"{len(failed)} photos failed; their people count as missed.")
+            facts.append(f"Photos that failed, whose people count as missed: {len(failed)}.")
         return facts
 
     @staticmethod
