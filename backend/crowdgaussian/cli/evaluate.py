@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian evaluate lorm | inputs | people: numbers against the truth."""
+"""crowdgaussian evaluate lorm | inputs | people | refiner: numbers against the truth."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crowdgaussian_shared.errors import SettingError
+from crowdgaussian_shared.errors import MissingFileError, SettingError
 
 from .options import add_fields, add_out, add_setting_options, given_fields, setting_changes
 
@@ -24,13 +24,32 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     _add_data(inputs)
     inputs.late = _add_hidden
     inputs.set_defaults(run=_inputs)
-    people = kinds.add_parser("people", help="make a data set of made-up people")
-    people.add_argument("out", type=Path, metavar="OUT")
-    people.add_argument("--count", type=int, default=4, metavar="N")
-    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
-    people.add_argument("--seed", type=int, default=0)
-    people.set_defaults(run=_people)
+    _add_people(kinds)
     return kinds
+
+
+def _add_people(kinds: argparse._SubParsersAction) -> None:
+    parser = kinds.add_parser(
+        "people", help="who is found in photos, against annotators' keypoints and outlines"
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="DATA.json", help="people in COCO's layout, with keypoints"
+    )
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of the photos")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("out/people"),
+        metavar="OUT",
+        help="for people.json and people.png (default out/people)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
+    parser.add_argument(
+        "--pictures", type=int, default=24, metavar="N", help="photos on the sheet (default 24)"
+    )
+    add_setting_options(parser)
+    parser.set_defaults(run=_people)
 
 
 def _add_lorm(kinds: argparse._SubParsersAction) -> None:
@@ -112,8 +131,8 @@ def _lorm(arguments: argparse.Namespace) -> int:
 
 
 def _imported(text: str):
-    from ..evaluate.imported import Axes
     from ..evaluate.lorm import Imported
+    from ..evaluate.systems import Axes
 
     name, equals, place = text.partition("=")
     folder, colon, axes = place.partition(":")
@@ -137,13 +156,31 @@ def _inputs(arguments: argparse.Namespace) -> int:
 
 
 def _people(arguments: argparse.Namespace) -> int:
-    from ..body import load_body
-    from ..evaluate.subjects import write_people
+    from rich.console import Console
 
-    if arguments.count < 1 or not 32 <= arguments.size <= 2048:
-        raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
-    for path in write_people(
-        arguments.out, load_body("open"), arguments.count, arguments.size, arguments.seed
-    ):
+    from ..core.progress import quiet_native_stderr
+    from ..pipeline.config import configured
+    from .console import ConsoleReport
+
+    try:
+        from ..evaluate.people import PeopleJob, evaluate_people
+    except ImportError as error:
+        raise MissingFileError(
+            'Annotations are read with pycocotools: pip install "crowdgaussian[evaluate]".'
+        ) from error
+    if arguments.pictures < 0 or (arguments.limit is not None and arguments.limit < 1):
+        raise SettingError("Evaluate at least one photo, and draw none or more.")
+    job = PeopleJob(
+        arguments.data,
+        arguments.images,
+        arguments.out,
+        configured(arguments.preset, setting_changes(arguments)),
+        arguments.limit,
+        arguments.pictures,
+    )
+    with quiet_native_stderr(), ConsoleReport(Console(soft_wrap=True)) as report:
+        result = evaluate_people(job, report)
+    print(result.markdown())
+    for path in result.files:
         print(path)
     return 0

@@ -21,10 +21,16 @@ from ..core.progress import Report as Tell
 from ..lorm.training.occlusion import Occluded, hide, occlude
 from ..pipeline.config import Config
 from ..weights import local_path
-from .imported import Axes, find_result
 from .report import SHOWN, Picture, Report, Row, Views, render_views, score, write_picture
 from .subjects import Subject, joints_in_image, read_subjects
-from .systems import ImportedSystem, System, occlusion_seed, own_systems
+from .systems import (
+    Axes,
+    ImportedSystem,
+    System,
+    find_result,
+    occlusion_seed,
+    own_systems,
+)
 
 PERCENTS = (20, 40, 60)
 MOST_PERCENT = 70

@@ -81,7 +81,7 @@ def read_subjects(folder: str | Path, names: tuple[str, ...] = ()) -> list[Subje
     if not found:
         raise MissingFileError(
             f"{folder} is no data set for an evaluation: it holds no NAME/{FILE}; see "
-            "docs/evaluation.md, or make one with `crowdgaussian evaluate people`."
+            "docs/evaluation.md, or make one with `crowdgaussian data people`."
         )
     unknown = sorted(set(names) - set(found))
     if unknown:
