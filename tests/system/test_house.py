@@ -367,7 +367,7 @@ def test_every_error_is_a_branch_of_the_tree():
     for path in CODE:
         if path == home or path.is_relative_to(ROOT / "tests"):
             continue
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             called = node.func if isinstance(node, ast.Call) else None
             raised = node.exc if isinstance(node, ast.Raise) else None
             bases = node.bases if isinstance(node, ast.ClassDef) else []
