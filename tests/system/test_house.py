@@ -75,7 +75,7 @@ LAYERS = {
 }
 MAY_IMPORT_BPY = ("ops", "ui", "scene", "scripting", "blend.py")
 
-MAX_FILES = {"crowdgaussian": 206, "crowdgaussian_shared": 50, "crowdgaussian_addon": 90}
+MAX_FILES = {"crowdgaussian": 200, "crowdgaussian_shared": 50, "crowdgaussian_addon": 90}
 MIN_FILE, MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 60, 400, 40, 8
 MAX_MODULES = 17  # of a folder: more than one screen shows is a place to search, not to look
 MAX_PREFIX = 3  # files of a folder with the same first word; four are a folder of their own
