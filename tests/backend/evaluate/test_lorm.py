@@ -14,9 +14,9 @@ from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.core import metrics as lpips
 from crowdgaussian.core.metrics import load_lpips, masked_psnr
-from crowdgaussian.evaluate.imported import surface_gaussians
 from crowdgaussian.evaluate.report import Views, render_views, score
 from crowdgaussian.evaluate.subjects import read_subjects
+from crowdgaussian.evaluate.systems import surface_gaussians
 from crowdgaussian.lorm.checkpoint import load_lorm
 from crowdgaussian.lorm.model.adapters import add_adapters, save_adapters
 from crowdgaussian.splat import Splats
@@ -39,7 +39,7 @@ QUICK = [
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
-    assert main(["evaluate", "people", str(folder), "--count", "1", "--size", "64"]) == 0
+    assert main(["data", "people", str(folder), "--count", "1", "--size", "64"]) == 0
     return folder
 
 
@@ -138,8 +138,8 @@ def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(
     assert report in capsys.readouterr().out
     assert "| LORM | 1 |" in report and "LPIPS is not available" in report
     assert "OTHER: imported; after alignment" in report
-    sheet = Image.open(tmp_path / "out/pictures/made_up_000_40.png")
-    assert sheet.height == 5 * 214 and sheet.width > 1000
+    with Image.open(tmp_path / "out/pictures/made_up_000_40.png") as sheet:
+        assert sheet.height == 5 * 214 and sheet.width > 1000
 
 
 def test_the_same_pixels_are_hidden_every_time(tmp_path, people, subject):
