@@ -98,6 +98,25 @@ def test_one_face_is_one_person_and_two_faces_are_two():
     assert len(chosen([first, second])) == 1  # without faces their masks make them one
 
 
+def test_whom_a_later_search_saw_much_better_is_shown_as_it_saw_them():
+    front, vague = standing(300), standing(470, 320, confidence=0.5, spread=0.015)
+    assert 0.2 < vague.score < 0.4
+    xy = figure((470, 440), 400)
+    xy[0] = vague.body.xy[0]  # one nose, so one face is both bodies'
+    clear = Candidate(body(xy, 400, confidence=0.85), without=(front,))
+    alike = Candidate(replace(vague.body), without=(front,))
+    elsewhere = Candidate(clear.body)  # not with the other painted out: may be of two people
+    faces, first = [face_of(xy, 40)], [front, vague]
+    assert chosen([front, vague, clear], faces, first=first) == [front, clear]
+    assert chosen([front, vague, alike], faces, first=first) == first
+    assert chosen([front, vague, elsewhere], faces, first=first) == first
+    assert chosen([front, vague, replace(clear, paint=0.6)], faces, first=first) == first
+    limbs = front.body.xy.copy()
+    limbs[0] = xy[0]
+    double = Candidate(body(limbs, 400), without=(vague,))  # the face and the neighbour's limbs
+    assert chosen([front, vague, double], faces, first=first) == first
+
+
 @pytest.mark.parametrize("kind", ["front", "behind", "hanging", "on paint", "outside"])
 def test_who_is_found_late_must_be_left_over(kind):
     world = np.zeros((33, 3))
