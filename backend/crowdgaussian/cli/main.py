@@ -114,7 +114,7 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..pipeline.reconstruct import Job, reconstruct
-    from .console import ConsoleReport, print_people
+    from .console import ConsoleReport, print_checks, print_people
 
     job = Job(arguments.photo, arguments.out, _config(arguments), arguments.overwrite)
     started = time.perf_counter()
@@ -125,6 +125,7 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
     done = sum(person.state == "done" for person in people)
     print(f"{done} of {len(people)} people done in {time.perf_counter() - started:.0f} s")
     print_people(people)
+    print_checks(folder.info)
     print(folder.path / "scene.json")
     return 0
 
