@@ -35,9 +35,9 @@ def silent(progress: Progress) -> None:
 def within(report: Report, low: float, high: float) -> Report:
     """A report of a part of a stage, told from 0 to 1, as low to high of the whole stage."""
 
-    def told(step: Progress) -> None:
-        share = min(max(step.fraction, 0.0), 1.0)
-        report(replace(step, fraction=low + (high - low) * share))
+    def told(progress: Progress) -> None:
+        share = min(max(progress.fraction, 0.0), 1.0)
+        report(replace(progress, fraction=low + (high - low) * share))
 
     return told
 

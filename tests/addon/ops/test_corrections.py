@@ -17,15 +17,13 @@ from crowdgaussian_addon.ops import timer as pump
 from crowdgaussian_addon.ops.add_person import CROWDGAUSSIAN_OT_add_person as AddPerson
 from crowdgaussian_addon.ops.corrections import CROWDGAUSSIAN_OT_refit as Refit
 from crowdgaussian_addon.scene.corrections import is_changed, left_out, people_in
-from crowdgaussian_addon.scene.importer import GONE, SOURCE, WARNINGS, import_scene, note_result
+from crowdgaussian_addon.scene.importer import GONE, SOURCE, import_scene
 from crowdgaussian_addon.scene.people import photo_pose, read_pose
 from crowdgaussian_addon.scene.render.camera import pixel_of_direction
-from crowdgaussian_addon.ui.people import CROWDGAUSSIAN_PT_checks as Checks
 from crowdgaussian_addon.ui.people import CROWDGAUSSIAN_PT_corrections as Panel
-from crowdgaussian_addon.ui.people import draw_list
 from crowdgaussian_shared.scene.edit import SceneEdits
 from crowdgaussian_shared.scene.folder import SceneFolder
-from crowdgaussian_shared.scene.schema import LEFT_OUT, PersonEntry, SceneWarning, hash_file
+from crowdgaussian_shared.scene.schema import LEFT_OUT, PersonEntry, hash_file
 
 
 class Server:
@@ -397,43 +395,3 @@ def test_the_panel_draws(crowd):
     assert "crowdgaussian.find_photo" not in layout.buttons()
     raise_arm(crowd.people[0])
     assert bpy.ops.crowdgaussian.refit() == {"FINISHED"}, "the photo is known from here on"
-
-
-def checks():
-    """What the sub-panel says, as one text; None while it is not there."""
-    if not Checks.poll(bpy.context):
-        return None
-    layout = FakeLayout()
-    Checks.draw_people(SimpleNamespace(layout=layout), bpy.context)
-    return " ".join(layout.texts())
-
-
-def test_the_panel_shows_what_to_check_until_it_is_mended(crowd):
-    assert checks() is None, "nothing is doubtful"
-    missed = SceneWarning("missed", "Somebody at (30, 40) was probably missed.", (1, 2, 3, 4))
-    crowd.folder.update(warnings=(missed,))
-    for index, words in enumerate(("Person 0 floats.", "Person 1 came out 2.31 m tall.")):
-        crowd.folder.update_person(index, warnings=(SceneWarning("x", words),))
-    note_result(crowd.collection, crowd.folder)
-    select()
-    assert checks() == f"{missed.sentence} Person 0 floats. Person 1 came out 2.31 m tall."
-    select(crowd.people[1].rig)
-    assert checks() == f"{missed.sentence} Person 1 came out 2.31 m tall."
-    layout = FakeLayout()
-    draw_list(layout, bpy.context)
-    icons = [call[2]["icon"] for call in layout.calls if call[0] == "operator"]
-    assert icons == ["ERROR", "ERROR"], "in the list of people too"
-    crowd.folder.update(warnings=())
-    crowd.folder.update_person(1, warnings=())
-    raise_arm(crowd.people[1])
-    refit(crowd)
-    crowd.server.finish(crowd.folder, [1])
-    select()
-    assert checks() == "Person 0 floats."
-    bpy.data.objects.remove(crowd.people[0].rig)
-    assert checks() is None, "they are not there any more"
-
-
-def test_crowds_of_older_versions_have_nothing_to_check(crowd):
-    del crowd.collection[WARNINGS]
-    assert checks() is None

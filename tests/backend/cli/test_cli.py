@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: bad input is one sentence and exit code 2, and leaves nothing half-written."""
 
-import io
 import json
 import os
 import resource
@@ -15,17 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from _support.stand_ins import Script, write_photo
-from crowdgaussian.cli import blend, console
+from crowdgaussian.cli import blend
 from crowdgaussian.cli import main as cli
-from crowdgaussian.cli.console import ConsoleReport, TimeLeft, print_checks
-from crowdgaussian.core.progress import Progress, silent
+from crowdgaussian.core.progress import silent
 from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.reconstruct import reconstruct
 from crowdgaussian.weights import CATALOGUE, POSE_DETECTOR
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene.folder import SceneFolder
 from PIL import Image
-from rich.console import Console
 
 
 @pytest.fixture
@@ -321,90 +318,3 @@ def test_a_model_file_that_is_another_one_is_refused():
         replace(POSE_DETECTOR, package="no_such_package_here").provenance()
     with pytest.raises(CrowdGaussianError, match="is missing; run `make setup`"):
         replace(POSE_DETECTOR, file="no/such.file").provenance()
-
-
-# The last lines, and the time that is left
-
-
-def test_the_last_lines_say_what_to_check(tmp_path, capsys, stand_in):
-    photo, out = write_photo(tmp_path / "a.png"), tmp_path / "out"
-    code, said, _ = run(capsys, "reconstruct", photo, "-o", out)
-    lines = said.splitlines()
-    assert code == 0 and lines[-1] == str(out / "scene.json")
-    first = lines.index("Check these:")
-    sentences = [line.removeprefix("- ") for line in lines[first + 1 : -1]]
-    assert sentences == SceneFolder.open(out).info.checks and len(sentences) == 3
-    assert all(sentence.endswith(".") for sentence in sentences)
-    code, said, _ = run(capsys, "inspect", out)
-    assert said.splitlines()[-4:] == ["Check these:", *(f"- {one}" for one in sentences)]
-    report = json.loads(run(capsys, "inspect", out, "--json")[1])
-    assert [one["code"] for one in report["warnings"]] == ["floor", "focal"]
-    assert [one["code"] for one in report["people"][2]["warnings"]] == ["height"]
-
-
-def test_a_scene_with_nothing_to_check_says_nothing(scene, capsys):
-    folder = SceneFolder.open(scene)
-    folder.update(warnings=())
-    folder.update_person(2, warnings=())
-    print_checks(folder.info)
-    assert capsys.readouterr().out == ""
-    assert "Check these" not in run(capsys, "inspect", scene)[1]
-
-
-def told(fractions, every=1.0, stage="avatars"):
-    """What TimeLeft says at each of these fractions, so many seconds apart."""
-    left = TimeLeft()
-    return [
-        left.words(Progress(stage, fraction), 100.0 + every * number)
-        for number, fraction in enumerate(fractions)
-    ]
-
-
-def test_the_time_left_of_steady_work():
-    words = told([k / 100 for k in range(101)])
-    assert words[:10] == [""] * 10, "too early to tell"
-    assert words[10] == "about 90 s left" or words[10] == "about 2 min left"
-    assert words[50] == "about 50 s left" and words[80] == "about 20 s left"
-    assert words[95] == words[100] == "", "it is over in a moment"
-
-
-def test_work_that_goes_on_from_the_middle_counts_from_there():
-    assert told([0.5 + k / 100 for k in range(41)])[20] == "about 30 s left"
-
-
-def test_unsteady_work_says_nothing():
-    slower = [1 - 0.93**k for k in range(80)]  # each step takes longer than the one before
-    assert not any(told(slower)[:40])
-    assert not any(told([0.0] * 100)), "it stands"
-    assert not any(told([0.1, 0.9], every=5.0)), "too short"
-
-
-def test_another_round_begins_anew():
-    left = TimeLeft()
-    for k in range(60):
-        left.words(Progress("people", k / 100), float(k))
-    assert left.words(Progress("people", 0.6), 60.0) == "about 40 s left"
-    assert left.words(Progress("people", 0.1), 61.0) == ""
-    assert left.words(Progress("masks", 0.2), 62.0) == ""
-
-
-def test_lines_tell_the_time_left_once_each(monkeypatch):
-    out = io.StringIO()
-    report = ConsoleReport(Console(file=out, width=200))
-    clock = iter(range(1000))
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock) / 2)
-    for k in range(101):
-        report(Progress("avatars", k / 100))
-    lines = out.getvalue().splitlines()
-    assert len(lines) < 15 and sum("left" in line for line in lines) >= 5
-    assert all(line.count("left") <= 1 for line in lines)
-    assert lines[-1] == "Building avatars: 100%"
-
-
-def test_bars_tell_the_time_left():
-    out = io.StringIO()
-    terminal = Console(file=out, width=120, force_terminal=True)
-    with ConsoleReport(terminal) as report:
-        report._left.words = lambda step, now: "about 40 s left"
-        report(Progress("avatars", 0.5))
-    assert "about 40 s left" in out.getvalue()

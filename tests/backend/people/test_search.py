@@ -262,7 +262,7 @@ def test_the_report_can_stop_the_search_anywhere(found, sample, monkeypatch):
 def test_the_whole_stage_is_told_from_0_to_its_end(sample, monkeypatch):
     """Nothing stands still: the parts of the search lie before those of the fit."""
     body_model, steps = load_body("open"), []
-    box = PeopleConfig(boxes="170,250,520,950", pose_steps=2, ground_steps=2)
+    box = PeopleConfig(boxes="170,250,520,950", pose_steps=2, ground_steps=2, landmarks="full")
     KeypointFit(box, body_model).estimate(sample, None, steps.append)
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions) and 0.0 < max(f for f in fractions if f < 0.4)

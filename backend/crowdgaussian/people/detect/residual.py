@@ -47,7 +47,7 @@ _SURE, _FIRST_SIZE = 0.45, 0.6
 _WORTH_ANOTHER = 0.2  # score from which a body found on the grid is centred once more
 _ON_PAINT = 0.4  # of the landmarks of a body found on the grid
 # Shares of the time: faces, the first search, the regions below faces, the rounds.
-_FACES, _FIRST, _BELOW_FACES, _ROUND_ENDS = 0.04, 0.6, 0.7, (0.7, 0.9, 1.0)
+_FACES, _FIRST, _BELOW_FACES, _ROUND_ENDS = 0.04, 0.6, 0.7, (0.9, 1.0)
 _LONELY = 0.3  # of the time of a round, for faces without a body; the rest goes into backs
 _GRID = 0.4  # of the time of a look at backs, for the grid; the rest goes into its best regions
 
@@ -83,24 +83,26 @@ class PeopleSearch:
             return choose_people(pool, self.config, witnesses, first)
 
         sure = [face for face in faces if face.sure]
-        part = within(report, _FIRST, _BELOW_FACES)
-        for face in each(without_body(sure, choose(), first), part, _LEFT):
+        lonely = without_body(sure, choose(), first)
+        rounds = (_BELOW_FACES if lonely else _FIRST, *_ROUND_ENDS)
+        for face in each(lonely, within(report, _FIRST, rounds[0]), _LEFT):
             pool += [Candidate(body) for body in self._bodies_at(face, pyramid)]
         before = None
-        for ends in pairwise(_ROUND_ENDS):
+        for ends in pairwise(rounds):
             part, kept = within(report, *ends), choose()
             lonely = without_body(sure, kept, first)
             others = [one for one in kept if not _has_any(one.body, lonely)]
             grey, paint = painted_out(photo, others, lonely)
             dim = PhotoPyramid(grey)
-            for face in each(lonely, within(part, 0.0, _LONELY), _LEFT):
+            share = _LONELY if lonely else 0.0
+            for face in each(lonely, within(part, 0.0, share), _LEFT):
                 if before is None or _newly_painted(before, paint, face):
                     pool += [
                         Candidate(body, tuple(others), on_paint(body, paint))
                         for body in self._bodies_at(face, dim)
                     ]
             before = paint
-            pool += self._backs(photo, choose(), sure, within(part, _LONELY, 1.0))
+            pool += self._backs(photo, choose(), sure, within(part, share, 1.0))
             if len(choose()) == len(kept):
                 break
         kept = choose()
