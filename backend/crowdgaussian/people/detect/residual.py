@@ -6,14 +6,15 @@ somebody is missed, and it goes by faces, so backs are. Faces tell where to look
 are painted over with what is around them, so that the network can only see the others.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ...core.landmarks import Landmark
+from ...core.landmarks import ARM_SIDES, WRISTS, Landmark
 from ...core.progress import Progress, Report, each, silent, within
 from ..config import PeopleConfig
 from .choice import Candidate, Witnesses, choose_people, is_near, usual_size
@@ -41,13 +42,16 @@ _PAINT_SCORE = 0.3  # from which somebody is painted out; lower: ghosts wipe peo
 _PAINT_MARGIN = 2  # pixels around a mask
 _FREE_FACE = 0.75  # of the box: nobody's face is never painted over
 _CHANGED = 0.03  # of the region of a face that must be newly painted for another try
+# Two wrists in one place, in parts of the smaller body; seen again: how sure, against before; and
+# what is left of the confidence of an arm that nobody can see.
+_SAME_HAND, _CLAIM, _STILL_SURE, _LOST = 0.05, 0.2, 0.5, 0.2
 _STEP, _LIKE_SIZE, _TRUST, _MOST = 0.3, (0.5, 2.0), 0.3, 24  # grid: step in people; regions tried
 # The usual size of people on the grid: of those who are surely there, or of the shorter side.
 _SURE, _FIRST_SIZE = 0.45, 0.6
 _WORTH_ANOTHER = 0.2  # score from which a body found on the grid is centred once more
 _ON_PAINT = 0.4  # of the landmarks of a body found on the grid
-# Shares of the time: faces, the first search, the regions below faces, the rounds.
-_FACES, _FIRST, _BELOW_FACES, _ROUND_ENDS = 0.04, 0.6, 0.7, (0.9, 1.0)
+# Shares of the time: faces, the first search, regions below faces, rounds; then come hands.
+_FACES, _FIRST, _BELOW_FACES, _ROUND_ENDS = 0.04, 0.6, 0.7, (0.85, 0.95)
 _LONELY = 0.3  # of the time of a round, for faces without a body; the rest goes into backs
 _GRID = 0.4  # of the time of a look at backs, for the grid; the rest goes into its best regions
 
@@ -107,7 +111,43 @@ class PeopleSearch:
                 break
         kept = choose()
         full = len(kept) >= self.config.max_people  # so the others were not wanted
-        return Found(kept, faces, [] if full else without_body(sure, kept, first))
+        missed = [] if full else without_body(sure, kept, first)
+        kept = self._settle_hands(photo, kept, within(report, rounds[-1], 1.0))
+        return Found(kept, faces, missed)
+
+    def _settle_hands(
+        self, photo: np.ndarray, kept: list[Candidate], report: Report = silent
+    ) -> list[Candidate]:
+        """Arms that reach for somebody else's hand, seen again with that person painted out.
+
+        Whoever's hand stays in its place then has it; the other gets the arm that is left over.
+        """
+        settled = list(kept)
+        for first, second in each(shared_hands(kept), report, _LEFT):
+            alone = [
+                self._without_other(photo, kept[one], kept[other])
+                for (one, _), (other, _) in ((first, second), (second, first))
+            ]
+            stays = [
+                seen is not None and hand_stays(kept[one].body, seen, wrist)
+                for seen, (one, wrist) in zip(alone, (first, second))
+            ]
+            if stays[0] == stays[1]:
+                continue  # they hold hands, or the network cannot tell
+            loser = int(stays[0])
+            one, wrist = (first, second)[loser]
+            body = with_arm_of(settled[one].body, alone[loser], wrist)
+            settled[one] = replace(settled[one], body=body)
+        return settled
+
+    def _without_other(self, photo: np.ndarray, one: Candidate, other: Candidate) -> Body | None:
+        """Somebody seen with the pixels painted over that are rather the other's."""
+        height, width = photo.shape[:2]
+        own, theirs = (
+            warp_mask(c.body.mask, c.body.mask_to_photo, (height, width)) for c in (one, other)
+        )
+        dim = PhotoPyramid(filled_in(photo, (theirs > 0.5) & (theirs > own)))
+        return fuse_predictions(self.network, dim, one.body.roi, 0.0)
 
     def _bodies_at(self, face: Face, photo: PhotoPyramid) -> list[Body]:
         """Bodies whose nose lies in a face."""
@@ -127,7 +167,9 @@ class PeopleSearch:
                     break
         return bodies
 
-    def _starts(self, face: Face, photo: PhotoPyramid, fits) -> list[Roi]:
+    def _starts(
+        self, face: Face, photo: PhotoPyramid, fits: Callable[[LandmarkPrediction], bool]
+    ) -> list[Roi]:
         """Regions from which the network sees the owner of a face, best first."""
         turn = _ROLL_SHARE * face.roll
         down = np.array([-np.sin(turn), np.cos(turn)])
@@ -192,6 +234,45 @@ class PeopleSearch:
                     if _LIKE_SIZE[0] < one.next_roi.size / roi.size < _LIKE_SIZE[1]:
                         seen.append((trust(one), one.next_roi))
         return [roi for _, roi in sorted(seen, key=lambda one: -one[0])]
+
+
+def shared_hands(kept: Sequence[Candidate]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Wrists of two people in one place: who and which landmark, twice."""
+    wrists = [(one, int(wrist)) for one in range(len(kept)) for wrist in WRISTS]
+
+    def shared(first: tuple[int, int], second: tuple[int, int]) -> bool:
+        a, b = kept[first[0]].body, kept[second[0]].body
+        apart = float(np.linalg.norm(a.xy[first[1]] - b.xy[second[1]]))
+        sure = min(a.confidence[first[1]], b.confidence[second[1]])
+        return sure > _CLAIM and apart < _SAME_HAND * min(a.size, b.size)
+
+    pairs = combinations(wrists, 2)
+    return [(a, b) for a, b in pairs if a[0] != b[0] and shared(a, b)]
+
+
+def hand_stays(before: Body, after: Body, wrist: int) -> bool:
+    """Whether a wrist is seen where it was."""
+    apart = float(np.linalg.norm(before.xy[wrist] - after.xy[wrist]))
+    sure = after.confidence[wrist] > _STILL_SURE * before.confidence[wrist]
+    return apart < _SAME_HAND * before.size and bool(sure)
+
+
+def with_arm_of(body: Body, other: Body | None, wrist: int) -> Body:
+    """A body with the arm of another one, or an unsure arm where there is none."""
+    arm = ARM_SIDES[WRISTS.tolist().index(wrist)]
+    confidence = body.confidence.copy()
+    if other is None:
+        confidence[arm] *= _LOST
+        return replace(body, confidence=confidence)
+    xy, world, spread = body.xy.copy(), body.world.copy(), body.spread.copy()
+    for mine, theirs in (
+        (xy, other.xy),
+        (world, other.world),
+        (spread, other.spread),
+        (confidence, other.confidence),
+    ):
+        mine[arm] = theirs[arm]
+    return replace(body, xy=xy, world=world, spread=spread, confidence=confidence)
 
 
 def without_body(

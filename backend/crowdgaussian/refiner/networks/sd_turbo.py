@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from .tiling import check_input, tiled
+from .tiling import INPUTS, check_input, drop_normals, tiled
 
 # One denoising step in closed form: x0 = (z - sqrt(1 - a) eps) / sqrt(a)
 
@@ -47,7 +47,6 @@ def identity_eps(z: Tensor, timestep: int = TIMESTEP) -> Tensor:
 
 # PoseNet: the normals of the bodies as a bias on the diffusion network's first features
 
-INPUTS = 4  # normal x, y, z in camera axes, and the mask
 _WIDTHS = (16, 32, 96, 256)
 
 
@@ -67,17 +66,12 @@ class PoseNet(nn.Module):
             ]
         self.stem = nn.Sequential(*layers)
         self.out = nn.Conv2d(_WIDTHS[-1], channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for start in self.out.parameters():
+            nn.init.zeros_(start)
 
     def forward(self, normals: Tensor) -> Tensor:
         """normals: [B, 4, H, W], H and W multiples of 8."""
         return self.out(self.stem(normals))
-
-
-def drop_normals(normals: Tensor) -> Tensor:
-    """The input of the ablation without normals."""
-    return torch.zeros_like(normals)
 
 
 _SKIP_START = 1e-5  # the skips begin as good as absent
@@ -96,6 +90,8 @@ class TurboConfig:
 
 class TurboRefiner(nn.Module):
     """SD-Turbo, or SD 2.1-base, as a Refiner."""
+
+    prompt: Tensor  # [1, 77, D]
 
     def __init__(
         self,
@@ -189,13 +185,13 @@ def _skip_convolutions(vae: AutoencoderKL) -> nn.ModuleList:
     widths = list(vae.config.block_out_channels)
     sources = [widths[0], *widths[:-1]]  # what the encoder feeds into its down blocks
     targets = [widths[-1], *reversed(widths[1:])]  # what the decoder feeds into its up blocks
-    convolutions = nn.ModuleList(
+    convolutions = [
         nn.Conv2d(source, target, 1, bias=False)
         for source, target in zip(reversed(sources), targets)
-    )
+    ]
     for convolution in convolutions:
         nn.init.constant_(convolution.weight, _SKIP_START)
-    return convolutions
+    return nn.ModuleList(convolutions)
 
 
 # LoRA of rank 4 in the VAE's decoder (peft); the rest of the VAE stays as it was published

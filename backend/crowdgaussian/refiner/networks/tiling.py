@@ -1,49 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of any size through a network of limited appetite: overlapping tiles, softly joined."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from crowdgaussian_shared.errors import InputError, OutOfMemoryError
 from torch import Tensor
 from torch.nn import functional
 
+from ...core.device import within_memory
 from ...splat import RasterConfig
 from ...splat.normals import NormalMaps
-
-# Whether an error means that memory ran out: torch says it in several ways
-
-_SAYINGS = (
-    "can't allocate memory",  # torch on a CPU: "DefaultCPUAllocator: can't allocate memory: ..."
-    "not enough memory",  # the same on Windows
-    "could not create a memory",  # oneDNN
-    "out of memory",  # CUDA's drivers, MPS
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
-
-@contextmanager
-def within_memory(sentence: str) -> Iterator[None]:
-    """Turn every way in which torch and Python say that memory ran out into one error.
-
-    Raises:
-        OutOfMemoryError: with that sentence.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(sentence) from error
-
-
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in _SAYINGS)
-
 
 MIN_TILE = 128  # pixels
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -74,8 +41,7 @@ def tiled(network: Network, images: Tensor, normals: Tensor, tile: int, overlap:
             if tile // 2 < MIN_TILE:
                 raise
             tile //= 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()
 
 
 def _once(network: Network, images: Tensor, normals: Tensor, tile: int, overlap: int) -> Tensor:
@@ -118,6 +84,7 @@ def _ramp(size: int, overlap: int) -> Tensor:
 
 # What a refiner takes: pictures, and the normals and mask of the bodies in them
 
+INPUTS = 4  # normal x, y, z in camera axes, and the mask
 VIEWS = RasterConfig(eps2d=1 / 12)  # the variance of a square pixel; 0.3 would widen outlines
 
 
@@ -133,6 +100,11 @@ def normal_input(maps: NormalMaps) -> Tensor:
     return torch.cat([normals * mask, mask], 1)
 
 
+def drop_normals(normals: Tensor) -> Tensor:
+    """The input of the ablation without normals: zeros of the same shape, [B, 4, H, W]."""
+    return torch.zeros_like(normals)
+
+
 def check_input(images: Tensor, normals: Tensor | None) -> None:
     """Refuses what no refiner can work with.
 
@@ -143,7 +115,7 @@ def check_input(images: Tensor, normals: Tensor | None) -> None:
         raise InputError("A refiner needs the normal map of the bodies; render it first.")
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"A refiner takes pictures [B, 3, H, W], not {list(images.shape)}.")
-    wanted = [len(images), 4, *images.shape[2:]]
+    wanted = [len(images), INPUTS, *images.shape[2:]]
     if list(normals.shape) != wanted:
         raise InputError(
             f"The normal map has the shape {list(normals.shape)} where {wanted} belongs to the "
