@@ -28,7 +28,7 @@ from crowdgaussian_shared.scene.schema import (
 )
 
 from ..body.model import BodyModel
-from ..core.progress import Report
+from ..core.progress import Report, within
 from ..people.crowd import find_same_person, into_scene, project_landmarks, rest_pelvis
 from ..people.types import Crowd, Person
 from .checkpoint import PHOTO_KEY, clear, load_crowd, person_entry, to_arrays
@@ -177,12 +177,13 @@ class Finder:
                 "your program, or reconstruct with another people stage."
             )
         found = []
-        for box in boxes:
+        for number, box in enumerate(boxes):
+            part = within(report, number / len(boxes), (number + 1) / len(boxes))
             text = ",".join(f"{value:g}" for value in box)
             people = replace(self.config.people, boxes=text)
             assert self.stages.people_with is not None  # build_stages gives it
             stage = self.stages.people_with(replace(self.config, people=people))
-            alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), report)
+            alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), part)
             known = [(i, p) for i, p in enumerate(crowd.people) if i not in gone]
             twin = find_same_person(alone.people[0], known)
             if twin is not None:

@@ -273,7 +273,7 @@ def test_the_search_says_how_far_it_is(found, steps):
     fractions = [step.fraction for step in steps]
     assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] <= 1.0
     assert len(set(fractions)) > 60, "each window, candidate and region"
-    assert np.diff(fractions).max() < 0.1
+    assert np.diff(fractions).max() < 0.15, "a second round that is not needed is skipped"
     assert {step.stage for step in steps} == {"people"}
     messages = list(dict.fromkeys(step.message for step in steps))
     assert messages == [
