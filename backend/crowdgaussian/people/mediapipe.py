@@ -19,7 +19,9 @@ from .fit.schedules import fit_in_camera
 from .fit.targets import make_targets
 from .types import Crowd
 
-_FOUND = 0.4  # of the stage's time, after which everybody is found; hand-tuned
+# Shares of the stage's time after which everybody is found, fitted, and on the floor: measured on
+# the sample, with 140 s for the search, 20 s for the fit and 15 s for the floor on one busy core.
+_FOUND, _FITTED, _PLACED = 0.8, 0.9, 0.98
 
 
 class KeypointFit:
@@ -62,9 +64,9 @@ class KeypointFit:
         targets = make_targets(found, K)
         alone = Fitter(self.body, self.points, K, camera_at_origin())
         bodies = fit_in_camera(alone, found, targets, K, self.config)
-        report(Progress("people", 0.7, None, people, "looking for the ground"))
+        report(Progress("people", _FITTED, None, people, "looking for the ground"))
         crowd = crowd_on_floor(
             alone, Fitted(bodies, found, targets), K, shape, self.config, focal_source
         )
-        report(Progress("people", 0.95, None, people, "people placed"))
+        report(Progress("people", _PLACED, None, people, "people placed"))
         return crowd

@@ -198,7 +198,8 @@ class PeopleSearch:
         sizes = [one.body.size for one in kept if one.score > _SURE]
         size = float(np.median(sizes or [_FIRST_SIZE * min(photo.shape[:2])]))
         grey, paint = painted_out(photo, kept, without_body(faces, kept, kept))
-        pyramid, found = PhotoPyramid(grey), []
+        pyramid = PhotoPyramid(grey)
+        found: list[Candidate] = []
         regions = self._seen_on_grid(pyramid, paint, size, within(report, 0.0, _GRID))
         for roi in each(regions[:_MOST], within(report, _GRID, 1.0), _LEFT):
             if any(same_place(roi, one.body.roi) for one in found + kept):
@@ -223,7 +224,7 @@ class PeopleSearch:
     ) -> list[Roi]:
         """Regions of a grid in which the scout sees somebody of this size, best first."""
         seen, step = [], _STEP * size
-        rows = np.arange(_STEP * step, paint.shape[0], step)
+        rows = np.arange(_STEP * step, paint.shape[0], step).tolist()
         for row, y in enumerate(each(rows, report, _LEFT)):
             for column, x in enumerate(np.arange(_STEP * step, paint.shape[1], step)):
                 if paint[int(y), int(x)]:

@@ -110,7 +110,7 @@ def bodies_in_boxes(
         InputError: nobody is recognised in a box.
     """
     pyramid, bodies = PhotoPyramid(photo), []
-    for number, box in enumerate(each(boxes, report, _LOOKING), start=1):
+    for number, box in enumerate(each(list(boxes), report, _LOOKING), start=1):
         roi = Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
         prediction = refine_roi(network, network, pyramid, roi)
         seen = [
