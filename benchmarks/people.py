@@ -61,9 +61,9 @@ def search(photo: np.ndarray, landmarks: str) -> Search:
         finder = PeopleSearch(Counted(landmarks), FaceNetwork(), config)
         finder.scout = Counted("full")
         started = time.process_time()
-        kept, _ = finder.find(photo)
+        found = finder.find(photo)
         seconds = time.process_time() - started
-    return Search(seconds, len(kept), finder.network.asked, finder.scout.asked)
+    return Search(seconds, len(found.people), finder.network.asked, finder.scout.asked)
 
 
 def main() -> None:
