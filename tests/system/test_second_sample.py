@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The people stage on the second sample: two from behind, one in profile, one a third hidden.
 
-Of all thresholds only choice._SEEN_BETTER was chosen with this picture in sight. Bounds are what was
+Of all thresholds only choice._SEEN_BETTER was chosen with it in sight. Bounds are what was
 measured, and room for another processor's rounding; whoever is turned round, swapped or put beside
 themselves is far over them.
 """
