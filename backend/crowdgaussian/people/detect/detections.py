@@ -10,6 +10,7 @@ from ...core.landmarks import ARMS, FEET, LEGS, TORSO, Landmark
 from ..config import PeopleConfig
 from ..types import Keypoints
 from .faces import Face, FaceNetwork, head_rotations
+from .hands import HandNetwork, Hands, find_hands
 from .landmark_net import PoseNetwork
 from .residual import PeopleSearch
 from .roi import PhotoPyramid, warp_mask
@@ -36,6 +37,7 @@ class Detection:
     size: float  # rough height of the whole body, pixels
     flags: tuple[str, ...]  # of "small", "hidden", "cut"
     head: np.ndarray | None = None  # [3, 3] how the head is turned, see faces.head_rotation
+    hands: Hands = (None, None)  # left and right
 
 
 def detect_people(photo: np.ndarray, config: PeopleConfig) -> list[Detection]:
@@ -61,12 +63,18 @@ def detect_people(photo: np.ndarray, config: PeopleConfig) -> list[Detection]:
             "No person was found in the photo; use one in which people are sharp, lit and at "
             "least 60 pixels tall."
         )
-    heads = head_rotations(face_network, PhotoPyramid(photo), people, faces)
-    found = [_detection(body, head, photo.shape[:2]) for body, head in zip(people, heads)]
+    pyramid = PhotoPyramid(photo)
+    heads = head_rotations(face_network, pyramid, people, faces)
+    hands: list[Hands] = [(None, None)] * len(people)
+    if config.hands:
+        hands = find_hands(HandNetwork(), pyramid, people)
+    found = [_detection(*one, photo.shape[:2]) for one in zip(people, heads, hands)]
     return sorted(found, key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
 
 
-def _detection(body: Body, head: np.ndarray | None, shape: tuple[int, int]) -> Detection:
+def _detection(
+    body: Body, head: np.ndarray | None, hands: Hands, shape: tuple[int, int]
+) -> Detection:
     mask = warp_mask(body.mask, body.mask_to_photo, shape)
     height, width = shape
     inside = ((body.xy >= 0) & (body.xy < [width, height])).all(axis=1)
@@ -84,6 +92,7 @@ def _detection(body: Body, head: np.ndarray | None, shape: tuple[int, int]) -> D
         body.size,
         flags,
         head,
+        hands,
     )
 
 

@@ -5,12 +5,28 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.camera import split_viewmat, turn_to_ray
+from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 
+from ...core.optim import Descent, minimise, parameter_groups
+from ...core.rotations import axis_angle_to_matrix
 from ..config import PeopleConfig
 from ..detect.detections import Detection
+from ..detect.hands import Hands
+from .body_points import HandAngles, HandPoints
 from .fitter import Bodies, Fitter, Schedule
 from .init import DEPTH_HYPOTHESES, Guess, Lengths, guess, lift
-from .objective import SILHOUETTE, Weights
+from .objective import (
+    FINGER_LIMITS,
+    SILHOUETTE,
+    HandTargets,
+    Weights,
+    arm_limits,
+    hand_directions,
+    hand_energy,
+    relaxed_hands,
+)
 from .targets import Targets
 
 _PLACE_RATES = {"orientation": 0.03, "pelvis": 0.02}
@@ -153,3 +169,121 @@ def without_directions(targets: Targets) -> Targets:
         segment_weight=torch.zeros_like(targets.segment_weight),
         mask_trust=torch.zeros_like(targets.mask_trust),
     )
+
+
+# Bending wrists and fingers to the landmarks of hands; nothing else of the body moves
+
+_HAND_STEPS = 100
+_HAND_RATE = 0.05  # radians a step at first
+HAND_POINTS = torch.tensor(  # the network's of index, middle, little, ring finger and thumb
+    [[5, 6, 7, 8], [9, 10, 11, 12], [17, 18, 19, 20], [13, 14, 15, 16], [1, 2, 3, 4]]
+)
+
+
+def fit_hands(
+    fitter: Fitter, bodies: Bodies, hands: list[Hands]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bends wrists and fingers to the hands that were seen, within what joints do.
+
+    The wrist stays where the body's fit has put it. The hand's landmarks tell how its bones lie in
+    space and where its points are around the wrist, in weak perspective at the wrist's depth.
+
+    Args:
+        fitter: of the bodies' camera.
+        bodies: everybody.
+        hands: what was seen of each.
+
+    Returns:
+        The body pose [P, 21, 3] with forearms and wrists turned, and the axis-angles of jaw, eyes
+        and fingers [P, 33, 3]; hands that were not seen are at rest.
+    """
+    pose, rest = bodies.body_pose.clone(), relaxed_hands().repeat(len(hands), 1, 1)
+    seen = [(p, side) for p, both in enumerate(hands) for side in (0, 1) if both[side] is not None]
+    if not seen:
+        return pose, rest
+    person, right = torch.tensor([p for p, _ in seen]), torch.tensor([side > 0 for _, side in seen])
+    hand = HandPoints(
+        fitter.body, fitter.points.rest_joints(bodies.betas, bodies.scale)[person], right
+    )
+    arms = hand.joints[:, :2]
+    with torch.no_grad():
+        posed = fitter.pose(bodies)
+    view, shift = split_viewmat(fitter.camera[1])
+    places = posed.joints[person, arms[:, 1]] @ view.T + shift
+    turns = torch.stack([_straight(place) for place in places])
+    elbows = turns @ view @ posed.rotations[person, arms[:, 0]]
+    first = HandAngles(
+        torch.zeros(len(seen)),
+        pose[person, arms[:, 1] - 1],
+        (hand.axes @ rest[person[:, None], hand.joints[:, 2:] - len(BODY_JOINTS), :, None])[..., 0],
+    )
+    wanted = np.stack([hands[p][side] for p, side in seen])
+    targets = _hand_targets(wanted, places, turns, fitter.camera[0], first)
+    angles = _bend(hand, elbows, targets, _hand_limits(pose[person, arms[:, 0] - 1], hand, right))
+    twist, fingers = hand.rotations(angles)
+    elbow = axis_angle_to_matrix(pose[person, arms[:, 0] - 1]) @ twist
+    pose[person, arms[:, 0] - 1] = _axis_angles(elbow)
+    pose[person, arms[:, 1] - 1] = angles.wrist
+    rest[person[:, None], hand.joints[:, 2:] - len(BODY_JOINTS)] = fingers
+    return pose, rest
+
+
+def _straight(place: torch.Tensor) -> torch.Tensor:
+    """From the camera's axes to those of somebody who looks straight at a place [3].  # [3, 3]"""
+    return torch.as_tensor(turn_to_ray(place.double().numpy()).T, dtype=torch.float32)
+
+
+def _hand_targets(
+    seen: np.ndarray,
+    places: torch.Tensor,
+    turns: torch.Tensor,
+    K: torch.Tensor,
+    first: HandAngles,
+) -> HandTargets:
+    """Landmarks [H, 21, 3] of hands whose wrists are at places [H, 3] of the camera."""
+    points = torch.as_tensor(seen, dtype=torch.float32)
+    points = points - points[:, :1]
+    length = points[:, [9, 10, 11, 12]].diff(dim=1, prepend=points[:, :1]).norm(dim=2).sum(dim=1)
+    points = (points / length[:, None, None])[:, HAND_POINTS]
+    depth = places[:, 2:, None]
+    flat = torch.cat([torch.eye(2).expand(len(seen), 2, 2), -places[:, :2, None] / depth], dim=2)
+    to_pixels = K[:2, :2] @ flat / depth @ turns.transpose(1, 2)
+    return HandTargets(
+        points[..., :2], hand_directions(points), to_pixels / length[:, None, None], first
+    )
+
+
+def _hand_limits(elbows: torch.Tensor, hand: HandPoints, right: torch.Tensor) -> HandAngles:
+    """Lowest and highest of all angles.  # [2, H, ...] each"""
+    arm = arm_limits(right)
+    turned = (elbows * hand.forearm).sum(dim=1)  # of the twist the body's fit has used up already
+    twist = (arm[:, 0] - turned[:, None]).T
+    twist = torch.stack([twist[0].clamp_max(0.0), twist[1].clamp_min(0.0)])
+    fingers = FINGER_LIMITS.expand(len(right), -1, -1, -1)
+    return HandAngles(twist, arm[:, 1:].permute(2, 0, 1), fingers.permute(3, 0, 1, 2))
+
+
+def _bend(
+    hand: HandPoints, elbows: torch.Tensor, targets: HandTargets, limits: HandAngles
+) -> HandAngles:
+    """Lowers the energy; after each step all angles go back into their limits."""
+    free = {name: value.clone().requires_grad_() for name, value in vars(targets.start).items()}
+
+    def loss_at(_: int) -> torch.Tensor:
+        angles = HandAngles(**free)
+        return hand_energy(hand(elbows, angles), angles, targets).sum()
+
+    def back(_: int, __: torch.Tensor) -> None:
+        with torch.no_grad():
+            for name, (low, high) in vars(limits).items():
+                free[name].clamp_(low, high)
+
+    groups = parameter_groups(free, dict.fromkeys(free, _HAND_RATE))
+    minimise(groups, Descent(_HAND_STEPS), loss_at, back)
+    return HandAngles(**{name: value.detach() for name, value in free.items()})
+
+
+def _axis_angles(matrices: torch.Tensor) -> torch.Tensor:
+    """[H, 3, 3] -> [H, 3]"""
+    rows = [matrix_to_axis_angle(matrix) for matrix in matrices.double().numpy()]
+    return torch.as_tensor(np.stack(rows), dtype=torch.float32)
