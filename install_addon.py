@@ -280,7 +280,7 @@ def find_blenders() -> list[Blender]:
     paths = [Path(found)] if (found := shutil.which("blender")) else []
     for folder, pattern in patterns:
         paths += sorted(folder.glob(pattern))
-    blenders = {}
+    blenders: dict[Path, Blender] = {}
     for path in paths:
         try:
             blenders.setdefault(path.resolve(), look_at(path))

@@ -7,8 +7,9 @@ tensor operations. Autograd does the backward pass. Same mathematics and cut-off
 """
 
 import torch
+from crowdgaussian.core.rotations import quats_to_matrices
 from crowdgaussian.splat import Cameras, RasterConfig, Splats
-from crowdgaussian.splat.reference import covariances, sh_colors
+from crowdgaussian.splat.splats import sh_colors
 from torch import Tensor
 
 TILE = 16  # pixels
@@ -37,8 +38,9 @@ def _project(splats: Splats, cameras: Cameras, config: RasterConfig) -> tuple[Te
         ],
         -1,
     )
-    factor = jacobian.reshape(-1, 2, 3) @ rotation
-    cov = factor @ covariances(splats) @ factor.mT
+    axes = quats_to_matrices(splats.quats) * splats.scales[:, None, :]
+    factor = jacobian.reshape(-1, 2, 3) @ rotation @ axes
+    cov = factor @ factor.mT
     xx, xy, yy = cov[:, 0, 0] + config.eps2d, cov[:, 0, 1], cov[:, 1, 1] + config.eps2d
     conics = torch.stack([yy, -xy, xx], -1) / (xx * yy - xy * xy)[:, None]
     extent = torch.sqrt(2 * torch.log(splats.opacities.detach().clamp(min=1 / 255) * 255))

@@ -3,7 +3,7 @@
 # The main job on one photo: scene folder, report, .blend file and previews.
 #   scripts/demo.sh [PHOTO [OUT]]
 set -euo pipefail
-photo=${1:-$(dirname "$0")/../backend/crowdgaussian/sample/sample.jpg}
+photo=${1:-$(dirname "$0")/../backend/crowdgaussian/synthetic/sample_data/sample.jpg}
 name=$(basename "${photo%.*}")
 out=${2:-out/$name}
 command=$(dirname "$0")/../.venv/backend/bin/crowdgaussian

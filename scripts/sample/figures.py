@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian.body import BodyModel
+from crowdgaussian.core.mesh import vertex_normals
 from crowdgaussian_shared.geometry.axes import scene_to_blender
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from PIL import Image
 
-from . import footwear, hair, meshes, tailor
+from . import footwear, hair, tailor
 from .cast import Character
 from .paint_cloth import paint_cloth
 from .paint_skin import paint_skin
@@ -97,14 +98,14 @@ def stand(model: BodyModel, who: Character) -> tuple[Parameters, PosedBody]:
 def dress(body: PosedBody, who: Character) -> list[Piece]:
     """All clothes and shoes, inside first; later garments rest on earlier ones."""
     fine = body.finer()
-    points, normals = fine.posed, meshes.vertex_normals(fine.posed, fine.faces)
+    points, normals = fine.posed, vertex_normals(fine.posed, fine.faces)
     pieces = [footwear.shoe(body, side, who.shoes, who.shoe_height) for side in ("left", "right")]
     for garment in who.garments:
         sew = tailor.sew if isinstance(garment, Cut) else tailor.sew_skirt
         piece = sew(garment, fine, (points, normals))
         pieces.append(tailor.finished(piece))
         points = np.concatenate([points, piece.vertices])
-        normals = np.concatenate([normals, meshes.vertex_normals(piece.vertices, piece.faces)])
+        normals = np.concatenate([normals, vertex_normals(piece.vertices, piece.faces)])
     return pieces
 
 

@@ -4,9 +4,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from crowdgaussian.core.mesh import vertex_normals
 from scipy.spatial import cKDTree
 
-from . import meshes
 from .tailor import PosedBody
 
 # Hairline: azimuth about the head's axis (0 in front, 180 behind) -> height above the eyes, as a
@@ -84,7 +84,7 @@ def _roots(body: PosedBody, head: HeadFrame, style: Style, rng: np.random.Genera
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     pick = rng.choice(len(faces), style.count, p=area / area.sum())
     share = rng.dirichlet((1, 1, 1), style.count)[:, :, None]
-    normals = meshes.vertex_normals(body.posed, body.faces)
+    normals = vertex_normals(body.posed, body.faces)
     return tuple(
         (values[faces[pick]] * share).sum(axis=1) for values in (body.posed, body.rest, normals)
     )
@@ -123,7 +123,7 @@ def grow(body: PosedBody, style: Style, seed: int, steps: int = 10) -> np.ndarra
 
 def _shell(body: PosedBody):
     keep = body.posed[:, 1] > body.posed[:, 1].max() - 0.75
-    return (cKDTree(body.posed[keep]), meshes.vertex_normals(body.posed, body.faces)[keep])
+    return (cKDTree(body.posed[keep]), vertex_normals(body.posed, body.faces)[keep])
 
 
 def _keep_out(points, tree, normals, gap):

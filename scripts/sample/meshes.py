@@ -12,20 +12,6 @@ def edges_of(faces: np.ndarray) -> np.ndarray:
     return np.unique(pairs, axis=0)
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals.  # [N, 3], [F, 3] -> [N, 3]"""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    face_normals = np.cross(b - a, c - a)
-    normals = np.stack(
-        [
-            np.bincount(faces.ravel(), np.repeat(face_normals[:, k], 3), len(vertices))
-            for k in range(3)
-        ],
-        axis=1,
-    )
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
 def midpoint_subdivide(faces: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Split every triangle in four: (resampling matrix [N + E, N], faces [4F, 3])."""
     pairs = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]], axis=2)  # [F, 3, 2]

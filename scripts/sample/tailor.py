@@ -4,6 +4,8 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from crowdgaussian.core.mesh import vertex_normals
+from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from scipy.spatial import cKDTree
 
 from . import meshes
@@ -55,7 +57,7 @@ def finished(piece: Piece, hem: float = 0.006) -> Piece:
     )
     open_sides = first[uses == 1]
     start, end = sides[open_sides].T
-    inner = vertices - hem * meshes.vertex_normals(vertices, faces)
+    inner = vertices - hem * vertex_normals(vertices, faces)
     count = len(vertices)
     rim = np.concatenate(
         [np.stack([end, start, start + count], 1), np.stack([end, start + count, end + count], 1)]
@@ -87,8 +89,8 @@ class Cut:
 
 def skin_points(points: np.ndarray, weights: np.ndarray, transforms: np.ndarray) -> np.ndarray:
     """Linear blend skinning.  # [N, 3], [N, 55], [55, 4, 4] -> [N, 3]"""
-    blended = np.einsum("nj,jab->nab", weights, transforms[:, :3])
-    return np.einsum("nab,nb->na", blended[..., :3], points) + blended[..., 3]
+    every_joint = np.broadcast_to(np.arange(len(transforms)), weights.shape)
+    return move_points(blend_transforms(every_joint, weights, transforms), points)
 
 
 def bind(points: np.ndarray, body: PosedBody, neighbours: int = 6) -> np.ndarray:
@@ -130,7 +132,7 @@ def sew(cut: Cut, body: PosedBody, collider: tuple[np.ndarray, np.ndarray]) -> P
     edge = meshes.boundary_vertices(faces)
     shape = meshes.smooth(rest, faces, 6)
     shape[edge] = rest[edge]
-    normals = meshes.smooth(meshes.vertex_normals(shape, faces), faces, 12)
+    normals = meshes.smooth(vertex_normals(shape, faces), faces, 12)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     shape = shape + cut.ease * normals
     if cut.tube:

@@ -31,8 +31,7 @@ def visible_ids(visible: np.ndarray) -> np.ndarray:
 
 def _person(index: int, values: Parameters, model: BodyModel, camera: Camera) -> dict:
     joints = run_body(model, values)[3]
-    seen = joints @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]
-    flat = seen @ camera.K.T
+    pixels, depths = camera.project(joints)
     who = CAST[index]
     return {
         "name": who.name,
@@ -43,8 +42,8 @@ def _person(index: int, values: Parameters, model: BodyModel, camera: Camera) ->
         "transl": values.transl.round(6).tolist(),
         "scale": round(values.scale, 7),
         "joints": joints.round(5).tolist(),
-        "joints_px": (flat[:, :2] / flat[:, 2:]).round(3).tolist(),
-        "depth": round(float(seen[0, 2]), 5),
+        "joints_px": pixels.round(3).tolist(),
+        "depth": round(float(depths[0]), 5),
     }
 
 

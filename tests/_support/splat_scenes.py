@@ -2,9 +2,10 @@
 """Random Gaussians and the comparison of the rasteriser with its plain twin."""
 
 import torch
+from crowdgaussian.core.rotations import blend_affines
 from crowdgaussian.splat import Cameras, Render, Splats, rasterize
 from crowdgaussian.splat.reference import rasterize_reference
-from crowdgaussian.splat.skinning import blend_affines, pose_splats
+from crowdgaussian.splat.splats import pose_splats
 
 OUTPUTS = ("color", "alpha", "depth", "features")
 

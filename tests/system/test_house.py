@@ -75,7 +75,7 @@ LAYERS = {
 }
 MAY_IMPORT_BPY = ("ops", "ui", "scene", "scripting", "blend.py")
 
-MAX_FILES = {"crowdgaussian": 200, "crowdgaussian_shared": 50, "crowdgaussian_addon": 90}
+MAX_FILES = {"crowdgaussian": 206, "crowdgaussian_shared": 50, "crowdgaussian_addon": 90}
 MIN_FILE, MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 60, 400, 40, 8
 MAX_MODULES = 17  # of a folder: more than one screen shows is a place to search, not to look
 MAX_PREFIX = 3  # files of a folder with the same first word; four are a folder of their own
@@ -314,7 +314,11 @@ def test_every_fact_has_one_home():
 def test_the_oracle_is_imported_by_tests_only():
     oracle = "crowdgaussian.splat.reference"
     assert oracle in modules()
-    assert [name_of(p) for p in product_files() if oracle in imported_modules(p)] == []
+    outside = [p for p in CODE if not p.is_relative_to(ROOT / "tests") and p not in product_files()]
+    assert {p.parts[len(ROOT.parts)] for p in outside} >= {"scripts", "benchmarks", "examples"}
+    users = [p for p in product_files() if oracle in imported_modules(p)]
+    users += [p for p in outside if re.search(r"splat(\.| import )reference", text_of(p))]
+    assert [name_of(p) for p in users] == []
 
 
 def test_every_public_name_has_a_caller_outside_tests():

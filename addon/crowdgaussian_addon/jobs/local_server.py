@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from crowdgaussian_shared.errors import MissingFileError, ResourceError, SettingError
 
@@ -118,7 +119,7 @@ class LocalServer:
             return
         code = self._process.poll()
         if code is not None:
-            self._process.stdin.close()
+            _close_input(self._process)
             self._process = None
             self.failure = self._why(code)
             self.address = ""
@@ -133,7 +134,7 @@ class LocalServer:
         if process is None:
             return
         try:
-            process.stdin.close()
+            _close_input(process)
         except BrokenPipeError:
             process.poll()  # it was gone already
         try:
@@ -168,7 +169,12 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in mine}
 
 
-def own_group() -> dict[str, object]:
+def _close_input(process: subprocess.Popen) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def own_group() -> dict[str, Any]:
     """Ctrl-C in Blender's terminal is not meant for the server."""
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW

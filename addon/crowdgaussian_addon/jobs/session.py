@@ -81,7 +81,7 @@ class Session:
         self._client: Client | None = None
         self._changed = False
         self._save_at = 0.0
-        self._loading: threading.Thread | None = None
+        self._loading = threading.Thread(target=_load_network, daemon=True)
 
     @property
     def rows(self) -> list[JobRow]:
@@ -181,7 +181,7 @@ class Session:
             self.open(target)
             row.state, row.trouble = "submitting", ""
             if self._client is not None:
-                self._hand_over(row)
+                self._hand_over(self._client, row)
         except CrowdGaussianError as error:
             self._hold(row, str(error))
 
@@ -241,19 +241,19 @@ class Session:
         for row in self.rows:
             if row.active and row.server == self.server.label:
                 try:
-                    self._hand_over(row)
+                    self._hand_over(self._client, row)
                 except CrowdGaussianError as error:
                     self._hold(row, str(error))
 
-    def _hand_over(self, row: JobRow) -> None:
+    def _hand_over(self, client: Client, row: JobRow) -> None:
         """The client follows the job from here on; it knows itself where the job stands."""
         request = JobRequest(
             Path(row.photo), Path(row.folder), row.preset, row.settings, edit=row.edit
         )
         if Path(row.photo).is_file():
-            job = self._client.submit(request)
+            job = client.submit(request)
         else:
-            job = self._client.attach(row.folder)
+            job = client.attach(row.folder)
         if job != row.job:
             raise InputError(
                 f"{row.folder} holds another job by now; remove this row and start again."

@@ -11,6 +11,8 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..scene.corrections import source_of
 from ..scene.render.camera import pixel_of_direction
+from ..scene.render.viewport import view_of
+from .base import Result
 from .corrections import CorrectingOperator, chosen_crowd, origin_of
 
 _LEAST = 8.0  # pixels of the photo, each way
@@ -41,10 +43,11 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
         box = (max(x0, 0.0), max(y0, 0.0), min(x1, photo.width), min(y1, photo.height))
         if min(box[2] - box[0], box[3] - box[1]) < _LEAST:
             raise InputError(NO_BOX)
-        step = SceneEdit(boxes=(tuple(round(float(value), 1) for value in box),))
+        left, top, right, bottom = (round(float(value), 1) for value in box)
+        step = SceneEdit(boxes=((left, top, right, bottom),))
         return self.send(crowd, step, "Add a person")
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
         """Looks through the photo's camera and waits for the box."""
         if self.x1 > self.x0 or context.area is None or context.area.type != "VIEW_3D":
             return self.execute(context)
@@ -53,7 +56,7 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
             self._look_through_camera(context)
         except CrowdGaussianError as error:
             return self._fail(str(error))
-        self._corners = []
+        self._corners: list[tuple[float, float]] = []
         self._drawn = bpy.types.SpaceView3D.draw_handler_add(
             draw_box, (self._corners,), "WINDOW", "POST_PIXEL"
         )
@@ -62,7 +65,7 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
-    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> Result:
         """Press, drag, release; Esc or the right button stops."""
         if event.type in {"ESC", "RIGHTMOUSE"}:
             self.cancel(context)
@@ -93,7 +96,7 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
 
     def _take(self, context: bpy.types.Context, region: bpy.types.Region) -> None:
         """The corners in pixels of the photo."""
-        view = context.area.spaces.active.region_3d
+        view = view_of(context.area).region_3d
         rays = [region_2d_to_vector_3d(region, view, corner) for corner in self._corners]
         (self.x0, self.y0), (self.x1, self.y1) = (
             pixel_of_direction(self._camera, self._seen, np.array(ray)) for ray in rays
@@ -108,7 +111,7 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
                 f"The photo camera of {crowd.name} was deleted; undo that or import it again."
             )
         context.scene.camera = camera
-        context.area.spaces.active.region_3d.view_perspective = "CAMERA"
+        view_of(context.area).region_3d.view_perspective = "CAMERA"
         self._seen = np.array(camera.matrix_world)[:3, :3]
 
 

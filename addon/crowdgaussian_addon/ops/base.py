@@ -9,12 +9,21 @@ Esc. Operators compute first and change the scene last, or put back what they ch
 
 import time
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import bpy
 from bpy.app.handlers import persistent
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 from ..scene.people import NOBODY, has_people
+
+if TYPE_CHECKING:  # the mixins below become part of Blender's operators, and use what these have
+    from bpy.stub_internal.rna_enums import OperatorReturnItems
+
+    OperatorPart = bpy.types.Operator
+    Result = set[OperatorReturnItems]
+else:
+    OperatorPart, Result = object, set[str]
 
 Steps = Generator[tuple[float, str], None, str | None]
 
@@ -58,7 +67,7 @@ def count_people(number: int) -> str:
     return "1 person" if number == 1 else f"{number} people"
 
 
-class CrowdOperator:
+class CrowdOperator(OperatorPart):
     """The part that all operators share; mixed into bpy.types.Operator."""
 
     bl_options = {"REGISTER", "UNDO"}
@@ -80,11 +89,11 @@ class CrowdOperator:
         """Why the button is grey, in a sentence; empty when it is not. Must be quick."""
         return "" if has_people(context.scene) else NOBODY
 
-    def _fail(self, sentence: str) -> set[str]:
+    def _fail(self, sentence: str) -> Result:
         self.report({"ERROR"}, sentence)
         return {"CANCELLED"}
 
-    def _succeed(self, sentence: str | None) -> set[str]:
+    def _succeed(self, sentence: str | None) -> Result:
         if sentence:
             self.report({"INFO"}, sentence)
         return {"FINISHED"}
@@ -97,7 +106,7 @@ class SimpleOperator(CrowdOperator):
         """Does the work -> what to tell the user, if anything; raises CrowdGaussianError."""
         raise NotImplementedError
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> Result:
         """Runs; errors are reported."""
         try:
             return self._succeed(self.run(context))
@@ -116,7 +125,7 @@ class SteppedOperator(CrowdOperator):
         """
         raise NotImplementedError
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> Result:
         """Runs all steps at once."""
         steps = self.steps(context)
         try:
@@ -129,7 +138,7 @@ class SteppedOperator(CrowdOperator):
         finally:
             steps.close()
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
         """Runs what is quick at once and goes on in the background otherwise."""
         if bpy.app.background or context.window is None:
             return self.execute(context)
@@ -143,7 +152,7 @@ class SteppedOperator(CrowdOperator):
         manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
-    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def modal(self, context: bpy.types.Context, event: bpy.types.Event) -> Result:
         """Goes on at every tick; Esc stops."""
         if event.type == "ESC" and event.value == "PRESS":
             self._close()
@@ -165,7 +174,7 @@ class SteppedOperator(CrowdOperator):
         self._close()
         self._clean_up(context)
 
-    def _advance(self, context: bpy.types.Context, seconds: float) -> set[str] | None:
+    def _advance(self, context: bpy.types.Context, seconds: float) -> Result | None:
         """Steps until the time is over -> the operator's result, or None to go on."""
         if self._replaced != _replaced:
             self._close()

@@ -25,7 +25,7 @@ from ..scene.importer import SOURCE
 from ..scene.incremental import JOB
 from ..scene.people import PHOTO_POSE, Person, require_people, selected_people
 from . import state, timer
-from .base import SimpleOperator
+from .base import Result, SimpleOperator
 from .reconstruct import new_folder, wait_for
 
 PHOTO_HASH = "photo.blake2b"  # in a scene's settings
@@ -237,7 +237,7 @@ class CROWDGAUSSIAN_OT_refit(CorrectingOperator, bpy.types.Operator):
     def run(self, context: bpy.types.Context) -> str | None:
         """All chosen people who were changed."""
         people = require_people(context)
-        older = [person for person in people if PHOTO_POSE not in person.rig]
+        older = [person for person in people if person.rig.get(PHOTO_POSE) is None]
         if older and selected_people(context):
             is_changed(older[0].rig)  # says why not
         changed = [p for p in people if p.index >= 0 and p not in older and is_changed(p.rig)]
@@ -304,7 +304,7 @@ class CROWDGAUSSIAN_OT_find_photo(SimpleOperator, bpy.types.Operator):
     filter_image: BoolProperty(default=True, options={"HIDDEN"})
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
         """Opens the file browser."""
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}

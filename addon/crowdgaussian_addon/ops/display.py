@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Operators of the panel Display: what people show, how they are rendered."""
 
+from typing import Any
+
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty
 from crowdgaussian_shared.errors import SettingError
 
 from ..scene import static_splats
 from ..scene.people import Person, all_people, require_people
-from ..scene.render.display import set_level, splat_objects
+from ..scene.render.display import Where, set_level, splat_objects
 from ..scene.render.relight import set_lit
 from ..scene.render.settings import set_engine, set_render_mode
 from ..scene.splats.build import set_input
@@ -49,13 +51,14 @@ class CROWDGAUSSIAN_OT_set_display(SteppedOperator, bpy.types.Operator):
     who: EnumProperty(name="Who", items=_WHO, default="CHOSEN", description="Whom this is about")
 
     @classmethod
-    def description(cls, _context: bpy.types.Context, properties: object) -> str:
+    def description(cls, _context: bpy.types.Context, properties: Any) -> str:
         """The level's own words."""
         return next(text for key, _, text in LEVELS if key == properties.level)
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """One person a step; making the reduced splats takes a moment the first time."""
-        where = ("VIEWPORT", "RENDER") if self.where == "BOTH" else (self.where,)
+        both: tuple[Where, ...] = ("VIEWPORT", "RENDER")
+        where = both if self.where == "BOTH" else (self.where,)
         people = _people(context, self.who)
         for number, person in enumerate(people):
             yield number / len(people), person.name

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
@@ -27,7 +27,7 @@ from ..scene.motion.record import each_frame
 from ..scene.people import Person, require_people, selected_people
 from ..scene.static_splats import static_splats
 from . import state
-from .base import SteppedOperator, Steps, count_people
+from .base import Result, SteppedOperator, Steps, count_people
 
 # What all exports share: a file browser, then steps that show how far they are
 
@@ -49,7 +49,7 @@ class ExportOperator(SteppedOperator):
     def prepare(self, context: bpy.types.Context) -> None:
         """Fills in options from the scene, before the file browser opens."""
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Result:
         """Opens the file browser, unless the file is given."""
         if self.filepath:
             return super().invoke(context, event)
@@ -71,7 +71,7 @@ class ExportOperator(SteppedOperator):
         self.filepath = wanted
         return changed
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> Result:
         """All at once from scripts; from the file browser in steps, as an operator of its own."""
         if bpy.app.background or context.window is None or not getattr(self, "_browsed", False):
             return super().execute(context)
@@ -82,7 +82,8 @@ class ExportOperator(SteppedOperator):
         )
         again = getattr(getattr(bpy.ops, module.lower()), name)
         try:
-            return again("INVOKE_DEFAULT", **self.as_keywords())
+            keywords: Any = self.as_keywords  # which is said to return nothing
+            return again("INVOKE_DEFAULT", **keywords())
         except RuntimeError as error:
             return self._fail(str(error).removeprefix("Error: ").strip())
 

@@ -14,7 +14,7 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 from ..scene.importer import add_people, start_crowd
 from ..scene.render.settings import prepare_render
 from ..scene.static_splats import build_static_splats
-from .base import SimpleOperator, SteppedOperator, Steps, count_people
+from .base import Result, SimpleOperator, SteppedOperator, Steps, count_people
 from .export import AXES
 
 
@@ -33,7 +33,7 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
         """An empty scene will do."""
         return ""
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Result:
         """Opens the file browser, unless the folder is given."""
         if self.directory:
             return super().invoke(context, event)
@@ -90,7 +90,7 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
         """An empty scene will do."""
         return ""
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
         """Opens the file browser, unless the file is given."""
         if self.filepath:
             return self.execute(context)

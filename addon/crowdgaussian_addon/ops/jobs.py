@@ -11,16 +11,17 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 from ..jobs.table import JobRow
 from ..scene.incremental import import_again, refined_in
 from . import state, timer
+from .base import OperatorPart, Result
 
 
-class _OnRow:
+class _OnRow(OperatorPart):
     """An operator about one job."""
 
     bl_options = {"INTERNAL"}
 
     job: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
 
-    def execute(self, _context: bpy.types.Context) -> set[str]:
+    def execute(self, _context: bpy.types.Context) -> Result:
         """Finds the row and acts on it; errors are reported."""
         row = state.session().table.get(self.job)
         if row is None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where people stand and face: ground, distances, headings, overlaps."""
 
+from typing import cast
+
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
@@ -20,7 +22,7 @@ def object_named(context: bpy.types.Context, name: str, what: str) -> bpy.types.
     Raises:
         InputError: there is none of that name.
     """
-    found = context.scene.objects.get(name)
+    found: bpy.types.Object | None = context.scene.objects.get(name)
     if found is None:
         raise InputError(
             f'There is no object "{name}" in this scene; choose another {what}.'
@@ -254,7 +256,7 @@ class CROWDGAUSSIAN_OT_match_photo(SteppedOperator, bpy.types.Operator):
     def unavailable(cls, context: bpy.types.Context) -> str:
         """Grey without a crowd that knows its photo."""
         reason = super().unavailable(context)
-        known = any(SOURCE in c for c in context.scene.collection.children_recursive)
+        known = any(c.get(SOURCE) is not None for c in context.scene.collection.children_recursive)
         return reason if reason or known else "No crowd of this scene knows its photo."
 
     def steps(self, context: bpy.types.Context) -> Steps:
@@ -270,7 +272,7 @@ def _show_image(context: bpy.types.Context) -> None:
     areas = context.screen.areas if context.screen is not None else ()
     area = next((area for area in areas if area.type == "IMAGE_EDITOR"), None)
     if area is not None:
-        area.spaces.active.image = bpy.data.images[IMAGE]
+        cast(bpy.types.SpaceImageEditor, area.spaces.active).image = bpy.data.images[IMAGE]
 
 
 CLASSES = (

@@ -14,7 +14,8 @@ from crowdgaussian_shared.motion.retarget import UNITS, Source, retarget
 from ..scene.motion.apply import MotionOptions, play_motion, scene_fps
 from ..scene.motion.record import record_rig
 from ..scene.people import NOBODY, has_people, require_people
-from .base import SteppedOperator, Steps
+from .base import Result, SteppedOperator, Steps
+from .state import choices
 
 # The redo options of operators that put a motion on people
 
@@ -138,15 +139,15 @@ class CROWDGAUSSIAN_OT_choose_motion(bpy.types.Operator):
     filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_glob: StringProperty(default=_ENDINGS, options={"HIDDEN"})
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
         """Opens the file browser where the last motion was."""
-        self.filepath = context.scene.crowdgaussian_motion.path
+        self.filepath = choices(context, "crowdgaussian_motion").path
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> Result:
         """Keeps the path in the scene."""
-        context.scene.crowdgaussian_motion.path = self.filepath.rstrip("/\\")
+        choices(context, "crowdgaussian_motion").path = self.filepath.rstrip("/\\")
         return {"FINISHED"}
 
 
@@ -182,7 +183,7 @@ class CROWDGAUSSIAN_OT_apply_motion(MotionSettings, SteppedOperator, bpy.types.O
     def steps(self, context: bpy.types.Context) -> Steps:
         """Reads, fits, writes keys."""
         people = require_people(context)
-        path = self.filepath or context.scene.crowdgaussian_motion.path
+        path = self.filepath or choices(context, "crowdgaussian_motion").path
         if not path:
             raise InputError("Choose a motion file first.")
         yield 0.0, "Reading"
@@ -233,7 +234,7 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
         self.draw_settings(self.layout)
 
     def _rig(self, context: bpy.types.Context) -> bpy.types.Object:
-        rig = context.scene.crowdgaussian_motion.rig
+        rig = choices(context, "crowdgaussian_motion").rig
         if self.rig:
             rig = bpy.data.objects.get(self.rig)
         if rig is None or rig.type != "ARMATURE":

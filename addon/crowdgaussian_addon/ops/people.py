@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One-click poses, selecting people, IK controls, bodies as shadow casters and obstacles."""
 
+from collections.abc import Generator
+
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty
 from crowdgaussian_shared.errors import InputError
@@ -8,7 +10,7 @@ from crowdgaussian_shared.errors import InputError
 from ..scene.people import PHOTO_POSE, Person, all_people, require_people
 from ..scene.poses.library import to_photo_pose, to_rest_pose
 from ..scene.rig import body, ik
-from .base import SimpleOperator, SteppedOperator, Steps
+from .base import CrowdOperator, Result, SimpleOperator, SteppedOperator, Steps
 
 
 class CROWDGAUSSIAN_OT_rest_pose(SimpleOperator, bpy.types.Operator):
@@ -43,7 +45,7 @@ class CROWDGAUSSIAN_OT_photo_pose(SimpleOperator, bpy.types.Operator):
         """All chosen people, or nobody."""
         people = require_people(context)
         for person in people:
-            if PHOTO_POSE not in person.rig:
+            if person.rig.get(PHOTO_POSE) is None:
                 raise InputError(
                     f"{person.name} comes from an older file that does not hold the photo's pose; "
                     "import the crowd again."
@@ -66,7 +68,7 @@ class CROWDGAUSSIAN_OT_select_person(SimpleOperator, bpy.types.Operator):
         name="Extend", description="Keep the others selected", options={"SKIP_SAVE"}
     )
 
-    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Result:
         """Shift extends."""
         self.extend = event.shift
         return self.execute(context)
@@ -153,7 +155,7 @@ def have_controls(context: bpy.types.Context) -> bool:
     return any(ik.limbs_with_controls(p.rig) for p in all_people(context.scene))
 
 
-class _OnControls:
+class _OnControls(CrowdOperator):
     """An operator about controls that are there."""
 
     @classmethod
@@ -257,7 +259,9 @@ def _with_controls(people: list[Person]) -> list[Person]:
     return [person for person in people if ik.limbs_with_controls(person.rig)]
 
 
-def _record(context: bpy.types.Context, rigs: list[bpy.types.Object]) -> Steps:
+def _record(
+    context: bpy.types.Context, rigs: list[bpy.types.Object]
+) -> Generator[tuple[float, str], None, ik.Recording]:
     """Everybody's pose in all frames in which they move."""
     frames = ik.moving_frames(rigs)
     recording: ik.Recording = {}

@@ -11,6 +11,8 @@ from crowdgaussian_shared.errors import CrowdGaussianError, InputError
 
 from ..jobs.table import QUALITIES, REFINEMENTS, JobRow, settings_for
 from . import state, timer
+from .base import Result
+from .state import choices
 
 QUALITY_ITEMS = [(q.name, q.title, q.hint) for q in QUALITIES]
 REFINEMENT_ITEMS = list(REFINEMENTS)
@@ -75,15 +77,15 @@ class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
         description="While waiting: how long the server may be out of reach, in seconds",
     )
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
         """From the panel: with the panel's choices."""
-        choice = context.scene.crowdgaussian
+        choice = choices(context, "crowdgaussian")
         self.filepath, self.preset = choice.photo, choice.preset
         self.quality, self.most_people = choice.quality, choice.most_people
         self.refinement = choice.refinement
         return self.execute(context)
 
-    def execute(self, _context: bpy.types.Context) -> set[str]:
+    def execute(self, _context: bpy.types.Context) -> Result:
         """Starts the job; with `wait` stays until it has ended."""
         state.complain("")
         try:
@@ -167,15 +169,15 @@ class CROWDGAUSSIAN_OT_choose_photo(bpy.types.Operator):
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
     display_type: StringProperty(default="THUMBNAIL", options={"HIDDEN"})
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
         """Opens the file browser where the last photo was."""
-        self.filepath = context.scene.crowdgaussian.photo
+        self.filepath = choices(context, "crowdgaussian").photo
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: bpy.types.Context) -> Result:
         """Takes the photo over into the panel."""
-        context.scene.crowdgaussian.photo = self.filepath
+        choices(context, "crowdgaussian").photo = self.filepath
         return {"FINISHED"}
 
 
@@ -189,7 +191,7 @@ class CROWDGAUSSIAN_OT_connect(bpy.types.Operator):
     bl_label = "Connect"
     bl_options = {"INTERNAL"}
 
-    def execute(self, _context: bpy.types.Context) -> set[str]:
+    def execute(self, _context: bpy.types.Context) -> Result:
         """Begins; the panel and the preferences show what comes of it."""
         state.complain("")
         try:
@@ -207,7 +209,7 @@ class CROWDGAUSSIAN_OT_disconnect(bpy.types.Operator):
     bl_label = "Disconnect"
     bl_options = {"INTERNAL"}
 
-    def execute(self, _context: bpy.types.Context) -> set[str]:
+    def execute(self, _context: bpy.types.Context) -> Result:
         """Ends the connection, and our own server with it."""
         state.session().close()
         return {"FINISHED"}

@@ -3,6 +3,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import bpy
 from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
@@ -10,6 +11,16 @@ from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
 from ..jobs.session import Session, Target
 
 ADDON = __package__.rpartition(".")[0]  # bl_ext.user_default.crowdgaussian when it is installed
+
+
+class Preferences(Protocol):
+    """What the add-on's preferences hold; ui/preferences.py has them in full."""
+
+    place: str
+    backend: str
+    address: str
+    pairing: str
+
 
 _session: Session | None = None
 complaint = ""  # why the last button did nothing, and what to do
@@ -38,10 +49,15 @@ def complain(sentence: str) -> None:
     complaint = sentence
 
 
-def preferences() -> bpy.types.AddonPreferences | None:
+def preferences() -> Preferences | None:
     """The add-on's preferences; None when it was not enabled through Blender."""
-    addon = bpy.context.preferences.addons.get(ADDON)
-    return addon.preferences if addon else None
+    addon: bpy.types.Addon | None = bpy.context.preferences.addons.get(ADDON)
+    return cast(Preferences, addon.preferences) if addon else None
+
+
+def choices(context: bpy.types.Context, name: str) -> Any:
+    """What the panels let a user choose: a group of properties that ui/ gives every scene."""
+    return getattr(context.scene, name)
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,8 @@ Timers do not fire in background Blender, so scripts call pump() themselves.
 import atexit
 import logging
 import uuid
+from contextlib import AbstractContextManager
+from typing import Any
 
 import bpy
 from bpy.app.handlers import persistent
@@ -118,7 +120,8 @@ def _obstacle(row: JobRow) -> str:
     """What keeps people from coming in at this moment, and what to do; empty when nothing does."""
     if bpy.context.mode != "OBJECT":
         return "Finished people come in when you are back in Object Mode."
-    if bpy.app.is_job_running("RENDER"):
+    running: Any = bpy.app.is_job_running  # which is said to return nothing
+    if running("RENDER"):
         return "Finished people come in after the render."
     for window in bpy.context.window_manager.windows:
         if any(op.bl_idname.startswith(_MOVING) for op in window.modal_operators):
@@ -192,7 +195,7 @@ def _renew(row: JobRow, folder: SceneFolder, index: int) -> None:
         row.note = f"Person {index} stays unrefined: {error}"
 
 
-def in_a_window() -> object:
+def in_a_window() -> AbstractContextManager[object]:
     """The context of the first window: timers have none of their own."""
     windows = bpy.context.window_manager.windows
     return bpy.context.temp_override(window=bpy.context.window or (windows[0] if windows else None))
@@ -200,7 +203,7 @@ def in_a_window() -> object:
 
 def push_undo(message: str) -> None:
     """One step in the Edit > Undo history, where there is one."""
-    if bpy.ops.ed.undo_push.poll():
+    if bpy.ops.ed.undo_push.poll():  # type: ignore[call-arg]  # it needs no context
         bpy.ops.ed.undo_push(message=message)
 
 

@@ -2,6 +2,7 @@
 """The timer that lets splats follow the viewport, and what happens when files load and save."""
 
 import atexit
+from typing import Any
 
 import bpy
 from bpy.app.handlers import persistent
@@ -9,16 +10,19 @@ from bpy.app.handlers import persistent
 from ..scene.render.viewport import IDLE, NOBODY, Follower, show, views_of
 from ..scene.splats.upgrade import outdated_splats, upgrade_splats
 
+_SWITCH = "crowdgaussian_follow_view"  # property of the window manager
 _follower = Follower()
 
 
 def start() -> None:
     """Starts to follow, and to upgrade files that are loaded; undone by stop()."""
-    bpy.types.WindowManager.crowdgaussian_follow_view = bpy.props.BoolProperty(
+    switch: Any = bpy.props.BoolProperty  # which is said to return nothing
+    own = switch(
         name="Face the Viewport", default=True, options={"SKIP_SAVE"},
         description="Turn the splats to the 3D viewport while you look around; off, they always "
         "face the scene's camera",
     )  # fmt: skip
+    setattr(bpy.types.WindowManager, _SWITCH, own)
     for handlers, handler in _handlers():
         handlers.append(handler)
     atexit.register(_stop_timer)
@@ -33,7 +37,7 @@ def stop() -> None:
     for handlers, handler in _handlers():
         if handler in handlers:
             handlers.remove(handler)
-    del bpy.types.WindowManager.crowdgaussian_follow_view
+    delattr(bpy.types.WindowManager, _SWITCH)
 
 
 def follow() -> float:
@@ -41,7 +45,7 @@ def follow() -> float:
     manager = bpy.context.window_manager
     if manager is None or bpy.context.view_layer is None:
         return IDLE
-    return _follower.look(views_of(manager) if manager.crowdgaussian_follow_view else {})
+    return _follower.look(views_of(manager) if getattr(manager, _SWITCH) else {})
 
 
 def _tick() -> float:

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Between numpy arrays and Blender meshes: geometry, attributes and vertex groups."""
 
+from typing import TYPE_CHECKING, Any, cast
+
 import bpy
 import numpy as np
+
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import AttributeDomainItems, AttributeTypeItems
 
 # data_type of an attribute -> (property that foreach_set fills, numpy dtype, values per element)
 _LAYOUT = {
@@ -12,6 +17,32 @@ _LAYOUT = {
     "FLOAT4": ("vector", np.float32, 4),
     "FLOAT_COLOR": ("color", np.float32, 4),
 }
+
+
+# What an object holds, for those who know of which type the object is
+
+
+def mesh_data(obj: bpy.types.Object) -> bpy.types.Mesh:
+    """The mesh of a mesh object."""
+    return cast(bpy.types.Mesh, obj.data)
+
+
+def armature_data(rig: bpy.types.Object) -> bpy.types.Armature:
+    """The armature of an armature object."""
+    return cast(bpy.types.Armature, rig.data)
+
+
+def camera_data(camera: bpy.types.Object) -> bpy.types.Camera:
+    """The camera of a camera object."""
+    return cast(bpy.types.Camera, camera.data)
+
+
+# Geometry and attributes
+
+
+def values_of(attribute: bpy.types.Attribute) -> "bpy.types.bpy_prop_collection[Any]":
+    """The values of an attribute; all its types have some, only their base class does not."""
+    return cast(Any, attribute).data
 
 
 def make_mesh(name: str, vertices: np.ndarray, faces: np.ndarray) -> bpy.types.Mesh:
@@ -28,9 +59,9 @@ def make_mesh(name: str, vertices: np.ndarray, faces: np.ndarray) -> bpy.types.M
     mesh.loops.add(count * corners)
     mesh.polygons.add(count)
     # By attribute: 80 times as fast as vertices.co and loops.vertex_index.
-    position = mesh.attributes["position"].data
+    position = values_of(mesh.attributes["position"])
     position.foreach_set("vector", np.ascontiguousarray(vertices, np.float32).ravel())
-    corner = mesh.attributes[".corner_vert"].data
+    corner = values_of(mesh.attributes[".corner_vert"])
     corner.foreach_set("value", np.ascontiguousarray(faces, np.int32).ravel())
     starts = np.arange(0, count * corners, corners, dtype=np.int32)
     mesh.polygons.foreach_set("loop_start", starts)
@@ -39,34 +70,39 @@ def make_mesh(name: str, vertices: np.ndarray, faces: np.ndarray) -> bpy.types.M
 
 
 def write_attribute(
-    mesh: bpy.types.Mesh, name: str, data_type: str, domain: str, values: np.ndarray
+    mesh: bpy.types.Mesh | bpy.types.PointCloud,
+    name: str,
+    data_type: "AttributeTypeItems",
+    domain: "AttributeDomainItems",
+    values: np.ndarray,
 ) -> None:
     """Store one value per element as a named attribute, replacing an older one of that name."""
     field, dtype, _ = _LAYOUT[data_type]
-    attribute = mesh.attributes.get(name)
+    attribute: bpy.types.Attribute | None = mesh.attributes.get(name)
     if attribute is not None and (attribute.data_type, attribute.domain) != (data_type, domain):
         mesh.attributes.remove(attribute)
         attribute = None
     if attribute is None:
         attribute = mesh.attributes.new(name, data_type, domain)
-    attribute.data.foreach_set(field, np.ascontiguousarray(values, dtype).ravel())
+    values_of(attribute).foreach_set(field, np.ascontiguousarray(values, dtype).ravel())
 
 
 def read_attribute(mesh: bpy.types.Mesh, name: str) -> np.ndarray | None:
     """The values of a named attribute, one row per element; None if there is none."""
-    attribute = mesh.attributes.get(name)
+    attribute: bpy.types.Attribute | None = mesh.attributes.get(name)
     if attribute is None or attribute.data_type not in _LAYOUT:
         return None
     field, dtype, width = _LAYOUT[attribute.data_type]
-    values = np.empty(len(attribute.data) * width, dtype)
-    attribute.data.foreach_get(field, values)
+    stored = values_of(attribute)
+    values = np.empty(len(stored) * width, dtype)
+    stored.foreach_get(field, values)
     return values.reshape(-1, width) if width > 1 else values
 
 
 def read_positions(mesh: bpy.types.Mesh) -> np.ndarray:
     """Vertex positions in object space.  # [V, 3] float32"""
     positions = np.empty(len(mesh.vertices) * 3, np.float32)
-    mesh.attributes["position"].data.foreach_get("vector", positions)
+    values_of(mesh.attributes["position"]).foreach_get("vector", positions)
     return positions.reshape(-1, 3)
 
 
@@ -90,7 +126,7 @@ def write_vertex_groups(
         weights: [N, 4] rows sum to 1; zeros are left out.
         vertices_per_row: consecutive vertices that share a row.
     """
-    mesh, count = obj.data, len(joints)
+    mesh, count = mesh_data(obj), len(joints)
     order = np.argsort(joints.ravel(), kind="stable")
     ends = np.searchsorted(joints.ravel()[order], np.arange(len(group_names) + 1))
     rows, values = order // joints.shape[1], weights.ravel()[order]

@@ -18,6 +18,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 from crowdgaussian_shared.scene.edit import PoseEdit, SceneEdit
 from crowdgaussian_shared.scene.folder import SceneFolder
 
+from .attributes import armature_data, mesh_data
 from .importer import GONE, SOURCE, add_people, note_result, photo_footprint
 from .people import REFINED, Person, all_people
 from .render.display import renew_reduced, splat_objects
@@ -46,13 +47,13 @@ def crowd_of(person: Person) -> bpy.types.Collection | None:
     """The crowd that a person was imported with; None for copies and people of elsewhere."""
     if person.index < 0:
         return None
-    crowds = (c for c in bpy.data.collections if SOURCE in c)
+    crowds = (c for c in bpy.data.collections if c.get(SOURCE) is not None)
     return next((c for c in crowds if person.collection in list(c.children_recursive)), None)
 
 
 def crowds_in(scene: bpy.types.Scene) -> list[bpy.types.Collection]:
     """All crowds of a scene that came from a photo."""
-    return [c for c in scene.collection.children_recursive if SOURCE in c]
+    return [c for c in scene.collection.children_recursive if c.get(SOURCE) is not None]
 
 
 def crowd_from(source: str) -> bpy.types.Collection | None:
@@ -189,7 +190,7 @@ def remove_person(person: Person, crowd: bpy.types.Collection) -> None:
 
 def _take_mesh(obj: bpy.types.Object, scratch: bpy.types.Object) -> None:
     """Weights live in the mesh, so it is all that has to change hands."""
-    old, name = obj.data, obj.data.name
+    old, name = mesh_data(obj), obj.data.name
     obj.data = scratch.data
     bpy.data.objects.remove(scratch)
     if not old.users:
@@ -198,7 +199,7 @@ def _take_mesh(obj: bpy.types.Object, scratch: bpy.types.Object) -> None:
 
 
 def _photo_pose_or_now(rig: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
-    return photo_pose(rig) if PHOTO_POSE in rig else read_pose(rig)
+    return photo_pose(rig) if rig.get(PHOTO_POSE) is not None else read_pose(rig)
 
 
 def _follow(rig: bpy.types.Object, before: tuple, avatar: Avatar) -> None:
@@ -215,7 +216,7 @@ def _follow(rig: bpy.types.Object, before: tuple, avatar: Avatar) -> None:
 def _wears_photo_pose(rig: bpy.types.Object) -> bool:
     """Whether the active action is the single key of the import."""
     action = rig.animation_data.action if rig.animation_data is not None else None
-    return action is not None and tuple(action.frame_range) == (PHOTO_FRAME, PHOTO_FRAME)
+    return action is not None and tuple(action.frame_range[:]) == (PHOTO_FRAME, PHOTO_FRAME)
 
 
 def _same_pose(a: tuple, b: tuple) -> bool:
@@ -236,7 +237,7 @@ def _move_joints(rig: bpy.types.Object, joints: np.ndarray) -> None:
     _select([rig], rig)
     bpy.ops.object.mode_set(mode="EDIT")
     for name, head, tail, roll in zip(JOINT_NAMES, heads, tails, rolls):
-        bone = rig.data.edit_bones[name]
+        bone = armature_data(rig).edit_bones[name]
         bone.head, bone.tail = head, tail
         bone.align_roll(roll)
     bpy.ops.object.mode_set(mode="OBJECT")

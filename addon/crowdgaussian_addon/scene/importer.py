@@ -157,8 +157,9 @@ def _build_people(
         set_footprint(splats, photo_footprint(avatar, info.camera.to_camera()))
         body = build_body(avatar, rig, f"{names[index]} body")
         store_photo_pose(rig, avatar)
-        for obj, role in ((rig, "rig"), (splats, "splats"), (body, "body")):
-            set_role(obj, role)
+        set_role(rig, "rig")
+        set_role(splats, "splats")
+        set_role(body, "body")
         people.append(ImportedPerson(index, collection, rig, splats, body))
     for person in people:  # only now: writing weights evaluates what the scene has
         for obj in (person.splats, person.body):

@@ -55,13 +55,17 @@ def refined_people(folder: SceneFolder) -> list[int]:
 def refined_in(crowd: bpy.types.Collection) -> tuple[int, ...]:
     """Who shows a refined avatar in a crowd."""
     return tuple(
-        sorted(c[PERSON] for c in crowd.children_recursive if PERSON in c and c.get(REFINED))
+        sorted(
+            c[PERSON]
+            for c in crowd.children_recursive
+            if c.get(PERSON) is not None and c.get(REFINED)
+        )
     )
 
 
 def people_of(crowd: bpy.types.Collection) -> tuple[int, ...]:
     """Who is in a crowd, as in scene.json."""
-    return tuple(sorted(c[PERSON] for c in crowd.children_recursive if PERSON in c))
+    return tuple(sorted(c[PERSON] for c in crowd.children_recursive if c.get(PERSON) is not None))
 
 
 def grow_crowd(folder: SceneFolder, job: str, index: int) -> ImportedPerson:

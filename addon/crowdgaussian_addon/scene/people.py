@@ -16,7 +16,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams
 from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
-from .attributes import read_positions
+from .attributes import mesh_data, read_positions
 from .rig.armature import REST_OFFSET, rest_offset
 from .rig.read_pose import PHOTO_POSE, read_rest_joints, read_shape
 from .rig.read_pose import photo_pose as photo_pose
@@ -57,7 +57,7 @@ class Person:
 
 def is_rig(obj: bpy.types.Object | None) -> bool:
     """Whether an object is somebody's armature."""
-    return obj is not None and obj.type == "ARMATURE" and REST_OFFSET in obj
+    return obj is not None and obj.type == "ARMATURE" and obj.get(REST_OFFSET) is not None
 
 
 def has_people(scene: bpy.types.Scene) -> bool:
@@ -81,7 +81,7 @@ def rig_of(obj: bpy.types.Object | None) -> bpy.types.Object | None:
         return obj
     if obj.type != "MESH":
         return None
-    rigs = (m.object for m in obj.modifiers if m.type == "ARMATURE")
+    rigs = (m.object for m in obj.modifiers if isinstance(m, bpy.types.ArmatureModifier))
     return next((rig for rig in rigs if is_rig(rig)), None)
 
 
@@ -141,7 +141,9 @@ def read_avatar(person: Person) -> Avatar:
                 f"{person.name} has no {what} any more; undo that or import the crowd again."
             )
     skin_joints, skin_weights = read_weights(person.splats, vertices_per_row=4)
-    pose, transl = photo_pose(person.rig) if PHOTO_POSE in person.rig else read_pose(person.rig)
+    pose, transl = (
+        photo_pose(person.rig) if person.rig.get(PHOTO_POSE) is not None else read_pose(person.rig)
+    )
     scale, betas = read_shape(person.rig)
     return Avatar(
         gaussians=read_gaussians(person.splats),
@@ -155,7 +157,7 @@ def read_avatar(person: Person) -> Avatar:
 
 def read_body(person: Person) -> BodyMesh:
     """The body mesh in the canonical frame, with the weights that are painted on it now."""
-    mesh = person.body.data
+    mesh = mesh_data(person.body)
     mesh.calc_loop_triangles()
     faces = np.empty(3 * len(mesh.loop_triangles), np.int32)
     mesh.loop_triangles.foreach_get("vertices", faces)
@@ -179,9 +181,9 @@ def read_weights(obj: bpy.types.Object, vertices_per_row: int = 1) -> tuple[np.n
         pelvis.
     """
     joint_of = {g.index: JOINT_INDEX[g.name] for g in obj.vertex_groups if g.name in JOINT_INDEX}
-    rows = range(0, len(obj.data.vertices), vertices_per_row)
+    rows = range(0, len(mesh_data(obj).vertices), vertices_per_row)
     joints, weights = np.zeros((len(rows), 4), np.uint8), np.zeros((len(rows), 4), np.float32)
-    vertices = obj.data.vertices
+    vertices = mesh_data(obj).vertices
     for row, vertex in enumerate(rows):
         pairs = [(e.weight, e.group) for e in vertices[vertex].groups if e.group in joint_of]
         if len(pairs) > 4:
@@ -198,7 +200,7 @@ def _selected(context: bpy.types.Context) -> Iterable[bpy.types.Object]:
 
 
 def _person_collections(scene: bpy.types.Scene) -> Iterator[bpy.types.Collection]:
-    return (c for c in scene.collection.children_recursive if PERSON in c)
+    return (c for c in scene.collection.children_recursive if c.get(PERSON) is not None)
 
 
 def _owners(scene: bpy.types.Scene) -> dict[bpy.types.Object, bpy.types.Collection]:
@@ -231,4 +233,4 @@ def _person(
 
 
 def _role(mesh: bpy.types.Object) -> str:
-    return mesh.get(ROLE) or ("splats" if CORNER in mesh.data.attributes else "body")
+    return mesh.get(ROLE) or ("splats" if CORNER in mesh_data(mesh).attributes else "body")

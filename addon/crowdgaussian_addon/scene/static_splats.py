@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 import numpy as np
@@ -10,7 +11,7 @@ from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.skinning import skin_gaussians
 
-from .attributes import write_attribute
+from .attributes import mesh_data, write_attribute
 from .people import Person, read_avatar, read_transforms
 from .rig.armature import REST_OFFSET
 from .splats.build import build_mesh, dress
@@ -27,8 +28,8 @@ def build_static_splats(gaussians: Gaussians, name: str) -> bpy.types.Object:
 
 def static_splats(objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]:
     """Those of the objects that are splats without a rig."""
-    meshes = (obj for obj in objects if obj.type == "MESH" and REST_OFFSET in obj)
-    return [obj for obj in meshes if CORNER in obj.data.attributes]
+    meshes = (obj for obj in objects if obj.type == "MESH" and obj.get(REST_OFFSET) is not None)
+    return [obj for obj in meshes if CORNER in mesh_data(obj).attributes]
 
 
 # Blender's own splats: point clouds of type "3D Gaussian Splats" (Blender 5.3)
@@ -78,12 +79,13 @@ def make_native(gaussians: Gaussians, name: str) -> bpy.types.Object:
         name: wanted object name.
     """
     cloud = bpy.data.pointclouds.new(name)
-    cloud.resize(len(gaussians))
+    cloud.resize(len(gaussians))  # type: ignore[attr-defined]  # Blender 5.2
     write_attribute(cloud, FORMAT.position, "FLOAT_VECTOR", "POINT", gaussians.means)
     write_attribute(cloud, FORMAT.scale, "FLOAT_VECTOR", "POINT", gaussians.scales)
     write_attribute(cloud, FORMAT.rotation, "QUATERNION", "POINT", gaussians.quats)
     base = np.c_[gaussians.sh[:, 0], gaussians.opacities]
-    write_attribute(cloud, FORMAT.base, "FLOAT4", "POINT", base)
+    kind: Any = "FLOAT4"  # since Blender 5.2
+    write_attribute(cloud, FORMAT.base, kind, "POINT", base)
     for k in range(1, gaussians.sh.shape[1]):
         write_attribute(cloud, f"{FORMAT.band}{k}", "FLOAT_VECTOR", "POINT", gaussians.sh[:, k])
     native = _native_type()

@@ -63,16 +63,16 @@ def reconstruct_photos(
     Raises:
         CrowdGaussianError: no server is chosen, or two photos have the same name.
     """
-    photos = [Path(photo).absolute() for photo in photos]
-    folders = [Path(out).absolute() / photo.stem for photo in photos]
+    paths = [Path(photo).absolute() for photo in photos]
+    folders = [Path(out).absolute() / path.stem for path in paths]
     if len(set(folders)) < len(folders):
         raise InputError("Two photos have the same name; rename one of them.")
-    run = _Run(options, dict(zip(photos, folders)))
+    run = _Run(options, dict(zip(paths, folders)))
     results = {}
     for result in run.results():
         results[result.photo] = result
-        tell(_sentence(result, len(results), len(photos)))
-    return [results[photo] for photo in photos]
+        tell(_sentence(result, len(results), len(paths)))
+    return [results[path] for path in paths]
 
 
 class _Run:

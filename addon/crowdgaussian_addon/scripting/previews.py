@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import bpy
 import numpy as np
@@ -21,6 +22,7 @@ from crowdgaussian_shared.geometry.skinning import pose_body
 from crowdgaussian_shared.scene.folder import SceneFolder
 from mathutils import Matrix
 
+from ..scene.attributes import camera_data
 from ..scene.importer import ImportResult
 from ..scene.render.camera import set_resolution
 from ..scene.render.images import (
@@ -32,6 +34,7 @@ from ..scene.render.images import (
     resize,
     soften,
 )
+from ..scene.render.viewport import view_of
 from ..scene.rig.armature import set_pose
 from ..scene.rig.body import cast_shadows
 from ..scene.splats.nodes.graph import Graph
@@ -90,8 +93,8 @@ def aim(camera: bpy.types.Object, view: View, places: np.ndarray, aspect: float)
     world[:3, :3] = rotation
     world[:3, 3] = centre + rotation @ np.append(middle, distance)
     camera.matrix_world = Matrix(world.tolist())
-    camera.data.sensor_fit, camera.data.sensor_width = "AUTO", _SENSOR
-    camera.data.lens = _SENSOR / 2 / np.tan(_FOV / 2)
+    camera_data(camera).sensor_fit, camera_data(camera).sensor_width = "AUTO", _SENSOR
+    camera_data(camera).lens = _SENSOR / 2 / np.tan(_FOV / 2)
 
 
 def _rotation(view: View) -> np.ndarray:
@@ -282,10 +285,10 @@ def _light(studio: _Studio) -> None:
     """A broad sun and a grey sky: soft shadows below the people."""
     scene = studio.scene
     scene.world = _grey_sky()
-    data = bpy.data.lights.new("Preview sun", "SUN")
+    data = cast(bpy.types.SunLight, bpy.data.lights.new("Preview sun", "SUN"))
     data.angle, data.energy = np.radians(25.0), 2.0
     sun = bpy.data.objects.new("Preview sun", data)
-    sun.rotation_euler = np.radians((38.0, 12.0, 0.0))
+    sun.rotation_euler = np.radians((38.0, 12.0, 0.0)).tolist()
     scene.collection.objects.link(sun)
     cast_shadows([person.body for person in studio.crowd.people], True)
     for person in studio.crowd.people:
@@ -350,6 +353,6 @@ def _show_camera_view() -> None:
     for screen in bpy.data.screens:
         for area in screen.areas:
             if area.type == "VIEW_3D":
-                space = area.spaces.active
+                space = view_of(area)
                 space.shading.type = "MATERIAL"
                 space.region_3d.view_perspective = "CAMERA"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the user sees: the panel, its choices, the preferences."""
 
+from typing import Any
+
 import bpy
 
 from . import display, layout, panel, people, preferences
@@ -15,23 +17,26 @@ _CLASSES = (
     *display.CLASSES,  # bl_order 4
 )
 
+_CHOICES = {  # properties of a scene
+    "crowdgaussian": preferences.CrowdGaussianChoice,
+    "crowdgaussian_layout": layout.CrowdGaussianLayout,
+    "crowdgaussian_motion": people.CrowdGaussianMotion,
+}
+
 
 def register() -> None:
     """Registers the classes and the scene's choices."""
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
-    bpy.types.Scene.crowdgaussian_layout = bpy.props.PointerProperty(
-        type=layout.CrowdGaussianLayout
-    )
-    bpy.types.Scene.crowdgaussian = bpy.props.PointerProperty(type=preferences.CrowdGaussianChoice)
-    pointer = bpy.props.PointerProperty
-    bpy.types.Scene.crowdgaussian_motion = pointer(type=people.CrowdGaussianMotion)
+    pointer: Any = bpy.props.PointerProperty  # which is said to return nothing
+    for name, group in _CHOICES.items():
+        setattr(bpy.types.Scene, name, pointer(type=group))
 
 
 def unregister() -> None:
     """Undoes register()."""
     panel.clear()
-    del bpy.types.Scene.crowdgaussian_layout
-    del bpy.types.Scene.crowdgaussian_motion, bpy.types.Scene.crowdgaussian
+    for name in _CHOICES:
+        delattr(bpy.types.Scene, name)
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

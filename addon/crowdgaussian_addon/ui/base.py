@@ -2,10 +2,18 @@
 """What the panels in the sidebar's tab "Crowd" share."""
 
 import textwrap
+from typing import TYPE_CHECKING
 
 import bpy
 
 from ..scene.people import NOBODY, Person, all_people, has_people, selected_people
+
+if TYPE_CHECKING:  # the mixin below becomes part of Blender's panels, and uses what these have
+    from bpy.stub_internal.rna_enums import IconItems
+
+    PanelPart = bpy.types.Panel
+else:
+    PanelPart = object
 
 # Sentences in a narrow panel
 
@@ -15,7 +23,10 @@ _LEAST = 20  # letters
 
 
 def draw_text(
-    layout: bpy.types.UILayout, sentence: str, context: bpy.types.Context, icon: str = "BLANK1"
+    layout: bpy.types.UILayout,
+    sentence: str,
+    context: bpy.types.Context,
+    icon: "IconItems" = "BLANK1",
 ) -> None:
     """A sentence in as many lines as the region's width asks for."""
     region = context.region
@@ -31,7 +42,7 @@ def draw_text(
 _TITLE = 0.28  # of the width; "Viewport" and "Obstacle" just fit
 
 
-class CrowdPanel:
+class CrowdPanel(PanelPart):
     """A panel of the tab; mixed into bpy.types.Panel, which is given a bl_order from 1 on."""
 
     bl_space_type = "VIEW_3D"

@@ -4,6 +4,7 @@
 import bpy
 from bpy.props import PointerProperty
 
+from ..ops.state import choices
 from .base import CrowdPanel, draw_choice_of_people
 
 
@@ -45,7 +46,7 @@ class CROWDGAUSSIAN_PT_layout(CrowdPanel, bpy.types.Panel):
 
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
-        layout, choice = self.layout, context.scene.crowdgaussian_layout
+        layout, choice = self.layout, choices(context, "crowdgaussian_layout")
         draw_choice_of_people(layout, context)
         draw_places(layout, choice)
         draw_scatter(layout, choice)

@@ -2,6 +2,7 @@
 """The panel "Reconstruct Crowd" in the sidebar's tab "Crowd"."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 import bpy.utils.previews
@@ -10,11 +11,20 @@ from crowdgaussian_shared.protocol.messages import Device
 from ..jobs.session import ServerView
 from ..jobs.table import JobRow
 from ..ops import state
+from ..ops.state import choices
 from .base import draw_text
+
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
 
 # One job in the panel: how far it is, what can be done, what went wrong
 
-_ICONS = {"done": "CHECKMARK", "failed": "ERROR", "cancelled": "CANCEL", "paused": "PAUSE"}
+_ICONS: dict[str, "IconItems"] = {
+    "done": "CHECKMARK",
+    "failed": "ERROR",
+    "cancelled": "CANCEL",
+    "paused": "PAUSE",
+}
 
 
 def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context) -> None:
@@ -28,13 +38,14 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context
         words = f"{row.headline}: {words}" if words else row.headline
     if words:
         box.label(text=words, icon="OUTLINER_OB_ARMATURE")
-    for sentence, icon in (
+    sentences: tuple[tuple[str, IconItems], ...] = (
         (row.error, "ERROR"),
         (row.trouble, "ERROR"),
         (row.obstacle, "PAUSE"),
         (row.note, "INFO"),
         (row.unrefined, "INFO"),
-    ):
+    )
+    for sentence, icon in sentences:
         if sentence:
             draw_text(box, sentence, context, icon)
     _draw_buttons(box, row)
@@ -87,7 +98,7 @@ def _draw_buttons(layout: bpy.types.UILayout, row: JobRow) -> None:
 
 # How the server stands, in a few words
 
-_STATES = {  # words and icon
+_STATES: dict[str, tuple[str, "IconItems"]] = {  # words and icon
     "stopped": ("not running", "RADIOBUT_OFF"),
     "starting": ("starting", "SORTTIME"),
     "connecting": ("connecting", "SORTTIME"),
@@ -182,7 +193,7 @@ def draw_server(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
 
 def draw_choice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """Photo, preset with its licence in words, quality, refinement."""
-    choice = context.scene.crowdgaussian
+    choice = choices(context, "crowdgaussian")
     box = layout.column(align=True)
     icon = icon_of(choice.photo)
     if icon:
@@ -216,7 +227,7 @@ def draw_licence(layout: bpy.types.UILayout, name: str, context: bpy.types.Conte
 
 def draw_button(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The button, and why it did nothing, unless that can be read above already."""
-    photo = context.scene.crowdgaussian.photo
+    photo = choices(context, "crowdgaussian").photo
     row = layout.row()
     row.scale_y = 1.5
     row.enabled = photo_exists(photo)

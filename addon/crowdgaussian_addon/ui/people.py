@@ -6,6 +6,7 @@ from bpy.props import PointerProperty, StringProperty
 
 from ..ops.corrections import chosen_crowd, photo_of
 from ..ops.people import have_controls
+from ..ops.state import choices
 from ..scene.corrections import left_out
 from ..scene.people import Person, all_people, has_people, people_without_rig, selected_people
 from ..scene.rig.body import casts_shadow, obstacle_kind
@@ -144,7 +145,7 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
         """From top to bottom."""
         layout = self.layout
         draw_choice_of_people(layout, context)
-        motion = context.scene.crowdgaussian_motion
+        motion = choices(context, "crowdgaussian_motion")
         column = layout.column(align=True)
         row = column.row(align=True)
         row.prop(motion, "path", text="", placeholder="Motion file")

@@ -116,7 +116,7 @@ def _preset_items(_self: object, _context: object) -> list[tuple[str, str, str, 
     return _items
 
 
-def _tidy_path(self: bpy.types.PropertyGroup, _context: object) -> None:
+def _tidy_path(self: "CrowdGaussianChoice", _context: object) -> None:
     """A path that was pasted may have quotes around it."""
     tidy = self.photo.strip().strip("\"'")
     if tidy != self.photo:

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.geometry.sh import SH_C0
+from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from torch import Tensor
 
-from ..body.model import PosedBody, apply, blend
+from ..body.model import PosedBody
+from ..core.device import float_tensor
 from ..core.mesh import unit
 from ..core.optim import Descent, minimise
 from ..splat.cameras import Cameras
@@ -18,16 +20,14 @@ from ..splat.rasterize import rasterize
 from ..splat.splats import Splats
 from .gaussians import SurfaceGaussians
 from .types import PhotoFitConfig
-from .visibility import PhotoView, facing_camera
+from .visibility import PhotoView, facing_camera, visible
 
 _START_OPACITY, _HIGHEST_OPACITY = 0.96, 0.995
 _LOWEST_OPACITY, _LOWEST_HAIR = 0.8, 0.4  # hair may thin out
 _BACK = -0.35  # cosine: discs turned further away are behind others and wait
 _COARSE_SHARE = 0.5  # of the steps, at half the resolution
 _DRIFT = 0.4  # pixels: a Gaussian that paints much less keeps its first colour
-_PAINTED = 0.3  # share of its disc's pixels that a well seen Gaussian paints
 _FIRST_VISIBLE, _VISIBLE_RANGE = 0.15, 0.45  # cosines: seen a little, and by how much more well
-_NEAREST = 0.05  # metres in front of the camera
 # The loss, hand-tuned; not measured one by one. Colour is absolute and squared error: more of the
 # square mends large errors first. Cover fills the mask, spill empties what is beside it.
 _ABSOLUTE, _SQUARED = 0.7, 6.0
@@ -61,17 +61,17 @@ class _Model:
         config: PhotoFitConfig,
     ) -> None:
         linear = matrices[:, :, :3] @ cloud.frames  # [N, 3, 3] frame -> scene
-        self.base = _tensor(apply(matrices, cloud.means))
-        self.linear = _tensor(linear)
-        self.scales = _tensor(cloud.scales)
-        self.limit = torch.minimum(2.0 * _tensor(cloud.radius), torch.tensor(config.max_move))[
+        self.base = float_tensor(move_points(matrices, cloud.means))
+        self.linear = float_tensor(linear)
+        self.scales = float_tensor(cloud.scales)
+        self.limit = torch.minimum(2.0 * float_tensor(cloud.radius), torch.tensor(config.max_move))[
             :, None
         ]
-        self.first_colour = _tensor(colours)
+        self.first_colour = float_tensor(colours)
         self.colour = self.first_colour.clone().requires_grad_()
         self.move = torch.zeros(len(cloud), 3, requires_grad=True)  # of limit, before tanh
         self.size = torch.zeros(len(cloud), 3, requires_grad=True)  # of _SIZE_RANGE
-        self.lowest = _tensor(_LOWEST_OPACITY + (_LOWEST_HAIR - _LOWEST_OPACITY) * cloud.scalp)
+        self.lowest = float_tensor(_LOWEST_OPACITY + (_LOWEST_HAIR - _LOWEST_OPACITY) * cloud.scalp)
         start = (_START_OPACITY - self.lowest) / (_HIGHEST_OPACITY - self.lowest)
         self.solid = torch.logit(start).requires_grad_()
 
@@ -115,7 +115,7 @@ def fit_photo(
         config: steps and rates.
         step_done: called with the fraction done; may raise to stop.
     """
-    matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+    matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
     model = _Model(cloud, matrices, colours, config)
     some = torch.from_numpy(np.flatnonzero(_facing(cloud, matrices, view) > _BACK))
     scales = [_Loss(view, side) for side in (0.5, 1.0)]
@@ -170,9 +170,9 @@ def _result(model: _Model, cloud: SurfaceGaussians, view: PhotoView) -> Fitted:
     with torch.no_grad():
         splats = model.splats(torch.arange(len(cloud)))
     cameras = Cameras.from_cameras(view.camera)
-    painted = rasterize(splats, cameras, features=ones).features[0, ..., 0]
-    (painted * _tensor(view.pure)).sum().backward()
-    shown = ones.grad[:, 0].numpy()
+    painted = rasterize(splats, cameras, features=ones).blended[0, ..., 0]
+    (shares,) = torch.autograd.grad((painted * float_tensor(view.pure)).sum(), ones)
+    shown = shares[:, 0].numpy()
     with torch.no_grad():
         moved = model.moves().double().numpy()
         means = cloud.means + np.einsum("nij,nj->ni", cloud.frames, moved)
@@ -189,22 +189,17 @@ def seen_gaussians(
     cloud: SurfaceGaussians, posed: PosedBody, fitted: Fitted, view: PhotoView
 ) -> np.ndarray:
     """How well the photo shows each Gaussian: what it paints, and how frontally.  # [N] 0..1"""
-    matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
+    matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
     facing = np.clip((_facing(cloud, matrices, view) - _FIRST_VISIBLE) / _VISIBLE_RANGE, 0, 1)
-    depth = view.camera.to_camera(apply(matrices, cloud.means))[:, 2]
-    disc = (2 * cloud.radius * view.camera.K[0, 0] / np.maximum(depth, _NEAREST)) ** 2  # pixels
-    return facing * np.clip(fitted.shown / (_PAINTED * facing * disc + 1e-3), 0, 1)
+    _, depth = view.camera.project(move_points(matrices, cloud.means))
+    return visible(fitted.shown, cloud.radius, view.camera.K[0, 0], depth, facing)
 
 
 def _facing(cloud: SurfaceGaussians, matrices: np.ndarray, view: PhotoView) -> np.ndarray:
     """Cosine between each disc's normal and the way to the camera.  # [N]"""
     normals = unit(np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.normals))
-    return facing_camera(apply(matrices, cloud.means), normals, view)
+    return facing_camera(move_points(matrices, cloud.means), normals, view)
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    return _tensor(cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA))
-
-
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.as_tensor(np.asarray(values), dtype=torch.float32)
+    return float_tensor(cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA))

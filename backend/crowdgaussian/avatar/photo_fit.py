@@ -3,15 +3,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
 from crowdgaussian_shared.geometry.sh import colour_to_sh
+from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from crowdgaussian_shared.scene.schema import CORRECTED
 
-from ..body.model import BodyModel, PosedBody, apply, blend, pose_body
+from ..body.model import BodyModel, PosedBody, pose_body
 from ..body.parts import Regions, find_regions, sample_surface
 from ..core.mesh import unit
 from ..core.progress import Progress, Report
@@ -58,10 +60,12 @@ class PhotoFit:
         self, view: CrowdView, indices: Sequence[int], report: Report
     ) -> Iterator[Outcome]:
         """Yield the avatars one by one; see AvatarBuilder."""
+
+        def build(index: int) -> Avatar:
+            return self.reconstruct_with_visibility(view, index, report).avatar
+
         for index in indices:
-            yield Outcome.of(
-                index, lambda i=index: self.reconstruct_with_visibility(view, i, report).avatar
-            )
+            yield Outcome.of(index, partial(build, index))
 
     def reconstruct_with_visibility(
         self, scene: CrowdView, index: int, report: Report
@@ -154,8 +158,8 @@ class PhotoFit:
         self, cloud: SurfaceGaussians, posed: PosedBody, surface: ClothedSurface, view: PhotoView
     ) -> np.ndarray:
         """What lies under each Gaussian in the photo, and a guess for the rest.  # [N, 3]"""
-        matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
-        scene = apply(matrices, cloud.means)
+        matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
+        scene = move_points(matrices, cloud.means)
         normals = unit(np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.normals))
         mesh = posed.pose_points(surface.vertices).astype(np.float32)
         depth, _ = render_mesh_depth(mesh, posed.faces, view.camera)
@@ -169,8 +173,8 @@ class PhotoFit:
 
         # [N, 3], [N] bool
         """
-        matrices = blend(posed.transforms, cloud.skin_joints, cloud.skin_weights)
-        scene = apply(matrices, cloud.means)
+        matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
+        scene = move_points(matrices, cloud.means)
         toward = unit(np.einsum("nji,nj->ni", matrices[:, :, :3], view.eye - scene))
         wrong = cast_by_occluder(cloud, scene, observed.colours, observed.seen)
         limbs = limb_places(cloud, posed.joints, toward)

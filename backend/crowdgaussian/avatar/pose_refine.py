@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from ..body.model import PosedBody, pose_body
 from ..body.parts import find_regions
+from ..core.device import float_tensor
 from ..core.mesh import projection_jacobian
 from .surface import Outline, compare, pixels_per_metre
 from .types import PhotoFitConfig
@@ -187,9 +188,9 @@ def _shape_moves(body, posed: PosedBody, scene: np.ndarray) -> np.ndarray:
     given = posed.params
     count, step = len(given.betas), _SHAPE_STEP
     with torch.no_grad():
-        betas = torch.as_tensor(given.betas, dtype=torch.float32) + step * torch.eye(count)
-        pose = torch.as_tensor(given.pose, dtype=torch.float32).expand(count, -1, -1)
-        transl = torch.as_tensor(given.transl, dtype=torch.float32).expand(count, -1)
+        betas = float_tensor(given.betas) + step * torch.eye(count)
+        pose = float_tensor(given.pose).expand(count, -1, -1)
+        transl = float_tensor(given.transl).expand(count, -1)
         output = body(betas, pose, transl, torch.full((count,), float(given.scale)))
     return (output.vertices.double().numpy() - scene) / step
 

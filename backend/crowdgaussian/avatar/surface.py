@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import scipy.sparse as sparse
+from crowdgaussian_shared.geometry.skinning import move_points
 from scipy.sparse.linalg import splu
 
-from ..body.model import PosedBody, apply
+from ..body.model import PosedBody
 from ..body.parts import FOOT, HAND, HEAD, Regions
 from ..core.mesh import cotangent_laplacian, projection_jacobian, vertex_areas, vertex_normals
 from ..splat.normals import render_mesh_depth
@@ -144,7 +145,7 @@ def fit_surface(
     swelling = _SWELLING * np.sqrt(area / config.gaussians)
     for _ in range(config.contour_steps):
         surface = posed.rest + offset[:, None] * normals
-        scene = apply(matrices, surface)
+        scene = move_points(matrices, surface)
         px_per_m = pixels_per_metre(scene, view)
         reach = upper[posed.faces].mean(1) * px_per_m
         outline = compare(scene, posed.faces, view, reach, _INWARDS * px_per_m)

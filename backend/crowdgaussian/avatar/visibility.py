@@ -2,11 +2,13 @@
 """What the photo shows of a surface, and in which colour."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.camera import Camera
 from scipy import ndimage
+from torch import Tensor
 
 from ..core.crop import Crop, box_of
 from ..core.mesh import sample_image, unit, vertex_normals
@@ -152,3 +154,38 @@ def colours_at(points: np.ndarray, view: PhotoView) -> np.ndarray:
     pixels, _ = view.camera.project(points)
     smooth = cv2.GaussianBlur(pure_photo(view), (0, 0), _BLUR)
     return sample_image(smooth, pixels)
+
+
+# Which Gaussians a picture shows: those that paint in it
+
+# Share of its disc's pixels that a well seen Gaussian paints. Less counts more as seen, also what
+# shows through gaps; more leaves colours of the photo unused. benchmarks/visibility.py, 3 crowds of
+# 4 made-up people: at 0.1, 0.2, 0.3, 0.5, 0.7 F1 is 0.87, 0.84, 0.81, 0.74, 0.65, precision 0.957,
+# 0.987, 0.994, 0.999, 1.000, and views of photo_fit's people that no photo shows have 22.33, 22.31,
+# 22.08, 21.64, 21.31 dB inside the true outline.
+PAINTED = 0.3
+_BLANK = 1e-3  # pixels: keeps a disc without any from being seen
+_Values = TypeVar("_Values", np.ndarray, Tensor)
+
+
+def visible(
+    painted: _Values,
+    radius: _Values,
+    focal: float | Tensor,
+    depth: _Values,
+    facing: _Values | float = 1.0,
+) -> _Values:
+    """How well a picture shows Gaussians: the pixels they paint of those that their discs have.
+
+    Args:
+        painted: pixels of the picture that each Gaussian paints.  # [N]
+        radius: standard deviation along the surface, metres.  # [N]
+        focal: of the picture, pixels.
+        depth: metres before the camera.  # [N]
+        facing: how frontally each is seen, 0..1: a slanting disc has fewer pixels.  # [N]
+
+    Returns:
+        # [N] 0..1
+    """
+    disc = (2 * radius * focal / depth) ** 2
+    return facing * (painted / (PAINTED * facing * disc + _BLANK)).clip(0, 1)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.avatar import BodyParams
+from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from torch import Tensor
 
 from ..core.rotations import axis_angle_to_matrix, joint_transforms, skin
@@ -227,21 +228,11 @@ class PosedBody:
     @property
     def matrices(self) -> np.ndarray:
         """Each vertex's blended canonical -> scene transform.  # [V, 3, 4]"""
-        return blend(self.transforms, self.skin_joints, self.skin_weights)
+        return blend_transforms(self.skin_joints, self.skin_weights, self.transforms)
 
     def pose_points(self, points: np.ndarray) -> np.ndarray:
         """Canonical points, one per vertex, in the scene.  # [V, 3]"""
-        return apply(self.matrices, points)
-
-
-def blend(transforms: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Linear blend of four joint transforms per point.  # [N, 3, 4]"""
-    return np.einsum("nk,nkij->nij", weights, transforms[joints][:, :, :3])
-
-
-def apply(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """One affine map [N, 3, 4] per point.  # [N, 3]"""
-    return np.einsum("nij,nj->ni", matrices[:, :, :3], points) + matrices[:, :, 3]
+        return move_points(self.matrices, points)
 
 
 def pose_body(body: BodyModel, params: BodyParams) -> PosedBody:

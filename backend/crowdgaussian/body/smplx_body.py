@@ -181,7 +181,7 @@ def _landmarks(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for left, named in _JOINT_LANDMARKS.items():
         joints = {JOINT_INDEX[name]: weight for name, weight in named.items()}
         rows[left] = {count + j: w for j, w in joints.items()}
-        rows[left + 1] = {count + int(twin[j]): w for j, w in joints.items()}
+        rows[L(left + 1)] = {count + int(twin[j]): w for j, w in joints.items()}
     ids = np.zeros((NUM_LANDMARKS, _SLOTS), dtype=np.int64)
     weights = np.zeros((NUM_LANDMARKS, _SLOTS), dtype=np.float32)
     for landmark, shares in rows.items():

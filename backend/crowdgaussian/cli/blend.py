@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import crowdgaussian_shared
 from crowdgaussian_shared.errors import InputError, MissingFileError, ResourceError
@@ -143,6 +143,7 @@ def _run(command: list[str], environment: dict[str, str], report: Report) -> Non
         text=True,
         start_new_session=True,  # Ctrl-C reaches us first, then we end Blender
     ) as process:
+        assert process.stdout is not None  # it is a pipe
         try:
             for line in _lines_or_ticks(process.stdout):
                 told = _progress_of(line)
@@ -157,7 +158,7 @@ def _run(command: list[str], environment: dict[str, str], report: Report) -> Non
         raise ResourceError(_sentence(said, process.returncode))
 
 
-def _lines_or_ticks(stream: TextIO) -> Iterator[str]:
+def _lines_or_ticks(stream: IO[str]) -> Iterator[str]:
     """The lines of a pipe as they come, and "" every TICK seconds while nothing comes."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 

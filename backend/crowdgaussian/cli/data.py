@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian data crowd-scenes: true and coarse pictures of crowds to teach a refiner with."""
+"""crowdgaussian data crowd-scenes | people: made-up crowds to train on, people to measure with."""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
+
+from crowdgaussian_shared.errors import SettingError
 
 from .options import (
     STAGES,
@@ -28,8 +30,14 @@ _NUMBERS = {name: name for name in ("scenes", "views", "rings", "size", "fewest"
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Adds `data`."""
-    parser = commands.add_parser("data", help="make data to train on")
+    parser = commands.add_parser("data", help="make data to train on and to measure with")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
+    people = kinds.add_parser("people", help="made-up people, for `evaluate lorm`")
+    people.add_argument("out", type=Path, metavar="OUT")
+    people.add_argument("--count", type=int, default=4, metavar="N")
+    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
+    people.add_argument("--seed", type=int, default=0)
+    people.set_defaults(run=_people)
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
     scenes.add_argument(
         "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
@@ -84,3 +92,16 @@ def _builder(name: str, changes: list[str], body):
 
     settings = {"stages.avatar": name, **_SMALLER, **read_changes(changes)}
     return load_stage("avatar", configured("open", settings), body)
+
+
+def _people(arguments: argparse.Namespace) -> int:
+    from ..body import load_body
+    from ..evaluate.subjects import write_people
+
+    if arguments.count < 1 or not 32 <= arguments.size <= 2048:
+        raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
+    for path in write_people(
+        arguments.out, load_body("open"), arguments.count, arguments.size, arguments.seed
+    ):
+        print(path)
+    return 0

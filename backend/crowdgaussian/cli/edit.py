@@ -8,6 +8,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import InputError
 
 from ..core.progress import quiet_native_stderr
+from .options import add_out
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -24,14 +25,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="EDIT.json",
         help="the corrections, as docs/people.md explains them",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="corrected scene folder; an interrupted run goes on there",
-    )
+    add_out(parser, "corrected scene folder; an interrupted run goes on there")
     parser.add_argument(
         "--photo",
         type=Path,
@@ -66,19 +60,19 @@ def _job(scene, arguments: argparse.Namespace):
     """What the scene was made from and with, and the corrections behind those it has."""
     from crowdgaussian_shared.scene.edit import SceneEdits, edits_in
 
-    from ..pipeline.config import preset, with_setting
-    from ..pipeline.reconstruct import Job
+    from ..pipeline.config import Job, configured, preset
 
-    config = preset(scene.info.preset)
-    known = config.flat()
-    for name, value in scene.info.settings.items():
-        if name in known and value != known[name]:
-            config = with_setting(config, name, str(value))
+    known = preset(scene.info.preset).flat()
+    changes = {
+        name: str(value)
+        for name, value in scene.info.settings.items()
+        if name in known and value != known[name]
+    }
     steps = (*edits_in(scene.info.settings), *SceneEdits.read(arguments.edit).steps)
     return Job(
         arguments.photo or scene.photo_path,
         arguments.out,
-        config,
+        configured(scene.info.preset, changes),
         arguments.overwrite,
         scene.info.photo.name,
         SceneEdits(steps),

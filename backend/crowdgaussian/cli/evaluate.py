@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian evaluate lorm | inputs | people: numbers against the truth."""
+"""crowdgaussian evaluate lorm | inputs | people | refiner: numbers against the truth."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from crowdgaussian_shared.errors import SettingError
+from crowdgaussian_shared.errors import MissingFileError, SettingError
 
-from .options import add_setting_options, setting_changes
+from .options import add_fields, add_out, add_setting_options, given_fields, setting_changes
+
+_HIDDEN, _PICTURES = {"percents": "occlusion"}, {"pictures": "pictures"}
+
+if TYPE_CHECKING:
+    from ..evaluate.lorm import Evaluation
 
 
 def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
@@ -16,14 +22,34 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     _add_lorm(kinds)
     inputs = kinds.add_parser("inputs", help="write the hidden images, to run other systems on")
     _add_data(inputs)
+    inputs.late = _add_hidden
     inputs.set_defaults(run=_inputs)
-    people = kinds.add_parser("people", help="make a data set of made-up people")
-    people.add_argument("out", type=Path, metavar="OUT")
-    people.add_argument("--count", type=int, default=4, metavar="N")
-    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
-    people.add_argument("--seed", type=int, default=0)
-    people.set_defaults(run=_people)
+    _add_people(kinds)
     return kinds
+
+
+def _add_people(kinds: argparse._SubParsersAction) -> None:
+    parser = kinds.add_parser(
+        "people", help="who is found in photos, against annotators' keypoints and outlines"
+    )
+    parser.add_argument(
+        "data", type=Path, metavar="DATA.json", help="people in COCO's layout, with keypoints"
+    )
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of the photos")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("out/people"),
+        metavar="OUT",
+        help="for people.json and people.png (default out/people)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N photos")
+    parser.add_argument(
+        "--pictures", type=int, default=24, metavar="N", help="photos on the sheet (default 24)"
+    )
+    add_setting_options(parser)
+    parser.set_defaults(run=_people)
 
 
 def _add_lorm(kinds: argparse._SubParsersAction) -> None:
@@ -32,12 +58,6 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
     )
     _add_data(parser)
     parser.add_argument(
-        "--systems",
-        default="lhm,lorm,photo_fit",
-        metavar="LIST",
-        help="of lhm, lorm, photo_fit, or none (default: all three)",
-    )
-    parser.add_argument(
         "--import",
         action="append",
         default=[],
@@ -45,41 +65,43 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         metavar="NAME=FOLDER[:UP,FRONT]",
         help="results of another system: FOLDER/PERSON_PERCENT.ply, .obj or .glb",
     )
-    parser.add_argument(
-        "--pictures",
-        type=int,
-        default=4,
-        metavar="N",
-        help="people with comparison pictures (default 4)",
-    )
     add_setting_options(parser)
+    parser.late = _add_lorm_fields
     parser.set_defaults(run=_lorm)
+
+
+def _add_lorm_fields(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.lorm import Evaluation
+
+    usual = ",".join(Evaluation.systems)
+    parser.add_argument(
+        "--systems", default=usual, metavar="LIST", help="some of %(default)s (all), or none"
+    )
+    add_fields(parser, Evaluation, _HIDDEN | _PICTURES)
+
+
+def _add_hidden(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.lorm import Evaluation
+
+    add_fields(parser, Evaluation, _HIDDEN)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
-    parser.add_argument(
-        "--occlusion",
-        type=int,
-        nargs="+",
-        default=[20, 40, 60],
-        metavar="PERCENT",
-        help="hidden shares of the person (default 20 40 60)",
-    )
+    add_out(parser)
     parser.add_argument("--people", nargs="+", default=[], metavar="NAME", help="only these")
     parser.add_argument(
         "--smplx", type=Path, metavar="PATH", help="SMPLX_NEUTRAL.npz, for data sets with that body"
     )
 
 
-def _job(arguments: argparse.Namespace, **more: object):
+def _job(arguments: argparse.Namespace, **more: Any) -> "Evaluation":
     from ..evaluate.lorm import Evaluation
 
     return Evaluation(
         arguments.dataset,
         arguments.out,
-        percents=tuple(arguments.occlusion),
+        **given_fields(arguments, _HIDDEN),
         people=tuple(arguments.people),
         smplx=arguments.smplx,
         **more,
@@ -99,7 +121,7 @@ def _lorm(arguments: argparse.Namespace) -> int:
         config=configured(arguments.preset, setting_changes(arguments)),
         systems=names,
         imported=tuple(_imported(text) for text in arguments.imported),
-        pictures=arguments.pictures,
+        **given_fields(arguments, _PICTURES),
     )
     with ConsoleReport(Console(soft_wrap=True)) as report:
         result = evaluate_lorm(job, report)
@@ -109,8 +131,8 @@ def _lorm(arguments: argparse.Namespace) -> int:
 
 
 def _imported(text: str):
-    from ..evaluate.imported import Axes
     from ..evaluate.lorm import Imported
+    from ..evaluate.systems import Axes
 
     name, equals, place = text.partition("=")
     folder, colon, axes = place.partition(":")
@@ -134,13 +156,31 @@ def _inputs(arguments: argparse.Namespace) -> int:
 
 
 def _people(arguments: argparse.Namespace) -> int:
-    from ..body import load_body
-    from ..evaluate.subjects import write_people
+    from rich.console import Console
 
-    if arguments.count < 1 or not 32 <= arguments.size <= 2048:
-        raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
-    for path in write_people(
-        arguments.out, load_body("open"), arguments.count, arguments.size, arguments.seed
-    ):
+    from ..core.progress import quiet_native_stderr
+    from ..pipeline.config import configured
+    from .console import ConsoleReport
+
+    try:
+        from ..evaluate.people import PeopleJob, evaluate_people
+    except ImportError as error:
+        raise MissingFileError(
+            'Annotations are read with pycocotools: pip install "crowdgaussian[evaluate]".'
+        ) from error
+    if arguments.pictures < 0 or (arguments.limit is not None and arguments.limit < 1):
+        raise SettingError("Evaluate at least one photo, and draw none or more.")
+    job = PeopleJob(
+        arguments.data,
+        arguments.images,
+        arguments.out,
+        configured(arguments.preset, setting_changes(arguments)),
+        arguments.limit,
+        arguments.pictures,
+    )
+    with quiet_native_stderr(), ConsoleReport(Console(soft_wrap=True)) as report:
+        result = evaluate_people(job, report)
+    print(result.markdown())
+    for path in result.files:
         print(path)
     return 0

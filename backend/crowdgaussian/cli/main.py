@@ -22,7 +22,7 @@ from . import data, train
 from .edit import add_commands as add_edit_commands
 from .evaluate import add_commands as add_evaluate_commands
 from .export import add_commands as add_export_commands
-from .options import Parser, add_setting_options, setting_changes
+from .options import Parser, add_out, add_setting_options, setting_changes
 from .serve import add_commands as add_service_commands
 from .submit import add_commands as add_client_commands
 from .train import add_commands as add_train_commands
@@ -76,14 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("reconstruct", help="photo -> scene folder")
     parser.add_argument("photo", type=Path, metavar="PHOTO")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="scene folder; an interrupted run of the same photo goes on there",
-    )
+    add_out(parser, "scene folder; an interrupted run of the same photo goes on there")
     add_setting_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
     parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
@@ -113,10 +106,12 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
 def _reconstruct(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..pipeline.reconstruct import Job, reconstruct
+    from ..pipeline.config import Job, configured
+    from ..pipeline.reconstruct import reconstruct
     from .console import ConsoleReport, print_people
 
-    job = Job(arguments.photo, arguments.out, _config(arguments), arguments.overwrite)
+    config = configured(arguments.preset, setting_changes(arguments))
+    job = Job(arguments.photo, arguments.out, config, arguments.overwrite)
     started = time.perf_counter()
     quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
     with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
@@ -127,15 +122,6 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
     print_people(people)
     print(folder.path / "scene.json")
     return 0
-
-
-def _config(arguments: argparse.Namespace):
-    from ..pipeline.config import preset, with_setting
-
-    config = preset(arguments.preset)
-    for name, value in setting_changes(arguments).items():
-        config = with_setting(config, name, value)
-    return config
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -38,17 +38,22 @@ def add_fields(parser: Any, kind: type, options: Mapping[str, str]) -> None:
 
     Args:
         parser: or a group of one.
-        kind: the dataclass; its fields are made with core.training.setting.
+        kind: the dataclass; its fields are made with core.progress.setting. A tuple becomes an
+            option with several values.
         options: name of a field -> that of its option, without dashes before it.
     """
     known = {field.name: field for field in fields(kind)}
     for name, option in options.items():
         field = known[name]
+        default: Any = field.default
+        several = isinstance(default, tuple)
+        values: tuple[Any, ...] = default if several else (default,)
         parser.add_argument(
             f"--{option}",
-            type=type(field.default),
+            type=type(values[0]),
+            nargs="+" if several else None,
             metavar="N",
-            help=f"{field.metadata['help']} ({field.default})",
+            help=f"{field.metadata['help']} ({' '.join(map(str, values))})",
         )
 
 
@@ -57,7 +62,11 @@ def given_fields(arguments: argparse.Namespace, options: Mapping[str, str]) -> d
     values = {
         name: getattr(arguments, option.replace("-", "_")) for name, option in options.items()
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -90,24 +99,9 @@ def add_changes(parser: argparse.ArgumentParser, text: str) -> None:
     )
 
 
-def add_training_folder(parser: argparse.ArgumentParser) -> None:
-    """Adds --out of a training."""
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="folder; an interrupted training goes on there",
-    )
-
-
-def add_numbers(parser: argparse.ArgumentParser, rows: tuple[tuple[str, int, str], ...]) -> None:
-    """Adds options of whole numbers: name, default, what it means."""
-    for name, value, text in rows:
-        parser.add_argument(
-            f"--{name}", type=int, default=value, metavar="N", help=f"{text} (default {value})"
-        )
+def add_out(parser: argparse.ArgumentParser, text: str | None = None) -> None:
+    """Adds --out, the folder that a command fills and must be told."""
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
 
 
 def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:

@@ -9,9 +9,10 @@ import threading
 from datetime import datetime
 from pathlib import Path
 
-from .options import add_changes
+from .options import add_changes, add_fields, given_fields
 
-KEEP_HOURS, KEEP_GIB = 24.0, 50.0
+GIB = 1 << 30
+_FIELDS = {name: name.replace("_", "-") for name in ("data_port", "workers", "keep_hours")}
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -22,22 +23,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add_serve(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("serve", help="reconstruct for Blender, here or over the network")
-    parser.add_argument(
-        "--bind",
-        default="tcp://127.0.0.1:5555",
-        metavar="ADDRESS",
-        help="address of the control socket (default: %(default)s); any other "
-        "than this computer's own needs keys",
-    )
-    parser.add_argument(
-        "--data-port",
-        type=int,
-        default=0,
-        metavar="PORT",
-        help="port of the data socket (default: the next one)",
-    )
+    parser.late = _add_settings
     _add_data(parser)
-    _add_amounts(parser)
     add_changes(parser, "change a limit, such as jobs_total=128 or photo_pixels=50000000")
     parser.add_argument(
         "--stop-with-parent", action="store_true", help="stop when standard input ends"
@@ -46,27 +33,23 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_serve)
 
 
-def _add_amounts(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    from ..service.settings import ServiceSettings
+
     parser.add_argument(
-        "--workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="worker processes (default: one per GPU, or one)",
+        "--bind",
+        default=ServiceSettings.bind.endpoint(),
+        metavar="ADDRESS",
+        help="address of the control socket (%(default)s); any other than this computer's own "
+        "needs keys",
     )
-    parser.add_argument(
-        "--keep-hours",
-        type=float,
-        default=KEEP_HOURS,
-        metavar="H",
-        help="photos and results are removed so long after a job's end (default: %(default)s)",
-    )
+    add_fields(parser, ServiceSettings, _FIELDS)
     parser.add_argument(
         "--keep-gib",
         type=float,
-        default=KEEP_GIB,
+        default=ServiceSettings.keep_bytes / GIB,
         metavar="G",
-        help="size of all results together (default: %(default)s)",
+        help="size of all results together (%(default)s)",
     )
 
 
@@ -124,11 +107,9 @@ def _settings(arguments: argparse.Namespace):
     settings = ServiceSettings(
         data=arguments.data or default_data(),
         bind=parse_address(arguments.bind),
-        data_port=arguments.data_port,
-        workers=arguments.workers,
-        keep_hours=arguments.keep_hours,
-        keep_bytes=int(arguments.keep_gib * (1 << 30)),
+        keep_bytes=int(arguments.keep_gib * GIB),
         pipeline=arguments.pipeline or PIPELINE,
+        **given_fields(arguments, _FIELDS),
     )
     for text in arguments.changes:
         settings = with_number(settings, *text.partition("=")[::2])

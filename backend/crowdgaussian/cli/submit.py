@@ -9,7 +9,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import Cancelled, RemoteError
 
 from .. import __version__
-from .options import add_setting_options, setting_changes
+from .options import add_out, add_setting_options, setting_changes
 
 ANSWER_SECONDS = 15.0
 STOPPED = 130
@@ -25,14 +25,7 @@ def _add_submit(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("submit", help="photo -> scene folder, computed by a server")
     parser.add_argument("photo", type=Path, metavar="PHOTO")
     _add_server(parser)
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="scene folder; the same command again goes on there",
-    )
+    add_out(parser, "scene folder; the same command again goes on there")
     add_setting_options(parser)
     parser.add_argument(
         "--edit",

@@ -12,13 +12,14 @@ from .options import (
     add_changes,
     add_fields,
     add_mesh_options,
-    add_numbers,
-    add_training_folder,
+    add_out,
     given_fields,
     made_up_people,
     read_changes,
     scanned_people,
 )
+
+_GOES_ON = "folder; an interrupted training goes on there"
 
 
 def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
@@ -41,7 +42,7 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         "lorm", help="teach LHM to complete hidden people (not for commercial use)"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="people; see docs/training.md")
-    add_training_folder(parser)
+    add_out(parser, _GOES_ON)
     files = parser.add_argument_group("network")
     files.add_argument("--weights", default="3DAIGC/LHM-500M-HF", metavar="FOLDER")
     files.add_argument("--sapiens", default="", metavar="FILE")
@@ -91,17 +92,17 @@ def _config(arguments: argparse.Namespace):
 def _lorm(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from ..core.device import choose_device
     from ..lorm.checkpoint import load_configured
-    from ..lorm.stage import choose_device
     from ..lorm.training.dataset import PeopleDataset
     from ..lorm.training.trainer import TrainJob, train
     from ..lorm.weights import LormStageConfig
     from .console import ConsoleReport
 
     config, rank = _config(arguments), int(os.environ.get("LOCAL_RANK", "0"))
-    device = choose_device(arguments.device)
+    device = choose_device(arguments.device, "--device")
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
-        device = choose_device(f"cuda:{rank}")
+        device = choose_device(f"cuda:{rank}", "--device")
     files = LormStageConfig(
         weights=arguments.weights, sapiens=arguments.sapiens, points=arguments.points
     )
@@ -148,7 +149,7 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     """Adds `train refiner`."""
     parser = kinds.add_parser("refiner", help="teach a network to clean views of a crowd")
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data crowd-scenes`")
-    add_training_folder(parser)
+    add_out(parser, _GOES_ON)
     _add_network(parser)
     parser.late = _add_refiner_settings
     parser.set_defaults(run=_train)
@@ -194,7 +195,7 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
         metavar="DATA",
         help="of `data crowd-scenes`: refine its test views",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    add_out(parser)
     parser.add_argument(
         "--refiner",
         action="append",
@@ -203,30 +204,30 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
         metavar="NAME=PATH",
         help="a small refiner's file, or the folder of one on SD-Turbo, trained or plain",
     )
-    _add_crowds(parser)
+    add_mesh_options(parser)
     add_changes(parser, "change a setting of the stages, see `crowdgaussian settings`")
+    parser.late = _add_crowds
     parser.set_defaults(run=_evaluate)
 
 
+_CROWDS = {name: name for name in ("people", "seed", "views", "size")}
+
+
 def _add_crowds(parser: argparse.ArgumentParser) -> None:
-    add_mesh_options(parser)
+    from ..evaluate.crowds.run import CrowdsJob
+    from ..refiner.training.dataset import DAMAGE
+
+    parser.add_argument(
+        "--crowds", type=int, default=0, metavar="N", help="refine that many crowds too (none)"
+    )
     parser.add_argument(
         "--stage-1",
-        default="photo_fit",
-        choices=(*STAGES, "damage"),
-        help="what makes the avatars of --crowds (default photo_fit); damage: "
-        "clean ones are harmed as in training data",
+        default=CrowdsJob.stage_1,
+        choices=(*STAGES, DAMAGE),
+        help="what makes the avatars of --crowds (%(default)s); damage: clean ones are harmed as "
+        "in training data",
     )
-    add_numbers(
-        parser,
-        (
-            ("crowds", 0, "refine that many crowds too"),
-            ("people", 6, "of a crowd"),
-            ("seed", 0, "of the crowds"),
-            ("views", 12, "held out, of each crowd"),
-            ("size", 320, "of a view, pixels"),
-        ),
-    )
+    add_fields(parser, CrowdsJob, _CROWDS)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -312,8 +313,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _refiners(options: list[str]) -> dict:
     """Refiners by name, on the best device."""
-    import torch
-
+    from ..core.device import choose_device
     from ..refiner.training.release import load_any
 
     refiners = {}
@@ -321,7 +321,7 @@ def _refiners(options: list[str]) -> dict:
         name, equals, path = text.partition("=")
         if not (name and equals and path):
             raise SettingError(f"'--refiner {text}' is not understood; write NAME=PATH.")
-        refiners[name] = load_any(Path(path)).to("cuda" if torch.cuda.is_available() else "cpu")
+        refiners[name] = load_any(Path(path)).to(choose_device())
     return refiners
 
 
@@ -341,10 +341,7 @@ def _evaluate_crowds(arguments: argparse.Namespace, out: Path, refiners: dict, r
     job = CrowdsJob(
         out,
         arguments.crowds,
-        arguments.people,
-        arguments.seed,
-        arguments.views,
-        arguments.size,
+        **given_fields(arguments, _CROWDS),
         stage_1=arguments.stage_1,
         refine=config.refine,
         made_up=not arguments.meshes,

@@ -71,7 +71,8 @@ def _row(entry: WeightFile | RemoteWeights) -> dict:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    rows = [_row(entry) for entry in (*_bundled(), *TABLE.values())]
+    entries: tuple[WeightFile | RemoteWeights, ...] = (*_bundled(), *TABLE.values())
+    rows = [_row(entry) for entry in entries]
     if arguments.json:
         print(json.dumps({"folder": str(weights_folder()), "weights": rows}, indent=1))
         return 0

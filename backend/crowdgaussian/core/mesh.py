@@ -13,7 +13,7 @@ def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals.  # [V, 3]"""
+    """Area-weighted unit normals; zero where all faces around are degenerate.  # [V, 3]"""
     per_face = face_normals(vertices, faces)
     total = np.stack(
         [np.bincount(faces.ravel(), np.repeat(per_face[:, k], 3), len(vertices)) for k in range(3)],

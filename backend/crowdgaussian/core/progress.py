@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long work tells where it is, and how it is told to stop."""
+"""What work tells the user: where it is, and what its settings mean; how it is told to stop."""
 
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Progress:
 class Report(Protocol):
     """Called between steps; raises crowdgaussian_shared.errors.Cancelled to stop the work."""
 
-    def __call__(self, progress: Progress) -> None: ...
+    def __call__(self, progress: Progress, /) -> None: ...
 
 
 def silent(progress: Progress) -> None:
@@ -46,6 +46,16 @@ def avatars_among(report: Report, people: Sequence[int], total: int) -> Report:
         report(Progress("avatars", fraction, step.person, total, step.message))
 
     return told
+
+
+# Options of the command line whose defaults are fields of a dataclass
+
+_Value = TypeVar("_Value")
+
+
+def setting(default: _Value, text: str) -> _Value:
+    """A field of a dataclass with its default and what the command line says of it."""
+    return field(default=default, metadata={"help": text})
 
 
 # What has to be set before torch, numba and MediaPipe are imported

@@ -11,9 +11,9 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .optim import warmed_cosine
-from .progress import Progress, Report, silent
+from .progress import Progress, Report, setting, silent
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -165,12 +165,6 @@ def require_finite(loss: Tensor, step: int) -> None:
 CHECKPOINT = "checkpoint.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _RANDOM = "random"
-_Value = TypeVar("_Value")
-
-
-def setting(default: _Value, text: str) -> _Value:
-    """A field of a dataclass with its default and what the command line says of it."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)

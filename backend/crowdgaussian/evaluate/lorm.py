@@ -16,15 +16,21 @@ from PIL import Image
 
 from ..body import BodyModel, load_body
 from ..core.metrics import Lpips, load_lpips
-from ..core.progress import Progress
+from ..core.progress import Progress, setting
 from ..core.progress import Report as Tell
 from ..lorm.training.occlusion import Occluded, hide, occlude
 from ..pipeline.config import Config
 from ..weights import local_path
-from .imported import Axes, find_result
 from .report import SHOWN, Picture, Report, Row, Views, render_views, score, write_picture
 from .subjects import Subject, joints_in_image, read_subjects
-from .systems import ImportedSystem, System, occlusion_seed, own_systems
+from .systems import (
+    Axes,
+    ImportedSystem,
+    System,
+    find_result,
+    occlusion_seed,
+    own_systems,
+)
 
 PERCENTS = (20, 40, 60)
 MOST_PERCENT = 70
@@ -48,10 +54,10 @@ class Evaluation:
     config: Config = field(default_factory=Config)
     systems: tuple[str, ...] = ("lhm", "lorm", "photo_fit")
     imported: tuple[Imported, ...] = ()
-    percents: tuple[int, ...] = PERCENTS
+    percents: tuple[int, ...] = setting(PERCENTS, "hidden shares of the person, percent")
     people: tuple[str, ...] = ()  # names; empty: everybody
     smplx: Path | None = None  # the user's SMPL-X, for data sets that need it
-    pictures: int = 4  # people with comparison pictures
+    pictures: int = setting(4, "people with comparison pictures")
 
 
 def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:

@@ -96,7 +96,8 @@ def _markdown(data: PairDataset, rows: dict[str, list[dict[str, float]]], missin
     ]
     for name, values in rows.items():
         means = {
-            column: np.mean([value.get(column, np.nan) for value in values]) for column in _TITLES
+            column: float(np.mean([value.get(column, np.nan) for value in values]))
+            for column in _TITLES
         }
         lines.append(
             f"| {name} | "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables, a CSV file and comparison pictures of an evaluation."""
+"""Tables, a CSV file and comparison pictures of an evaluation; people drawn over a photo."""
 
 import csv
 import io
@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian_shared.formats.atomic import atomic_file
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
+from ..core.landmarks import ARMS, HIPS, LEGS, LIMBS, SHOULDERS, Landmark
 from ..core.metrics import Lpips, masked_psnr, masked_ssim, psnr, ssim
 from ..splat.cameras import Cameras
 from ..splat.rasterize import rasterize
@@ -204,3 +206,81 @@ def write_picture(path: Path, pictures: list[Picture], height: int = 200) -> Non
         top += line.height
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
+
+
+# People drawn over a photo
+
+LIMB_JOINTS = tuple(Landmark(i).joint for i in (*ARMS, *LEGS))  # shoulders to ankles, 12
+_ROW = {int(landmark): row for row, landmark in enumerate((*ARMS, *LEGS))}
+_BONES = tuple(
+    (_ROW[int(a)], _ROW[int(b)])
+    for a, b in (
+        *((start, middle) for start, middle, _ in LIMBS),
+        *((middle, end) for _, middle, end in LIMBS),
+        *zip(SHOULDERS, HIPS),
+        tuple(SHOULDERS),
+        tuple(HIPS),
+    )
+)
+_TINT = 0.25  # of a mask's colour
+_LETTERS = 14  # pixels
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One person over a photo."""
+
+    colour: tuple[int, int, int]
+    label: str
+    joints: np.ndarray  # [12, 2] photo pixels, in the order of LIMB_JOINTS
+    known: np.ndarray  # [12] bool, which of them are drawn
+    mask: np.ndarray | None  # [H, W] bool; None: the box is drawn
+    box: np.ndarray  # [4] photo pixels, x, y, width, height; the label stands at its corner
+
+
+def draw_people(photo: np.ndarray, people: list[Drawn], height: int) -> np.ndarray:
+    """Masks tinted and outlined, skeletons with white dots on the person's left, and labels.
+
+    Args:
+        photo: [H, W, 3] uint8.
+        people: who is drawn, the last one on top.
+        height: of the picture, pixels.
+    """
+    scale = height / photo.shape[0]
+    size = (round(photo.shape[1] * scale), height)
+    pixels = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)).copy()
+    for person in people:
+        if person.mask is not None:
+            own = np.asarray(Image.fromarray(person.mask).resize(size))
+            pixels[own] = (1 - _TINT) * pixels[own] + _TINT * np.array(person.colour)
+            pixels[own & ~binary_erosion(own, border_value=1)] = person.colour
+    image = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(image)
+    for person in people:
+        _skeleton(draw, person, scale)
+    for person in people:
+        x, y, wide, high = (person.box * scale).tolist()
+        if person.mask is None:
+            draw.rectangle((x, y, x + max(wide, 0), y + max(high, 0)), outline=person.colour)
+        place = tuple(np.clip((x, y), 2, np.maximum(np.array(size) - (80, 20), 2)))
+        draw.text(
+            place,
+            person.label,
+            person.colour,
+            ImageFont.load_default(_LETTERS),
+            stroke_width=1,
+            stroke_fill="black",
+        )
+    return np.asarray(image)
+
+
+def _skeleton(draw: ImageDraw.ImageDraw, person: Drawn, scale: float) -> None:
+    points = [tuple(point) for point in (person.joints * scale).tolist()]
+    limbs = [(points[a], points[b]) for a, b in _BONES if person.known[a] and person.known[b]]
+    for width, colour in ((5, (0, 0, 0)), (3, person.colour)):
+        for limb in limbs:
+            draw.line(limb, fill=colour, width=width)
+    for name, point, known in zip(LIMB_JOINTS, points, person.known):
+        if known:
+            fill = "white" if name.startswith("left") else "black"
+            draw.circle(point, 3, fill=fill, outline=person.colour)

@@ -81,7 +81,7 @@ def read_subjects(folder: str | Path, names: tuple[str, ...] = ()) -> list[Subje
     if not found:
         raise MissingFileError(
             f"{folder} is no data set for an evaluation: it holds no NAME/{FILE}; see "
-            "docs/evaluation.md, or make one with `crowdgaussian evaluate people`."
+            "docs/evaluation.md, or make one with `crowdgaussian data people`."
         )
     unknown = sorted(set(names) - set(found))
     if unknown:
@@ -218,7 +218,7 @@ def write_person(folder: Path, body: BodyModel, size: int, rng: np.random.Genera
     face_colours = colours[posed.faces].mean(1)
     vertices = posed.pose_points(dressed)
     middle = (vertices.min(0) + vertices.max(0)) / 2
-    reach = 0.56 * np.linalg.norm(np.ptp(vertices, axis=0)) / math.tan(_FOV / 2)
+    reach = float(0.56 * np.linalg.norm(np.ptp(vertices, axis=0)) / math.tan(_FOV / 2))
     views = Cameras.orbit(middle, reach, VIEWS, fov=_FOV, size=size)
     front = Cameras.orbit(middle, reach, 1, fov=_FOV, size=2 * size).to_cameras()[0]
     image = render_rgba(vertices, posed.faces, face_colours, front)

@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..avatar.types import Outcome
 from ..body import BodyModel
+from ..core.device import choose_device, within_memory
 from ..core.progress import Progress, Report
 from ..people.types import Crowd
 from ..segment.types import CrowdView
@@ -32,29 +34,15 @@ from .model.lorm import LormModel
 from .to_avatar import same_body, shape_of
 from .weights import LormStageConfig
 
-# How many people go through the network at once, on which device, and in which precision
+# How many people go through the network at once, and in which precision
 
 _COPIES = 24  # float32 rows of the width alive in a block, estimated; too few only halve a batch
 _SPARE = 0.7  # of the free memory
 _MOST = 16  # people; more gain nothing
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name, or a GPU where there is one for an empty name.
-
-    Raises:
-        SettingError: there is no such device here.
-    """
-    if not name:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingError(
-            f"There is no device '{name}' on this machine; leave lorm.device empty or use cpu."
-        ) from error
-    return device
+_OOM_MESSAGE = (
+    "There is not enough memory for one person; free some, or set lorm.device=cpu where the GPU's "
+    "is too small."
+)
 
 
 def people_at_once(config: LormConfig, device: torch.device) -> int:
@@ -84,14 +72,14 @@ def forward(model: LormModel, bodies: Tensor, heads: Tensor, bfloat16: bool = Tr
     device = next(model.parameters()).device
     short = bfloat16 and device.type == "cuda"
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=short):
+        with (
+            within_memory(_OOM_MESSAGE),
+            torch.autocast(device.type, torch.bfloat16, enabled=short),
+        ):
             return model(bodies.to(device), heads.to(device))
-    except torch.OutOfMemoryError as error:
+    except OutOfMemoryError:
         if len(bodies) == 1:
-            raise OutOfMemoryError(
-                "One person does not fit into the memory of the GPU; set lorm.device=cpu or use "
-                "a GPU with more memory."
-            ) from error
+            raise
     torch.cuda.empty_cache()
     half = len(bodies) // 2
     parts = [
@@ -140,7 +128,7 @@ class LormReconstructor:
                 f"'{config.frame}' is no value for lorm.frame; use one of: {', '.join(FRAMES)}."
             )
         self.config, self.body = config, body
-        self.device = choose_device(config.device)
+        self.device = choose_device(config.device, "lorm.device")
         if model is None:
             from .checkpoint import load_configured
 
@@ -191,9 +179,8 @@ class LormReconstructor:
             attributes = self._attributes(list(images.values()))
             tell(0.9, "avatars")
             for place, index in enumerate(images):
-                outcomes[index] = Outcome.of(
-                    index, lambda k=place, i=index: self._avatar(attributes, k, view.crowd, i)
-                )
+                build = partial(self._avatar, attributes, place, view.crowd, index)
+                outcomes[index] = Outcome.of(index, build)
         return [outcomes[index] for index in people]
 
     def images(self, view: CrowdView, index: int) -> Images:

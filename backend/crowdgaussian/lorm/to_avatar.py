@@ -19,10 +19,17 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ..body.model import BodyModel
-from ..core.rotations import axis_angle_to_matrix, joint_transforms
+from ..core.device import float_array
+from ..core.rotations import (
+    axis_angle_to_matrix,
+    blend_transforms,
+    joint_transforms,
+    matrices_to_quats,
+    multiply_quats,
+)
 from ..people.types import Person
 from .model.decoder import Attributes
-from .model.posing import Posing, blend, matrices_to_quats, multiply_quats
+from .model.posing import Posing
 from .model.query_points import TemplateMesh
 
 
@@ -63,15 +70,15 @@ def canonical_person(
     if posing.constrained.any():
         turns = torch.where(posing.constrained[:, None], _counter_turns(posing, betas, pose), turns)
     gaussians = Gaussians(
-        means=_array(means),
-        quats=_array(multiply_quats(turns, attributes.quats[0])),
-        scales=_array(attributes.scales[0] * scale),
-        opacities=_array(attributes.opacities[0]),
-        sh=_array(((attributes.rgb[0] - 0.5) / SH_C0)[:, None]),
+        means=float_array(means),
+        quats=float_array(multiply_quats(turns, attributes.quats[0])),
+        scales=float_array(attributes.scales[0] * scale),
+        opacities=float_array(attributes.opacities[0]),
+        sh=float_array(((attributes.rgb[0] - 0.5) / SH_C0)[:, None]),
     )
     joints, weights = _four(posing.skin_weights)
     rest = posing.rest_joints(betas)[0] * scale
-    return CanonicalPerson(gaussians, joints, weights, _array(rest), _body(mesh, betas, scale))
+    return CanonicalPerson(gaussians, joints, weights, float_array(rest), _body(mesh, betas, scale))
 
 
 def _counter_turns(posing: Posing, betas: Tensor, pose: Tensor | None) -> Tensor:
@@ -80,25 +87,23 @@ def _counter_turns(posing: Posing, betas: Tensor, pose: Tensor | None) -> Tensor
         return posing.query.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(posing.query), 4)
     rotations = axis_angle_to_matrix(pose.reshape(1, -1, 3).to(posing.query))
     transforms, _ = joint_transforms(posing.rest_joints(betas), rotations, betas.new_zeros(1, 3))
-    quats = matrices_to_quats(blend(posing.skin_weights, transforms[0])[..., :3])
+    quats = matrices_to_quats(blend_transforms(posing.skin_weights, transforms[0])[..., :3])
     return quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0])
 
 
 def _body(mesh: TemplateMesh, betas: Tensor, scale: float) -> BodyMesh:
     shaped = mesh.vertices + torch.einsum("vcs,s->vc", mesh.shape_dirs, betas[0].cpu())
     joints, weights = _four(mesh.skin_weights)
-    return BodyMesh(_array(shaped * scale), mesh.faces.numpy().astype(np.int32), joints, weights)
+    return BodyMesh(
+        float_array(shaped * scale), mesh.faces.numpy().astype(np.int32), joints, weights
+    )
 
 
 def _four(skin_weights: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The four largest weights of each row, made to sum to one.  # [N, 4] uint8, [N, 4] float32"""
     top = skin_weights.topk(4, dim=1)
     shares = top.values / top.values.sum(dim=1, keepdim=True)
-    return top.indices.cpu().numpy().astype(np.uint8), _array(shares)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy().astype(np.float32)
+    return top.indices.cpu().numpy().astype(np.uint8), float_array(shares)
 
 
 # From a fitted person's body to the network's own body: betas, scale and place

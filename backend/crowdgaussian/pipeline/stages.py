@@ -173,7 +173,7 @@ def build_stages(config: Config) -> Stages:
     from ..avatar.quality import measure
 
     refiner = load_refiner(config)
-    body: BodyModel = _built(_chosen("body", config), config, None)
+    body = load_stage("body", config, None)
     return Stages(
         body,
         load_stage("people", config, body),
@@ -185,6 +185,8 @@ def build_stages(config: Config) -> Stages:
     )
 
 
+@overload
+def load_stage(kind: Literal["body"], config: Config, body: None) -> "BodyModel": ...
 @overload
 def load_stage(
     kind: Literal["people"], config: Config, body: "BodyModel | None"
@@ -199,9 +201,9 @@ def load_stage(kind: str, config: Config, body: "BodyModel | None") -> Any:
     """Make one stage by the name the settings give it.
 
     Args:
-        kind: "people", "segment" or "avatar".
+        kind: "body", "people", "segment" or "avatar".
         config: all settings.
-        body: the body model the stage works with.
+        body: the body model the stage works with; None for "body" itself.
 
     Raises:
         SettingError: the stage name is unknown.

@@ -15,6 +15,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from torch import Tensor
 
 from ..core.crop import Crop, box_of
+from ..core.device import choose_device, within_memory
 from ..core.progress import Progress, Report
 from ..people.types import Crowd
 from ..segment.types import CrowdView
@@ -22,7 +23,6 @@ from ..splat.cameras import Cameras
 from .distil.distil import coarse_scene, distil, refined_views
 from .distil.trainable import Anchor, Movable, refined_avatars
 from .distil.views import ClusterViews, cluster_views, find_clusters
-from .networks.tiling import within_memory
 from .types import RefineConfig, RefinedCluster, Refiner
 from .weights import small_path, turbo_files, turbo_path
 
@@ -139,8 +139,7 @@ class Cluster:
     def views_and_normals(self) -> ClusterViews:
         """Cameras all around, and the normals of the bodies in them."""
         distil_config = self.config.distil
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cluster_views(self.avatars, distil_config.views, distil_config.size, device)
+        return cluster_views(self.avatars, distil_config.views, distil_config.size, choose_device())
 
     def refine(self, scene: Movable, views: ClusterViews, number: int) -> Tensor:
         """What the refiner makes of the scene in these views, in one round.  # [V, H, W, 3]"""
@@ -175,7 +174,7 @@ def photo_anchor(view: CrowdView, people: tuple[int, ...], max_side: int) -> Anc
     margin = _MARGIN * float((box[2:] - box[:2]).max())
     crop = Crop.around(box, margin, (photo.shape[1], photo.shape[0]), max_side)
     inner = cv2.erode(crop.take(seen).astype(np.uint8), np.ones((_EDGE, _EDGE), np.uint8))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     picture = torch.from_numpy(crop.take(photo).astype(np.float32) / 255)[None]
     weight = torch.from_numpy(inner.astype(np.float32))[None]
     camera = Cameras.from_cameras(crop.camera(view.crowd.camera))
@@ -220,13 +219,10 @@ def small_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinem
     """
     path = small_path(config)
     try:
-        import torch
-
         from .networks.small_unet import load_small
     except ImportError as error:
         raise _lacking(error) from error
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return CrowdRefinement(config, load_small(path).to(device))
+    return CrowdRefinement(config, load_small(path).to(choose_device()))
 
 
 def turbo_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinement":

@@ -84,7 +84,8 @@ def turbo_files(config: RefineConfig) -> list[UsedFile]:
         MissingFileError: one is missing.
     """
     path = turbo_path(config)
-    names, licence, commercial = _NETWORKS, *_stable_diffusion(path)
+    names: tuple[str, ...] = _NETWORKS
+    licence, commercial = _stable_diffusion(path)
     if (path / TRAINED).is_file():
         names, (licence, commercial) = (*names, EXTRAS), _trained(path)
     return [_used(path / name, f"{path.name}/{name}", licence, commercial) for name in names]

@@ -255,7 +255,7 @@ def _grabcut(
     cv2.grabCut(
         np.ascontiguousarray(crop.photo),
         labels,
-        None,
+        (0, 0, 0, 0),  # labels take its place
         *models,
         config.grabcut_iterations,
         cv2.GC_INIT_WITH_MASK,

@@ -126,8 +126,8 @@ def _forearms(person: Person, layer: BodyLayer, min_confidence: float) -> np.nda
     xy, sure = person.keypoints.xy, person.keypoints.confidence >= min_confidence
     for start, end in _FOREARMS:
         if sure[start] and sure[end]:
-            ends = [tuple(int(v) for v in np.clip(xy[k], -30000, 30000)) for k in (start, end)]
-            cv2.line(drawn, *ends, 1, max(int(_FOREARM_WIDTH * layer.height_px), 1))
+            ends = np.clip(xy[[start, end]], -30000, 30000).astype(int).tolist()
+            cv2.line(drawn, ends[0], ends[1], 1, max(int(_FOREARM_WIDTH * layer.height_px), 1))
     return drawn > 0
 
 

@@ -2,7 +2,9 @@
 """What the control socket answers."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol import PROTOCOL_MINOR, Message, ProtocolError, decode
@@ -96,7 +98,7 @@ class Control:
         self._sessions = sessions
         self._greeting = greeting
         self._keys = keys
-        self._handlers = {
+        self._handlers: dict[type[Message], Callable[[Session, Any], Message]] = {
             m.Submit: self._submit,
             m.Status: self._status,
             m.Attach: self._attach,
@@ -110,9 +112,10 @@ class Control:
         try:
             message, _ = decode(envelope.frames)
         except ProtocolError as error:
-            answer = m.Error(request_of(envelope.frames), error.code, str(error)[:500])
-            self._sessions.answer(envelope.sender, answer)
+            refusal = m.Error(request_of(envelope.frames), error.code, str(error)[:500])
+            self._sessions.answer(envelope.sender, refusal)
             return
+        answer: Message
         try:
             answer = self._answer(envelope, message)
         except RefusedError as error:
@@ -123,7 +126,8 @@ class Control:
         self._sessions.answer(envelope.sender, answer)
         if isinstance(message, m.Attach) and isinstance(answer, m.JobInfo):
             session = self._sessions.find(envelope.sender)
-            self._sessions.follow(session, message.job, message.last_seq)
+            if session is not None:
+                self._sessions.follow(session, message.job, message.last_seq)
 
     def _answer(self, envelope: Envelope, message: Message) -> Message:
         name = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.protocol.messages import Artifact, Job, Progress
+from crowdgaussian_shared.protocol.messages import Artifact, Job, JobState, Progress
 from crowdgaussian_shared.scene.folder import SCENE_FILE
 
 from .results import Folders
@@ -178,7 +178,7 @@ class Jobs:
             self.end(row, "failed", CRASHED[why])
         self.store.put_result(row.key, self.folders.results.size(row.key), False, ())
 
-    def end(self, row: JobRow, state: str, error: str) -> None:
+    def end(self, row: JobRow, state: JobState, error: str) -> None:
         """Ends a job; what is finished stays."""
         log.info("job %s: %s", row.job, state)
         self._event(replace(row, state=state, error=error))

@@ -12,6 +12,7 @@ import mmap
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -170,7 +171,7 @@ def default_data() -> Path:
 
 
 def _lock(stream: BinaryIO) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         import msvcrt
 
         stream.seek(0)

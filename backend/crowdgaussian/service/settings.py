@@ -8,6 +8,8 @@ from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.protocol.messages import Limits
 from crowdgaussian_shared.protocol.wire import DEFAULT_PORT, is_loopback, split_address
 
+from ..core.progress import setting
+
 PIPELINE = "crowdgaussian.pipeline.reconstruct:reconstruct"
 
 
@@ -35,10 +37,10 @@ class ServiceSettings:
 
     data: Path  # jobs, photos, results and keys lie here
     bind: Address = Address("127.0.0.1", DEFAULT_PORT)
-    data_port: int = 0  # 0: the port after the control port, or any when that is 0 too
-    workers: int = 0  # 0: one per GPU, or one
+    data_port: int = setting(0, "port of the data socket; 0: the one after the control port")
+    workers: int = setting(0, "worker processes; 0: one per GPU, or one")
     limits: Limits = field(default_factory=Limits)
-    keep_hours: float = 24.0  # jobs, photos and results after their end
+    keep_hours: float = setting(24.0, "that photos and results are kept after a job's end")
     keep_bytes: int = 50 << 30  # of all results together; the oldest go first
     beat_seconds: float = 1.0  # between a worker's signs of life; five missing mean death
     cancel_seconds: float = 2.5  # a worker that has not stopped by then is killed

@@ -13,7 +13,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import DamagedFileError
 from crowdgaussian_shared.formats.json_fields import Field
 from crowdgaussian_shared.protocol.codec import from_field
-from crowdgaussian_shared.protocol.messages import ENDED, Artifact, Event, Progress
+from crowdgaussian_shared.protocol.messages import ENDED, Artifact, Event, JobState, Progress
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs(
@@ -41,7 +41,7 @@ class JobRow:
 
     job: str
     owner: str
-    state: str
+    state: JobState
     key: str  # of its result, see result_key.py
     photo_name: str
     photo_bytes: int

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from crowdgaussian_shared.errors import CrowdGaussianError, RemoteError
-from crowdgaussian_shared.protocol.messages import Submit
+from crowdgaussian_shared.protocol.messages import ErrorCode, Submit
 from crowdgaussian_shared.scene.edit import SceneEdits
 from crowdgaussian_shared.scene.schema import hash_bytes, hash_file
 
@@ -77,7 +77,7 @@ class RefusedError(RemoteError):
         code: as in the ERROR message.
     """
 
-    def __init__(self, code: str, sentence: str) -> None:
+    def __init__(self, code: ErrorCode, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
 

@@ -28,8 +28,7 @@ from crowdgaussian_shared.scene.folder import SCENE_FILE, SceneFolder
 from crowdgaussian_shared.scene.schema import hash_file
 
 from ..core.progress import Progress, prepare_process
-from ..pipeline.config import configured
-from ..pipeline.reconstruct import Job
+from ..pipeline.config import Job, configured
 from .settings import PIPELINE
 from .workers import Start, Task, describe_device
 

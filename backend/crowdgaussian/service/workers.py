@@ -34,7 +34,9 @@ def describe_device(look_for_gpu: bool) -> Device:
     if look_for_gpu:
         import torch
 
-        if torch.cuda.is_available():
+        from ..core.device import choose_device
+
+        if choose_device().type == "cuda":
             free, total = torch.cuda.mem_get_info()
             return Device("cuda", torch.cuda.get_device_name(), total, free)
     total, free = _main_memory()

@@ -8,6 +8,7 @@ import torch
 from crowdgaussian_shared.geometry.camera import split_viewmat
 from torch import Tensor
 
+from ..core.device import float_array
 from .cameras import Cameras
 from .kernels import blend as blending
 from .kernels import project as projecting
@@ -60,17 +61,16 @@ class _View:
     across: int  # tiles in a row of the image
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to(torch.float32).contiguous().numpy()
-
-
 def _cov6(quats: Tensor | None, scales: Tensor | None, covars: Tensor | None) -> np.ndarray:
     if covars is not None:
-        full = _array(covars)
+        full = float_array(covars)
         symmetric = 0.5 * (full + full.transpose(0, 2, 1))
         return np.ascontiguousarray(symmetric[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)])
+    assert quats is not None and scales is not None  # Splats.check has seen to it
     out = np.empty((len(quats), 6), np.float32)
-    run_chunks(projecting.covariances, even_bounds(len(out)), _array(quats), _array(scales), out)
+    run_chunks(
+        projecting.covariances, even_bounds(len(out)), float_array(quats), float_array(scales), out
+    )
     return out
 
 
@@ -165,12 +165,13 @@ def _shape_gradients(
     if covars is not None:
         full = total.cov[:, (0, 1, 2, 1, 3, 4, 2, 4, 5)].reshape(-1, 3, 3)
         return None, None, torch.from_numpy(full)
+    assert quats is not None and scales is not None  # Splats.check has seen to it
     v_quats, v_scales = np.empty((len(quats), 4), np.float32), np.empty_like(total.means)
     run_chunks(
         projecting.covariances_backward,
         even_bounds(len(v_quats)),
-        _array(quats),
-        _array(scales),
+        float_array(quats),
+        float_array(scales),
         total.cov,
         v_quats,
         v_scales,
@@ -201,12 +202,12 @@ class _RasterizeCPU(torch.autograd.Function):
         frames, features = optional
         empty = np.zeros((0, 3, 3), np.float32)
         scene = _Scene(
-            _array(means),
+            float_array(means),
             _cov6(quats, scales, covars),
-            _array(opacities),
-            _array(sh),
-            empty if frames is None else _array(frames),
-            _array(features),
+            float_array(opacities),
+            float_array(sh),
+            empty if frames is None else float_array(frames),
+            float_array(features),
         )
         size = (int(cams[0][20]), int(cams[0][19]))
         images = torch.empty(len(cams), FIXED_CHANNELS + features.shape[1], *size)
@@ -233,7 +234,7 @@ class _RasterizeCPU(torch.autograd.Function):
         images, alphas = ctx.finished
         total = _Gradients.zeros(ctx.scene)
         v_images = _joined(v_parts[:3], images.shape)
-        v_alphas = np.zeros_like(alphas) if v_parts[3] is None else _array(v_parts[3])
+        v_alphas = np.zeros_like(alphas) if v_parts[3] is None else float_array(v_parts[3])
         for k, view in enumerate(ctx.views):
             _view_backward(
                 ctx.scene, view, (images[k], alphas[k]), (v_images[k], v_alphas[k]), total
@@ -267,7 +268,7 @@ def rasterize_cpu(
     cams = [camera_vector(cameras, k, config) for k in range(len(cameras))]
     behind = np.zeros((len(cams), 3), np.float32)
     if background is not None:
-        behind[:] = _array(background)
+        behind[:] = float_array(background)
     if features is None:
         features = splats.means.new_zeros(len(splats), 0)
     shape = (

@@ -8,6 +8,7 @@ from crowdgaussian_shared.geometry.axes import OPENGL_FROM_OPENCV
 from crowdgaussian_shared.geometry.camera import NEAR, Camera
 from torch import Tensor
 
+from ..core.mesh import unit, vertex_normals
 from .cameras import Cameras
 from .kernels.mesh import draw_mesh
 from .kernels.threads import even_bounds, run_chunks
@@ -41,7 +42,7 @@ def _z_buffer(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depth [H, W], face index [H, W] and barycentric coordinates [H, W, 2]."""
     points = camera.to_camera(vertices.astype(np.float64))
-    points[:, :2] = camera.project(vertices.astype(np.float64))[0]
+    points[:, :2] = camera.onto_image(points)[0]
     size = (camera.height, camera.width)
     outputs = (
         np.full(size, np.inf, np.float32),
@@ -72,16 +73,6 @@ def render_mesh_depth(
     return depth, index
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals, the mean of the faces around weighted by area.  # [V, 3], [F, 3] -> [V, 3]"""
-    corners = vertices[faces]
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    sums = np.stack(
-        [np.bincount(faces.ravel(), np.repeat(cross[:, k], 3), len(vertices)) for k in range(3)], -1
-    )
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-20)
-
-
 def _normal_colors(
     normals: np.ndarray,
     faces: np.ndarray,
@@ -93,8 +84,7 @@ def _normal_colors(
     seen = index >= 0
     uv = bary[seen]
     weights = np.concatenate([uv, 1.0 - uv.sum(1, keepdims=True)], 1)  # [P, 3]
-    blended = np.einsum("pk,pkc->pc", weights, normals[faces[index[seen]]]) @ rotation.T
-    blended /= np.maximum(np.linalg.norm(blended, axis=1, keepdims=True), 1e-20)
+    blended = unit(np.einsum("pk,pkc->pc", weights, normals[faces[index[seen]]]) @ rotation.T)
     colors = np.zeros((*index.shape, 3), np.float32)
     colors[seen] = 0.5 + 0.5 * blended * np.diag(OPENGL_FROM_OPENCV)
     return colors

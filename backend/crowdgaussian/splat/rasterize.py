@@ -9,8 +9,7 @@ from torch import Tensor
 
 from .cameras import Cameras
 from .cpu import rasterize_cpu
-from .skinning import sh_colors
-from .splats import DEFAULT_CONFIG, RasterConfig, Render, Splats
+from .splats import DEFAULT_CONFIG, RasterConfig, Render, Splats, sh_colors
 
 # The CUDA rasteriser: gsplat 1.5.3, called so that it gives what the CPU kernels give
 

@@ -34,7 +34,8 @@ def covariances(splats: Splats) -> Tensor:
     """Covariances in the scene frame, square metres.  # [N, 3, 3]"""
     if splats.covars is not None:
         return splats.covars
-    factors = quats_to_matrices(splats.quats) * splats.scales[:, None, :]
+    quats, scales = splats.axes
+    factors = quats_to_matrices(quats) * scales[:, None, :]
     return factors @ factors.transpose(1, 2)
 
 

@@ -117,9 +117,8 @@ def render_rgba(
     colour = face_colours[np.maximum(face, 0)]
     alpha = (face >= 0)[..., None].astype(np.float64)
     size = (camera.width, camera.height)
-    layers = cv2.resize(
-        np.concatenate([colour * alpha, alpha], -1), size, interpolation=cv2.INTER_AREA
-    )
+    drawn = np.concatenate([colour * alpha, alpha], -1)
+    layers = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.float64)
     layers[..., :3] /= np.maximum(layers[..., 3:], 1e-6)
     return (255 * layers.clip(0, 1)).round().astype(np.uint8)
 

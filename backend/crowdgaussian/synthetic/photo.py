@@ -128,9 +128,8 @@ def damaged(scene: CrowdScene, rng: np.random.Generator, points: int) -> CoarseC
     clean = clean_people(scene, rng, points)
     chain = draw_chain(rng)
     bodies = np.stack([each.points(each.actor.body_vertices) for each in scene.people])
-    return CoarseCrowd(
-        degrade(clean, scene.people, chain, rng), bodies, scene.people[0].actor.body.faces, chain
-    )
+    faces = scene.people[0].actor.body.faces.numpy()
+    return CoarseCrowd(degrade(clean, scene.people, chain, rng), bodies, faces, chain)
 
 
 def rebuilt(
@@ -165,16 +164,19 @@ def _crowd(avatars: list[Avatar]) -> CoarseCrowd:
     )
 
 
+def _least_share(photo: CrowdView) -> float:
+    return min(1 - mask.occlusion for mask in photo.masks)
+
+
 def _photo(scene: CrowdScene, rng: np.random.Generator, size: int) -> tuple[CrowdView, np.ndarray]:
     """The photo that shows most of whom it shows least, and who is in it.  # [B] bool"""
-    best, best_share = None, -1.0
-    for _ in range(_PHOTOS):
-        photo = scene_photo(scene, rng, size)
-        share = min(1 - mask.occlusion for mask in photo.masks)
-        if share > best_share:
-            best, best_share = photo, share
-        if share >= _ENOUGH:
+    best = scene_photo(scene, rng, size)
+    for _ in range(_PHOTOS - 1):
+        if _least_share(best) >= _ENOUGH:
             break
+        photo = scene_photo(scene, rng, size)
+        if _least_share(photo) > _least_share(best):
+            best = photo
     shown = np.array([mask.visible.sum() >= _LEAST_PX for mask in best.masks])
     if not shown.any():
         raise InputError("Nobody can be made out in the photo of a scene; make it of fewer people.")

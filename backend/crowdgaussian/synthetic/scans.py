@@ -168,7 +168,7 @@ def read_parameters(
         raise DamagedFileError(f"{path} holds something that is no number, or no size.")
     pose = [
         *(values[name] for name in _POSE),
-        *(_hand(values[name], hands and hands[name[0]]) for name in _HANDS),
+        *(_hand(values[name], hands[name[0]] if hands else None) for name in _HANDS),
     ]
     return BodyParams(
         values["betas"].astype(np.float32),

@@ -12,7 +12,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import DiskFullError, MissingFileError, RemoteError
 
 from .catalogue import RemoteFile, RemoteWeights, Source
-from .local import files_of, folder_of, how, local_path
+from .local import files_of, folder_of, how, local_path, require
 from .table import TABLE
 
 RECORD = "fetched.json"
@@ -42,7 +42,7 @@ def fetch(entry: RemoteWeights) -> Path:
         _download(entry, file, path)
         record[file.name] = _checked(file, path)
         _write_record(folder / RECORD, record)
-    return local_path(entry.name)
+    return require(entry.name)
 
 
 def fetch_from_hub(repository: str, file: str) -> Path:

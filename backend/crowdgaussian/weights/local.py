@@ -167,8 +167,8 @@ def locate(given: str, need: Need) -> Path:
             "to use what `crowdgaussian weights fetch` has fetched."
         )
     for name in need.names:
-        if path := local_path(name):
-            return path
+        if found := local_path(name):
+            return found
     entry = find(need.names[0])
     way = f"run `crowdgaussian weights fetch {need.together}`" if need.together else how(entry)
     setting = f"or set {need.setting} to its place, " if need.setting else ""

@@ -76,7 +76,7 @@ class Link:
         self._endpoint = server.endpoint(port)
         self._deadline = time.monotonic() + 2 * CONNECT_SECONDS
         self._connected = False
-        self._outbox: deque[list[bytes]] = deque()
+        self._outbox: deque[list[bytes | memoryview]] = deque()
         self.socket = context.socket(zmq.DEALER)
         self._set_options()
         self.monitor = self.socket.get_monitor_socket(

@@ -50,7 +50,10 @@ class Camera:
         Returns:
             Pixels [..., 2] and depths [...] in metres, at least NEAR.
         """
-        local = self.to_camera(points)
+        return self.onto_image(self.to_camera(points))
+
+    def onto_image(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As project, of points that are in the camera's axes already."""
         depth = np.maximum(local[..., 2], NEAR)
         focal = self.K[(0, 1), (0, 1)]
         return local[..., :2] / depth[..., None] * focal + self.K[:2, 2], depth

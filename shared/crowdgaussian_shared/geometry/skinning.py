@@ -51,13 +51,18 @@ def joint_transforms(rest_joints: np.ndarray, pose: np.ndarray, transl: np.ndarr
 def blend_transforms(
     skin_joints: np.ndarray, skin_weights: np.ndarray, transforms: np.ndarray
 ) -> np.ndarray:
-    """The affine of each point: sum_k w_k A[j_k].  # [N, 4], [N, 4], [J, 4, 4] -> [N, 3, 4]"""
+    """The affine of each point: sum_k w_k A[j_k].  # [N, K], [N, K], [J, 4, 4] -> [N, 3, 4]"""
     affines = np.asarray(transforms, dtype=np.float64)[:, :3, :]
     blended = np.zeros((len(skin_joints), 3, 4))
     for k in range(skin_joints.shape[1]):
         weights = skin_weights[:, k].astype(np.float64)
         blended += weights[:, None, None] * affines[skin_joints[:, k]]
     return blended
+
+
+def move_points(affines: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Each point under its own affine map.  # [N, 3, 4], [N, 3] -> [N, 3]"""
+    return np.einsum("nab,nb->na", affines[:, :, :3], points) + affines[:, :, 3]
 
 
 def skin(
@@ -74,7 +79,8 @@ def skin(
     Returns:
         [N, 3] posed points in the dtype of points.
     """
-    return _apply(blend_transforms(skin_joints, skin_weights, transforms), points)
+    affines = blend_transforms(skin_joints, skin_weights, transforms)
+    return move_points(affines, points).astype(points.dtype)
 
 
 def skin_gaussians(
@@ -101,7 +107,7 @@ def skin_gaussians(
     axes, scales = _transform_axes(gaussians, linear, rotations)
     dtype = gaussians.means.dtype
     return Gaussians(
-        means=_apply(affines, gaussians.means),
+        means=move_points(affines, gaussians.means).astype(dtype),
         quats=matrix_to_quat(axes).astype(dtype),
         scales=scales.astype(dtype),
         opacities=gaussians.opacities.copy(),
@@ -138,11 +144,6 @@ def pose_body(
     )
     body = avatar.body
     return skin(body.vertices, body.skin_joints, body.skin_weights, transforms)
-
-
-def _apply(affines: np.ndarray, points: np.ndarray) -> np.ndarray:
-    moved = np.einsum("nab,nb->na", affines[:, :, :3], points) + affines[:, :, 3]
-    return moved.astype(points.dtype)
 
 
 def _polar_rotations(linear: np.ndarray) -> np.ndarray:

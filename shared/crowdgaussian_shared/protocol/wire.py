@@ -7,7 +7,8 @@ Nothing is unpickled and nothing is executed; sizes are checked before anything 
 import ipaddress
 import json
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from ..errors import CrowdGaussianError, RemoteError
 from ..formats.json_fields import parse_json
@@ -30,12 +31,14 @@ class ProtocolError(RemoteError):
         code: "version" or "message", as in the ERROR message.
     """
 
-    def __init__(self, code: str, sentence: str) -> None:
+    def __init__(self, code: Literal["version", "message"], sentence: str) -> None:
         super().__init__(sentence)
-        self.code = code
+        self.code: Literal["version", "message"] = code
 
 
-def encode(message: Message, payloads: tuple[bytes, ...] = ()) -> list[bytes]:
+def encode(
+    message: Message, payloads: Sequence[bytes | memoryview] = ()
+) -> list[bytes | memoryview]:
     """The frames of a message.
 
     Raises:
@@ -72,7 +75,7 @@ def decode(frames: list[bytes]) -> tuple[Message, tuple[bytes, ...]]:
     return message, tuple(frames[4:])
 
 
-def _check_sizes(name: str, frames: list[bytes]) -> None:
+def _check_sizes(name: str, frames: Sequence[bytes | memoryview]) -> None:
     payloads = frames[4:]
     if len(frames[3]) > HEADER_LIMIT:
         raise ProtocolError("message", f"The header of {name} is larger than {HEADER_LIMIT} bytes.")

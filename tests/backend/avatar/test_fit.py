@@ -3,11 +3,12 @@
 
 import numpy as np
 import pytest
+import torch
 from _support.avatar_scene import HAIR, SHIRT, SKIN, TROUSERS, crowd_of, paint, view_of
 from crowdgaussian.avatar.photo_fit import PhotoFit
 from crowdgaussian.avatar.quality import coverage, measure
 from crowdgaussian.avatar.types import PhotoFitConfig
-from crowdgaussian.avatar.visibility import make_view
+from crowdgaussian.avatar.visibility import PAINTED, make_view, visible
 from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.segment.types import CrowdView, PersonMask
@@ -126,3 +127,15 @@ def test_nobody_visible_is_told_in_a_sentence(body, scene):
     with pytest.raises(CrowdGaussianError, match="no visible pixel"):
         view = CrowdView(scene.photo, crowd_of(scene), nothing)
         next(PhotoFit(CONFIG, body).reconstruct(view, [0], silent)).result()
+
+
+def test_a_gaussian_is_seen_by_what_it_paints_of_its_disc():
+    """In numpy and in torch alike, and a slanting disc by its fewer pixels."""
+    radius, depth, facing = np.array([0.01] * 4), np.full(4, 2.0), np.array([1.0, 1.0, 1.0, 0.5])
+    disc = (2 * 0.01 * 1000 / 2.0) ** 2  # 100 pixels
+    painted = np.array([0.0, 0.5, 2.0, 0.25]) * PAINTED * disc
+    seen = visible(painted, radius, 1000.0, depth, facing)
+    np.testing.assert_allclose(seen, [0.0, 0.5, 1.0, 0.25], rtol=1e-4)
+    plain = visible(painted, radius, 1000.0, depth)
+    alike = visible(*map(torch.from_numpy, (painted, radius)), 1000.0, torch.from_numpy(depth))
+    np.testing.assert_array_equal(alike.numpy(), plain)

@@ -10,7 +10,6 @@ from crowdgaussian.avatar.surface import fit_surface, offset_limits
 from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.avatar.visibility import make_view
 from crowdgaussian.body import load_body
-from crowdgaussian.body.model import blend
 from crowdgaussian.body.parts import HAND, find_regions, sample_surface
 from crowdgaussian.core.mesh import (
     cotangent_laplacian,
@@ -20,6 +19,7 @@ from crowdgaussian.core.mesh import (
 )
 from crowdgaussian.splat.normals import render_mesh_depth
 from crowdgaussian_shared.geometry.avatar import BodyParams
+from crowdgaussian_shared.geometry.skinning import blend_transforms
 from scipy.spatial import cKDTree
 
 
@@ -97,7 +97,7 @@ def test_bound_discs_lie_on_the_posed_surface(body, scene):
     density = face_density(np.zeros(len(scene.posed.rest)), scene.posed, regions, PhotoFitConfig())
     points = sample_surface(scene.posed.rest, scene.posed.faces, density, 3000, 0)
     cloud = bind(points, scene.posed.rest, scene.posed, regions, np.asarray(body.mirror_vertices))
-    matrices = blend(scene.posed.transforms, cloud.skin_joints, cloud.skin_weights)
+    matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, scene.posed.transforms)
     posed = np.einsum("nij,nj->ni", matrices[:, :, :3], cloud.means) + matrices[:, :, 3]
     on_mesh = points.on(scene.posed.pose_points(scene.posed.rest), scene.posed.faces)
     assert np.linalg.norm(posed - on_mesh, axis=1).mean() < 2e-3

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from _support.avatar_scene import paint
 from crowdgaussian.body import load_body
-from crowdgaussian.evaluate.imported import (
+from crowdgaussian.evaluate.systems import (
     Axes,
     Similarity,
     align,

@@ -14,9 +14,9 @@ from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.core import metrics as lpips
 from crowdgaussian.core.metrics import load_lpips, masked_psnr
-from crowdgaussian.evaluate.imported import surface_gaussians
 from crowdgaussian.evaluate.report import Views, render_views, score
 from crowdgaussian.evaluate.subjects import read_subjects
+from crowdgaussian.evaluate.systems import surface_gaussians
 from crowdgaussian.lorm.checkpoint import load_lorm
 from crowdgaussian.lorm.model.adapters import add_adapters, save_adapters
 from crowdgaussian.splat import Splats
@@ -39,7 +39,7 @@ QUICK = [
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
-    assert main(["evaluate", "people", str(folder), "--count", "1", "--size", "64"]) == 0
+    assert main(["data", "people", str(folder), "--count", "1", "--size", "64"]) == 0
     return folder
 
 

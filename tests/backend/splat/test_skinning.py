@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 from _support.splat_scenes import skin_splats
+from crowdgaussian.core.rotations import polar_rotations
 from crowdgaussian.splat import Cameras, Splats, rasterize
 from crowdgaussian.splat.reference import covariances, sh_colors
-from crowdgaussian.splat.skinning import polar_rotations
 from crowdgaussian_shared.geometry import skinning as shared
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.rotations import polar_rotation

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
 
 from crowdgaussian.body import load_body  # noqa: E402
+from crowdgaussian.core.mesh import vertex_normals  # noqa: E402
 from sample import cloth, meshes, posing  # noqa: E402
 
 
@@ -33,7 +34,7 @@ def test_clip_cuts_along_the_line_and_keeps_the_orientation():
     cut = matrix @ points
     assert (0.37 - cut[:, 0] + 0.3 * cut[:, 2]).min() > -1e-9
     assert area(cut, kept) == pytest.approx(0.37 + 0.15)
-    assert meshes.vertex_normals(cut, kept)[:, 1].min() > 0.99
+    assert vertex_normals(cut, kept)[:, 1].min() > 0.99
 
 
 def test_subdivision_keeps_the_surface():

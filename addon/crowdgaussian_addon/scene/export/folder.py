@@ -32,6 +32,7 @@ from crowdgaussian_shared.scene.schema import (
     SceneInfo,
 )
 
+from ..attributes import camera_data
 from ..importer import PROVENANCE, SOURCE, ground_of
 from ..people import Person, read_avatar, read_pose, world_scale
 
@@ -100,11 +101,11 @@ def camera_of(scene: bpy.types.Scene, width: int, height: int) -> Camera:
         InputError: no camera, or one without perspective.
     """
     obj = scene.camera
-    if obj is None or obj.type != "CAMERA" or obj.data.type != "PERSP":
+    if obj is None or obj.type != "CAMERA" or camera_data(obj).type != "PERSP":
         raise InputError(
             "The scene has no perspective camera, which a scene folder needs; add one first."
         )
-    data, render = obj.data, scene.render
+    data, render = camera_data(obj), scene.render
     pitch_x, pitch_y = render.pixel_aspect_x, render.pixel_aspect_y
     across = width * pitch_x >= height * pitch_y
     if data.sensor_fit != "AUTO":
@@ -124,11 +125,11 @@ def camera_of(scene: bpy.types.Scene, width: int, height: int) -> Camera:
 def _start(part: Path, people: list[Person]) -> SceneFolder:
     scene = bpy.context.scene
     crowds = _crowds(people)
-    photo, suffix, info = _photo(crowds, scene)
-    camera = CameraInfo.from_camera(camera_of(scene, info.width, info.height), "option")
+    photo, suffix, size = _photo(crowds, scene)
+    camera = CameraInfo.from_camera(camera_of(scene, size.width, size.height), "option")
     floor = next((floor for floor in map(ground_of, crowds) if floor is not None), None)
     info = SceneInfo(
-        photo=info,
+        photo=size,
         camera=camera,
         ground=Ground(float(floor.matrix_world.translation.z) if floor else 0.0),
         people=(PersonEntry(),) * len(people),
@@ -140,7 +141,9 @@ def _start(part: Path, people: list[Person]) -> SceneFolder:
 
 def _crowds(people: list[Person]) -> list[bpy.types.Collection]:
     """The collections that people were imported into."""
-    crowds = [c for c in bpy.context.scene.collection.children_recursive if SOURCE in c]
+    crowds = [
+        c for c in bpy.context.scene.collection.children_recursive if c.get(SOURCE) is not None
+    ]
     own = {person.collection for person in people}
     return [crowd for crowd in crowds if own & set(crowd.children_recursive)]
 

@@ -18,6 +18,7 @@ from crowdgaussian_shared.errors import InputError, ResourceError, disk_error
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from mathutils import Matrix
 
+from ..attributes import armature_data
 from ..motion.record import poses_kept
 from ..people import Person
 
@@ -48,7 +49,7 @@ class Take:
             )
         self.worlds.append(posed.matrix_world.copy())
         now = np.array([posed.pose.bones[name].matrix for name in JOINT_NAMES])
-        rest = np.array([rig.data.bones[name].matrix_local for name in JOINT_NAMES])
+        rest = np.array([armature_data(rig).bones[name].matrix_local for name in JOINT_NAMES])
         self.bases.append(_bases(now, rest))
 
 
@@ -172,7 +173,7 @@ def _place_copies(
         body = copies[person.body]
         body.parent = rig
         for modifier in body.modifiers:
-            if modifier.type == "ARMATURE":
+            if isinstance(modifier, bpy.types.ArmatureModifier):
                 modifier.object = rig
     _free(rig)
     _play(rig, take, frames, made)
@@ -195,7 +196,8 @@ def _free(rig: bpy.types.Object) -> None:
 
 def _play(rig: bpy.types.Object, take: Take, frames: list[int], made: list[bpy.types.ID]) -> None:
     """The take as a pose, or as keys in an action of its own."""
-    owners = [rig, *(rig.pose.bones[name] for name in JOINT_NAMES)]
+    owners: list[bpy.types.Object | bpy.types.PoseBone] = [rig]
+    owners += [rig.pose.bones[name] for name in JOINT_NAMES]
     last: list = [None] * len(owners)
     for number, frame in enumerate(frames):
         matrices = [take.worlds[number], *(Matrix(b.tolist()) for b in take.bases[number])]

@@ -13,12 +13,19 @@ import numpy as np
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from mathutils import Matrix
 
-from ..people import PERSON, ROLE, Person, set_role
+from ..people import PERSON, ROLE, Person, Role, set_role
 from ..render.display import make_reduced
 from ..rig.body import casts_shadow
-from ..splats.build import get_inputs, splat_modifier
+from ..splats.build import add_nodes, get_inputs, splat_modifier
 from ..splats.material import CORNER
-from ..splats.nodes.graph import Graph, Socket
+from ..splats.nodes.graph import (
+    Graph,
+    Socket,
+    add_item,
+    add_length,
+    group_inputs,
+    new_group,
+)
 from .transform import facing_of, place_of, posed_points
 
 # Geometry nodes for splats that are instanced: quads that lie in the plane of each Gaussian
@@ -36,22 +43,19 @@ def scatter_node_group() -> bpy.types.NodeTree:
 
 
 def _build() -> bpy.types.NodeTree:
-    tree = bpy.data.node_groups.new(_NAME, "GeometryNodeTree")
+    tree = new_group(_NAME)
     tree[_VERSION_KEY] = _VERSION
-    tree.is_modifier = True
     new = tree.interface.new_socket
     new("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     new("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-    blur = new(FOOTPRINT, in_out="INPUT", socket_type="NodeSocketFloat")
-    blur.subtype, blur.min_value = "DISTANCE", 0.0
-    blur.description = "Least blur: what one photo pixel covered"
+    add_length(tree, FOOTPRINT, "Least blur: what one photo pixel covered")
     graph = Graph(tree)
     inputs = {socket.name: socket for socket in graph.node("NodeGroupInput").outputs if socket.name}
     centre, first, second = _disc(graph, inputs["Geometry"], inputs[FOOTPRINT])
     capture = graph.node("GeometryNodeCaptureAttribute", domain="FACE")
     graph.feed(capture.inputs["Geometry"], inputs["Geometry"])
     for name, field in (("Centre", centre), ("First", first), ("Second", second)):
-        capture.capture_items.new("VECTOR", name)
+        add_item(capture, "VECTOR", name)
         graph.feed(capture.inputs[name], field)
     moved = _move_corners(graph, capture)
     graph.feed(graph.node("NodeGroupOutput").inputs[0], moved)
@@ -140,7 +144,7 @@ def make_actor(
     splats = _deformed_copy(shown, person.rig, rig)
     splats.hide_render = splats.hide_viewport = False
     _show_as_discs(splats)
-    parts = {"rig": rig, "splats": splats}
+    parts: dict[Role, bpy.types.Object] = {"rig": rig, "splats": splats}
     if person.body is not None:
         body = _deformed_copy(person.body, person.rig, rig)
         body.hide_viewport = True
@@ -196,7 +200,7 @@ def _deformed_copy(
     if obj.parent == old:
         obj.parent = new
     for modifier in obj.modifiers:
-        if modifier.type == "ARMATURE" and modifier.object == old:
+        if isinstance(modifier, bpy.types.ArmatureModifier) and modifier.object == old:
             modifier.object = new
     return obj
 
@@ -213,10 +217,9 @@ def _show_as_discs(splats: bpy.types.Object) -> None:
     nodes = splat_modifier(splats)
     nodes.show_viewport = nodes.show_render = False
     blur = float(get_inputs(nodes).get(FOOTPRINT, 0.0))
-    discs = splats.modifiers.new(_DISCS, "NODES")
-    discs.node_group = scatter_node_group()
-    items = discs.node_group.interface.items_tree
-    identifier = next(i.identifier for i in items if i.name == FOOTPRINT)
+    discs = add_nodes(splats, _DISCS, scatter_node_group())
+    sockets = group_inputs(discs.node_group)
+    identifier = next(socket.identifier for socket in sockets if socket.name == FOOTPRINT)
     if hasattr(discs, "properties"):  # Blender 5.2 and later
         getattr(discs.properties.inputs, identifier).value = blur
     else:

@@ -3,11 +3,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
 
+from ..attributes import mesh_data
 from ..people import Person
 from .instances import ACTOR, Variation, make_actor
 
@@ -102,7 +104,7 @@ def _apart(points: np.ndarray, count: int, spacing: float) -> np.ndarray:
 def _triangles(surface: bpy.types.Object) -> np.ndarray:
     """Triangles of the evaluated mesh in the world.  # [T, 3, 3]"""
     evaluated = surface.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    mesh = evaluated.data
+    mesh = mesh_data(evaluated)
     mesh.calc_loop_triangles()
     corners = np.empty(3 * len(mesh.loop_triangles), np.int32)
     mesh.loop_triangles.foreach_get("vertices", corners)
@@ -115,7 +117,7 @@ def _triangles(surface: bpy.types.Object) -> np.ndarray:
 
 def _segments(curve: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends of the curve's pieces in the world, without bevel.  # [S, 3] each"""
-    data = curve.data.copy()
+    data = cast(bpy.types.Curve, curve.data).copy()
     data.bevel_depth, data.extrude, data.bevel_object, data.taper_object = 0.0, 0.0, None, None
     data.dimensions = "3D"  # a flat curve would be filled
     scratch = bpy.data.objects.new("scratch", data)
@@ -130,8 +132,8 @@ def _segments(curve: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
     bpy.data.curves.remove(data)
     world = np.array(curve.matrix_world)
     points = places.reshape(-1, 3).astype(np.float64) @ world[:3, :3].T + world[:3, 3]
-    edges = edges.reshape(-1, 2)
-    return points[edges[:, 0]], points[edges[:, 1]]
+    ends = edges.reshape(-1, 2)
+    return points[ends[:, 0]], points[ends[:, 1]]
 
 
 COPIES = "crowdgaussian_copies"  # property of a collection of copies
@@ -184,7 +186,9 @@ def scatter(
 def is_copy(obj: bpy.types.Object | None) -> bool:
     """Whether an object is a scattered copy."""
     return (
-        obj is not None and obj.instance_collection is not None and ACTOR in obj.instance_collection
+        obj is not None
+        and obj.instance_collection is not None
+        and obj.instance_collection.get(ACTOR) is not None
     )
 
 

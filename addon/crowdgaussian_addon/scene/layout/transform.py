@@ -12,6 +12,7 @@ from crowdgaussian_shared.geometry.skinning import skin
 from mathutils import Matrix, Vector
 from mathutils.bvhtree import BVHTree
 
+from ..attributes import mesh_data
 from ..people import Person, read_transforms, read_weights
 from ..rig.armature import rest_offset
 from ..rig.read_pose import heading_of, read_rest_joints
@@ -51,7 +52,7 @@ def facing_of(person: Person) -> float:
 def move(person: Person, offset: np.ndarray) -> None:
     """Move by metres in the world."""
     rig = person.rig
-    rig.matrix_world = Matrix.Translation(Vector(offset)) @ rig.matrix_world
+    rig.matrix_world = Matrix.Translation(Vector(offset.tolist())) @ rig.matrix_world
 
 
 def turn(person: Person, angle: float) -> None:
@@ -77,8 +78,13 @@ def curves_of(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     """All F-curves of an action, whichever slot they are for."""
     if hasattr(action, "fcurves"):
         return list(action.fcurves)
-    bags = (bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags)
-    return [curve for bag in bags for curve in bag.fcurves]
+    strips = [
+        strip
+        for layer in action.layers
+        for strip in layer.strips
+        if isinstance(strip, bpy.types.ActionKeyframeStrip)
+    ]
+    return [curve for strip in strips for bag in strip.channelbags for curve in bag.fcurves]
 
 
 # Where a posed body touches what it stands on
@@ -100,9 +106,9 @@ def posed_points(person: Person) -> np.ndarray:
     if obj is None:
         joints = np.c_[read_rest_joints(person.rig), np.ones(len(transforms))]
         return scene_to_blender(np.einsum("jab,jb->ja", transforms[:, :3], joints))
-    count = len(obj.data.vertices)
+    count = len(mesh_data(obj).vertices)
     local = np.empty(3 * count, np.float32)
-    obj.data.vertices.foreach_get("co", local)
+    mesh_data(obj).vertices.foreach_get("co", local)
     local = local.reshape(-1, 3)[::step].astype(np.float64) - rest_offset(person.rig)
     canonical = np.stack([local[:, 0], local[:, 2], -local[:, 1]], axis=1)
     joints, weights = read_weights(obj, step)
@@ -124,7 +130,7 @@ def ground_heights(ground: bpy.types.Object | None) -> Heights:
     depsgraph = bpy.context.evaluated_depsgraph_get()
     tree = BVHTree.FromObject(ground, depsgraph)
     world = ground.evaluated_get(depsgraph).matrix_world.copy()
-    if not len(ground.evaluated_get(depsgraph).data.polygons):
+    if not len(mesh_data(ground.evaluated_get(depsgraph)).polygons):
         raise InputError(f"{ground.name} has no faces to stand on; choose another ground.")
     return lambda points: _cast(tree, world, points)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Motions on people: fitted to each, from where they stand and as they face, as actions."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -54,7 +54,7 @@ def scene_fps(scene: bpy.types.Scene) -> float:
 
 def play_motion(
     scene: bpy.types.Scene, people: list[Person], motion: Motion, options: MotionOptions
-) -> Iterator[tuple[float, str]]:
+) -> Generator[tuple[float, str], None, None]:
     """Put a motion on people, in steps; nothing is changed before the last one.
 
     Yields:
@@ -117,7 +117,7 @@ def _action_for(
 
 def _with_photo_pose(person: Person, motion: Motion, options: MotionOptions) -> Motion:
     """Begins in the photo's pose and ends in it, where that is wanted and known."""
-    if PHOTO_POSE not in person.rig or not (options.blend_in or options.blend_out):
+    if person.rig.get(PHOTO_POSE) is None or not (options.blend_in or options.blend_out):
         return motion
     photo = standing_photo(person)
     poses, transl = motion.poses.copy(), motion.transl.copy()

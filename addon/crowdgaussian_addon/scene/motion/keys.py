@@ -6,6 +6,7 @@ at the origin, facing +z. The object's own place and heading stay the artist's.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import bpy
 import numpy as np
@@ -23,6 +24,7 @@ from crowdgaussian_shared.motion.fit import Wearer
 from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.motion.time import face_forward, move
 
+from ..attributes import armature_data
 from ..rig.armature import PELVIS, rest_offset
 from ..rig.read_pose import read_rest_joints
 
@@ -111,7 +113,8 @@ def build_action(
     """An action with a key in every frame from `first` on; nobody uses it yet."""
     action = bpy.data.actions.new(name)
     slot = action.slots.new(id_type="OBJECT", name=rig.name)
-    strip = action.layers.new("Layer").strips.new(type="KEYFRAME")
+    layer = action.layers.new("Layer")
+    strip = cast(bpy.types.ActionKeyframeStrip, layer.strips.new(type="KEYFRAME"))
     bag = strip.channelbag(slot, ensure=True)
     frames = first + np.arange(len(values.quats), dtype=np.float64)
     for k, joint in enumerate(JOINT_NAMES):
@@ -127,7 +130,7 @@ def assign_action(rig: bpy.types.Object, action: bpy.types.Action) -> None:
     """The rig plays the action; hand-made keys that it played before are kept in the file."""
     data = rig.animation_data or rig.animation_data_create()
     old = data.action
-    if old is not None and MOTION not in old and old.users <= 1:
+    if old is not None and old.get(MOTION) is None and old.users <= 1:
         old.use_fake_user = True
     data.action = action
     if data.action_slot is None:  # setting a slot that is set already crashes Blender
@@ -175,7 +178,7 @@ def _continuous(quats: np.ndarray) -> np.ndarray:
 def _rests(rig: bpy.types.Object) -> np.ndarray:
     """Rest matrices of the 55 bones, in the armature.  # [55, 4, 4]"""
     _pose_bones(rig)
-    return np.array([rig.data.bones[name].matrix_local for name in JOINT_NAMES])
+    return np.array([armature_data(rig).bones[name].matrix_local for name in JOINT_NAMES])
 
 
 def _pose_bones(rig: bpy.types.Object) -> list[bpy.types.PoseBone]:

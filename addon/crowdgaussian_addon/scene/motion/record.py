@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The motion of another armature, as it moves now: keys, constraints, drivers and all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,13 +12,14 @@ from crowdgaussian_shared.geometry.rotations import polar_rotation
 from crowdgaussian_shared.motion.motion import Motion, check_frames
 from crowdgaussian_shared.motion.retarget import Source, find_joints
 
+from ..attributes import armature_data
 from ..people import Person, read_pose
 from ..rig.read_pose import read_rest_joints, read_shape
 
 
 def record_rig(
     rig: bpy.types.Object, fps: float, frames: range | None = None
-) -> Iterator[float | Source]:
+) -> Generator[float | Source, None, None]:
     """Walk through an armature's action and take down where its bones go.
 
     The armature is looked at in a scene of its own, so that nothing else is evaluated and the
@@ -39,7 +40,7 @@ def record_rig(
     if frames is None:
         if data is None or data.action is None:
             raise InputError(f"{rig.name} has no action; choose a rig that moves.")
-        first, last = data.action.frame_range
+        first, last = data.action.frame_range[:]
         frames = range(int(np.floor(first)), int(np.ceil(last)) + 1)
     check_frames(len(frames), rig.name)
     bones = _ordered(rig)
@@ -62,7 +63,7 @@ def record_rig(
 
 def _ordered(rig: bpy.types.Object) -> list[bpy.types.Bone]:
     """Parents before children."""
-    ordered = [bone for bone in rig.data.bones if bone.parent is None]
+    ordered = [bone for bone in armature_data(rig).bones if bone.parent is None]
     for bone in ordered:  # grows while it is walked through
         ordered.extend(bone.children)
     return ordered
@@ -119,7 +120,7 @@ class Recording:
 _SAME = 1e-6
 
 
-def each_frame(scene: bpy.types.Scene, frames: Sequence[int]) -> Iterator[int]:
+def each_frame(scene: bpy.types.Scene, frames: Sequence[int]) -> Generator[int, None, None]:
     """Go to each frame in turn; afterwards, also when stopped early, the scene is where it was.
 
     A single frame that is the current one is not entered again, so that a pose without keys stays.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """People and poses as assets with pictures, in catalogues beside the .blend file."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import bpy
@@ -97,7 +97,7 @@ def _replace(added: dict[str, bpy.types.Action]) -> None:
         action.name = name
 
 
-def add_library(people: list[Person]) -> Iterator[tuple[float, str]]:
+def add_library(people: list[Person]) -> Generator[tuple[float, str], None, None]:
     """The poses of the add-on and everybody's photo pose, as assets; all or none.
 
     Yields:
@@ -144,7 +144,7 @@ def unmark_person(person: Person) -> None:
 def _posed(person: Person):
     avatar = read_avatar(person)
     pose, transl = avatar.pose, avatar.transl
-    if PHOTO_POSE in person.rig:
+    if person.rig.get(PHOTO_POSE) is not None:
         still = standing_photo(person)
         pose, transl = still.poses[0], still.transl[0]
     transforms = joint_transforms(avatar.rest_joints, pose, transl)

@@ -44,7 +44,7 @@ def pose_names() -> list[str]:
 
 def pose_assets() -> list[bpy.types.Action]:
     """Pose assets of this file that hold angles."""
-    return [a for a in bpy.data.actions if a.asset_data is not None and POSE in a]
+    return [a for a in bpy.data.actions if a.asset_data is not None and a.get(POSE) is not None]
 
 
 def find_pose(name: str, person: Person) -> Motion:
@@ -128,7 +128,7 @@ def add_pose_asset(name: str, pose: np.ndarray, person: Person, catalogue: str) 
 def library_poses(person: Person) -> dict[str, np.ndarray]:
     """The poses of the library, with the photo pose of a person if they hold one."""
     poses = {name: pose_angles(name) for name in POSES}
-    if PHOTO_POSE in person.rig:
+    if person.rig.get(PHOTO_POSE) is not None:
         poses[f"{PHOTO} {person.name}"] = standing_photo(person).poses[0]
     return poses
 
@@ -177,7 +177,7 @@ def _hold(rig: bpy.types.Object, put) -> None:
         switch_controls(rig, name, False)
     for bone in rig.pose.bones:
         if bone.name in JOINT_NAMES:
-            bone.location, bone.scale = np.zeros(3), np.ones(3)
+            bone.location, bone.scale = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
             bone.rotation_mode = "QUATERNION"
     put()
     bpy.context.view_layer.update()

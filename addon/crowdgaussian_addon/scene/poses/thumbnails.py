@@ -4,6 +4,8 @@
 Rendering would need a camera, lights and seconds, and would touch the scene.
 """
 
+from typing import Any
+
 import bpy
 import numpy as np
 from crowdgaussian_shared.geometry.avatar import BodyMesh, Gaussians
@@ -45,7 +47,8 @@ def set_preview(data: bpy.types.ID, picture: np.ndarray) -> None:
     """Give an asset its picture."""
     preview = data.preview_ensure()
     preview.image_size = picture.shape[1::-1]
-    preview.image_pixels_float.foreach_set(np.ascontiguousarray(picture, np.float32).ravel())
+    pixels: Any = preview.image_pixels_float  # an array of them
+    pixels.foreach_set(np.ascontiguousarray(picture, np.float32).ravel())
 
 
 def _paint(points: np.ndarray, colours: np.ndarray, width: int) -> np.ndarray:

@@ -14,6 +14,8 @@ from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.scene.schema import CameraInfo
 from mathutils import Matrix
 
+from ..attributes import camera_data
+
 SENSOR = 36.0  # millimetres on the longer side of the picture, as sensor_fit AUTO has it
 
 
@@ -72,12 +74,12 @@ def set_resolution(scene: bpy.types.Scene, camera: Camera, width: int | None = N
 
 def show_photo(camera: bpy.types.Object, photo: Path) -> None:
     """Put the photo behind the scene in the camera's view."""
-    background = camera.data.background_images.new()
+    background = camera_data(camera).background_images.new()
     background.image = bpy.data.images.load(str(photo), check_existing=True)
     background.alpha = 1.0
     background.display_depth = "BACK"
     background.frame_method = "STRETCH"
-    camera.data.show_background_images = True
+    camera_data(camera).show_background_images = True
 
 
 # From a place in the camera's view to a pixel of the photo, whatever the render size is

@@ -13,7 +13,7 @@ import bpy
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 
-from ..attributes import write_vertex_groups
+from ..attributes import mesh_data, write_vertex_groups
 from ..people import ROLE, Person, read_weights, rig_of
 from ..rig.armature import rest_offset
 from ..splats.build import build_mesh, dress, get_inputs, is_splats, set_input, splat_modifier
@@ -121,7 +121,7 @@ def renew_reduced(person: Person) -> None:
 
 def _reduced_mesh(person: Person) -> bpy.types.Mesh:
     """The mesh of a quarter of the splats, shared by everybody who shares the whole mesh."""
-    source = person.splats.data
+    source = mesh_data(person.splats)
     mesh = source.get(_REDUCED_MESH)
     if mesh is not None and mesh.get(_SOURCE_COUNT) == len(source.polygons):
         return mesh

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import blf
 import bpy
@@ -13,10 +14,10 @@ import numpy as np
 def read_picture(path: Path) -> np.ndarray:
     """The file's own values, straight alpha, top row first.  # [H, W, 4] float32, 0..1"""
     image = bpy.data.images.load(str(path), check_existing=False)
-    image.colorspace_settings.name = "Non-Color"
+    image.colorspace_settings.name = "Non-Color"  # type: ignore[assignment]  # set at run time
     width, height = image.size
     values = np.empty(width * height * 4, np.float32)
-    image.pixels.foreach_get(values)
+    image.pixels.foreach_get(values)  # type: ignore[attr-defined]  # an array of them
     bpy.data.images.remove(image)
     return values.reshape(height, width, 4)[::-1].copy()
 
@@ -32,7 +33,7 @@ def encode_png(colours: np.ndarray, scratch: Path) -> bytes:
     image = bpy.data.images.new("picture", width, height, alpha=False)
     rgba = np.ones((height, width, 4), np.float32)
     rgba[..., :3] = colours[::-1].clip(0.0, 1.0)
-    image.pixels.foreach_set(rgba.ravel())
+    image.pixels.foreach_set(rgba.ravel())  # type: ignore[attr-defined]  # an array of them
     image.filepath_raw = str(scratch / "picture.png")
     image.file_format = "PNG"
     image.save()
@@ -77,7 +78,8 @@ def label(text: str, size: int, scratch: Path) -> np.ndarray:
     canvas = imbuf.new((round(width) + 4, height))
     blf.color(0, 1.0, 1.0, 1.0, 1.0)
     blf.position(0, 2, 0.4 * size, 0)
-    with blf.bind_imbuf(0, canvas, display_name="sRGB"):
+    bound: Any = blf.bind_imbuf  # which is said to return nothing
+    with bound(0, canvas, display_name="sRGB"):
         blf.draw_buffer(0, text)
     path = scratch / "label.png"
     imbuf.write(canvas, filepath=str(path))

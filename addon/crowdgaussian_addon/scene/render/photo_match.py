@@ -22,8 +22,9 @@ from crowdgaussian_shared.errors import (
 )
 from crowdgaussian_shared.scene.folder import SceneFolder
 
+from ..attributes import camera_data
 from .images import over, read_picture, resize
-from .settings import GROUND
+from .settings import GROUND, use_engine
 
 SOURCE = "crowdgaussian_scene_folder"  # collection property: where the scene folder was
 IMAGE = "Photo Match"  # the image data-block
@@ -55,7 +56,7 @@ def photo_crowd(scene: bpy.types.Scene) -> bpy.types.Collection:
     Raises:
         InputError: there is none with a photo.
     """
-    crowds = [c for c in scene.collection.children_recursive if SOURCE in c]
+    crowds = [c for c in scene.collection.children_recursive if c.get(SOURCE) is not None]
     cameras = {crowd: camera for crowd in crowds if (camera := _camera_of(crowd)) is not None}
     if not cameras:
         raise InputError(
@@ -102,7 +103,7 @@ def _camera_of(crowd: bpy.types.Collection) -> bpy.types.Object | None:
         (
             obj
             for obj in crowd.objects
-            if obj.type == "CAMERA" and any(b.image for b in obj.data.background_images)
+            if obj.type == "CAMERA" and any(b.image for b in camera_data(obj).background_images)
         ),
         None,
     )
@@ -110,7 +111,7 @@ def _camera_of(crowd: bpy.types.Collection) -> bpy.types.Object | None:
 
 def _photo_of(camera: bpy.types.Object) -> np.ndarray:
     """The photo behind the camera.  # [H, W, 3] sRGB"""
-    image = next(b.image for b in camera.data.background_images if b.image)
+    image = next(b.image for b in camera_data(camera).background_images if b.image)
     path = Path(bpy.path.abspath(image.filepath))
     if not path.is_file():
         raise MissingFileError(
@@ -143,7 +144,8 @@ def _settings_kept(scene: bpy.types.Scene) -> Iterator[None]:
 
 def _prepare(scene: bpy.types.Scene, width: int, height: int, photo: tuple[int, ...]) -> None:
     render = scene.render
-    render.engine, scene.cycles.samples = "CYCLES", 4
+    use_engine(scene, "CYCLES")
+    scene.cycles.samples = 4
     scene.cycles.use_denoising = False
     square = width / height * photo[0] / photo[1]  # rounding of the height, and odd photos
     render.pixel_aspect_x = render.pixel_aspect_x if abs(square - 1) < 0.05 else 1.0
@@ -206,13 +208,13 @@ def _picture(render: np.ndarray, photo: np.ndarray, view: View) -> np.ndarray:
 def _show(colours: np.ndarray) -> None:
     """Fill the data-block; an Image Editor that shows it follows."""
     height, width, _ = colours.shape
-    image = bpy.data.images.get(IMAGE)
+    image: bpy.types.Image | None = bpy.data.images.get(IMAGE)
     if image is not None and tuple(image.size) != (width, height):
         image.scale(width, height)
     if image is None:
         image = bpy.data.images.new(IMAGE, width, height)
     rgba = np.ones((height, width, 4), np.float32)
     rgba[..., :3] = colours[::-1].clip(0.0, 1.0)
-    image.pixels.foreach_set(rgba.ravel())
+    image.pixels.foreach_set(rgba.ravel())  # type: ignore[attr-defined]  # an array of them
     image.update()
     image.pack()

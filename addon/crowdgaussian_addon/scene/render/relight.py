@@ -5,13 +5,15 @@ Each splat takes the normal of the nearest place on the resting body; the nodes 
 bones. The colours of the photo, shading and all, then serve as the colour of a matt surface.
 """
 
+from typing import Any
+
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
 from mathutils.bvhtree import BVHTree
 
-from ..attributes import read_attribute, read_positions, write_attribute
+from ..attributes import mesh_data, read_attribute, read_positions, write_attribute
 from ..people import Person
 from ..splats.build import set_input
 from ..splats.material import LIT_KEY, MIN_SCALE, NORMAL, ROTATION, SCALE, splat_material
@@ -48,7 +50,7 @@ def is_lit(person: Person) -> bool:
 
 
 def _store_normals(person: Person, splats: bpy.types.Object) -> None:
-    mesh = splats.data
+    mesh = mesh_data(splats)
     if NORMAL in mesh.attributes:
         return
     quats, scales = read_attribute(mesh, ROTATION), read_attribute(mesh, SCALE)
@@ -58,7 +60,7 @@ def _store_normals(person: Person, splats: bpy.types.Object) -> None:
             "removal or import the crowd again."
         )
     centres = read_positions(mesh)[::4]
-    normals = nearest_normals(person.body.data, centres)
+    normals = nearest_normals(mesh_data(person.body), centres)
     axes = quat_to_matrix(quats.astype(np.float64))  # [N, 3, 3], columns
     local = np.einsum("nji,nj->ni", axes, normals) * np.maximum(scales, MIN_SCALE)
     # Any length will do, and float32 keeps more of it when it is not tiny.
@@ -75,11 +77,12 @@ def nearest_normals(body: bpy.types.Mesh, points: np.ndarray) -> np.ndarray:
     """
     vertices = read_positions(body).astype(np.float64)
     body.calc_loop_triangles()
-    triangles = np.empty(3 * len(body.loop_triangles), np.int32)
-    body.loop_triangles.foreach_get("vertices", triangles)
-    triangles = triangles.reshape(-1, 3)
+    corners = np.empty(3 * len(body.loop_triangles), np.int32)
+    body.loop_triangles.foreach_get("vertices", corners)
+    triangles = corners.reshape(-1, 3)
     smooth = _vertex_normals(vertices, triangles)
-    find = BVHTree.FromPolygons(vertices.tolist(), triangles.tolist(), all_triangles=True)
+    build: Any = BVHTree.FromPolygons  # which is said to return nothing
+    find = build(vertices.tolist(), triangles.tolist(), all_triangles=True)
     hits = [find.find_nearest(point) for point in points.tolist()]
     faces = triangles[[hit[2] for hit in hits]]  # [N, 3]
     weights = _barycentric(np.array([hit[0] for hit in hits]), vertices[faces])

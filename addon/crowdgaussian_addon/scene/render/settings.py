@@ -27,7 +27,7 @@ from typing import Literal
 import bpy
 import numpy as np
 
-from ..attributes import make_mesh
+from ..attributes import make_mesh, mesh_data
 from ..splats.build import set_depth_sort
 from ..splats.material import is_scene_linear, set_scene_linear, splat_materials
 from .display import all_splats
@@ -48,8 +48,9 @@ def set_render_mode(scene: bpy.types.Scene, mode: RenderMode) -> None:
     linear = mode == "linear"
     set_scene_linear(linear)
     view = scene.view_settings
-    view.view_transform = "Standard" if linear else "Raw"
-    view.look = "None"
+    # The choices come from the colour configuration at run time.
+    view.view_transform = "Standard" if linear else "Raw"  # type: ignore[assignment]
+    view.look = "None"  # type: ignore[assignment]
     view.exposure, view.gamma = 0.0, 1.0
     scene.cycles.pixel_filter_type = "BLACKMAN_HARRIS"  # a box has always the width of a pixel
     scene.cycles.filter_width = scene.render.filter_size = _SOFT if linear else _POINT
@@ -57,7 +58,7 @@ def set_render_mode(scene: bpy.types.Scene, mode: RenderMode) -> None:
 
 def prepare_render(scene: bpy.types.Scene) -> None:
     """What splats need in either mode; the engine becomes Cycles, the film transparent."""
-    scene.render.engine = "CYCLES"
+    use_engine(scene, "CYCLES")
     scene.render.film_transparent = True
     scene.render.dither_intensity = 0.0
     cycles = scene.cycles
@@ -81,7 +82,7 @@ def set_engine(scene: bpy.types.Scene, engine: Engine) -> None:
     """Choose the engine and what its splats need: sorting in EEVEE, none in Cycles."""
     eevee = engine == "EEVEE"
     if eevee:
-        scene.render.engine = eevee_name()
+        use_engine(scene, eevee_name())
         scene.eevee.taa_render_samples = EEVEE_SAMPLES
     else:
         prepare_render(scene)
@@ -93,6 +94,11 @@ def engine_of(scene: bpy.types.Scene) -> Engine | None:
     if scene.render.engine == "CYCLES":
         return "CYCLES"
     return "EEVEE" if scene.render.engine == eevee_name() else None
+
+
+def use_engine(scene: bpy.types.Scene, name: str) -> None:
+    """Choose an engine by Blender's own name."""
+    scene.render.engine = name  # type: ignore[assignment]  # add-ons register more of them
 
 
 def eevee_name() -> str:
@@ -132,11 +138,11 @@ def cover_people(ground: bpy.types.Object, places: np.ndarray) -> None:
         ground: from build_ground; left alone when its mesh was edited.
         places: [P, 3] metres, Blender's axes, where people stand.
     """
-    if len(ground.data.vertices) != 4 or not len(places):
+    if len(mesh_data(ground).vertices) != 4 or not len(places):
         return
     low, high = places.min(axis=0) - _MARGIN, places.max(axis=0) + _MARGIN
     x, y, _ = (high - low) / 2
     corners = np.array([(-x, -y, 0), (x, -y, 0), (x, y, 0), (-x, y, 0)], np.float32)
-    ground.data.vertices.foreach_set("co", corners.ravel())
-    ground.data.update()
+    mesh_data(ground).vertices.foreach_set("co", corners.ravel())
+    mesh_data(ground).update()
     ground.location.xy = (low + high)[:2] / 2

@@ -9,6 +9,7 @@ time. In the camera's view, without viewports and in renders, the splats face th
 
 import time
 from dataclasses import dataclass
+from typing import cast
 
 import bpy
 import numpy as np
@@ -58,7 +59,9 @@ def report_of(region: bpy.types.RegionView3D, width: int) -> Report:
     place, rotation, _ = region.view_matrix.inverted().decompose()
     kind = PERSPECTIVE if region.is_perspective else ORTHOGRAPHIC
     reach = max(float(region.view_distance), 1e-3)
-    return Report(tuple(place), tuple(rotation), 2.0 / (across * width), kind, reach)
+    x, y, z = place[:]
+    rw, rx, ry, rz = rotation[:]
+    return Report((x, y, z), (rw, rx, ry, rz), 2.0 / (across * width), kind, reach)
 
 
 def is_worthwhile(now: Report, shown: Report | None, resting: bool) -> bool:
@@ -144,13 +147,18 @@ class Follower:
         return max(SOONEST, (time.perf_counter() - start) / SHARE)
 
 
+def view_of(area: bpy.types.Area) -> bpy.types.SpaceView3D:
+    """The 3D viewport that an area shows."""
+    return cast(bpy.types.SpaceView3D, area.spaces.active)
+
+
 def views_of(manager: bpy.types.WindowManager) -> dict[int, Report]:
     """What all 3D viewports see, by their pointers."""
     found = {}
     for window in manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
-                region = area.spaces.active.region_3d
+                region = view_of(area).region_3d
                 width = next((r.width for r in area.regions if r.type == "WINDOW"), 0)
                 found[region.as_pointer()] = report_of(region, width)
     return found

@@ -8,6 +8,7 @@ and heading belong to the object; everything else of a pose belongs to the bones
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import bpy
 import numpy as np
@@ -18,6 +19,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from mathutils import Matrix
 
+from ..attributes import armature_data
 from .bones import bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
@@ -57,7 +59,7 @@ def build_rigs(
     if rigs:
         _edit(rigs, people)
     for rig in rigs:
-        collect_bones(rig.data)
+        collect_bones(armature_data(rig))
     return rigs
 
 
@@ -69,7 +71,7 @@ def rest_offset(rig: bpy.types.Object) -> np.ndarray:
 def bind_to_rig(obj: bpy.types.Object, rig: bpy.types.Object) -> None:
     """Parent to the rig and deform by its bones."""
     obj.parent = rig
-    modifier = obj.modifiers.new("Armature", "ARMATURE")
+    modifier = cast(bpy.types.ArmatureModifier, obj.modifiers.new("Armature", "ARMATURE"))
     modifier.object = rig
     modifier.use_bone_envelopes = False
 
@@ -131,7 +133,7 @@ def _set_pelvis(
     world = np.eye(4)  # canonical in Blender's axes -> world
     world[:3, :3] = turn
     world[:3, 3] = joint - turn @ joint + BLENDER_FROM_SCENE @ transl
-    world = world @ np.array(Matrix.Translation(-offset))  # armature rest -> world
+    world = world @ np.array(Matrix.Translation((-offset).tolist()))  # armature rest -> world
     basis = np.linalg.inv(rest) @ np.linalg.inv(place) @ world @ rest
     location, rotation, _ = Matrix(basis.tolist()).decompose()
     bone.location = location
@@ -171,7 +173,7 @@ def _edit(rigs: list[bpy.types.Object], people: list[RestPose]) -> None:
     view_layer.objects.active = rigs[0]
     bpy.ops.object.mode_set(mode="EDIT")
     for rig, person in zip(rigs, people):
-        _add_bones(rig.data, person)
+        _add_bones(armature_data(rig), person)
     bpy.ops.object.mode_set(mode="OBJECT")
     for rig in rigs:
         rig.select_set(False)

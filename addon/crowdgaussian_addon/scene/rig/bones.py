@@ -6,6 +6,8 @@ bones get a direction and length of their own. Rolls make the local X axis the h
 elbows and fingers. Skinning depends on neither: poses are converted through each bone's rest axes.
 """
 
+from typing import Literal
+
 import bpy
 import numpy as np
 from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, FINGERS, JOINT_INDEX, JOINT_NAMES
@@ -67,7 +69,7 @@ def _tail(name: str, heads: np.ndarray) -> np.ndarray:
         along = heads[JOINT_INDEX[_CHILD[name]]] - head
     else:  # a fingertip continues the bone before it
         along = _FINGERTIP * (head - heads[JOINT_INDEX[f"{name[:-1]}2"]])
-    length = np.linalg.norm(along)
+    length = float(np.linalg.norm(along))
     if length < _MIN_LENGTH:
         return head + _FRONT * _MIN_LENGTH
     return head + along
@@ -78,16 +80,18 @@ def _rolls_up(name: str) -> bool:
     return name[-1].isdigit() and "spine" not in name or name in _ENDS and name != "head"
 
 
+_THEMES: dict[str, Literal["THEME01", "THEME04"]] = {"left": "THEME04", "right": "THEME01"}
+
+
 def collect_bones(armature: bpy.types.Armature) -> None:
     """Sort the 55 bones into collections, with a colour for each side; for armatures of any age."""
     for name in JOINT_NAMES:
-        bone = armature.bones.get(name)
+        bone: bpy.types.Bone | None = armature.bones.get(name)
         if bone is None:
             continue
         bone_collection(armature, _collection_of(name)).assign(bone)
-        bone.color.palette = {"left": "THEME04", "right": "THEME01"}.get(
-            name.split("_")[0], "DEFAULT"
-        )
+        side = name.split("_")[0]
+        bone.color.palette = _THEMES[side] if side in _THEMES else "DEFAULT"
 
 
 def bone_collection(armature: bpy.types.Armature, name: str) -> bpy.types.BoneCollection:

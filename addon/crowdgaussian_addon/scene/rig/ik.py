@@ -8,8 +8,9 @@ fixed axis of the upper bone points to the pole, so a pole put on that axis move
 in either direction, and removing the controls, keeps the pose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import bpy
 import numpy as np
@@ -17,6 +18,7 @@ from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from mathutils import Matrix, Vector
 
+from ..attributes import armature_data
 from .bones import CONTROLS, bone_collection, collect_bones
 
 CONTROL = "crowdgaussian_control"  # bone property: the limb that a control moves
@@ -40,10 +42,14 @@ class Limb:
 def _limbs() -> dict[str, Limb]:
     found = {}
     for side in ("left", "right"):
-        arm = (f"{side}_{name}" for name in ("shoulder", "elbow", "wrist", "hand_ik", "elbow_pole"))
-        leg = (f"{side}_{name}" for name in ("hip", "knee", "ankle", "foot_ik", "knee_pole"))
-        found[f"{side}_arm"], found[f"{side}_leg"] = Limb(*arm, False), Limb(*leg, True)
+        found[f"{side}_arm"] = _limb(side, "shoulder elbow wrist hand_ik elbow_pole", False)
+        found[f"{side}_leg"] = _limb(side, "hip knee ankle foot_ik knee_pole", True)
     return found
+
+
+def _limb(side: str, parts: str, front: bool) -> Limb:
+    upper, lower, end, target, pole = (f"{side}_{part}" for part in parts.split())
+    return Limb(upper, lower, end, target, pole, front)
 
 
 LIMBS = _limbs()
@@ -93,13 +99,18 @@ def add_controls(rig: bpy.types.Object, names: list[str]) -> None:
     if not names:
         return
     now = pose_matrices(rig)
-    _edit(rig, lambda bones: [_add_bones(bones, LIMBS[name]) for name in names])
-    collect_bones(rig.data)  # rigs of older files have no collections
-    collection = bone_collection(rig.data, CONTROLS)
+
+    def add(bones: bpy.types.ArmatureEditBones) -> None:
+        for name in names:
+            _add_bones(bones, LIMBS[name])
+
+    _edit(rig, add)
+    collect_bones(armature_data(rig))  # rigs of older files have no collections
+    collection = bone_collection(armature_data(rig), CONTROLS)
     for name in names:
         limb = LIMBS[name]
         for control in (limb.target, limb.pole):
-            bone = rig.data.bones[control]
+            bone = armature_data(rig).bones[control]
             bone[CONTROL], bone.color.palette = name, "THEME09"
             collection.assign(bone)
             rig.pose.bones[control].rotation_mode = "QUATERNION"
@@ -118,10 +129,16 @@ def remove_controls(rig: bpy.types.Object, names: list[str]) -> None:
             for constraint in [c for c in constraints if c.name in (_IK, _FOLLOW)]:
                 constraints.remove(constraint)
         doomed += [bone for bone in (limb.target, limb.pole) if bone in _controls(rig)]
-    _edit(rig, lambda bones: [bones.remove(bones[bone]) for bone in doomed])
-    collection = rig.data.collections_all.get(CONTROLS)
+
+    def remove(bones: bpy.types.ArmatureEditBones) -> None:
+        for bone in doomed:
+            bones.remove(bones[bone])
+
+    _edit(rig, remove)
+    collections = armature_data(rig).collections_all
+    collection: bpy.types.BoneCollection | None = collections.get(CONTROLS)
     if collection is not None and not collection.bones:
-        rig.data.collections.remove(collection)
+        armature_data(rig).collections.remove(collection)
     for name in followed:  # last: leaving Edit Mode evaluates keys
         set_limb(rig, name, now)
 
@@ -149,7 +166,7 @@ def set_limb(rig: bpy.types.Object, name: str, pose: Matrices) -> None:
     limb = LIMBS[name]
     for bone_name in (limb.upper, limb.lower, limb.end):
         bone, parent = rig.pose.bones[bone_name], _PARENT[bone_name]
-        rest = np.linalg.inv(np.array(rig.data.bones[parent].matrix_local))
+        rest = np.linalg.inv(np.array(armature_data(rig).bones[parent].matrix_local))
         rest = rest @ np.array(bone.bone.matrix_local)
         turned = np.linalg.inv(pose[parent]) @ pose[bone_name]
         basis = Matrix((np.linalg.inv(rest) @ turned).tolist())
@@ -185,12 +202,12 @@ def _pole_place(limb: Limb, pose: Matrices) -> np.ndarray:
 
 
 def _controls(rig: bpy.types.Object) -> set[str]:
-    return {bone.name for bone in rig.data.bones if CONTROL in bone}
+    return {bone.name for bone in armature_data(rig).bones if bone.get(CONTROL) is not None}
 
 
 def _constraints(rig: bpy.types.Object, limb: Limb) -> list[bpy.types.Constraint]:
-    bones = (rig.pose.bones.get(name) for name in (limb.lower, limb.end))
-    return [c for bone in bones if bone for c in bone.constraints if c.name in (_IK, _FOLLOW)]
+    bones = [rig.pose.bones[n] for n in (limb.lower, limb.end) if n in rig.pose.bones]
+    return [c for bone in bones for c in bone.constraints if c.name in (_IK, _FOLLOW)]
 
 
 def _add_bones(bones: bpy.types.ArmatureEditBones, limb: Limb) -> None:
@@ -207,17 +224,18 @@ def _add_bones(bones: bpy.types.ArmatureEditBones, limb: Limb) -> None:
 
 
 def _add_constraints(rig: bpy.types.Object, limb: Limb) -> None:
-    reach = rig.pose.bones[limb.lower].constraints.new("IK")
+    bones = rig.pose.bones
+    reach = cast(bpy.types.KinematicConstraint, bones[limb.lower].constraints.new("IK"))
     reach.name, reach.chain_count, reach.use_stretch = _IK, 2, False
     reach.target = reach.pole_target = rig
     reach.subtarget, reach.pole_subtarget = limb.target, limb.pole
     reach.pole_angle = np.pi / 2 if limb.front else -np.pi / 2  # the upper bone's Z, or -Z
-    turn = rig.pose.bones[limb.end].constraints.new("COPY_ROTATION")
+    turn = cast(bpy.types.CopyRotationConstraint, bones[limb.end].constraints.new("COPY_ROTATION"))
     turn.name, turn.target, turn.subtarget = _FOLLOW, rig, limb.target
     turn.target_space = turn.owner_space = "POSE"
 
 
-def _edit(rig: bpy.types.Object, work) -> None:
+def _edit(rig: bpy.types.Object, work: Callable[[bpy.types.ArmatureEditBones], None]) -> None:
     """Work on a rig's edit bones, with mode, selection and active object as they were."""
     layer = bpy.context.view_layer
     active, mode = layer.objects.active, bpy.context.mode
@@ -229,7 +247,7 @@ def _edit(rig: bpy.types.Object, work) -> None:
     rig.select_set(True)
     layer.objects.active = rig
     bpy.ops.object.mode_set(mode="EDIT")
-    work(rig.data.edit_bones)
+    work(armature_data(rig).edit_bones)
     bpy.ops.object.mode_set(mode="OBJECT")
     rig.select_set(False)
     for obj in selected:
@@ -249,7 +267,10 @@ def motion_range(rig: bpy.types.Object) -> tuple[int, int] | None:
     data = rig.animation_data
     if data is None:
         return None
-    ranges = [tuple(data.action.frame_range)] if data.action is not None else []
+    ranges: list[tuple[float, float]] = []
+    if data.action is not None:
+        first, last = data.action.frame_range[:]
+        ranges.append((first, last))
     tracks = (track for track in data.nla_tracks if not track.mute)
     ranges += [(s.frame_start, s.frame_end) for track in tracks for s in track.strips]
     if not ranges:

@@ -14,6 +14,7 @@ from crowdgaussian_shared.geometry.axes import BLENDER_FROM_SCENE, convert_point
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle, polar_rotation
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 
+from ..attributes import armature_data
 from .armature import rest_offset
 
 PHOTO_POSE = "crowdgaussian_photo_pose"  # rig property: 55 x 3 axis-angles, then transl
@@ -68,7 +69,7 @@ def read_pose(
         if parent >= 0:
             local[joint] = turns[parent].T @ turns[joint]
     pose = matrix_to_axis_angle(convert_rotations(local, "blender", "scene"))
-    rest = np.array(rig.data.bones[JOINT_NAMES[0]].head_local)
+    rest = np.array(armature_data(rig).bones[JOINT_NAMES[0]].head_local)
     pelvis = world[0] @ np.append(rest, 1.0)
     transl = pelvis[:3] - (rest - rest_offset(rig))
     return pose, convert_points(transl, "blender", "scene")
@@ -88,7 +89,7 @@ def heading_of(rig: bpy.types.Object) -> float:
 
 def read_rest_joints(rig: bpy.types.Object) -> np.ndarray:
     """The T-pose's joints in the canonical frame.  # [55, 3] float64, metres"""
-    heads = np.array([bone.head_local for bone in _bones(rig, rig.data.bones)])
+    heads = np.array([bone.head_local for bone in _bones(rig, armature_data(rig).bones)])
     return convert_points(heads - rest_offset(rig), "blender", "scene")
 
 
@@ -99,7 +100,7 @@ def store_photo_pose(rig: bpy.types.Object, avatar: Avatar) -> None:
     """
     pose = np.concatenate([np.ravel(avatar.pose), np.ravel(avatar.transl)])
     rig[PHOTO_POSE] = pose.astype(float).tolist()
-    rig[PHOTO_PLACE] = np.ravel(rig.matrix_basis).tolist()
+    rig[PHOTO_PLACE] = np.array(rig.matrix_basis).ravel().tolist()
     rig[SHAPE] = [float(avatar.scale), *np.ravel(avatar.betas).astype(float).tolist()]
 
 
@@ -109,7 +110,7 @@ def photo_pose(rig: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: the rig carries none, as those of older files do.
     """
-    if PHOTO_POSE not in rig:
+    if rig.get(PHOTO_POSE) is None:
         raise InputError(
             f"{rig.name} comes from an older file that does not hold its photo pose; "
             "import the crowd again."
@@ -133,7 +134,7 @@ def read_shape(rig: bpy.types.Object) -> tuple[float, np.ndarray]:
 def _world_transforms(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None) -> np.ndarray:
     """Rest coordinates of the armature -> world, one for each joint.  # [55, 4, 4]"""
     posed = _evaluated(rig, depsgraph)
-    rest = np.array([bone.matrix_local for bone in _bones(rig, rig.data.bones)])
+    rest = np.array([bone.matrix_local for bone in _bones(rig, armature_data(rig).bones)])
     now = np.array([bone.matrix for bone in _bones(rig, posed.pose.bones)])
     return np.array(posed.matrix_world) @ now @ np.linalg.inv(rest)
 

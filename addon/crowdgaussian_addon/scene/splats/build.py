@@ -7,6 +7,8 @@ and axes by the same blended affine, so the covariance follows any pose exactly;
 the quads to the camera afterwards.
 """
 
+from typing import cast
+
 import bpy
 import numpy as np
 from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
@@ -33,6 +35,7 @@ from .material import (
     set_blended,
     splat_material,
 )
+from .nodes.graph import group_inputs
 from .nodes.project import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, is_splat_group, splat_node_group
 from .read import read_gaussians as read_gaussians
 
@@ -78,9 +81,17 @@ def dress(obj: bpy.types.Object, rig: bpy.types.Object | None, degree: int) -> N
     """What makes an object of a splat mesh: rig (if there is one), nodes, visibility."""
     if rig is not None:
         bind_to_rig(obj, rig)
-    modifier = obj.modifiers.new(MODIFIER, "NODES")
-    modifier.node_group = splat_node_group(degree)
+    add_nodes(obj, MODIFIER, splat_node_group(degree))
     _only_the_camera_sees(obj)
+
+
+def add_nodes(
+    obj: bpy.types.Object, name: str, group: bpy.types.NodeTree
+) -> bpy.types.NodesModifier:
+    """A new modifier that runs a group of geometry nodes."""
+    modifier = cast(bpy.types.NodesModifier, obj.modifiers.new(name, "NODES"))
+    modifier.node_group = group
+    return modifier
 
 
 def quad_points(gaussians: Gaussians) -> np.ndarray:
@@ -93,9 +104,10 @@ def quad_points(gaussians: Gaussians) -> np.ndarray:
     return np.concatenate([centres[:, None, :], tips], axis=1)
 
 
-def splat_modifier(obj: bpy.types.Object | None) -> bpy.types.Modifier | None:
+def splat_modifier(obj: bpy.types.Object | None) -> bpy.types.NodesModifier | None:
     """The modifier of our nodes, of any version and name; None if the object has none."""
-    nodes = (m for m in obj.modifiers if m.type == "NODES") if obj is not None else ()
+    modifiers = obj.modifiers if obj is not None else ()
+    nodes = (m for m in modifiers if isinstance(m, bpy.types.NodesModifier))
     return next((m for m in nodes if is_splat_group(m.node_group)), None)
 
 
@@ -127,7 +139,7 @@ def set_input(obj: bpy.types.Object, name: str, value: float | bool) -> None:
     obj.update_tag()
 
 
-def get_inputs(modifier: bpy.types.Modifier) -> dict[str, float | bool]:
+def get_inputs(modifier: bpy.types.NodesModifier) -> dict[str, float | bool]:
     """All inputs of the splat nodes by name."""
     if hasattr(modifier, "properties"):
         inputs = modifier.properties.inputs
@@ -142,14 +154,11 @@ def get_inputs(modifier: bpy.types.Modifier) -> dict[str, float | bool]:
     }
 
 
-def _identifiers(modifier: bpy.types.Modifier) -> dict[str, str]:
-    items = modifier.node_group.interface.items_tree
+def _identifiers(modifier: bpy.types.NodesModifier) -> dict[str, str]:
     return {
-        item.name: item.identifier
-        for item in items
-        if item.item_type == "SOCKET"
-        and item.in_out == "INPUT"
-        and item.socket_type != "NodeSocketGeometry"
+        socket.name: socket.identifier
+        for socket in group_inputs(modifier.node_group)
+        if socket.socket_type != "NodeSocketGeometry"
     }
 
 

@@ -14,7 +14,7 @@ from crowdgaussian_shared.geometry.axes import SCENE_FROM_BLENDER, convert_point
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_to_matrix
 from crowdgaussian_shared.geometry.sh import colour_to_sh, rotate_sh
 
-from ..attributes import read_attribute, read_positions
+from ..attributes import mesh_data, read_attribute, read_positions, values_of
 from ..rig.armature import REST_OFFSET, rest_offset
 from .material import COLOUR, MAX_COEFFICIENTS, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
 
@@ -35,7 +35,7 @@ def read_gaussians(obj: bpy.types.Object) -> Gaussians:
     Raises:
         InputError: the mesh has lost its colours, its quads or its rig.
     """
-    mesh = obj.data
+    mesh = mesh_data(obj)
     look = read_attribute(mesh, COLOUR)
     points = _quads(obj)
     if look is None or len(look) != len(points):
@@ -58,9 +58,10 @@ def _not_splats(obj: bpy.types.Object) -> InputError:
 
 
 def _rig(obj: bpy.types.Object) -> bpy.types.Object:
-    if REST_OFFSET in obj:  # splats without a rig, see static_splats
+    if obj.get(REST_OFFSET) is not None:  # splats without a rig, see static_splats
         return obj
-    rigs = (m.object for m in obj.modifiers if m.type == "ARMATURE" and m.object)
+    bound = (m for m in obj.modifiers if isinstance(m, bpy.types.ArmatureModifier))
+    rigs = (m.object for m in bound if m.object)
     rig = next(rigs, obj.parent)
     if rig is None:
         raise InputError(f"The rig of {obj.name} was deleted; undo that or import the crowd again.")
@@ -69,11 +70,11 @@ def _rig(obj: bpy.types.Object) -> bpy.types.Object:
 
 def _quads(obj: bpy.types.Object) -> np.ndarray:
     """The four rest points of every face.  # [N, 4, 3] float64"""
-    mesh = obj.data
+    mesh = mesh_data(obj)
     if len(mesh.loops) != 4 * len(mesh.polygons):
         raise _not_splats(obj)
     corners = np.empty(len(mesh.loops), np.int32)
-    mesh.attributes[".corner_vert"].data.foreach_get("value", corners)
+    values_of(mesh.attributes[".corner_vert"]).foreach_get("value", corners)
     return read_positions(mesh).astype(np.float64)[corners].reshape(-1, 4, 3)
 
 

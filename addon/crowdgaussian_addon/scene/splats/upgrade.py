@@ -6,7 +6,7 @@ import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import convert_quats
 
-from ..attributes import write_attribute
+from ..attributes import mesh_data, write_attribute
 from .build import get_inputs, set_input, splat_modifier
 from .material import (
     ROTATION,
@@ -18,6 +18,7 @@ from .material import (
     set_scene_linear,
     splat_material,
 )
+from .nodes.graph import group_inputs
 from .nodes.project import group_version, is_splat_group, splat_node_group
 from .read import read_gaussians
 
@@ -51,7 +52,7 @@ def upgrade_splats() -> int:
 
 def _upgrade_mesh(obj: bpy.types.Object) -> int:
     """Write the attributes that are new -> the degree of the splats' harmonics."""
-    mesh = obj.data
+    mesh = mesh_data(obj)
     try:
         gaussians = read_gaussians(obj)
     except CrowdGaussianError:  # edited beyond recognition: it keeps working without harmonics
@@ -68,9 +69,9 @@ def _upgrade_nodes(obj: bpy.types.Object, degree: int) -> None:
     inputs = get_inputs(modifier)
     modifier.node_group = splat_node_group(degree)
     # All of them: a value of the old group stays behind under the number of a new input.
-    for item in modifier.node_group.interface.items_tree:
-        if item.in_out == "INPUT" and hasattr(item, "default_value"):
-            set_input(obj, item.name, inputs.get(item.name, item.default_value))
+    for socket in group_inputs(modifier.node_group):
+        if hasattr(socket, "default_value"):
+            set_input(obj, socket.name, inputs.get(socket.name, socket.default_value))
 
 
 def _replace_materials() -> None:
@@ -85,6 +86,10 @@ def _replace_materials() -> None:
 
 
 def _is_outdated(material: bpy.types.Material) -> bool:
-    if material.library is not None or material.node_tree is None or VERSION_KEY in material:
+    if (
+        material.library is not None
+        or material.node_tree is None
+        or material.get(VERSION_KEY) is not None
+    ):
         return False
     return material.name.startswith(_MATERIAL)

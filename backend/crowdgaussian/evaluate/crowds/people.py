@@ -9,7 +9,12 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_to_matrix
-from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
+from crowdgaussian_shared.geometry.skinning import (
+    blend_transforms,
+    join_gaussians,
+    move_points,
+    pose_avatar,
+)
 from crowdgaussian_shared.geometry.skinning import pose_body as pose_avatar_body
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -17,8 +22,9 @@ from torch.nn.functional import max_pool2d
 
 from ...avatar.gaussians import dense_weights, top_four
 from ...avatar.types import AvatarBuilder
-from ...body.model import PosedBody, apply, blend, pose_body
+from ...body.model import PosedBody, pose_body
 from ...body.parts import sample_surface
+from ...core.device import choose_device
 from ...core.mesh import face_normals, unit
 from ...core.metrics import Lpips, masked_psnr
 from ...core.progress import Report
@@ -91,7 +97,7 @@ def bind(gaussians: Gaussians, placed: PlacedActor) -> Avatar:
     """
     posed = pose_body(placed.actor.body, placed_body(placed))
     joints, weights = _nearby_weights(gaussians.means, posed)
-    matrices = blend(posed.transforms, joints, weights)  # [N, 3, 4]
+    matrices = blend_transforms(joints, weights, posed.transforms)  # [N, 3, 4]
     back = np.linalg.inv(matrices[:, :, :3])
     means = np.einsum("nij,nj->ni", back, gaussians.means - matrices[:, :, 3])
     frames = back @ quat_to_matrix(gaussians.quats.astype(np.float64))
@@ -132,7 +138,7 @@ def _bound(scene: CrowdScene, people: list[Gaussians]) -> People:
 
 def _nearby_weights(points: np.ndarray, posed: PosedBody) -> tuple[np.ndarray, np.ndarray]:
     """Skin weights of places near the posed body.  # [N, 4], [N, 4]"""
-    vertices = apply(posed.matrices, posed.rest)
+    vertices = move_points(posed.matrices, posed.rest)
     far, near = cKDTree(vertices).query(points, k=_NEAREST)
     shares = 1 / (far + 1e-3)
     shares /= shares.sum(1, keepdims=True)
@@ -182,8 +188,7 @@ def held_out(scene: CrowdScene, views: int, size: int, only: int | None = None) 
 
 def shown(avatars: Iterable[Avatar], cameras: Cameras) -> Views:
     """What avatars show, on white."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return render_views(_splats(avatars).to(device), cameras, VIEWS)
+    return render_views(_splats(avatars).to(choose_device()), cameras, VIEWS)
 
 
 def refined_in_2d(
@@ -206,7 +211,7 @@ def refined_in_2d(
 
 def refine_on_device(refiner: Refiner, images: Tensor, normals: Tensor) -> Tensor:
     """What a refiner that lies on the best device makes of tensors on the CPU; back there."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     return refiner.refine(images.to(device), normals.to(device)).cpu()
 
 

@@ -5,7 +5,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -168,10 +168,11 @@ class CrowdReport:
             writer.writerow(
                 ["clean", one.crowd, one.method, one.person, *none, *numbers, *[""] * 4]
             )
-        for row in self.clusters:
-            numbers = map(_number, (row.cost.cpu, row.cost.peak, row.cost.more))
-            head = ["cluster", row.crowd, row.method, _list(row.people)]
-            writer.writerow([*head, *none, *[""] * 4, *numbers, row.error])
+        for cluster in self.clusters:
+            cost = cluster.cost
+            numbers = map(_number, (cost.cpu, cost.peak, cost.more))
+            head = ["cluster", cluster.crowd, cluster.method, _list(cluster.people)]
+            writer.writerow([*head, *none, *[""] * 4, *numbers, cluster.error])
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
@@ -274,8 +275,9 @@ def _cells(values: dict[str, float]) -> list[str]:
     return [cell(name, values.get(name, math.nan)) for name in COLUMNS]
 
 
-def _table(head: list[str], rows: list[list[object]]) -> list[str]:
-    return ["| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *rows)]
+def _table(head: list[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
 
 
 def _list(people: tuple[int, ...]) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...avatar.types import AvatarBuilder
 from ...core.metrics import Lpips, load_lpips
-from ...core.progress import Progress, Report, silent
+from ...core.progress import Progress, Report, setting, silent
 from ...pipeline.reconstruct import refine_crowd
 from ...refiner.stage import CrowdRefinement
 from ...refiner.types import RefineConfig, Refiner
@@ -53,10 +53,10 @@ class CrowdsJob:
 
     out: Path
     crowds: int = 5
-    people: int = 6
-    seed: int = 0
-    views: int = 12  # held out, of each crowd and of each person alone
-    size: int = 320  # pixels of a view
+    people: int = setting(6, "of a crowd")
+    seed: int = setting(0, "of the crowds")
+    views: int = setting(12, "held out, of each crowd and of each person alone")
+    size: int = setting(320, "of a view, pixels")
     points: int = 12_000  # Gaussians of a clean person
     stage_1: str = "photo_fit"
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from crowdgaussian_shared.errors import DamagedFileError, SettingError
 
@@ -75,7 +76,7 @@ class LormConfig:
         head = HeadEncoderConfig(
             depth=4, width=64, heads=4, patch=8, grid=8, mlp=256, image=64, taps=(0, 1, 2, 3)
         )
-        sizes = {
+        sizes: dict[str, Any] = {
             "width": 128,
             "heads": 4,
             "layers": 2,
@@ -101,7 +102,7 @@ class LormConfig:
         """
         block = "transformer.layers.0.body_dit."
         width, cond_dim = _shape(shapes, "transformer.linear_cond_proj.weight", 2)
-        sizes = {
+        sizes: dict[str, Any] = {
             "width": width,
             "cond_dim": cond_dim,
             "layers": _count(shapes, r"transformer\.layers\.(\d+)\."),

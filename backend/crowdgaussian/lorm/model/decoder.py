@@ -62,15 +62,16 @@ class _Outputs(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.out_layers = nn.ModuleDict({k: nn.Linear(width, n) for k, n in _OUTPUTS.items()})
+        layers = {k: nn.Linear(width, n) for k, n in _OUTPUTS.items()}
+        self.out_layers = nn.ModuleDict(layers)
         start = {"scaling": -5.0, "xyz": 0.0, "opacity": math.log(0.1 / 0.9), "rotation": 0.0}
         for name, bias in start.items():
-            layer = self.out_layers[name]
+            layer = layers[name]
             if name != "opacity":
                 nn.init.zeros_(layer.weight)
             nn.init.constant_(layer.bias, bias)
         with torch.no_grad():
-            self.out_layers["rotation"].bias[0] = 1.0
+            layers["rotation"].bias[0] = 1.0
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {name: layer(x) for name, layer in self.out_layers.items()}
@@ -93,7 +94,7 @@ class GaussianDecoder(nn.Module):
             features: [B, N, width].
             upper_body: [N] bool, the points whose size has the smaller limit.
         """
-        features = features.to(self.mlp_net.layers[0].weight.dtype)
+        features = features.to(next(self.mlp_net.parameters()).dtype)
         out = {k: v.float() for k, v in self.gs_net(self.mlp_net(features)).items()}
         scales = _BoundedExp.apply(out["scaling"]).clamp(0, self.scale_clip)
         limit = torch.where(upper_body, self.upper_scale_clip, math.inf)[:, None]  # [N, 1]

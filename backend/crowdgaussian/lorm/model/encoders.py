@@ -116,12 +116,12 @@ class HeadEncoder(nn.Module):
         return self.fusion_head(self.model(images))
 
 
-def _publish(module: nn.Module, state: dict, prefix: str, _: dict) -> None:
+def _publish(module: "DinoTransformer", state: dict, prefix: str, _: dict) -> None:
     """Renames transformers' tensors to the published names, in place."""
     inner = prefix + "network."
-    for name, theirs in _OUTER.items():
-        if inner + theirs in state:
-            state[prefix + name] = state.pop(inner + theirs)
+    for name, its in _OUTER.items():
+        if inner + its in state:
+            state[prefix + name] = state.pop(inner + its)
     for block in range(len(module.network.encoder.layer)):
         for name, theirs in _BLOCK.items():
             keys = [f"{inner}encoder.layer.{block}.{part}" for part in theirs]
@@ -168,6 +168,9 @@ class SapiensEncoder(nn.Module):
     Raises:
         CrowdGaussianError: the file is missing.
     """
+
+    mean: Tensor  # [3, 1, 1], and so is deviation
+    deviation: Tensor
 
     def __init__(self, path: str | Path, image: int = 1024):
         super().__init__()

@@ -8,6 +8,7 @@ renderer, motion_embed_mlp); the body encoder is a file of its own there. Formul
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from crowdgaussian_shared.errors import InputError
@@ -50,7 +51,7 @@ class Tokens:
     body: Tensor  # [B, T, cond_dim]
     head: Tensor  # [B, S, width of the head encoder]
 
-    def to(self, *args: object) -> "Tokens":
+    def to(self, *args: Any) -> "Tokens":
         """As Tensor.to."""
         return Tokens(self.body.to(*args), self.head.to(*args))
 

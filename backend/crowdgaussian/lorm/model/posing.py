@@ -14,7 +14,14 @@ from crowdgaussian_shared.geometry.sh import SH_C0
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NUM_JOINTS
 from torch import Tensor, nn
 
-from ...core.rotations import axis_angle_to_matrix, joint_transforms
+from ...core.rotations import (
+    axis_angle_to_matrix,
+    blend_transforms,
+    joint_transforms,
+    matrices_to_quats,
+    move_points,
+    multiply_quats,
+)
 from ...splat.splats import Splats
 from .decoder import Attributes
 from .query_points import QueryPoints
@@ -28,7 +35,18 @@ class Posing(nn.Module):
     Attributes:
         query: [N, 3] the query points in the network's canonical pose, the same for everybody.
         unpose: [N, 3, 4] what carries each point from there back to the T-pose.
+        skin_weights, shape_dirs, upper_body, constrained: as QueryPoints has them.
+        joints, joint_dirs: as its TemplateMesh has them.
     """
+
+    query: Tensor
+    unpose: Tensor
+    skin_weights: Tensor
+    shape_dirs: Tensor
+    joints: Tensor
+    joint_dirs: Tensor
+    upper_body: Tensor
+    constrained: Tensor
 
     def __init__(self, points: QueryPoints):
         super().__init__()
@@ -40,8 +58,8 @@ class Posing(nn.Module):
         there, joints = joint_transforms(mesh.joints[None], turns, nowhere)
         back, _ = joint_transforms(joints, turns.transpose(-1, -2), nowhere)
         buffers = {
-            "query": move(blend(points.skin_weights, there[0]), points.template),
-            "unpose": blend(points.skin_weights, back[0]),
+            "query": move_points(blend_transforms(points.skin_weights, there[0]), points.template),
+            "unpose": blend_transforms(points.skin_weights, back[0]),
             "skin_weights": points.skin_weights,
             "shape_dirs": points.shape_dirs,
             "joints": mesh.joints,
@@ -58,7 +76,7 @@ class Posing(nn.Module):
 
     def t_pose(self, offsets: Tensor, betas: Tensor) -> Tensor:
         """Centres on the shaped T-pose body.  # [B, N, 3], [B, S] -> [B, N, 3]"""
-        moved = move(self.unpose, self.query + offsets)
+        moved = move_points(self.unpose, self.query + offsets)
         return moved + torch.einsum("ncs,bs->bnc", self.shape_dirs, betas)
 
     def forward(
@@ -88,8 +106,8 @@ class Posing(nn.Module):
             transforms, _ = joint_transforms(
                 self.rest_joints(betas), axis_angle_to_matrix(pose), transl
             )
-            affines = blend(self.skin_weights, transforms)  # [B, N, 3, 4]
-            centres = move(affines, self.t_pose(attributes.offsets, betas))
+            affines = blend_transforms(self.skin_weights, transforms)  # [B, N, 3, 4]
+            centres = move_points(affines, self.t_pose(attributes.offsets, betas))
             turns = matrices_to_quats(affines[..., :3] @ self.unpose[..., :3])
             still = turns.new_tensor([1.0, 0.0, 0.0, 0.0])
             turns = torch.where(self.constrained[:, None], still, turns)
@@ -111,52 +129,3 @@ class Posing(nn.Module):
             )
             for i in range(len(centres))
         ]
-
-
-def blend(skin_weights: Tensor, transforms: Tensor) -> Tensor:
-    """Affine of each point.  # [N, 55], [..., 55, 4, 4] -> [..., N, 3, 4]"""
-    return (skin_weights @ transforms[..., :3, :].flatten(-2)).unflatten(-1, (3, 4))
-
-
-def move(affines: Tensor, points: Tensor) -> Tensor:
-    """# [..., N, 3, 4], [..., N, 3] -> [..., N, 3]"""
-    return (affines[..., :3] @ points[..., None])[..., 0] + affines[..., 3]
-
-
-def matrices_to_quats(matrices: Tensor) -> Tensor:
-    """Unit quaternions of matrices that are only nearly rotations.  # [..., 3, 3] -> [..., 4] wxyz
-
-    The four ways to read a quaternion off a matrix disagree when it is no rotation; the one with
-    the largest pivot is taken, as in PyTorch3D, on which LHM relies.
-    """
-    m = matrices
-    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    squares = torch.stack(
-        [1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], dim=-1
-    )
-    x, y, z = (
-        m[..., 2, 1] - m[..., 1, 2],
-        m[..., 0, 2] - m[..., 2, 0],
-        m[..., 1, 0] - m[..., 0, 1],
-    )
-    xy, xz, yz = (
-        m[..., 1, 0] + m[..., 0, 1],
-        m[..., 0, 2] + m[..., 2, 0],
-        m[..., 2, 1] + m[..., 1, 2],
-    )
-    w2, x2, y2, z2 = squares.unbind(-1)
-    rows = (w2, x, y, z, x, x2, xy, xz, y, xy, y2, yz, z, xz, yz, z2)
-    candidates = torch.stack(rows, dim=-1).unflatten(-1, (4, 4))
-    pivot = squares.argmax(dim=-1)[..., None]
-    chosen = candidates.gather(-2, pivot[..., None].expand(*pivot.shape, 4))[..., 0, :]
-    return nn.functional.normalize(chosen, dim=-1)
-
-
-def multiply_quats(a: Tensor, b: Tensor) -> Tensor:
-    """First b, then a; the real part is never negative.  # [..., 4] wxyz"""
-    aw, av = a[..., :1], a[..., 1:]
-    bw, bv = b[..., :1], b[..., 1:]
-    cross = torch.linalg.cross(av.expand_as(bv), bv.expand_as(av))
-    scalar = aw * bw - (av * bv).sum(-1, keepdim=True)
-    product = torch.cat([scalar, aw * bv + bw * av + cross], dim=-1)
-    return torch.where(scalar < 0, -product, product)

@@ -157,10 +157,12 @@ def _on_faces(
 class PointEmbedding(nn.Module):
     """Sines and cosines of the coordinates at doubling frequencies, then a linear layer."""
 
+    basis: Tensor  # [3, 3F]
+
     def __init__(self, width: int, frequencies: int):
         super().__init__()
         octaves = math.pi * 2.0 ** torch.arange(frequencies)
-        self.register_buffer("basis", torch.kron(torch.eye(3), octaves[None].float()))  # [3, 3F]
+        self.register_buffer("basis", torch.kron(torch.eye(3), octaves[None].float()))
         self.mlp = nn.Linear(6 * frequencies + 3, width)
         self.norm = nn.LayerNorm(width)
 

@@ -6,6 +6,8 @@ Parameter names and arithmetic are those of the published LHM checkpoints (Qiu e
 a tiled kernel on the CPU and flash or memory-efficient attention on CUDA.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention, JointAttnProcessor2_0
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .config import LormConfig
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 _EPS = 1e-6
 
@@ -104,7 +109,10 @@ class BodyHeadTransformer(nn.Module):
 
     Attributes:
         gradient_checkpointing: recompute each layer in the backward pass instead of storing it.
+        peft_config: the settings of adapters by their name, where peft has put some in.
     """
+
+    peft_config: dict[str, "LoraConfig"]
 
     def __init__(self, config: LormConfig):
         super().__init__()

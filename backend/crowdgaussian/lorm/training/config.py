@@ -9,8 +9,9 @@ from crowdgaussian_shared.errors import SettingError
 from torch import Tensor
 
 from ...core.metrics import mse, ssim
+from ...core.progress import setting
 from ...core.rotations import axis_angle_to_matrix, joint_transforms
-from ...core.training import TrainingConfig, setting
+from ...core.training import TrainingConfig
 from ...splat.cameras import Cameras
 from ..model.adapters import DEFAULT_TARGETS, RANK
 from ..model.posing import Posing

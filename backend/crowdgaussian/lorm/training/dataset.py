@@ -120,7 +120,8 @@ def silhouette(photo: np.ndarray) -> np.ndarray:
 def _parameters(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The 189 numbers, world to camera [4, 4], and fx, fy, cx, cy of the picture."""
     arrays = read_npz(path, _check_shapes, _SHAPES, ours=False)
-    return tuple(arrays[name].astype(np.float64) for name in _SHAPES)
+    body, viewmat, lens = (arrays[name].astype(np.float64) for name in _SHAPES)
+    return body, viewmat, lens
 
 
 def _check_shapes(headers: Mapping[str, ArrayHeader]) -> None:
@@ -191,13 +192,14 @@ def _read_own(path: Path) -> tuple[np.ndarray, np.ndarray, BodyInPicture]:
     )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        arrays = [np.array(about[name], np.float64) for name in ("betas", "pose", "transl")]
-        arrays[0] = arrays[0].reshape(-1)
+        betas, pose, transl = (
+            np.array(about[name], np.float64) for name in ("betas", "pose", "transl")
+        )
         K, viewmat = (np.array(about["camera"][name], np.float64) for name in ("K", "viewmat"))
-        if K.shape != (3, 3) or viewmat.shape != (4, 4) or arrays[2].shape != (3,):
+        if K.shape != (3, 3) or viewmat.shape != (4, 4) or transl.shape != (3,):
             raise ValueError("K must be 3 x 3, viewmat 4 x 4 and transl 3 numbers")
         camera = Camera(K, viewmat, photo.shape[1], photo.shape[0])
-        params = BodyParams(*arrays, float(about.get("scale", 1.0)))
+        params = BodyParams(betas.reshape(-1), pose, transl, float(about.get("scale", 1.0)))
         return photo, mask, BodyInPicture(params, camera)
     except (KeyError, TypeError, ValueError, OSError) as error:
         reason = f"the entry {error} is missing" if isinstance(error, KeyError) else str(error)

@@ -160,7 +160,7 @@ def draw(
     low = np.array([columns.min(), rows.min()], np.float64)
     high = np.array([columns.max() + 1, rows.max() + 1], np.float64)
     tall = high[1] - low[1]
-    count = min(rng.integers(*config.ellipses, endpoint=True), len(points))
+    count = min(int(rng.integers(*config.ellipses, endpoint=True)), len(points))
     centres = points[rng.choice(len(points), count, replace=False)]
     bands = rng.integers(*config.bands, endpoint=True)
     curves = rng.uniform(low, high, (bands, 3, 2))

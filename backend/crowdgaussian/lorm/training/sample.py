@@ -120,6 +120,7 @@ def _inputs(
     body = body_crop(photo, visible, person.mask, sizes.body).image
     shown = visible | ~person.mask if sizes.photo_behind_head else visible
     head = head_crop(photo, shown, person.head, sizes.head).image
-    return tuple(
+    whole, face = (
         torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0))) for image in (body, head)
     )
+    return whole, face

@@ -17,6 +17,7 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 from torch import Tensor
 
 from ...body.model import BodyModel
+from ...core.device import float_tensor
 from ...core.rotations import axis_angle_to_matrix
 from ..fit.body_points import BodyPoints
 from ..fit.convert import StartBodies, fit_3d_keypoints, fit_to_joints
@@ -133,7 +134,7 @@ def _pelvis(found: FoundPeople, body: BodyModel, betas: Tensor) -> Tensor:
 
 def _float(array: np.ndarray | None) -> Tensor:
     assert array is not None  # or check_found would have found nobody, or no place for them
-    return torch.as_tensor(np.asarray(array), dtype=torch.float32)
+    return float_tensor(array)
 
 
 # Arrays of .npz files from other programs, each with the shape it must have

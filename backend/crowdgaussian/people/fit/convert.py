@@ -9,6 +9,7 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX, PAR
 from torch import Tensor
 
 from ...body.model import BodyModel
+from ...core.device import float_tensor
 from ...core.landmarks import Landmark as L
 from ...core.optim import Descent, minimise, parameter_groups
 from ...core.rotations import axis_angle_to_matrix, joint_transforms
@@ -209,14 +210,14 @@ def fit_3d_keypoints(
     frames = [torso_frame(one) for one in landmarks]
     rest = body.joint_template.numpy().astype(np.float64)
     limbs = [limb_pose(one, frame, rest) for one, frame in zip(landmarks, frames)]
-    orientation, pose = _float(np.stack(frames)), _float(np.stack(limbs))
-    wanted = _targets(body, _float(keypoints))
+    orientation, pose = float_tensor(np.stack(frames)), float_tensor(np.stack(limbs))
+    wanted = _targets(body, float_tensor(keypoints))
     people = len(keypoints)
     free = {
         "turn": torch.zeros(people, 3),
         "body_pose": pose,
         "hands": relaxed_hands().repeat(people, 1, 1),
-        "pelvis": _float(keypoints[:, [9, 10]].mean(axis=1)),
+        "pelvis": float_tensor(keypoints[:, [9, 10]].mean(axis=1)),
         "betas": torch.zeros(people, body.num_betas),
         "scale": torch.zeros(people),
     }
@@ -279,7 +280,3 @@ def _offset(joint: int) -> Tensor:
             if name in BODY_JOINTS and JOINT_INDEX[name] == joint:
                 return torch.tensor([side * x, y, z])
     return torch.zeros(3)
-
-
-def _float(array: np.ndarray) -> Tensor:
-    return torch.as_tensor(np.asarray(array), dtype=torch.float32)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...body.model import BodyModel
+from ...core.device import float_tensor
 from ...core.optim import Descent, minimise
 from ...core.rotations import axis_angle_to_matrix, joint_transforms, skin
 from .body_points import BodyPoints, PosedPoints, pose_matrices
@@ -53,8 +54,8 @@ class Fitter:
     ) -> None:
         self.body, self.points = body, points
         self.camera = (
-            torch.as_tensor(K, dtype=torch.float32),
-            torch.as_tensor(viewmat, dtype=torch.float32),
+            float_tensor(K),
+            float_tensor(viewmat),
         )
         self.hands = axis_angle_to_matrix(relaxed_hands())
 

@@ -4,13 +4,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE
 from crowdgaussian_shared.geometry.camera import pixel_rays
 from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, JOINT_INDEX
 from torch import Tensor
 
+from ...core.device import float_tensor
 from ...core.landmarks import HIPS, LIMBS, NUM_LANDMARKS, SHOULDERS, TORSO, Landmark
 from ..detect.detections import Detection
 from .objective import usual_pose
@@ -63,7 +63,7 @@ def guess(
                 _place(person, world, rest_joints, K),
             )
         )
-    stacked = (torch.as_tensor(np.stack(part), dtype=torch.float32) for part in zip(*rows))
+    stacked = (float_tensor(np.stack(part)) for part in zip(*rows))
     return Guess(*stacked)
 
 

@@ -10,6 +10,7 @@ from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, SCENE_FROM_OPE
 from crowdgaussian_shared.geometry.camera import pixel_rays, turn_to_ray
 from torch import Tensor
 
+from ...core.device import float_tensor
 from ...core.landmarks import HEAD, TORSO
 from ...core.landmarks import Landmark as L
 from ..detect.detections import Detection
@@ -87,16 +88,13 @@ def make_targets(people: list[Detection], K: np.ndarray) -> Targets:
     masks = [person.person_mask > 127 for person in people]
     rows = [_one_person(person, index, masks, K) for index, person in enumerate(people)]
     return Targets(
-        **{
-            name: torch.as_tensor(np.stack([row[name] for row in rows]), dtype=torch.float32)
-            for name in rows[0]
-        }
+        **{name: float_tensor(np.stack([row[name] for row in rows])) for name in rows[0]}
     )
 
 
 def turned(targets: Targets, turn: np.ndarray) -> Targets:
     """Targets whose directions are told in turned axes."""
-    rotation = torch.as_tensor(turn, dtype=torch.float32)
+    rotation = float_tensor(turn)
     return replace(
         targets,
         segments=targets.segments @ rotation.T,

@@ -7,6 +7,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from torch import Tensor
 
 from ...body.model import BodyModel
+from ...core.device import float_tensor
 from ..fit.body_points import PosedPoints
 from ..fit.objective import geman_mcclure
 
@@ -131,11 +132,11 @@ def push_apart(
     Returns:
         [P, 3] metres, y = 0.
     """
-    centers = sphere_centers(torch.as_tensor(joints, dtype=torch.float32))
-    radii_ = torch.as_tensor(radii, dtype=torch.float32)
+    centers = sphere_centers(float_tensor(joints))
+    radii_ = float_tensor(radii)
     moves = np.zeros((len(joints), 3))
     for _ in range(rounds):
-        depth = overlaps(centers + torch.as_tensor(moves, dtype=torch.float32)[:, None], radii_)
+        depth = overlaps(centers + float_tensor(moves)[:, None], radii_)
         deepest = depth.flatten(2).amax(dim=2).numpy()
         first, second = np.unravel_index(deepest.argmax(), deepest.shape)
         if deepest[first, second] < _TOUCHING:

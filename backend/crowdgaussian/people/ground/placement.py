@@ -9,6 +9,7 @@ from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import eye_of
 from torch import Tensor
 
+from ...core.device import float_tensor
 from ...splat.cameras import project
 from ..config import PeopleConfig
 from ..detect.detections import Detection
@@ -133,7 +134,7 @@ def stand_on_ground(
     radii = sphere_radii(fitter.body, settled.betas, settled.scale)
     camera = eye_of(fitter.camera[1].numpy())
     moves = push_apart(fitter.pose(settled).joints.numpy(), radii.numpy(), camera)
-    settled = replace(settled, pelvis=settled.pelvis + _float(moves))
+    settled = replace(settled, pelvis=settled.pelvis + float_tensor(moves))
     return touch_down(fitter, settled, (on_ground, feet_seen), float(camera[1]))
 
 
@@ -158,7 +159,7 @@ def landmark_errors(fitter: Fitter, bodies: Bodies, targets: Targets) -> Tensor:
 
 def to_scene(bodies: Bodies, ground: GroundEstimate, slide: np.ndarray) -> Bodies:
     """Slides bodies along their viewing rays and tells them in the scene frame."""
-    turn, factor = _float(ground.turn), _float(slide)
+    turn, factor = float_tensor(ground.turn), float_tensor(slide)
     camera = torch.tensor([0.0, ground.height, 0.0])
     return replace(
         bodies,
@@ -205,7 +206,3 @@ def touch_down(
 def lowest_skin(fitter: Fitter, bodies: Bodies) -> Tensor:
     """Height of the lowest vertex of every body.  # [P] metres"""
     return fitter.vertices(bodies)[..., 1].amin(dim=1)
-
-
-def _float(array: np.ndarray) -> Tensor:
-    return torch.as_tensor(array, dtype=torch.float32)

@@ -262,7 +262,7 @@ _BACKBONE = "backbone.encoder."
 _UNUSED = "smpl_layer."  # buffers of the body model, which has its own file
 
 
-def load_multihmr(path: Path, device: str = "cpu") -> MultiHmrNetwork:
+def load_multihmr(path: Path, device: torch.device | str = "cpu") -> MultiHmrNetwork:
     """The network of a checkpoint, all tensors loaded.
 
     Args:

@@ -17,6 +17,7 @@ from ...body.data import read_arrays
 from ...body.model import BodyModel
 from ...body.smplx_body import find_smplx, read_smplx, smplx_vertex_ids
 from ...core.crop import Letterbox, letterbox
+from ...core.device import choose_device, float_tensor
 from ...core.progress import Progress, Report
 from ..config import PeopleConfig, multihmr_file, smplx_file
 from ..crowd import build_crowd, single_thread
@@ -72,7 +73,7 @@ def full_pose(rotations: Tensor) -> Tensor:
     """53 rotations of the network -> the skeleton's 55 as axis-angle, eyes still.  # [P, 55, 3]"""
     pose = np.zeros((len(rotations), NUM_JOINTS, 3))
     pose[:, list(FROM_NETWORK)] = matrix_to_axis_angle(rotations.double().numpy())
-    return torch.as_tensor(pose, dtype=torch.float32)
+    return float_tensor(pose)
 
 
 class SmplxPeople:
@@ -171,13 +172,13 @@ def in_photo(humans: Humans, view: Letterbox, used: np.ndarray, K: np.ndarray) -
     )
     distance = humans.distance * float(K[0, 0] / used[0, 0])
     rotations = humans.rotations.clone()
-    rotations[:, 0] = _float(turns) @ rotations[:, 0]
+    rotations[:, 0] = float_tensor(turns) @ rotations[:, 0]
     return replace(
         humans,
-        loc=_float(loc),
+        loc=float_tensor(loc),
         distance=distance,
         rotations=rotations,
-        transl=_float(rays) * distance[:, None],
+        transl=float_tensor(rays) * distance[:, None],
     )
 
 
@@ -194,7 +195,7 @@ def start_bodies(humans: Humans, body: BodyModel, smplx: SmplxPeople | None) -> 
     rest = body.joint_template + torch.tensordot(betas, body.joint_directions, dims=1)
     posed = body(betas, pose, torch.zeros(people, 3))
     pelvis = humans.transl - posed.joints[:, HEAD] + rest[:, 0]
-    to_scene = _float(SCENE_FROM_OPENCV)
+    to_scene = float_tensor(SCENE_FROM_OPENCV)
     bodies = Bodies(
         to_scene @ humans.rotations[:, 0],
         pose[:, 1:_BODY],
@@ -209,10 +210,6 @@ def start_bodies(humans: Humans, body: BodyModel, smplx: SmplxPeople | None) -> 
     return StartBodies(bodies, hands)
 
 
-def _float(array: np.ndarray) -> Tensor:
-    return torch.as_tensor(np.asarray(array), dtype=torch.float32)
-
-
 class MultiHmr:
     """The network's people, told by the body model of the run and put on one floor."""
 
@@ -222,7 +219,7 @@ class MultiHmr:
         Raises:
             CrowdGaussianError: its file, or that of SMPL-X, is missing or damaged.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device()
         self.config, self.body, self.device = config, body, device
         self.network: MultiHmrNetwork = load_multihmr(multihmr_file(config), device)
         smplx = None if body.name == "smplx" else smplx_file(config)

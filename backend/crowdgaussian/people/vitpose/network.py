@@ -30,7 +30,9 @@ def model_type(folder: Path) -> str:
         return ""
 
 
-def load_pretrained(class_name: str, folder: Path, device: str = "cpu") -> "PreTrainedModel":
+def load_pretrained(
+    class_name: str, folder: Path, device: torch.device | str = "cpu"
+) -> "PreTrainedModel":
     """A network of transformers in evaluation mode, every tensor from the folder.
 
     Args:
@@ -69,7 +71,7 @@ _BATCH = 16  # people a run of the keypoint network
 class PersonDetector:
     """RT-DETR, of which only people are asked."""
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         """folder: config.json, preprocessor_config.json and model.safetensors of RT-DETR.
 
         Raises:
@@ -101,7 +103,7 @@ class PersonDetector:
 class KeypointNetwork:
     """ViTPose: one box, one person's keypoints."""
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         """folder: config.json, preprocessor_config.json and model.safetensors of ViTPose.
 
         Raises:

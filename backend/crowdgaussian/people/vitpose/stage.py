@@ -4,13 +4,13 @@
 from dataclasses import replace
 
 import numpy as np
-import torch
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import photo_camera
 from crowdgaussian_shared.scene.schema import FocalSource
 
 from ...body.model import BodyModel
+from ...core.device import choose_device
 from ...core.landmarks import NUM_LANDMARKS, TORSO
 from ...core.progress import Progress, Report
 from ..config import PeopleConfig, detector_folder, vitpose_folder
@@ -37,7 +37,7 @@ class VitPoseFit:
         Raises:
             CrowdGaussianError: a file is missing or damaged.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device()
         self.config, self.body = config, body
         self.detector = None if config.boxes else PersonDetector(detector_folder(config), device)
         self.keypoints = KeypointNetwork(vitpose_folder(config), device)

@@ -14,6 +14,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from torch import Tensor
 from torch.nn import functional
 
+from ...core.device import choose_device
 from ...core.metrics import WINDOW, ssim
 from ...core.optim import Descent, minimise, parameter_groups
 from ...splat.cameras import Cameras
@@ -41,10 +42,10 @@ def coarse_scene(avatars: list[Avatar], anchor: Anchor | None) -> Movable:
         InputError: a Gaussian is not finite.
     """
     _check(avatars)
-    moved = movable(avatars, "cuda" if torch.cuda.is_available() else "cpu")
+    moved = movable(avatars, choose_device())
     if anchor is not None:
         with torch.no_grad():
-            moved = held(moved, anchor.shown(moved.posed(), moved.start.scales))
+            moved = held(moved, anchor.shown(moved.posed(), moved.start.axes[1]))
     return moved
 
 

@@ -30,7 +30,9 @@ class ClusterViews:
     weight: Tensor  # [V, H, W] 0..1: faces turned to the camera say most
 
 
-def cluster_views(avatars: list[Avatar], views: int, size: int, device: str) -> ClusterViews:
+def cluster_views(
+    avatars: list[Avatar], views: int, size: int, device: torch.device
+) -> ClusterViews:
     """Views all around, half of them from a little above.
 
     Args:

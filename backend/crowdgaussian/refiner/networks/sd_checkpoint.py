@@ -5,14 +5,15 @@ import json
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from crowdgaussian_shared.errors import DamagedFileError, MissingFileError, disk_error
 from crowdgaussian_shared.formats.atomic import write_bytes
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...people.vitpose.network import load_pretrained
 from ..weights import EXTRAS, PLAIN, TRAINED
@@ -27,6 +28,7 @@ from .sd_turbo import (
 
 PROMPT = "remove degradation"  # Difix3D+'s
 _PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_Network = TypeVar("_Network", bound=ModelMixin)
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
@@ -74,7 +76,7 @@ def read_networks(folder: Path) -> tuple[AutoencoderKL, UNet2DConditionModel]:
     return vae, unet
 
 
-def _whole(kind: type[nn.Module], folder: Path) -> nn.Module:
+def _whole(kind: type[_Network], folder: Path) -> _Network:
     """A network all of whose tensors come from its folder, none made up at random."""
     try:
         network, told = kind.from_pretrained(

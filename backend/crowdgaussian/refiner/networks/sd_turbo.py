@@ -67,8 +67,8 @@ class PoseNet(nn.Module):
             ]
         self.stem = nn.Sequential(*layers)
         self.out = nn.Conv2d(_WIDTHS[-1], channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for start in self.out.parameters():
+            nn.init.zeros_(start)
 
     def forward(self, normals: Tensor) -> Tensor:
         """normals: [B, 4, H, W], H and W multiples of 8."""
@@ -96,6 +96,8 @@ class TurboConfig:
 
 class TurboRefiner(nn.Module):
     """SD-Turbo, or SD 2.1-base, as a Refiner."""
+
+    prompt: Tensor  # [1, 77, D]
 
     def __init__(
         self,
@@ -189,13 +191,13 @@ def _skip_convolutions(vae: AutoencoderKL) -> nn.ModuleList:
     widths = list(vae.config.block_out_channels)
     sources = [widths[0], *widths[:-1]]  # what the encoder feeds into its down blocks
     targets = [widths[-1], *reversed(widths[1:])]  # what the decoder feeds into its up blocks
-    convolutions = nn.ModuleList(
+    convolutions = [
         nn.Conv2d(source, target, 1, bias=False)
         for source, target in zip(reversed(sources), targets)
-    )
+    ]
     for convolution in convolutions:
         nn.init.constant_(convolution.weight, _SKIP_START)
-    return convolutions
+    return nn.ModuleList(convolutions)
 
 
 # LoRA of rank 4 in the VAE's decoder (peft); the rest of the VAE stays as it was published

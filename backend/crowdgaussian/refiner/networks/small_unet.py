@@ -9,6 +9,7 @@ what to add to the picture. Its last convolution starts at zero: untrained, it c
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from crowdgaussian_shared.errors import DamagedFileError
@@ -46,8 +47,8 @@ class SmallRefiner(nn.Module):
         self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairs)
         self.up = nn.ModuleList(_blocks(a, config.blocks) for a in widths[:-1])
         self.out = nn.Conv2d(widths[0], 4 * 3, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for start in self.out.parameters():
+            nn.init.zeros_(start)
 
     @property
     def stride(self) -> int:
@@ -130,12 +131,11 @@ def load_small(path: Path) -> SmallRefiner:
     """
     facts = read_facts(path)
     try:
-        config = SmallConfig(
-            **{
-                name: tuple(value) if name == "widths" else value
-                for name, value in json.loads(facts["config"]).items()
-            }
-        )
+        settings: dict[str, Any] = {
+            name: tuple(value) if name == "widths" else value
+            for name, value in json.loads(facts["config"]).items()
+        }
+        config = SmallConfig(**settings)
         refiner = SmallRefiner(config)
         with safe_open(path, "pt") as stream:
             refiner.load_state_dict({name: stream.get_tensor(name) for name in stream.keys()})

@@ -1,49 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of any size through a network of limited appetite: overlapping tiles, softly joined."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from crowdgaussian_shared.errors import InputError, OutOfMemoryError
 from torch import Tensor
 from torch.nn import functional
 
+from ...core.device import within_memory
 from ...splat import RasterConfig
 from ...splat.normals import NormalMaps
-
-# Whether an error means that memory ran out: torch says it in several ways
-
-_SAYINGS = (
-    "can't allocate memory",  # torch on a CPU: "DefaultCPUAllocator: can't allocate memory: ..."
-    "not enough memory",  # the same on Windows
-    "could not create a memory",  # oneDNN
-    "out of memory",  # CUDA's drivers, MPS
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-
-
-@contextmanager
-def within_memory(sentence: str) -> Iterator[None]:
-    """Turn every way in which torch and Python say that memory ran out into one error.
-
-    Raises:
-        OutOfMemoryError: with that sentence.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(sentence) from error
-
-
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(words in str(error) for words in _SAYINGS)
-
 
 MIN_TILE = 128  # pixels
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -74,8 +41,7 @@ def tiled(network: Network, images: Tensor, normals: Tensor, tile: int, overlap:
             if tile // 2 < MIN_TILE:
                 raise
             tile //= 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()
 
 
 def _once(network: Network, images: Tensor, normals: Tensor, tile: int, overlap: int) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from crowdgaussian_shared.errors import SettingError
 from torch import Tensor
 
-from ...core.training import TrainingConfig, setting
+from ...core.progress import setting
+from ...core.training import TrainingConfig
 from .losses import RefinerLossWeights
 
 # Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ...avatar.types import AvatarBuilder
-from ...core.progress import Progress, Report, silent
-from ...core.training import setting
+from ...core.progress import Progress, Report, setting, silent
 from ...splat import Cameras, Splats, rasterize
 from ...splat.normals import render_normals
 from ...synthetic.people import render_rgba
@@ -150,11 +150,12 @@ def write_scenes(
             _check_same(folder, config, index)
         else:
             draw = draw_test if draw_test and is_test(index) else draw_actor
-            builder = (builders or {}).get(config.coarse_of(index))
-            _whole(
-                folder,
-                lambda beside, k=index, d=draw, b=builder: _write_scene(beside, config, k, d, b),
+            kind = config.coarse_of(index)
+            builder = None if kind == DAMAGE else (builders or {})[kind]
+            write = partial(
+                _write_scene, config=config, index=index, draw_actor=draw, builder=builder
             )
+            _whole(folder, write)
         folders.append(folder)
     report(Progress("scenes", 1.0))
     return folders
@@ -169,7 +170,7 @@ def _write_scene(
 ) -> None:
     rng = np.random.default_rng([config.seed, index])
     scene = compose(draw_actor, (config.fewest, config.most), rng)
-    if config.coarse_of(index) == DAMAGE:
+    if builder is None:
         coarse = damaged(scene, rng, config.points)
     else:
         scene, coarse = rebuilt(scene, builder, rng, _PHOTO)
@@ -261,10 +262,11 @@ class Pair:
 
     def on(self, background: Tensor) -> tuple[Tensor, Tensor]:
         """Coarse and true picture before a background [3, 1, 1].  # [3, H, W] twice"""
-        return tuple(
+        coarse, truth = (
             layer[:3] * layer[3:] + background * (1 - layer[3:])
             for layer in (self.coarse, self.truth)
         )
+        return coarse, truth
 
 
 class PairDataset:
@@ -343,8 +345,8 @@ def draw_crop(
         window = (..., slice(top, top + side), slice(left, left + side))
         if pair.normals[3][window].mean() > _BODY:
             break
-    parts = [picture[window] for picture in (coarse, truth, pair.normals)]
+    coarse, truth, normals = (picture[window] for picture in (coarse, truth, pair.normals))
     if rng.random() < 0.5:
-        parts = [part.flip(-1) for part in parts]
-        parts[2] = parts[2] * torch.tensor([-1.0, 1, 1, 1])[:, None, None]
-    return tuple(parts)
+        coarse, truth, normals = (part.flip(-1) for part in (coarse, truth, normals))
+        normals = normals * torch.tensor([-1.0, 1, 1, 1])[:, None, None]
+    return coarse, truth, normals

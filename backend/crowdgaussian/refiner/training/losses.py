@@ -8,13 +8,14 @@ in float32 and divided by what they sum over; after a warm-up.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from crowdgaussian_shared.errors import MissingFileError, SettingError
 from torch import Tensor, nn
 
 from ...core.metrics import Lpips, load_lpips, ssim
-from ...core.training import setting
+from ...core.progress import setting
 
 LAYERS = (3, 8, 15, 22, 29)  # of VGG16's features: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 _LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # of Difix3D+'s style loss
@@ -56,13 +57,16 @@ class RefinerLossWeights:
         return used if self.needs_vgg else f"{used}; trained without VGG16"
 
 
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
 class RefinerLoss(nn.Module):
     """The weighted sum, and its terms by name."""
 
     def __init__(
         self,
         weights: RefinerLossWeights,
-        features: nn.Module | None = None,
+        features: nn.Sequential | None = None,
         lpips: nn.Module | None = None,
     ) -> None:
         """Takes the frozen networks of the perceptual terms.
@@ -83,17 +87,24 @@ class RefinerLoss(nn.Module):
             similar = ssim(found.permute(0, 2, 3, 1), wanted.permute(0, 2, 3, 1))
             terms["ssim"] = w.ssim * (1 - similar).mean()
         if w.lpips:
-            terms["lpips"] = w.lpips * self.lpips(found * 2 - 1, wanted * 2 - 1).mean()
+            terms["lpips"] = w.lpips * _given(self.lpips)(found * 2 - 1, wanted * 2 - 1).mean()
         if w.gram and step >= w.gram_after:
-            terms["gram"] = w.gram * gram_distance(self.features, found, wanted)
-        return sum(terms.values()), {name: float(value.detach()) for name, value in terms.items()}
+            terms["gram"] = w.gram * gram_distance(_given(self.features), found, wanted)
+        first, *rest = terms.values()
+        return sum(rest, first), {name: float(value.detach()) for name, value in terms.items()}
 
 
-def gram_distance(features: nn.Module, found: Tensor, wanted: Tensor) -> Tensor:
+def _given(network: _Network | None) -> _Network:
+    if network is None:
+        raise ValueError("a term of the loss lacks the network it compares with")
+    return network
+
+
+def gram_distance(features: nn.Sequential, found: Tensor, wanted: Tensor) -> Tensor:
     """Mean squared difference of Gram matrices over layers, each sample on its own.
 
     Args:
-        features: nn.Sequential of VGG16's convolutions.
+        features: VGG16's convolutions.
         found: [B, 3, H, W] 0..1.
         wanted: the same.
     """
@@ -112,7 +123,7 @@ def gram(activations: Tensor) -> Tensor:
     return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
 
 
-def _layers(features: nn.Module, images: Tensor) -> list[Tensor]:
+def _layers(features: nn.Sequential, images: Tensor) -> list[Tensor]:
     mean, std = (images.new_tensor(value)[:, None, None] for value in (_MEAN, _STD))
     hidden, kept = (images - mean) / std, []
     for index, layer in enumerate(features):

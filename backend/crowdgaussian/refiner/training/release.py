@@ -4,16 +4,21 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.formats.atomic import write_bytes
-from torch import nn
 
 from ..networks.small_unet import SmallConfig, SmallRefiner, load_small, save_small
 from ..weights import OWN_LICENCE, Base, derivative
 from .config import RefinerTraining
 from .dataset import DAMAGE, FILE, PairDataset
+
+if TYPE_CHECKING:
+    from ..networks.sd_turbo import TurboRefiner  # diffusers takes seconds to load
+
+    AnyRefiner: TypeAlias = SmallRefiner | TurboRefiner
 
 CARD = "refiner_card.md"
 _OWN_COARSE = {DAMAGE, "photo_fit"}  # made by nothing but this program
@@ -59,7 +64,7 @@ def training_facts(
     }
 
 
-def write_card(out: Path, name: str, network: nn.Module, facts: dict[str, str]) -> None:
+def write_card(out: Path, name: str, network: "AnyRefiner", facts: dict[str, str]) -> None:
     """Writes OUT/refiner_card.md.
 
     Args:
@@ -107,7 +112,7 @@ def _licence(base: Base | None, people: list[str], coarse: Counter[str]) -> str:
 SMALL, TURBO = "refiner.safetensors", "refiner"
 
 
-def new_network(base: Base | None, normals: bool, seed: int, skips: bool = False) -> nn.Module:
+def new_network(base: Base | None, normals: bool, seed: int, skips: bool = False) -> "AnyRefiner":
     """An untrained refiner: on Stable Diffusion, or the small one where no base is given.
 
     Args:
@@ -133,7 +138,7 @@ def new_network(base: Base | None, normals: bool, seed: int, skips: bool = False
     return from_stable_diffusion(base.folder, TurboConfig(normals=normals, skips=skips))
 
 
-def save_trained(network: nn.Module, out: Path, facts: dict[str, str]) -> Path:
+def save_trained(network: "AnyRefiner", out: Path, facts: dict[str, str]) -> Path:
     """Writes OUT/refiner.safetensors of the small network, or the folder OUT/refiner, and a card.
 
     Args:
@@ -153,7 +158,7 @@ def save_trained(network: nn.Module, out: Path, facts: dict[str, str]) -> Path:
     return path
 
 
-def load_any(path: Path) -> nn.Module:
+def load_any(path: Path) -> "AnyRefiner":
     """A refiner of either kind: a small one's file, or a folder as load_turbo takes it.
 
     Raises:

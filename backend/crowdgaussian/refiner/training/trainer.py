@@ -8,16 +8,21 @@ process draws its own crops of a step; the gradients are averaged.
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...core.device import choose_device
 from ...core.training import Trainer, trained_parts
 from .config import RefinerTraining, calibrate
 from .dataset import PairDataset, draw_crop
 from .losses import RefinerLoss
+
+if TYPE_CHECKING:
+    from .release import AnyRefiner
 
 _SHOWN = 4  # views of a sample grid
 
@@ -29,7 +34,7 @@ class RefinerTrainer(Trainer):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: "AnyRefiner",
         data: PairDataset,
         out: Path,
         config: RefinerTraining,
@@ -48,7 +53,7 @@ class RefinerTrainer(Trainer):
             CrowdGaussianError: the folder holds a training with other settings, or TensorBoard is
                 missing.
         """
-        gpu = torch.cuda.is_available()
+        gpu = choose_device().type == "cuda"
         accelerator = Accelerator(cpu=not gpu, mixed_precision=precision(config, gpu))
         self.data = data
         self.network = network.to(accelerator.device).train()

@@ -3,15 +3,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import DamagedFileError
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...people.vitpose.network import load_pretrained, model_type
 from .checkpoint import load_sam
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CHUNK = 16  # people a decoder call; the image map is repeated for each of them
 NO_POINT = -1  # label of a place in the batch that holds no point
@@ -58,7 +62,7 @@ class Candidates:
 class SamNetwork:
     """A loaded network of any family."""
 
-    def __init__(self, model: nn.Module, family: Family) -> None:
+    def __init__(self, model: "PreTrainedModel", family: Family) -> None:
         self.model, self.family = model.eval(), family
         self.side = int(model.config.prompt_encoder_config.image_size)
         self.device = next(model.parameters()).device
@@ -120,7 +124,7 @@ class SamNetwork:
         return (out.pred_masks[0].float().cpu().numpy(), out.iou_scores[0].float().cpu().numpy())
 
 
-def load_network(path: Path, device: str = "cpu") -> SamNetwork:
+def load_network(path: Path, device: torch.device | str = "cpu") -> SamNetwork:
     """The network of a segment-anything .pth file, or of a folder as transformers saves it.
 
     Raises:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from ...core.crop import Crop
+from ...core.device import choose_device
 from ...core.landmarks import ARMS, LEGS, TORSO, Landmark
 from ...core.progress import Progress, Report
 from ...people.types import Crowd, Person
@@ -171,7 +171,7 @@ def _grown(box: np.ndarray) -> np.ndarray:
 
 
 def _inside(xy: np.ndarray, box: np.ndarray) -> np.ndarray:
-    return ((xy >= box[:2]) & (xy <= box[2:])).all(axis=1)
+    return np.all((xy >= box[:2]) & (xy <= box[2:]), axis=1)
 
 
 def _away(xy: np.ndarray, own: np.ndarray, reach: float) -> np.ndarray:
@@ -206,7 +206,7 @@ class SamSegmenter:
             CrowdGaussianError: its file is missing or damaged.
         """
         self.config, self.body = config, body
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device()
         self.network = network or load_network(sam_path(config), device)
 
     def segment(self, photo: np.ndarray, crowd: Crowd, report: Report) -> list[PersonMask]:

@@ -15,7 +15,7 @@ angle between bones, so five steps are exact to 1e-3 even where a joint is bent 
 from crowdgaussian_shared.geometry.sh import BANDS
 
 from ..material import COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX, SHADED_NORMAL
-from .graph import Graph, Socket
+from .graph import Graph, Socket, Value, add_item
 
 _STEPS = 5
 
@@ -45,7 +45,11 @@ def view_dependent_colour(
     seen = graph.node("FunctionNodeCombineColor")
     for socket, value in zip(seen.inputs, (*graph.separate(total), parts.outputs[3])):
         graph.feed(socket, value)
-    inputs = {"Geometry": geometry, "Name": COLOUR, "Value": seen.outputs[0]}
+    inputs: dict[str, Value] = {
+        "Geometry": geometry,
+        "Name": COLOUR,
+        "Value": seen.outputs[0],
+    }
     return graph.call(
         "GeometryNodeStoreNamedAttribute", inputs, data_type="FLOAT_COLOR", domain="FACE"
     )
@@ -55,7 +59,8 @@ def _canonical_direction(graph: Graph, axes: Axes, direction: Socket) -> Socket:
     """R (Q R)^T d of the module's docstring."""
     scales = graph.vector("MAXIMUM", _named(graph, SCALE, "FLOAT_VECTOR"), (MIN_SCALE,) * 3)
     inverse = graph.separate(graph.vector("DIVIDE", (1.0, 1.0, 1.0), scales))
-    columns = tuple(graph.scale(axis, factor) for axis, factor in zip(axes, inverse))
+    x, y, z = (graph.scale(axis, factor) for axis, factor in zip(axes, inverse))
+    columns: Axes = (x, y, z)
     for _ in range(_STEPS):
         columns = _newton(graph, columns)
     local = graph.combine(*(graph.vector("DOT_PRODUCT", column, direction) for column in columns))
@@ -69,10 +74,11 @@ def _newton(graph: Graph, columns: Axes) -> Axes:
     a, b, c = columns
     cofactors = [graph.vector("CROSS_PRODUCT", p, q) for p, q in ((b, c), (c, a), (a, b))]
     factor = graph.math("DIVIDE", 0.5, graph.vector("DOT_PRODUCT", a, cofactors[0]))
-    return tuple(
+    x, y, z = (
         graph.vector("ADD", graph.scale(column, 0.5), graph.scale(cofactor, factor))
         for column, cofactor in zip(columns, cofactors)
     )
+    return x, y, z
 
 
 def _basis(graph: Graph, direction: Socket, degree: int) -> list[Socket]:
@@ -119,7 +125,7 @@ def sort_nodes(
     """
     index = graph.call("GeometryNodeInputIndex", {})
     capture = graph.node("GeometryNodeCaptureAttribute", domain="FACE")
-    capture.capture_items.new("INT", "Splat")
+    add_item(capture, "INT", "Splat")
     graph.feed(capture.inputs["Geometry"], geometry)
     graph.feed(capture.inputs["Splat"], _order(graph, geometry, far, index))
     splat = capture.outputs["Splat"]
@@ -165,6 +171,5 @@ def _move(
     value = graph.call("GeometryNodeInputNamedAttribute", {"Name": name}, data_type=kind)
     inputs = {"Value": value, "Index": source}
     value = graph.call("GeometryNodeFieldAtIndex", inputs, data_type=kind, domain=domain)
-    return graph.call("GeometryNodeStoreNamedAttribute",
-                      {"Geometry": geometry, "Name": name, "Value": value},
-                      data_type=kind, domain=domain)  # fmt: skip
+    stored: dict[str, Value] = {"Geometry": geometry, "Name": name, "Value": value}
+    return graph.call("GeometryNodeStoreNamedAttribute", stored, data_type=kind, domain=domain)

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small vocabulary for writing node trees in code, one line per node."""
 
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
 import bpy
 
 Socket = bpy.types.NodeSocket
 Value = Socket | float | int | bool | str | tuple
+Inputs = Mapping[str, Value] | Mapping[int, Value] | Mapping[str | int, Value]
 
 _COLUMN, _ROW, _ROWS = 190, 160, 8  # layout in the node editor, pixels and nodes
 
@@ -29,9 +33,9 @@ class Graph:
         if isinstance(value, Socket):
             self.tree.links.new(value, socket)
         else:
-            socket.default_value = value
+            set_default(socket, value)
 
-    def call(self, kind: str, inputs: dict[str | int, Value], **settings: object) -> Socket:
+    def call(self, kind: str, inputs: Inputs, **settings: object) -> Socket:
         """A node with inputs by name or number; returns its first enabled output."""
         node = self.node(kind, **settings)
         for key, value in inputs.items():
@@ -52,7 +56,7 @@ class Graph:
 
     def scale(self, vector: Value, factor: Value) -> Socket:
         """A vector times a scalar."""
-        inputs = {0: vector, "Scale": factor}
+        inputs: dict[str | int, Value] = {0: vector, "Scale": factor}
         return self.call("ShaderNodeVectorMath", inputs, operation="SCALE")
 
     def combine(self, x: Value, y: Value, z: Value) -> Socket:
@@ -63,7 +67,8 @@ class Graph:
         """The three scalars of a vector."""
         node = self.node("ShaderNodeSeparateXYZ")
         self.feed(node.inputs[0], vector)
-        return tuple(node.outputs)
+        x, y, z = tuple(node.outputs)
+        return x, y, z
 
     def choose(self, switch: Value, false: Value, true: Value, kind: str = "VECTOR") -> Socket:
         """One of two; what is not chosen is not evaluated when the switch is a single value."""
@@ -76,6 +81,40 @@ class Graph:
         return self.call(
             "GeometryNodeFieldAtIndex", inputs, data_type="FLOAT_VECTOR", domain="FACE"
         )
+
+
+def set_default(socket: Socket, value: object) -> None:
+    """The constant of an input; all its types have one, only their base class does not."""
+    cast(Any, socket).default_value = value
+
+
+def add_item(node: bpy.types.Node, kind: Literal["FLOAT", "INT", "VECTOR"], name: str) -> None:
+    """One more field for a node that captures attributes."""
+    cast(bpy.types.GeometryNodeCaptureAttribute, node).capture_items.new(kind, name)
+
+
+def add_length(tree: bpy.types.NodeTree, name: str, description: str) -> None:
+    """A length as an input of a group, metres, not below 0."""
+    socket = cast(
+        bpy.types.NodeTreeInterfaceSocketFloat,
+        tree.interface.new_socket(name, in_out="INPUT", socket_type="NodeSocketFloat"),
+    )
+    socket.subtype, socket.min_value, socket.description = "DISTANCE", 0.0, description
+
+
+def group_inputs(tree: bpy.types.NodeTree) -> list[bpy.types.NodeTreeInterfaceSocket]:
+    """What a group takes in."""
+    items = tree.interface.items_tree
+    sockets = [item for item in items if isinstance(item, bpy.types.NodeTreeInterfaceSocket)]
+    return [socket for socket in sockets if socket.in_out == "INPUT"]
+
+
+def new_group(name: str) -> bpy.types.GeometryNodeTree:
+    """An empty group of geometry nodes that a modifier can run."""
+    new = bpy.data.node_groups.new(name, "GeometryNodeTree")
+    tree = cast(bpy.types.GeometryNodeTree, new)
+    tree.is_modifier = True
+    return tree
 
 
 def _input(node: bpy.types.Node, key: str | int) -> Socket:

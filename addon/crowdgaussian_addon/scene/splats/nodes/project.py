@@ -28,7 +28,7 @@ import bpy
 
 from ..material import CORNER, NORMAL, SHADED_NORMAL, VERSION, VERSION_KEY
 from .color import sort_nodes, view_dependent_colour
-from .graph import Graph, Socket
+from .graph import Graph, Socket, Value, add_item, add_length, new_group
 from .view import View, view_nodes
 
 SPLAT_NODES = f"CrowdGaussian Splats v{VERSION}"
@@ -72,7 +72,7 @@ def is_splat_group(tree: bpy.types.NodeTree | None) -> bool:
 
 def group_version(tree: bpy.types.NodeTree) -> int:
     """The version of one of our groups; 0 for a foreign one. The first carried it in its name."""
-    if VERSION_KEY in tree:
+    if tree.get(VERSION_KEY) is not None:
         return int(tree[VERSION_KEY])
     return 1 if tree.name.startswith(_FIRST) else 0
 
@@ -82,15 +82,16 @@ def splat_node_groups() -> list[bpy.types.NodeTree]:
     return [
         tree
         for tree in bpy.data.node_groups
-        if tree.library is None and tree.get(VERSION_KEY) == VERSION and DEGREE_KEY in tree
+        if tree.library is None
+        and tree.get(VERSION_KEY) == VERSION
+        and tree.get(DEGREE_KEY) is not None
     ]
 
 
 def _build(degree: int) -> bpy.types.NodeTree:
     name = f"{SPLAT_NODES} SH{degree}" if degree else SPLAT_NODES
-    tree = bpy.data.node_groups.new(name, "GeometryNodeTree")
+    tree = new_group(name)
     tree[VERSION_KEY], tree[DEGREE_KEY] = VERSION, degree
-    tree.is_modifier = True
     inputs = _interface(tree)
     graph = Graph(tree)
     view = view_nodes(graph)
@@ -126,8 +127,7 @@ def _interface(tree: bpy.types.NodeTree) -> dict[str, Socket]:
         INPUT_MAX_SIZE: "Larger splats are shrunk to this standard deviation; 0 for no limit",
     }
     for name, description in sizes.items():
-        socket = new(name, in_out="INPUT", socket_type="NodeSocketFloat")
-        socket.subtype, socket.min_value, socket.description = "DISTANCE", 0.0, description
+        add_length(tree, name, description)
     switches = {
         INPUT_DEPTH_SORT: "Order the splats from far to near, which EEVEE's blending needs",
         INPUT_LIT: "Turn the body's normals with the bones, for the material that lights shade",
@@ -150,7 +150,8 @@ def _skinned_frame(graph: Graph, geometry: Socket) -> tuple[Socket, Axes]:
             graph.call("GeometryNodeSampleIndex", inputs, data_type="FLOAT_VECTOR", domain="POINT")
         )
     centre = points[0]
-    return centre, tuple(graph.vector("SUBTRACT", point, centre) for point in points[1:])
+    x, y, z = (graph.vector("SUBTRACT", point, centre) for point in points[1:])
+    return centre, (x, y, z)
 
 
 def _limit(graph: Graph, axes: Axes, least: Socket, most: Socket) -> Axes:
@@ -164,7 +165,8 @@ def _limit(graph: Graph, axes: Axes, least: Socket, most: Socket) -> Axes:
         wanted = graph.math("MINIMUM", graph.math("MAXIMUM", length, least), most)
         shorter = graph.scale(axis, graph.math("DIVIDE", wanted, length))
         limited.append(graph.choose(asked, axis, shorter))
-    return tuple(limited)
+    x, y, z = limited
+    return x, y, z
 
 
 def _project(graph: Graph, axes: Axes, ray: Socket, view: View, footprint: Socket) -> _Seen:
@@ -207,7 +209,7 @@ def _capture(
     graph.feed(node.inputs["Geometry"], geometry)
     names = ("Centre", "Root", "Far")
     for name, field in zip(names, fields):
-        node.capture_items.new("FLOAT" if name == "Far" else "VECTOR", name)
+        add_item(node, "FLOAT" if name == "Far" else "VECTOR", name)
         graph.feed(node.inputs[name], field)
     return node.outputs["Geometry"], [node.outputs[name] for name in names]
 
@@ -238,7 +240,7 @@ def _lit(graph: Graph, geometry: Socket, axes: Axes, wanted: Socket) -> Socket:
     cofactors = [graph.vector("CROSS_PRODUCT", p, q) for p, q in ((b, c), (c, a), (a, b))]
     terms = [graph.scale(row, part) for row, part in zip(cofactors, graph.separate(local))]
     normal = graph.vector("ADD", graph.vector("ADD", terms[0], terms[1]), terms[2])
-    inputs = {
+    inputs: dict[str, Value] = {
         "Geometry": geometry,
         "Name": SHADED_NORMAL,
         "Value": graph.vector("NORMALIZE", normal),

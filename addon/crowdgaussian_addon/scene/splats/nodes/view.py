@@ -10,10 +10,11 @@ empty that is off, or deleted, leaves the scene's camera.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import bpy
 
-from .graph import Graph, Socket
+from .graph import Graph, Socket, Value, set_default
 
 VIEW = "CrowdGaussian View"
 VIEW_KEY = "crowdgaussian_view"  # property of the empty
@@ -65,13 +66,17 @@ def view_nodes(graph: Graph) -> View:
         return graph.choose(following, *sockets, kinds[name])
 
     rotation = choose("Rotation")
-    axes = [
-        graph.call("FunctionNodeRotateVector", {"Vector": axis, "Rotation": rotation})
-        for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
-    ]
+
+    def turned(axis: tuple[float, float, float]) -> Socket:
+        inputs: dict[str, Value] = {"Vector": axis, "Rotation": rotation}
+        return graph.call("FunctionNodeRotateVector", inputs)
+
+    right, up, forward = (
+        turned(axis) for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, -1.0))
+    )
     flat = graph.math("GREATER_THAN", kind, (PERSPECTIVE + ORTHOGRAPHIC) / 2)
     return View(
-        choose("Location"), *axes,
+        choose("Location"), right, up, forward,
         graph.choose(following, _driven(graph, "Orthographic", "kind == 1"), flat, "FLOAT"),
         graph.choose(following, _driven(graph, "Pixel", _PIXEL), pixel, "FLOAT"),
     )  # fmt: skip
@@ -80,7 +85,7 @@ def view_nodes(graph: Graph) -> View:
 def connect_view(tree: bpy.types.NodeTree, empty: bpy.types.Object | None) -> None:
     """Let a splat group see the empty that reports the viewport."""
     for name in (VIEW_NODE, f"{VIEW_NODE} Report"):
-        tree.nodes[name].inputs["Object"].default_value = empty
+        set_default(tree.nodes[name].inputs["Object"], empty)
 
 
 def _object(graph: Graph, source: Socket | None, space: str, **names: str) -> bpy.types.Node:
@@ -93,7 +98,7 @@ def _object(graph: Graph, source: Socket | None, space: str, **names: str) -> bp
 def _driven(graph: Graph, name: str, expression: str) -> Socket:
     """A number of the scene's camera, kept up to date by a driver that needs no Python."""
     node = graph.node("ShaderNodeValue", name=name, label=name)
-    driver = node.outputs[0].driver_add("default_value").driver
+    driver = cast(bpy.types.FCurve, node.outputs[0].driver_add("default_value")).driver
     for variable_name, path in _CAMERA.items():
         if variable_name not in _words(expression):
             continue
