@@ -98,19 +98,33 @@ class HandNetwork:
         return HandLook(np.column_stack([places, metric[:, 2] * scale]), 1 - float(left))
 
 
-# The hand at a wrist: several looks that have to agree
+# The hand at a wrist: several looks have to agree, and every hand has one owner
 
-# Hand-tuned on the sample and three photos; not measured one by one.
+_ARM = (L.LEFT_ELBOW, L.LEFT_WRIST, L.LEFT_INDEX, L.LEFT_PINKY)  # the right one's follow each
+_BONES = np.array(  # forearms first; by all of them the body's scale is told
+    [
+        (L.LEFT_ELBOW, L.LEFT_WRIST),
+        (L.RIGHT_ELBOW, L.RIGHT_WRIST),
+        (L.LEFT_SHOULDER, L.LEFT_ELBOW),
+        (L.RIGHT_SHOULDER, L.RIGHT_ELBOW),
+        (L.LEFT_SHOULDER, L.LEFT_HIP),
+        (L.RIGHT_SHOULDER, L.RIGHT_HIP),
+    ]
+)
+# Hand-tuned on the sample and a real photo; not measured one by one unless it says so.
 _GROWS = (1.6, 2.0, 2.4)  # of twice the way from the wrist to the knuckles
 _LEAST_SQUARE = 0.05  # of the body's height: a palm seen end on must not shrink the square
-# Side of the square around a hand that was seen, over its extent: larger ones move the wrist up
-# the arm, smaller ones flatten the depth (sample, fitted: 2.0 gives 4.0 px and 1.9 cm, 1.7 3.4 and 2.6).
+# Side of the square around a hand that was seen, over its extent. Eight fitted hands of the
+# sample: 2.0 gives 4.0 px and 1.9 cm, 1.85 3.6 and 2.0, 1.7 3.4 and 2.6.
 _RECENTRED = 1.85
 _AHEAD = 0.1  # of the palm, by which that square is moved towards the fingers
 _AGREEING = 0.15  # of the hand's length, between looks of one hand
 _AGREED = 0.5  # of all looks
 _FAR_WRIST = 0.5  # of the hand's length between the body's wrist and the hand's: another's hand
 _SAME_HAND = 0.5  # of the hand's length between the middles of two claims on one hand
+_OTHER_HAND = 0.2  # what is left of a claim whose handedness is surely the other one
+_TOO_LONG = 0.15  # of the forearm, beyond its length, that costs a claim a factor e
+_LEAST_WORTH = 0.25  # of a claim; right ones have .35 and more, wrong ones up to .22
 
 
 @dataclass(frozen=True)
@@ -121,20 +135,20 @@ class HandClaim:
     right: bool  # at which of its wrists
     look: HandLook  # what the agreeing looks share
     wrist: float  # 0..1, how sure the body is of that wrist
-    reach: float  # elbow to the hand's wrist, in parts of the longest the forearm can look
+    reach: float  # elbow to the hand's wrist in the photo, over the longest the forearm can look
 
     @property
     def worth(self) -> float:
         """How likely the hand is the owner's: sure wrist, right handedness, forearm in reach."""
         handed = self.look.right if self.right else 1 - self.look.right
-        too_long = max(self.reach - 1.0, 0.0)
-        return float(
-            self.wrist * (_OTHER_HAND + (1 - _OTHER_HAND) * handed) * np.exp(-too_long / _TOO_LONG)
-        )
+        fitting = float(np.exp(-max(self.reach - 1.0, 0.0) / _TOO_LONG))
+        return self.wrist * (_OTHER_HAND + (1 - _OTHER_HAND) * handed) * fitting
 
-
-_OTHER_HAND = 0.2  # what is left of a claim whose handedness is surely the other one
-_TOO_LONG = 0.15  # of the forearm, beyond its length, that costs a claim a factor e
+    def same_hand(self, other: "HandClaim") -> bool:
+        """Whether both are about one hand of the photo."""
+        first, second = (one.look.xyz[:, :2].mean(axis=0) for one in (self, other))
+        size = max(self.look.length, other.look.length)
+        return bool(np.linalg.norm(first - second) < _SAME_HAND * size)
 
 
 def find_hands(network: HandNetwork, photo: PhotoPyramid, bodies: Sequence[Body]) -> list[Hands]:
@@ -206,24 +220,16 @@ def shared_look(looks: Sequence[HandLook | None]) -> HandLook | None:
 
 
 def settle_claims(claims: Sequence[HandClaim]) -> list[HandClaim]:
-    """One claim on each hand: the one that is worth most, whoever else's wrist lies there."""
+    """One owner for each hand: who claims it with most worth, if that is worth something."""
     kept: list[HandClaim] = []
     for claim in sorted(claims, key=lambda one: -one.worth):
-        middle = claim.look.xyz[:, :2].mean(axis=0)
-        taken = any(
-            np.linalg.norm(other.look.xyz[:, :2].mean(axis=0) - middle)
-            < _SAME_HAND * max(claim.look.length, other.look.length)
-            for other in kept
-        )
-        if not taken:
+        if claim.worth >= _LEAST_WORTH and not any(claim.same_hand(other) for other in kept):
             kept.append(claim)
     return kept
 
 
-_ARM = (L.LEFT_ELBOW, L.LEFT_WRIST, L.LEFT_INDEX, L.LEFT_PINKY)  # the right one's follow each
-
-
 def _square_around(look: HandLook) -> Roi:
+    """The square around a hand that was seen, upright along its palm."""
     xy = look.xyz[:, :2]
     along = xy[[5, 9, 13]].mean(axis=0) - xy[0]
     low, high = xy.min(axis=0), xy.max(axis=0)
@@ -235,21 +241,9 @@ def _square_around(look: HandLook) -> Roi:
 
 
 def _forearm(body: Body) -> float:
-    """How long the body's forearms look across the viewing ray, pixels."""
-    joints = np.array(_LIMBS)
-    metres = np.linalg.norm(body.world[joints[:, 1]] - body.world[joints[:, 0]], axis=1)
-    pixels = np.linalg.norm(body.xy[joints[:, 1]] - body.xy[joints[:, 0]], axis=1)
-    forearms = metres[:2].max()
-    across = np.linalg.norm((body.world[joints[:, 1]] - body.world[joints[:, 0]])[:, :2], axis=1)
-    scale = (pixels * across).sum() / max((across**2).sum(), 1e-12)
-    return float(forearms * scale)
-
-
-_LIMBS = (
-    (L.LEFT_ELBOW, L.LEFT_WRIST),
-    (L.RIGHT_ELBOW, L.RIGHT_WRIST),
-    (L.LEFT_SHOULDER, L.LEFT_ELBOW),
-    (L.RIGHT_SHOULDER, L.RIGHT_ELBOW),
-    (L.LEFT_SHOULDER, L.LEFT_HIP),
-    (L.RIGHT_SHOULDER, L.RIGHT_HIP),
-)
+    """How long the body's forearms look straight across, pixels."""
+    bones = body.world[_BONES[:, 1]] - body.world[_BONES[:, 0]]
+    across = np.linalg.norm(bones[:, :2], axis=1)
+    seen = np.linalg.norm(body.xy[_BONES[:, 1]] - body.xy[_BONES[:, 0]], axis=1)
+    scale = float((seen * across).sum() / max((across**2).sum(), 1e-12))  # pixels a metre
+    return scale * float(np.linalg.norm(bones[:2], axis=1).max())

@@ -126,7 +126,7 @@ def _sole_vertices(body: BodyModel) -> Tensor:
 
 # The points of hands, which bend where the arm has put their wrists
 
-HAND_CHAIN = 4  # points of a finger: its three joints and the tip
+_CHAIN = 4  # points of a finger: its three joints and the tip
 _TIP = 0.9  # of the way to the farthest skin: landmarks lie inside the finger
 _DOWN = torch.tensor([0.0, -1.0, 0.0])  # where palms look in the T-pose
 _ARMS = (
@@ -151,7 +151,8 @@ class HandPoints:
         forearm [H, 3]: where it points in the T-pose.
         joints [H, 2 + 15] int64: elbow, wrist and finger joints of each hand in the skeleton.
         axes [H, 15, 3, 3]: rows are each finger joint's axes in the T-pose: positive angles bend
-            the finger towards the palm, lean it to the little finger, and turn it about itself.
+            the finger towards the palm, lean it to the little finger, and turn it about itself; see
+            _finger_axes for the thumb.
     """
 
     def __init__(self, body: BodyModel, rest: Tensor, right: Tensor) -> None:
@@ -170,15 +171,19 @@ class HandPoints:
         tips = torch.stack([_finger_tips(body, first) for _, _, first in _ARMS])[right.long()]
         size = (fingers[:, :, 2] - fingers[:, :, 1]).norm(dim=2) / tips[..., 3]
         tip = tips[..., :3] * size[..., None]
-        self._steps = torch.cat(
-            [
-                fingers[:, :, :1],
-                fingers[:, :, 1:] - fingers[:, :, :-1],
-                tip[:, :, None],
-            ],
-            dim=2,
-        )  # [H, 5, 4, 3] from the wrist to the first joint, and from each to the next
+        # From the wrist to the first joint, and from each to the next.  # [H, 5, 4, 3]
+        self._steps = torch.cat([fingers[:, :, :1], fingers.diff(dim=2), tip[:, :, None]], dim=2)
         self.axes = _finger_axes(self._steps[:, :, 1:], right).flatten(1, 2)
+
+    def angles(self, wrist: Tensor, fingers: Tensor) -> HandAngles:
+        """Hands with wrists [H, 3] and fingers [H, 15, 3] bent by these axis-angles."""
+        return HandAngles(torch.zeros(len(wrist)), wrist, (self.axes @ fingers[..., None])[..., 0])
+
+    def twist_of(self, elbow: Tensor) -> Tensor:
+        """How far elbows are turned about their forearm, the rest being swing.  # [H, 3] -> [H]"""
+        half = elbow.norm(dim=1).clamp_min(1e-9) / 2
+        along = (elbow * self.forearm).sum(dim=1) / (2 * half)
+        return 2 * torch.atan2(half.sin() * along, half.cos())
 
     def rotations(self, angles: HandAngles) -> tuple[Tensor, Tensor]:
         """Forearm twists [H, 3, 3] and axis-angles of the fingers [H, 15, 3]."""
@@ -198,7 +203,7 @@ class HandPoints:
         bends = axis_angle_to_matrix(fingers).unflatten(1, (5, 3))
         place = (turn @ self._steps[:, :, 0, :, None])[..., 0]
         places = [place]
-        for k in range(HAND_CHAIN - 1):
+        for k in range(_CHAIN - 1):
             turn = turn @ bends[:, :, k]
             place = place + (turn @ self._steps[:, :, k + 1, :, None])[..., 0]
             places.append(place)
@@ -208,7 +213,8 @@ class HandPoints:
 def _finger_axes(bones: Tensor, right: Tensor) -> Tensor:
     """Axes of bending, leaning and turning.  # [H, 5, 3, 3], [H] -> [H, 5, 3, 3, 3]
 
-    Fingers bend down, out of the plane of a flat hand. A thumb, the last, bends within that plane.
+    Fingers bend down, out of the plane of a flat hand. A thumb, the last, bends in that plane and
+    leans out of it.
     """
     bone = torch.nn.functional.normalize(bones, dim=-1)
     across = torch.linalg.cross(bone, _DOWN.expand_as(bone))
@@ -223,8 +229,8 @@ def _finger_tips(body: BodyModel, first: int) -> Tensor:
     """From each last joint of a hand to the tip, and the length of the bone before.  # [5, 4]"""
     rows = []
     for joint in range(first + 2, first + 15, 3):
-        place, bone = body.joint_template[joint], body.joint_template[joint]
-        bone = bone - body.joint_template[joint - 1]
+        place = body.joint_template[joint]
+        bone = place - body.joint_template[joint - 1]
         skin_of_tip = body.template[body.parts == joint] - place
         far = skin_of_tip @ bone if len(skin_of_tip) else torch.zeros(1)
         tip = skin_of_tip[far.argmax()] * _TIP if float(far.max()) > 0 else bone

@@ -78,9 +78,10 @@ def relaxed_hands() -> Tensor:
 
 
 # What fingers do, degrees about the axes of HandPoints: bent towards the palm, leaned to the little
-# finger, turned; lowest and highest of each. Fingers, and the thumb's bending: ranges of motion as
-# clinics have them (Kapandji, The Physiology of the Joints 1; AAOS, Joint Motion). The thumb's
-# first joint is told from where it rests, some 40 degrees off the palm.
+# finger, turned; lowest and highest of each. Fingers, and the bending of the thumb's outer joints:
+# ranges of motion as clinics have them (Kapandji, The Physiology of the Joints 1; AAOS, Joint
+# Motion). The thumb's first joint is told from its rest, some 40 degrees off the palm: it bends
+# across the palm, and leans towards it below zero.
 _FINGER_LIMITS = (
     ((-20, 90), (-20, 20), (0, 0)),
     ((0, 110), (0, 0), (0, 0)),

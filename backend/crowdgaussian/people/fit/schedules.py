@@ -171,11 +171,12 @@ def without_directions(targets: Targets) -> Targets:
     )
 
 
-# Bending wrists and fingers to the landmarks of hands; nothing else of the body moves
+# Bending forearms, wrists and fingers to the landmarks of hands; nothing else of a body moves
 
 _HAND_STEPS = 100
 _HAND_RATE = 0.05  # radians a step at first
-HAND_POINTS = torch.tensor(  # the network's of index, middle, little, ring finger and thumb
+_NEAREST_WRIST = 0.05  # metres before the camera
+_HAND_ORDER = torch.tensor(  # the network's index, middle, little, ring finger and thumb
     [[5, 6, 7, 8], [9, 10, 11, 12], [17, 18, 19, 20], [13, 14, 15, 16], [1, 2, 3, 4]]
 )
 
@@ -198,33 +199,37 @@ def fit_hands(
         and fingers [P, 33, 3]; hands that were not seen are at rest.
     """
     pose, rest = bodies.body_pose.clone(), relaxed_hands().repeat(len(hands), 1, 1)
-    seen = [(p, side) for p, both in enumerate(hands) for side in (0, 1) if both[side] is not None]
-    if not seen:
+    seen = [(p, k, hand) for p, both in enumerate(hands) for k, hand in enumerate(both)]
+    found = [(p, k, hand) for p, k, hand in seen if hand is not None]
+    if not found:
         return pose, rest
-    person, right = torch.tensor([p for p, _ in seen]), torch.tensor([side > 0 for _, side in seen])
-    hand = HandPoints(
-        fitter.body, fitter.points.rest_joints(bodies.betas, bodies.scale)[person], right
+    person, right = (
+        torch.tensor([p for p, _, _ in found]),
+        torch.tensor([k == 1 for _, k, _ in found]),
     )
-    arms = hand.joints[:, :2]
+    rest_joints = fitter.points.rest_joints(bodies.betas, bodies.scale)
+    points = HandPoints(fitter.body, rest_joints[person], right)
+    elbow, wrist = (points.joints[:, k] - 1 for k in (0, 1))  # in the body's pose
+    fingers = points.joints[:, 2:] - len(BODY_JOINTS)
     with torch.no_grad():
         posed = fitter.pose(bodies)
     view, shift = split_viewmat(fitter.camera[1])
-    places = posed.joints[person, arms[:, 1]] @ view.T + shift
+    places = posed.joints[person, wrist + 1] @ view.T + shift
     turns = torch.stack([_straight(place) for place in places])
-    elbows = turns @ view @ posed.rotations[person, arms[:, 0]]
-    first = HandAngles(
-        torch.zeros(len(seen)),
-        pose[person, arms[:, 1] - 1],
-        (hand.axes @ rest[person[:, None], hand.joints[:, 2:] - len(BODY_JOINTS), :, None])[..., 0],
+    angles = _bend(
+        points,
+        turns @ view @ posed.rotations[person, elbow + 1],
+        _hand_targets(
+            torch.as_tensor(np.stack([hand for _, _, hand in found])).float(),
+            _onto_picture(places, fitter.camera[0]) @ turns.transpose(1, 2),
+            points.angles(pose[person, wrist], rest[person[:, None], fingers]),
+        ),
+        _hand_limits(points.twist_of(pose[person, elbow]), right),
     )
-    wanted = np.stack([hands[p][side] for p, side in seen])
-    targets = _hand_targets(wanted, places, turns, fitter.camera[0], first)
-    angles = _bend(hand, elbows, targets, _hand_limits(pose[person, arms[:, 0] - 1], hand, right))
-    twist, fingers = hand.rotations(angles)
-    elbow = axis_angle_to_matrix(pose[person, arms[:, 0] - 1]) @ twist
-    pose[person, arms[:, 0] - 1] = _axis_angles(elbow)
-    pose[person, arms[:, 1] - 1] = angles.wrist
-    rest[person[:, None], hand.joints[:, 2:] - len(BODY_JOINTS)] = fingers
+    twist, bends = points.rotations(angles)
+    pose[person, elbow] = _axis_angles(axis_angle_to_matrix(pose[person, elbow]) @ twist)
+    pose[person, wrist] = angles.wrist
+    rest[person[:, None], fingers] = bends
     return pose, rest
 
 
@@ -233,45 +238,39 @@ def _straight(place: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(turn_to_ray(place.double().numpy()).T, dtype=torch.float32)
 
 
-def _hand_targets(
-    seen: np.ndarray,
-    places: torch.Tensor,
-    turns: torch.Tensor,
-    K: torch.Tensor,
-    first: HandAngles,
-) -> HandTargets:
-    """Landmarks [H, 21, 3] of hands whose wrists are at places [H, 3] of the camera."""
-    points = torch.as_tensor(seen, dtype=torch.float32)
-    points = points - points[:, :1]
-    length = points[:, [9, 10, 11, 12]].diff(dim=1, prepend=points[:, :1]).norm(dim=2).sum(dim=1)
-    points = (points / length[:, None, None])[:, HAND_POINTS]
-    depth = places[:, 2:, None]
-    flat = torch.cat([torch.eye(2).expand(len(seen), 2, 2), -places[:, :2, None] / depth], dim=2)
-    to_pixels = K[:2, :2] @ flat / depth @ turns.transpose(1, 2)
-    return HandTargets(
-        points[..., :2], hand_directions(points), to_pixels / length[:, None, None], first
-    )
+def _onto_picture(places: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
+    """How pixels move with points at places [H, 3] of the camera.  # [H, 2, 3] pixels a metre"""
+    depth = places[:, 2:, None].clamp_min(_NEAREST_WRIST)
+    flat = torch.eye(2).expand(len(places), 2, 2)
+    return K[:2, :2] @ torch.cat([flat, -places[:, :2, None] / depth], dim=2) / depth
 
 
-def _hand_limits(elbows: torch.Tensor, hand: HandPoints, right: torch.Tensor) -> HandAngles:
-    """Lowest and highest of all angles.  # [2, H, ...] each"""
-    arm = arm_limits(right)
-    turned = (elbows * hand.forearm).sum(dim=1)  # of the twist the body's fit has used up already
-    twist = (arm[:, 0] - turned[:, None]).T
-    twist = torch.stack([twist[0].clamp_max(0.0), twist[1].clamp_min(0.0)])
-    fingers = FINGER_LIMITS.expand(len(right), -1, -1, -1)
-    return HandAngles(twist, arm[:, 1:].permute(2, 0, 1), fingers.permute(3, 0, 1, 2))
+def _hand_targets(seen: torch.Tensor, to_pixels: torch.Tensor, start: HandAngles) -> HandTargets:
+    """Landmarks [H, 21, 3] around their own wrists, with the length of the hand as the unit."""
+    around = seen - seen[:, :1]
+    length = around[:, [0, 9, 10, 11, 12]].diff(dim=1).norm(dim=2).sum(dim=1)[:, None, None]
+    points = (around / length.clamp_min(1e-6))[:, _HAND_ORDER]
+    return HandTargets(points[..., :2], hand_directions(points), to_pixels / length, start)
+
+
+def _hand_limits(turned: torch.Tensor, right: torch.Tensor) -> HandAngles:
+    """Lowest and highest of all angles; elbows are twisted [H] already.  # [2, H, ...] each"""
+    arm = arm_limits(right).permute(2, 0, 1)
+    left = arm[:, :, 0] - turned
+    twist = torch.stack([left[0].clamp_max(0.0), left[1].clamp_min(0.0)])
+    fingers = FINGER_LIMITS.expand(len(right), -1, -1, -1).permute(3, 0, 1, 2)
+    return HandAngles(twist, arm[:, :, 1:], fingers)
 
 
 def _bend(
-    hand: HandPoints, elbows: torch.Tensor, targets: HandTargets, limits: HandAngles
+    points: HandPoints, elbows: torch.Tensor, targets: HandTargets, limits: HandAngles
 ) -> HandAngles:
     """Lowers the energy; after each step all angles go back into their limits."""
     free = {name: value.clone().requires_grad_() for name, value in vars(targets.start).items()}
 
     def loss_at(_: int) -> torch.Tensor:
         angles = HandAngles(**free)
-        return hand_energy(hand(elbows, angles), angles, targets).sum()
+        return hand_energy(points(elbows, angles), angles, targets).sum()
 
     def back(_: int, __: torch.Tensor) -> None:
         with torch.no_grad():
