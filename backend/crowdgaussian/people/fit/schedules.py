@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of fitting everybody in the camera's frame, before the ground is known."""
+"""The stages of fitting everybody in the camera's frame, before the ground is known; hands last."""
 
 from dataclasses import replace
 
