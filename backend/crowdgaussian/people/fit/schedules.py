@@ -213,7 +213,7 @@ def fit_hands(
     fingers = points.joints[:, 2:] - len(BODY_JOINTS)
     with torch.no_grad():
         posed = fitter.pose(bodies)
-    view, shift = split_viewmat(fitter.camera[1])
+    view, shift = (torch.as_tensor(part) for part in split_viewmat(fitter.camera[1].numpy()))
     places = posed.joints[person, wrist + 1] @ view.T + shift
     turns = torch.stack([_straight(place) for place in places])
     angles = _bend(
