@@ -4,7 +4,7 @@
 # A time limit on each session turns a hang into a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=1
+export OMP_WAIT_POLICY=PASSIVE  # and bytecode is kept: some 250 processes load the same modules
 BLENDER_USER_RESOURCES=$(mktemp -d)
 logs=$(mktemp -d)
 export BLENDER_USER_RESOURCES
@@ -35,9 +35,10 @@ for session in "${!sessions[@]}"; do
     cat "$logs/${sessions[$session]}.log"
 done
 [ "$failed" = 0 ] || exit 1
-say "tests/shared, tests/backend and tests/system in .venv/backend"
-# Two processes of one thread each finish sooner than one process of two threads.
+say "tests/system, tests/backend and tests/shared in .venv/backend"
+# Two processes of one thread each finish sooner than one process of two threads. The whole jobs of
+# tests/system begin first, so that neither process is left alone with one at the end.
 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 timeout -k 30 2400 .venv/backend/bin/python -m pytest -q \
-    -n 2 --dist loadfile --durations=15 --cov --cov-report= \
-    tests/shared tests/backend tests/system
+    -n 2 --dist loadfile --no-loadscope-reorder --durations=15 --cov --cov-report= \
+    tests/system tests/backend tests/shared
 say "coverage by this session: $(.venv/backend/bin/coverage report --format=total) % of the lines"

@@ -10,8 +10,8 @@ from hypothesis import settings
 _STATUS = pytest.StashKey[int]()
 SLOW_SECONDS = 900  # for a test marked slow, its fixtures included; others: timeout in pyproject
 
-# `make test` draws the same examples every time and in every environment, `make fuzz` anew.
-settings.register_profile("same", derandomize=True, database=None, deadline=None)
+# `make test` draws the same few examples every time and everywhere, `make fuzz` many and anew.
+settings.register_profile("same", max_examples=25, derandomize=True, database=None, deadline=None)
 settings.register_profile("fuzz", max_examples=1000, database=None, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 

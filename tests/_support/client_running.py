@@ -77,7 +77,10 @@ def run_job(client: Client, photo: Path, out: Path) -> JobUpdate:
 
 
 def start_follower(photo, out, service, data_port=0) -> subprocess.Popen:
-    """A client in a process of its own, which prints the job's id and then people's states."""
+    """A client in a process of its own, which prints the job's id and then people's states.
+
+    End it with stop_follower.
+    """
     command = [
         sys.executable,
         "-c",
@@ -88,6 +91,12 @@ def start_follower(photo, out, service, data_port=0) -> subprocess.Popen:
         data_port,
     ]
     return subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, text=True)
+
+
+def stop_follower(follower: subprocess.Popen) -> None:
+    """Kills it without a warning, as a crash does."""
+    follower.kill()
+    follower.communicate()
 
 
 def check_scene(folder: Path) -> list[str]:

@@ -44,11 +44,14 @@ class Service:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self.process.stdout.close()
 
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(WAIT)
+        code = self.process.wait(WAIT)
+        self.process.stdout.close()
+        return code
 
 
 def start(
@@ -80,7 +83,7 @@ def start(
     line = process.stdout.readline()
     match = re.match(r"ready on tcp://\S+:(\d+), data port (\d+)", line)
     if match is None:
-        process.wait()
+        process.communicate()
         raise RuntimeError(line + log.read_text())
     return Service(data, process, int(match[1]), int(match[2]), log)
 

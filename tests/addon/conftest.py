@@ -10,7 +10,7 @@ import pytest
 if "BLENDER_USER_RESOURCES" not in os.environ:  # or Blender writes to the user's own folders
     _resources = tempfile.TemporaryDirectory(prefix="crowdgaussian-blender-")
     os.environ["BLENDER_USER_RESOURCES"] = _resources.name
-bpy = pytest.importorskip("bpy", reason="these tests run in an environment with the bpy module")
+bpy = pytest.importorskip("bpy", reason="no bpy module; run these in .venv/blender-4.5")
 
 from _support.blender.blender_people import make_avatar, make_camera, write_scene  # noqa: E402
 from _support.blender.extension import install_addon  # noqa: E402

@@ -9,7 +9,6 @@ import time
 
 import pytest
 from _support.service_running import Client, serving
-from _support.stand_ins import write_photo
 
 os.environ["CROWDGAUSSIAN_WEIGHTS"] = os.devnull  # services inherit it
 
@@ -29,4 +28,6 @@ def client(service):
 
 @pytest.fixture
 def photo(tmp_path):
+    from _support.stand_ins import write_photo  # which imports torch, and most tests use no photo
+
     return write_photo(tmp_path / "a.png", seed=time.time_ns() % 2**32).read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("zmq", reason="the client needs pyzmq, which this environment lacks")
+pytest.importorskip("zmq", reason="pyzmq is missing; .venv/backend runs these tests")
 
 from _support.made_up import make_avatar  # noqa: E402
 from crowdgaussian_shared import errors  # noqa: E402

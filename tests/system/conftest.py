@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job, run once per session through the command line and shared by the system tests."""
+"""The main job through the command line, once for all tests of the file that looks at it."""
 
 import pytest
 from _support.running import QUICK, SAMPLE, photo_or_skip, reconstruct
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sample_run(tmp_path_factory):
     """The bundled sample at reduced quality."""
     return reconstruct(SAMPLE, tmp_path_factory.mktemp("sample") / "out", *QUICK)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def park_run(tmp_path_factory):
     """The six people in the park, at full quality but for refinement, which the sample has."""
     return reconstruct(

@@ -82,7 +82,8 @@ def read_arrays(path: Path, keys: Sequence[str], what: str) -> dict[str, np.ndar
     if not path.is_file():
         raise MissingFileError(f"The file of {what} is missing: {path}.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file open that it opened itself and cannot read
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive]
             arrays = {key: archive[key] for key in keys if key in archive}
     except (OSError, ValueError, EOFError, BadZipFile) as error:

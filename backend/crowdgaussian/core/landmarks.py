@@ -68,6 +68,12 @@ HEAD = _ids(*range(L.NOSE, L.MOUTH_RIGHT + 1))
 EARS = _ids(L.LEFT_EAR, L.RIGHT_EAR)
 SHOULDERS = _ids(L.LEFT_SHOULDER, L.RIGHT_SHOULDER)
 HIPS = _ids(L.LEFT_HIP, L.RIGHT_HIP)
+WRISTS = _ids(L.LEFT_WRIST, L.RIGHT_WRIST)
+# Elbow, wrist and hand of the left and of the right arm.
+ARM_SIDES = (
+    _ids(L.LEFT_ELBOW, L.LEFT_WRIST, L.LEFT_PINKY, L.LEFT_INDEX, L.LEFT_THUMB),
+    _ids(L.RIGHT_ELBOW, L.RIGHT_WRIST, L.RIGHT_PINKY, L.RIGHT_INDEX, L.RIGHT_THUMB),
+)
 KNEES = _ids(L.LEFT_KNEE, L.RIGHT_KNEE)
 ANKLES = _ids(L.LEFT_ANKLE, L.RIGHT_ANKLE)
 TORSO = _ids(*SHOULDERS, *HIPS)  # points that lie well inside a body

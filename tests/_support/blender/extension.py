@@ -21,7 +21,7 @@ def backend_python() -> Path:
     named = os.environ.get("CROWDGAUSSIAN_BACKEND")
     python = Path(named) if named else ROOT / ".venv/backend/bin/python"
     if not python.is_file():
-        pytest.skip("no backend here: run scripts/setup.sh, or set CROWDGAUSSIAN_BACKEND")
+        pytest.skip("the backend is missing; run scripts/setup.sh or set CROWDGAUSSIAN_BACKEND")
     return python
 
 
@@ -32,7 +32,6 @@ def clean_environment(profile: Path) -> dict[str, str]:
     return environment | {
         "BLENDER_USER_RESOURCES": str(profile),
         "OMP_NUM_THREADS": "2",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
@@ -101,4 +100,4 @@ class serving:
 
     def __exit__(self, *_):
         self._process.terminate()
-        self._process.wait(30)
+        self._process.communicate(timeout=30)

@@ -156,7 +156,9 @@ def test_engines_are_set_up_for_splats(people):
     assert not any(get_inputs(splat_modifier(p.splats))[INPUT_DEPTH_SORT] for p in people)
 
 
-@pytest.mark.skipif(bpy.app.version < (5, 2), reason="Blender before 5.2 has no FLOAT4 attributes")
+@pytest.mark.skipif(
+    bpy.app.version < (5, 2), reason="no FLOAT4 attributes before 5.2; .venv/blender-5.2 runs this"
+)
 def test_native_splats_hold_the_pose_and_the_world_transform(empty_blender, tmp_path):
     avatar = make_avatar(300, degree=3)
     import_scene(write_scene(tmp_path / "out", [avatar], make_camera()))

@@ -86,7 +86,9 @@ def test_splat_transform_reads_it(exported, tmp_path):
     np.testing.assert_allclose(theirs.sh, ours.sh, atol=1e-6)
 
 
-@pytest.mark.skipif(not backend_python().exists(), reason="no environment with the backend")
+@pytest.mark.skipif(
+    not backend_python().exists(), reason="the backend is missing; run scripts/setup.sh backend"
+)
 @pytest.mark.parametrize("kind", ["SPZ", "GLB"])
 def test_the_backend_writes_the_other_formats(exported, tmp_path, monkeypatch, kind):
     monkeypatch.setenv("CROWDGAUSSIAN_BACKEND", str(backend_python()))

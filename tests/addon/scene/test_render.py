@@ -132,6 +132,11 @@ def backend_python() -> str | None:
     return str(python) if python.exists() else None
 
 
+need_backend = pytest.mark.skipif(
+    backend_python() is None, reason="the backend is missing; run scripts/setup.sh backend"
+)
+
+
 @pytest.fixture
 def dancers(empty_blender, tmp_path):
     """Five people with view-dependent colours, posed away from the photo -> folder of the pose."""
@@ -163,7 +168,7 @@ def backend_picture(folder: SceneFolder, target: Path) -> tuple[np.ndarray, np.n
     return wanted["colour"], wanted["alpha"]
 
 
-@pytest.mark.skipif(backend_python() is None, reason="no environment with the backend was found")
+@need_backend
 def test_five_people_in_other_poses_equal_the_backends_rasteriser(dancers, tmp_path):
     colour, alpha = backend_picture(dancers, tmp_path / "reference.npz")
     found = psnr_inside(photograph(tmp_path, 16), colour, alpha)
@@ -174,9 +179,9 @@ def test_five_people_in_other_poses_equal_the_backends_rasteriser(dancers, tmp_p
 @pytest.mark.slow
 @pytest.mark.skipif(
     bpy.app.version < (5, 0),
-    reason="EEVEE compiles shaders for half a minute: one Blender is enough",
+    reason="one Blender is enough for half a minute of shaders; .venv/blender-5.2 runs this",
 )
-@pytest.mark.skipif(backend_python() is None, reason="no environment with the backend was found")
+@need_backend
 def test_eevee_is_close_to_the_backends_rasteriser(dancers, tmp_path):
     """Blended and sorted within each person; EEVEE compiles its shaders first."""
     colour, alpha = backend_picture(dancers, tmp_path / "reference.npz")
@@ -184,7 +189,7 @@ def test_eevee_is_close_to_the_backends_rasteriser(dancers, tmp_path):
     try:
         picture = photograph(tmp_path)
     except RuntimeError as error:
-        pytest.skip(f"EEVEE cannot render here: {error}")
+        pytest.skip(f"EEVEE needs OpenGL or Vulkan ({error}); install libegl-mesa0 or a driver")
     found = psnr_inside(picture, colour, alpha)
     print(f"EEVEE: {found:.1f} dB")
     assert found > 36

@@ -22,8 +22,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         not DEBIAN,
-        reason="set CROWDGAUSSIAN_WINDOW to a folder, as root, to "
-        "install Debian sid's Blender there (1.2 GiB) and test in its window",
+        reason="no Blender with a window; set CROWDGAUSSIAN_WINDOW to a folder, as root, to "
+        "install Debian sid's there (1.2 GiB)",
     ),
 ]
 

@@ -17,7 +17,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
 converter = importlib.import_module("thuman_to_npz")
-smplx = pytest.importorskip("smplx", reason="the optional smplx package is not installed")
+smplx = pytest.importorskip("smplx", reason="smplx is missing; pip install '.[smplx]'")
 
 
 @pytest.fixture(scope="module")

@@ -316,5 +316,5 @@ def test_a_model_file_that_is_another_one_is_refused():
         replace(POSE_DETECTOR, digest="00" * 32).provenance()
     with pytest.raises(CrowdGaussianError, match="not installed"):
         replace(POSE_DETECTOR, package="no_such_package_here").provenance()
-    with pytest.raises(CrowdGaussianError, match="does not exist"):
+    with pytest.raises(CrowdGaussianError, match="is missing; run .make setup"):
         replace(POSE_DETECTOR, file="no/such.file").provenance()

@@ -2,7 +2,6 @@
 """What a client does when something breaks; servers, clients and the network are real."""
 
 import json
-import signal
 import time
 
 import crowdgaussian_shared.client.data as client_data
@@ -17,6 +16,7 @@ from _support.client_running import (
     run_job,
     server_of,
     start_follower,
+    stop_follower,
 )
 from _support.cutting_proxy import proxy_to
 from _support.service_running import serving, start
@@ -63,8 +63,7 @@ def test_a_killed_client_goes_on_where_it_was(service, tmp_path):
     for line in follower.stdout:
         if line.startswith("done"):
             break
-    follower.kill()
-    follower.wait()
+    stop_follower(follower)
     assert check_scene(out)[0] == "done"
     first = out / "people/000/avatar.npz"
     before = first.stat()
@@ -124,8 +123,7 @@ def test_a_killed_client_goes_on_in_the_middle_of_a_file(service, tmp_path):
         follower = start_follower(photo, out, service, proxy.port)
         job = follower.stdout.readline().strip()
         part = wait_for_part(out)
-        follower.kill()
-        follower.wait()
+        stop_follower(follower)
         here, fetched = part.stat().st_size, proxy.down
         with Client(server_of(service, proxy.port), "test") as client:
             client.attach(out)
@@ -176,8 +174,7 @@ def test_a_restarted_broker_is_found_again(tmp_path):
     with Client(server_of(service), "test") as client:
         job = client.submit(JobRequest(noise_photo(tmp_path / "slow-p.png"), tmp_path / "out"))
         pump_until(client, lambda u: isinstance(u, SceneUpdate))
-        service.process.send_signal(signal.SIGKILL)
-        service.process.wait()
+        service.kill()
         assert pump_until(client, lost)[-1].reason == "lost"
         with serving(
             tmp_path / "data",

@@ -138,8 +138,8 @@ def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(
     assert report in capsys.readouterr().out
     assert "| LORM | 1 |" in report and "LPIPS is not available" in report
     assert "OTHER: imported; after alignment" in report
-    sheet = Image.open(tmp_path / "out/pictures/made_up_000_40.png")
-    assert sheet.height == 5 * 214 and sheet.width > 1000
+    with Image.open(tmp_path / "out/pictures/made_up_000_40.png") as sheet:
+        assert sheet.height == 5 * 214 and sheet.width > 1000
 
 
 def test_the_same_pixels_are_hidden_every_time(tmp_path, people, subject):

@@ -17,7 +17,7 @@ from _support.node_readers import (
     write_glb,
 )
 from crowdgaussian.cli import main as cli
-from crowdgaussian.export.spz import fractional_bits
+from crowdgaussian.export.files import fractional_bits
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians

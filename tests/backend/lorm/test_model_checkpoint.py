@@ -78,7 +78,7 @@ def _bf16(value):
 
 @pytest.mark.skipif(
     not TABLE.is_file(),
-    reason="the table of the published tensors is not beside the checkout (../shared/reference)",
+    reason="no table of the published tensors; put ../shared/reference beside the checkout",
 )
 def test_the_layout_is_the_published_table():
     rows = [line.split("\t") for line in TABLE.read_text().splitlines()]

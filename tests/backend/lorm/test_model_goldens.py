@@ -21,7 +21,7 @@ WEIGHTS = [
 ]
 golden_test = pytest.mark.skipif(
     not GOLDENS.is_dir(),
-    reason="the goldens of the published code are not beside the checkout (../shared/goldens)",
+    reason="no outputs of the published code; put ../shared/goldens beside the checkout",
 )
 
 

@@ -15,9 +15,9 @@ from crowdgaussian.core.training import CHECKPOINT
 from crowdgaussian.lorm.model.adapters import adapters_off, load_adapters
 from crowdgaussian.lorm.training.config import DistillationWeights, LormTraining, distillation_loss
 from crowdgaussian.lorm.training.dataset import PeopleDataset
+from crowdgaussian.lorm.training.distill import TeacherCache, fingerprint
 from crowdgaussian.lorm.training.occlusion import hide
 from crowdgaussian.lorm.training.sample import InputSizes, complete_inputs, occluded_inputs
-from crowdgaussian.lorm.training.teacher_cache import TeacherCache, fingerprint
 from crowdgaussian.lorm.training.trainer import RESULT, LormTrainer, TrainJob, train
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from PIL import Image

@@ -197,7 +197,7 @@ def some_humans(people=3):
 
 
 def test_people_are_placed_as_the_smplx_package_places_them(smplx_file):
-    smplx = pytest.importorskip("smplx", reason="the optional smplx package is not installed")
+    smplx = pytest.importorskip("smplx", reason="smplx is missing; pip install '.[smplx]'")
     humans, K = some_humans(), camera(700.0, 300.0, 200.0)
     placed = SmplxPeople(smplx_file).place(humans, K)
     assert placed.v3d.shape == (3, 10475, 3) and placed.transl_pelvis.shape == (3, 1, 3)

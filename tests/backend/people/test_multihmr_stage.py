@@ -193,7 +193,7 @@ def test_boxes_choose_whose_heads_lie_in_them(truth, body):
 
 
 def test_smplx_takes_the_network_s_shape_and_pose_as_they_are(tmp_path, truth):
-    pytest.importorskip("smplx", reason="the optional smplx package is not installed")
+    pytest.importorskip("smplx", reason="smplx is missing; pip install '.[smplx]'")
     path = tmp_path / "SMPLX_NEUTRAL.npz"
     np.savez(path, **synthetic(np.random.default_rng(0)))
     model, people = load_body("smplx", path), SmplxPeople(path)

@@ -7,7 +7,7 @@ import torch
 from crowdgaussian.body import load_body
 from crowdgaussian.core.rotations import axis_angle_to_matrix
 from crowdgaussian.people.config import PeopleConfig
-from crowdgaussian.people.detect.detections import Detection, detect_people
+from crowdgaussian.people.detect.detections import Detection
 from crowdgaussian.people.fit.body_points import BodyPoints, pose_matrices
 from crowdgaussian.people.fit.fitter import Fitter
 from crowdgaussian.people.fit.init import bend_limb, swing, torso_frame
@@ -18,7 +18,6 @@ from crowdgaussian.people.ground.contact import overlaps, push_apart, sphere_cen
 from crowdgaussian.people.ground.placement import put_on_ground
 from crowdgaussian.people.types import Keypoints
 from crowdgaussian.splat.cameras import project
-from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin
 from crowdgaussian_shared.geometry.camera import (
     focal_or_default,
@@ -212,9 +211,3 @@ def test_the_trunk_of_somebody_facing_the_camera_is_the_identity():
     world = np.zeros((33, 3))
     world[[11, 12, 23, 24]] = [[0.2, 0.5, 0], [-0.2, 0.5, 0], [0.1, 0, 0], [-0.1, 0, 0]]
     assert np.allclose(torso_frame(world), np.eye(3))
-
-
-def test_nobody_in_the_photo_is_told_in_one_sentence():
-    blank = np.full((150, 200, 3), 120, np.uint8)
-    with pytest.raises(CrowdGaussianError, match="No person was found"):
-        detect_people(blank, PeopleConfig())

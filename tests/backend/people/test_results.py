@@ -124,7 +124,7 @@ def test_sam3d_body_people_become_ours_and_children_stay_children(body, tmp_path
 
 @pytest.mark.skipif(
     not SAMPLE,
-    reason="CROWDGAUSSIAN_MHR_SAMPLE does not name the folder "
+    reason="no public sample; set CROWDGAUSSIAN_MHR_SAMPLE to the folder "
     "sam3d_body_outputs of the public MHR repository",
 )
 def test_the_public_sample_reprojects(body):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from _support.people_made_up import body, figure
+from crowdgaussian.core.landmarks import ARM_SIDES
 from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect import residual
 from crowdgaussian.people.detect.choice import Candidate, Witnesses, choose_people, is_duplicate
@@ -19,7 +20,14 @@ from crowdgaussian.people.detect.faces import (
     head_rotations,
 )
 from crowdgaussian.people.detect.landmark_net import PoseNetwork
-from crowdgaussian.people.detect.residual import PeopleSearch, filled_in, on_paint, painted_out
+from crowdgaussian.people.detect.residual import (
+    PeopleSearch,
+    filled_in,
+    on_paint,
+    painted_out,
+    shared_hands,
+    with_arm_of,
+)
 from crowdgaussian.people.detect.roi import PhotoPyramid
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 from crowdgaussian.weights import POSE_LANDMARKS_HEAVY
@@ -140,6 +148,38 @@ def test_nobodys_face_is_painted_over():
     x, y = face.center.astype(int)
     assert paint.any() and not spared[y - 20 : y + 20, x - 20 : x + 20].any()
     assert on_paint(person.body, paint) > 0.6 > on_paint(standing(800).body, paint)
+
+
+# Hands that two people claim
+
+
+@pytest.mark.parametrize("owner", ["left", "right", "both", "nobody"])
+def test_a_hand_belongs_to_who_still_has_it_alone(monkeypatch, owner):
+    left, right = standing(300), standing(430)
+    shared = (left.body.xy[15] + right.body.xy[16]) / 2
+    left.body.xy[15] = right.body.xy[16] = shared
+    assert shared_hands([left, right]) == [((0, 15), (1, 16))]
+
+    def alone(_, photo, one, other):
+        mine = "left" if one is left else "right"
+        xy = one.body.xy.copy()
+        if owner not in (mine, "both"):
+            xy[ARM_SIDES[0 if one is left else 1]] += [0, 120]  # the arm that really hangs there
+        return replace(one.body, xy=xy)
+
+    monkeypatch.setattr(PeopleSearch, "_without_other", alone)
+    search = PeopleSearch.__new__(PeopleSearch)
+    settled = search._settle_hands(np.zeros((8, 8, 3), np.uint8), [left, right])
+    moved = [not np.allclose(s.body.xy, c.body.xy) for s, c in zip(settled, [left, right])]
+    assert moved == {"left": [False, True], "right": [True, False]}.get(owner, [False, False])
+    assert all(np.allclose(s.body.xy[:13], c.body.xy[:13]) for s, c in zip(settled, [left, right]))
+
+
+def test_an_arm_that_nobody_sees_is_unsure():
+    person = standing(300).body
+    lost = with_arm_of(person, None, 15)
+    assert (lost.confidence[ARM_SIDES[0]] < 0.25).all() and (lost.confidence[16] > 0.9).all()
+    assert not shared_hands([standing(300), standing(600)])
 
 
 # Faces and networks on the sample, whose people are known

@@ -248,6 +248,8 @@ def test_the_public_face_is_light_until_it_is_used():
         "from crowdgaussian import Config, Job, preset, reconstruct, with_setting\n"
         "assert isinstance(preset('open'), Config) and callable(reconstruct)\n"
         "assert not hasattr(crowdgaussian, 'nothing')\n"
+        "import crowdgaussian.refiner.networks.small_unet\n"  # of the preset open
+        "assert not {'diffusers', 'peft', 'transformers'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -234,12 +234,12 @@ def test_a_service_ends_with_the_program_that_started_it(tmp_path):
         "tcp://127.0.0.1:0",
         "--stop-with-parent",
     ]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout.readline().startswith(b"ready on tcp://127.0.0.1:")
-    process.stdin.close()
-    assert process.wait(20) == 0
+    ) as process:
+        assert process.stdout.readline().startswith(b"ready on tcp://127.0.0.1:")
+        process.stdin.close()
+        assert process.wait(20) == 0
 
 
 def test_a_taken_port_is_one_sentence(service, tmp_path):

@@ -60,7 +60,7 @@ def test_keys_on_the_command_line(tmp_path, capsys):
     assert parse_pairing(capsys.readouterr().out).address == "tcp://gpu:5555"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes; run this elsewhere")
 def test_secrets_are_for_their_owner_only(tmp_path, capsys):
     data = tmp_path / "data"
     pairing = new_key(capsys, data, "studio")

@@ -7,14 +7,15 @@ from _support.splat_scenes import OUTPUTS, backward, off_centre_cameras, random_
 from crowdgaussian.splat import Splats, rasterize
 
 pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA GPU: gsplat has no CPU rasteriser"
+    not torch.cuda.is_available(),
+    reason="no CUDA GPU; run this where there is one, gsplat has no CPU rasteriser",
 )
 
 
 @pytest.mark.parametrize("by_covars", [False, True])
 @pytest.mark.parametrize("with_features", [False, True])
 def test_gsplat_gives_what_the_cpu_kernels_give(by_covars: bool, with_features: bool) -> None:
-    pytest.importorskip("gsplat", reason="gsplat is not installed")
+    pytest.importorskip("gsplat", reason="gsplat is missing; pip install '.[cuda]'")
     values, renders, leaves = random_splats(150, 2, by_covars), {}, {}
     for device in ("cpu", "cuda"):
         moved = {k: v.detach().float().to(device).requires_grad_() for k, v in values.items()}

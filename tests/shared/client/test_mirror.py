@@ -141,6 +141,7 @@ def test_a_later_process_goes_on_from_the_part(run, tmp_path):
     second.announce(1, run.events[0])
     _, offset = second.next_request()
     assert offset == CHUNK_BYTES
+    second.close()
 
 
 def test_a_damaged_part_is_fetched_anew(run, tmp_path):
@@ -166,6 +167,7 @@ def test_what_was_lost_on_the_way_is_asked_for_again(run, tmp_path):
     answer(mirror, run.contents, mirror.next_request())
     mirror.rewind()
     assert mirror.next_request()[1] == CHUNK_BYTES
+    mirror.close()
 
 
 def test_whole_parts_need_no_request(run, tmp_path):

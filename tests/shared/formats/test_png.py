@@ -28,7 +28,7 @@ def test_round_trip(shape):
 
 
 def test_an_image_library_agrees():
-    pil = pytest.importorskip("PIL.Image", reason="Pillow is only in the backend's environment")
+    pil = pytest.importorskip("PIL.Image", reason="Pillow is missing; .venv/backend runs this test")
     import io
 
     image = np.random.default_rng(1).integers(0, 256, size=(9, 13)).astype(np.uint8)

@@ -34,8 +34,10 @@ def test_what_is_behind_lands_far_out_on_its_own_side(camera):
 
 
 def test_torch_projects_as_numpy_does(camera):
-    torch = pytest.importorskip("torch", reason="torch is in the backend's environment only")
-    cameras = pytest.importorskip("crowdgaussian.splat.cameras", reason="no backend here")
+    torch = pytest.importorskip("torch", reason="torch is missing; .venv/backend runs this test")
+    cameras = pytest.importorskip(
+        "crowdgaussian.splat.cameras", reason="the backend is missing; .venv/backend runs this"
+    )
     points = np.random.default_rng(1).uniform([-2, 0, -9], [2, 2, 3], (80, 3))
     expected, _ = camera.project(points)
     given = (torch.as_tensor(array) for array in (points, camera.K, camera.viewmat))

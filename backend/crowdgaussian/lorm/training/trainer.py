@@ -23,9 +23,8 @@ from ..model.adapters import adapter_layers, add_adapters, save_adapters
 from ..model.lorm import LormModel, Tokens, render_people
 from .config import LormTraining
 from .dataset import PeopleDataset
-from .distill import Student, Teacher, step_loss
+from .distill import Student, Teacher, TeacherCache, digest, fingerprint, step_loss
 from .sample import complete_inputs
-from .teacher_cache import TeacherCache, digest, fingerprint
 
 # A picture of how far a training is: one row a person
 

@@ -6,12 +6,14 @@ somebody is missed, and it goes by faces, so backs are. Faces tell where to look
 are painted over with what is around them, so that the network can only see the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import combinations
 
 import cv2
 import numpy as np
 
-from ...core.landmarks import Landmark
+from ...core.landmarks import ARM_SIDES, WRISTS, Landmark
 from ..config import PeopleConfig
 from .choice import Candidate, Witnesses, choose_people, is_near, usual_size
 from .faces import Face, FaceNetwork, find_faces
@@ -39,6 +41,9 @@ _PAINT_MARGIN = 2  # pixels around a mask
 _FREE_FACE = 0.75  # of the box: nobody's face is never painted over
 _CHANGED = 0.03  # of the region of a face that must be newly painted for another try
 _ROUNDS = 2
+# Two wrists in one place, in parts of the smaller body; seen again: how sure, against before; and
+# what is left of the confidence of an arm that nobody can see.
+_SAME_HAND, _CLAIM, _STILL_SURE, _LOST = 0.05, 0.2, 0.5, 0.2
 _STEP, _LIKE_SIZE, _TRUST, _MOST = 0.3, (0.5, 2.0), 0.3, 24  # grid: step in people; regions tried
 # The usual size of people on the grid: of those who are surely there, or of the shorter side.
 _SURE, _FIRST_SIZE = 0.45, 0.6
@@ -84,7 +89,39 @@ class PeopleSearch:
             pool += self._backs(photo, choose(), sure)
             if len(choose()) == len(kept):
                 break
-        return choose(), faces
+        return self._settle_hands(photo, choose()), faces
+
+    def _settle_hands(self, photo: np.ndarray, kept: list[Candidate]) -> list[Candidate]:
+        """Arms that reach for somebody else's hand, seen again with that person painted out.
+
+        Whoever's hand stays in its place then has it; the other gets the arm that is left over.
+        """
+        settled = list(kept)
+        for first, second in shared_hands(kept):
+            alone = [
+                self._without_other(photo, kept[one], kept[other])
+                for (one, _), (other, _) in ((first, second), (second, first))
+            ]
+            stays = [
+                seen is not None and hand_stays(kept[one].body, seen, wrist)
+                for seen, (one, wrist) in zip(alone, (first, second))
+            ]
+            if stays[0] == stays[1]:
+                continue  # they hold hands, or the network cannot tell
+            loser = int(stays[0])
+            one, wrist = (first, second)[loser]
+            body = with_arm_of(settled[one].body, alone[loser], wrist)
+            settled[one] = replace(settled[one], body=body)
+        return settled
+
+    def _without_other(self, photo: np.ndarray, one: Candidate, other: Candidate) -> Body | None:
+        """Somebody seen with the pixels painted over that are rather the other's."""
+        height, width = photo.shape[:2]
+        own, theirs = (
+            warp_mask(c.body.mask, c.body.mask_to_photo, (height, width)) for c in (one, other)
+        )
+        dim = PhotoPyramid(filled_in(photo, (theirs > 0.5) & (theirs > own)))
+        return fuse_predictions(self.network, dim, one.body.roi, 0.0)
 
     def _bodies_at(self, face: Face, photo: PhotoPyramid) -> list[Body]:
         """Bodies whose nose lies in a face."""
@@ -104,7 +141,9 @@ class PeopleSearch:
                     break
         return bodies
 
-    def _starts(self, face: Face, photo: PhotoPyramid, fits) -> list[Roi]:
+    def _starts(
+        self, face: Face, photo: PhotoPyramid, fits: Callable[[LandmarkPrediction], bool]
+    ) -> list[Roi]:
         """Regions from which the network sees the owner of a face, best first."""
         turn = _ROLL_SHARE * face.roll
         down = np.array([-np.sin(turn), np.cos(turn)])
@@ -162,6 +201,45 @@ class PeopleSearch:
                     share = on_paint(body, paint)
                     found.append(Candidate(body, tuple(kept), share, late=True, scouted=scouted))
         return found
+
+
+def shared_hands(kept: Sequence[Candidate]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Wrists of two people in one place: who and which landmark, twice."""
+    wrists = [(one, int(wrist)) for one in range(len(kept)) for wrist in WRISTS]
+
+    def shared(first: tuple[int, int], second: tuple[int, int]) -> bool:
+        a, b = kept[first[0]].body, kept[second[0]].body
+        apart = float(np.linalg.norm(a.xy[first[1]] - b.xy[second[1]]))
+        sure = min(a.confidence[first[1]], b.confidence[second[1]])
+        return sure > _CLAIM and apart < _SAME_HAND * min(a.size, b.size)
+
+    pairs = combinations(wrists, 2)
+    return [(a, b) for a, b in pairs if a[0] != b[0] and shared(a, b)]
+
+
+def hand_stays(before: Body, after: Body, wrist: int) -> bool:
+    """Whether a wrist is seen where it was."""
+    apart = float(np.linalg.norm(before.xy[wrist] - after.xy[wrist]))
+    sure = after.confidence[wrist] > _STILL_SURE * before.confidence[wrist]
+    return apart < _SAME_HAND * before.size and bool(sure)
+
+
+def with_arm_of(body: Body, other: Body | None, wrist: int) -> Body:
+    """A body with the arm of another one, or an unsure arm where there is none."""
+    arm = ARM_SIDES[WRISTS.tolist().index(wrist)]
+    confidence = body.confidence.copy()
+    if other is None:
+        confidence[arm] *= _LOST
+        return replace(body, confidence=confidence)
+    xy, world, spread = body.xy.copy(), body.world.copy(), body.spread.copy()
+    for mine, theirs in (
+        (xy, other.xy),
+        (world, other.world),
+        (spread, other.spread),
+        (confidence, other.confidence),
+    ):
+        mine[arm] = theirs[arm]
+    return replace(body, xy=xy, world=world, spread=spread, confidence=confidence)
 
 
 def without_body(

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from .tiling import check_input, tiled
+from .tiling import INPUTS, check_input, drop_normals, tiled
 
 # One denoising step in closed form: x0 = (z - sqrt(1 - a) eps) / sqrt(a)
 
@@ -47,7 +47,6 @@ def identity_eps(z: Tensor, timestep: int = TIMESTEP) -> Tensor:
 
 # PoseNet: the normals of the bodies as a bias on the diffusion network's first features
 
-INPUTS = 4  # normal x, y, z in camera axes, and the mask
 _WIDTHS = (16, 32, 96, 256)
 
 
@@ -73,11 +72,6 @@ class PoseNet(nn.Module):
     def forward(self, normals: Tensor) -> Tensor:
         """normals: [B, 4, H, W], H and W multiples of 8."""
         return self.out(self.stem(normals))
-
-
-def drop_normals(normals: Tensor) -> Tensor:
-    """The input of the ablation without normals."""
-    return torch.zeros_like(normals)
 
 
 _SKIP_START = 1e-5  # the skips begin as good as absent

@@ -19,8 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .sd_turbo import INPUTS, drop_normals
-from .tiling import check_input, tiled
+from .tiling import INPUTS, check_input, drop_normals, tiled
 
 _TILE, _OVERLAP = 768, 64  # pixels
 

@@ -84,6 +84,7 @@ def _ramp(size: int, overlap: int) -> Tensor:
 
 # What a refiner takes: pictures, and the normals and mask of the bodies in them
 
+INPUTS = 4  # normal x, y, z in camera axes, and the mask
 VIEWS = RasterConfig(eps2d=1 / 12)  # the variance of a square pixel; 0.3 would widen outlines
 
 
@@ -99,6 +100,11 @@ def normal_input(maps: NormalMaps) -> Tensor:
     return torch.cat([normals * mask, mask], 1)
 
 
+def drop_normals(normals: Tensor) -> Tensor:
+    """The input of the ablation without normals: zeros of the same shape, [B, 4, H, W]."""
+    return torch.zeros_like(normals)
+
+
 def check_input(images: Tensor, normals: Tensor | None) -> None:
     """Refuses what no refiner can work with.
 
@@ -109,7 +115,7 @@ def check_input(images: Tensor, normals: Tensor | None) -> None:
         raise InputError("A refiner needs the normal map of the bodies; render it first.")
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"A refiner takes pictures [B, 3, H, W], not {list(images.shape)}.")
-    wanted = [len(images), 4, *images.shape[2:]]
+    wanted = [len(images), INPUTS, *images.shape[2:]]
     if list(normals.shape) != wanted:
         raise InputError(
             f"The normal map has the shape {list(normals.shape)} where {wanted} belongs to the "
