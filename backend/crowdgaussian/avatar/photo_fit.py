@@ -129,7 +129,7 @@ class PhotoFit:
         given = person.params
         if self.config.pose_steps == 0 or CORRECTED in person.flags:
             return pose_body(self.body, given)
-        posed = refine_pose(self.body, given, view, self.config)
+        posed = refine_pose(self.body, given, view, self.config, person.keypoints.confidence)
         if not on_ground:
             return posed
         start = pose_body(self.body, given)

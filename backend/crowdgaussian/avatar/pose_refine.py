@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from ..body.model import PosedBody, pose_body
 from ..body.parts import find_regions
 from ..core.device import float_tensor
+from ..core.landmarks import Landmark
 from ..core.mesh import projection_jacobian
 from .surface import Outline, compare, pixels_per_metre
 from .types import PhotoFitConfig
@@ -40,7 +41,9 @@ _TURN = {
 _SHIFT = np.array([0.03, 0.03, 0.01])  # metres, scene axes
 _SHAPE = 0.6  # standard deviation of a step away from the given shape
 # Standard deviations, hand-tuned: a smaller one is believed more against the others.
-_OUTLINE = 0.02  # metres, of one outline place; neighbours are not independent
+_OUTLINE = (
+    0.06  # metres, of one outline place; neighbours are not independent, and cloth stands off
+)
 _REACH = 0.09  # metres: how far from the body its outline is looked for
 _FLOOR = 0.003  # metres, of the lowest point
 _HAIR = 0.9  # how little the outline of hair says about the skull
@@ -48,7 +51,19 @@ _OUTLIER = 0.04  # metres beside the outline at which a place counts half
 _INDEPENDENT = 120.0  # places of an outline that say something of their own
 _MOST_TURN, _MOST_BETA = 0.3, 4  # radians of one step; standard deviations of shape
 _SHAPE_STEP = 0.2  # standard deviations, of the finite difference
-_JOINT = 0.03  # metres, of a joint against where the keypoints put it
+# Metres, of a joint against where sure keypoints put it, and the least confidence that counts. On
+# 24 people of real photos the OKS is .775 with 12 mm, .719 with 30 mm at an outline of 20 mm, and
+# .775 without any contour step; the sample's 3D error is 69.8, 68.3 and 70.9 mm.
+_JOINT, _LEAST_SURE = 0.012, 0.2
+# The joints that keypoints hold, and the landmark of each.
+_HELD = {
+    **{
+        JOINT_INDEX[f"{side}_{part}"]: Landmark[f"{side}_{part}".upper()]
+        for side in ("left", "right")
+        for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+    },
+    JOINT_INDEX["head"]: Landmark.NOSE,
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,7 @@ class _Problem:
     spread: np.ndarray  # [P] one standard deviation of each unknown
     trust: np.ndarray  # [V] 0..1: whether the outline there is the body's
     places: np.ndarray  # [55, 3] where the keypoints put the joints, scene frame
+    sure: np.ndarray  # [H] 0..1 how much those that hold are believed
     floor: float  # metres: height of the body's lowest point
 
 
@@ -72,8 +88,22 @@ class _Step:
     wanted: np.ndarray
 
 
-def refine_pose(body, parameters: BodyParams, view: PhotoView, config: PhotoFitConfig) -> PosedBody:
-    """The body after the contour steps; with pose_steps 0 the body as given."""
+def refine_pose(
+    body,
+    parameters: BodyParams,
+    view: PhotoView,
+    config: PhotoFitConfig,
+    confidence: np.ndarray | None = None,
+) -> PosedBody:
+    """The body after the contour steps; with pose_steps 0 the body as given.
+
+    Args:
+        body: the model.
+        parameters: the pose as keypoints have it.
+        view: the photo and the person's masks.
+        config: how many steps.
+        confidence: [33] 0..1 of the landmarks; None: unsure, the outline decides.
+    """
     posed = pose_body(body, parameters)
     trust = 1 - _HAIR * find_regions(body, posed).scalp  # [V]
     joints = np.array([k for k, name in enumerate(JOINT_NAMES[:22]) if _turn_of(name) > 0])
@@ -91,6 +121,7 @@ def refine_pose(body, parameters: BodyParams, view: PhotoView, config: PhotoFitC
         spread,
         trust,
         _joint_places(posed),
+        _believed(confidence),
         float(posed.pose_points(posed.rest)[:, 1].min()),
     )
     total = np.zeros(len(spread))
@@ -198,15 +229,7 @@ def _shape_moves(body, posed: PosedBody, scene: np.ndarray) -> np.ndarray:
 def _joint_rows(problem: _Problem, posed: PosedBody, scale: float) -> _Step:
     """Holds each limb joint near the pixel the keypoints gave it."""
     joints, camera, count = problem.joints, problem.view.camera, len(problem.spread)
-    places = _joint_places(posed)
-    held = np.array(
-        [
-            JOINT_INDEX[f"{side}_{name}"]
-            for side in ("left", "right")
-            for name in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
-        ]
-        + [15]
-    )
+    places, held = _joint_places(posed), np.array(list(_HELD))
     hangs = _below()[joints][:, held].T * (joints[None] != held[:, None])  # [H, J]
     arms = places[held][:, None] - places[joints]  # [H, J, 3]
     cross = np.cross(np.eye(3)[None, None], arms[:, :, None]) * hangs[:, :, None, None]
@@ -216,8 +239,15 @@ def _joint_rows(problem: _Problem, posed: PosedBody, scale: float) -> _Step:
     design = np.einsum("hij,hjp->hip", projection_jacobian(places[held], camera), moves)
     now, _ = camera.project(places[held])
     before, _ = camera.project(problem.places[held])
-    weight = 1 / (_JOINT * scale)
-    return _Step(design.reshape(-1, count) * weight, (before - now).ravel() * weight)
+    weight = np.repeat(problem.sure, 2) / (_JOINT * scale)
+    return _Step(design.reshape(-1, count) * weight[:, None], (before - now).ravel() * weight)
+
+
+def _believed(confidence: np.ndarray | None) -> np.ndarray:
+    """How much each joint of _HELD is believed, 0..1.  # [H]"""
+    if confidence is None:
+        return np.full(len(_HELD), _LEAST_SURE)
+    return np.maximum(confidence[list(_HELD.values())], _LEAST_SURE)
 
 
 def _floor_row(problem: _Problem, posed: PosedBody, scene: np.ndarray, shape: np.ndarray) -> _Step:

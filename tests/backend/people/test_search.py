@@ -26,7 +26,6 @@ from crowdgaussian.people.detect.residual import (
     on_paint,
     painted_out,
     shared_hands,
-    with_arm_of,
 )
 from crowdgaussian.people.detect.roi import PhotoPyramid
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
@@ -175,10 +174,21 @@ def test_a_hand_belongs_to_who_still_has_it_alone(monkeypatch, owner):
     assert all(np.allclose(s.body.xy[:13], c.body.xy[:13]) for s, c in zip(settled, [left, right]))
 
 
-def test_an_arm_that_nobody_sees_is_unsure():
-    person = standing(300).body
-    lost = with_arm_of(person, None, 15)
-    assert (lost.confidence[ARM_SIDES[0]] < 0.25).all() and (lost.confidence[16] > 0.9).all()
+def test_an_arm_is_not_given_away_for_one_that_is_less_sure(monkeypatch):
+    left, right = standing(300), standing(430)
+    left.body.xy[15] = right.body.xy[16] = (left.body.xy[15] + right.body.xy[16]) / 2
+
+    def alone(_, photo, one, other):
+        if one is left:
+            return one.body
+        xy = one.body.xy.copy()
+        xy[ARM_SIDES[1]] += [0, 120]
+        return replace(one.body, xy=xy, confidence=one.body.confidence * 0.7)
+
+    monkeypatch.setattr(PeopleSearch, "_without_other", alone)
+    search = PeopleSearch.__new__(PeopleSearch)
+    settled = search._settle_hands(np.zeros((8, 8, 3), np.uint8), [left, right])
+    assert all(one is before for one, before in zip(settled, [left, right]))
     assert not shared_hands([standing(300), standing(600)])
 
 

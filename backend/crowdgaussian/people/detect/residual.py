@@ -41,9 +41,9 @@ _PAINT_MARGIN = 2  # pixels around a mask
 _FREE_FACE = 0.75  # of the box: nobody's face is never painted over
 _CHANGED = 0.03  # of the region of a face that must be newly painted for another try
 _ROUNDS = 2
-# Two wrists in one place, in parts of the smaller body; seen again: how sure, against before; and
-# what is left of the confidence of an arm that nobody can see.
-_SAME_HAND, _CLAIM, _STILL_SURE, _LOST = 0.05, 0.2, 0.5, 0.2
+# Two wrists in one place, in parts of the smaller body; how sure each is. Seen again: the part of
+# that for a hand that stays, and how much less will do for one that is elsewhere.
+_SAME_HAND, _CLAIM, _STILL_SURE, _LESS_SURE = 0.05, 0.2, 0.5, 0.05
 _STEP, _LIKE_SIZE, _TRUST, _MOST = 0.3, (0.5, 2.0), 0.3, 24  # grid: step in people; regions tried
 # The usual size of people on the grid: of those who are surely there, or of the shorter side.
 _SURE, _FIRST_SIZE = 0.45, 0.6
@@ -94,7 +94,8 @@ class PeopleSearch:
     def _settle_hands(self, photo: np.ndarray, kept: list[Candidate]) -> list[Candidate]:
         """Arms that reach for somebody else's hand, seen again with that person painted out.
 
-        Whoever's hand stays in its place then has it; the other gets the arm that is left over.
+        Whoever's hand stays in its place then has it; the other gets the arm that is left over, if
+        it is seen as surely.
         """
         settled = list(kept)
         for first, second in shared_hands(kept):
@@ -110,8 +111,10 @@ class PeopleSearch:
                 continue  # they hold hands, or the network cannot tell
             loser = int(stays[0])
             one, wrist = (first, second)[loser]
-            body = with_arm_of(settled[one].body, alone[loser], wrist)
-            settled[one] = replace(settled[one], body=body)
+            left_over = alone[loser]
+            if left_over is not None and hand_is_surer(kept[one].body, left_over, wrist):
+                body = with_arm_of(settled[one].body, left_over, wrist)
+                settled[one] = replace(settled[one], body=body)
         return settled
 
     def _without_other(self, photo: np.ndarray, one: Candidate, other: Candidate) -> Body | None:
@@ -224,22 +227,27 @@ def hand_stays(before: Body, after: Body, wrist: int) -> bool:
     return apart < _SAME_HAND * before.size and bool(sure)
 
 
-def with_arm_of(body: Body, other: Body | None, wrist: int) -> Body:
-    """A body with the arm of another one, or an unsure arm where there is none."""
+def hand_is_surer(before: Body, after: Body, wrist: int) -> bool:
+    """Whether a hand is seen at least as surely as before, in another place."""
+    return bool(after.confidence[wrist] > before.confidence[wrist] - _LESS_SURE)
+
+
+def with_arm_of(body: Body, other: Body, wrist: int) -> Body:
+    """A body with the arm of another one."""
     arm = ARM_SIDES[WRISTS.tolist().index(wrist)]
-    confidence = body.confidence.copy()
-    if other is None:
-        confidence[arm] *= _LOST
-        return replace(body, confidence=confidence)
-    xy, world, spread = body.xy.copy(), body.world.copy(), body.spread.copy()
-    for mine, theirs in (
-        (xy, other.xy),
-        (world, other.world),
-        (spread, other.spread),
-        (confidence, other.confidence),
-    ):
+
+    def mixed(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        mine = mine.copy()
         mine[arm] = theirs[arm]
-    return replace(body, xy=xy, world=world, spread=spread, confidence=confidence)
+        return mine
+
+    return replace(
+        body,
+        xy=mixed(body.xy, other.xy),
+        world=mixed(body.world, other.world),
+        spread=mixed(body.spread, other.spread),
+        confidence=mixed(body.confidence, other.confidence),
+    )
 
 
 def without_body(
