@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY=PASSIVE
 BLENDER_USER_RESOURCES=$(mktemp -d)
 export BLENDER_USER_RESOURCES
 trap 'rm -rf "$BLENDER_USER_RESOURCES"' EXIT
-for name in rasterise ply pipeline service; do
+for name in rasterise ply people pipeline service; do
     echo "== $name"
     .venv/backend/bin/python "benchmarks/$name.py"
 done

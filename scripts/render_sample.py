@@ -4,8 +4,11 @@
     .venv/backend/bin/python scripts/render_sample.py --blender-python .venv/blender-4.5/bin/python
 
 Everything is made here: bodies, clothes, hair, paint and place. Writes sample.jpg,
-ground_truth.json, masks.png and amodal.png to backend/crowdgaussian/sample. It takes 13 minutes
-of processor time; `--percent 40 --samples 12` gives a quick look in another folder.
+ground_truth.json, masks.png and amodal.png to backend/crowdgaussian/synthetic/sample_data. It takes
+13 minutes of processor time; `--percent 40 --samples 12` gives a quick look in another folder.
+
+`--scene second` renders the second sample, for the tests: the same six in each other's poses, two
+of them from behind. It goes to tests/data/second_sample.
 """
 
 import argparse
@@ -22,11 +25,10 @@ from crowdgaussian.body import load_body
 from crowdgaussian.pipeline.photo import equivalent_focal_px
 from crowdgaussian_shared.geometry.axes import scene_viewmat, viewmat_to_blender_camera
 from crowdgaussian_shared.geometry.camera import Camera
-from sample import cast, figures, truth
+from sample import figures, truth
+from sample.scenes import SCENES, Scene
 
 SCRIPTS = Path(__file__).resolve().parent
-OUT = SCRIPTS.parent / "backend/crowdgaussian/sample"
-WIDTH, HEIGHT = 1600, 1067
 CAMERA_HEIGHT, PITCH = 1.5, 5.0  # metres, degrees down
 SEED = 100
 
@@ -35,22 +37,22 @@ SEED = 100
 class Quality:
     """Size and effort of the render."""
 
-    percent: int = 100
-    samples: int = 48
-    threads: int = 2
+    percent: int
+    samples: int
+    threads: int
 
 
-def photo_camera() -> Camera:
-    """The camera of the sample picture."""
-    focal = equivalent_focal_px(truth.FOCAL_35MM, WIDTH, HEIGHT)
-    K = np.array([[focal, 0, WIDTH / 2], [0, focal, HEIGHT / 2], [0, 0, 1.0]])
-    return Camera(K, scene_viewmat(CAMERA_HEIGHT, np.radians(PITCH)), WIDTH, HEIGHT)
+def photo_camera(width: int, height: int) -> Camera:
+    """The camera of a sample picture of this size in pixels."""
+    focal = equivalent_focal_px(truth.FOCAL_35MM, width, height)
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
+    return Camera(K, scene_viewmat(CAMERA_HEIGHT, np.radians(PITCH)), width, height)
 
 
-def write_stage(folder: Path, camera: Camera, quality: Quality) -> None:
-    """What the renderer needs to know beside the figures."""
+def write_stage(folder: Path, people: int, camera: Camera, quality: Quality) -> None:
+    """What the renderer needs to know beside the figures of so many people."""
     stage = {
-        "people": list(range(len(cast.CAST))),
+        "people": list(range(people)),
         "render": {
             "percent": quality.percent,
             "samples": quality.samples,
@@ -79,32 +81,41 @@ def render(folder: Path, blender_python: str) -> None:
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-def main() -> None:
-    """Build, render, and write the sample."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--blender-python", required=True, help="a Python with bpy 4.5")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--percent", type=int, default=100)
-    parser.add_argument("--samples", type=int, default=48)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    model, camera = load_body("open"), photo_camera()
-    options.out.mkdir(parents=True, exist_ok=True)
+def make(scene: Scene, out: Path, quality: Quality, blender_python: str) -> None:
+    """Build, render, and write a sample."""
+    model, camera = load_body("open"), photo_camera(scene.width, scene.height)
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sample_stage_") as name:
         stage = Path(name)
         people = []
-        for index, who in enumerate(cast.CAST):
-            print(f"{who.name} ({index + 1} of {len(cast.CAST)})", flush=True)
+        for index, who in enumerate(scene.people):
+            print(f"{who.name} ({index + 1} of {len(scene.people)})", flush=True)
             people.append(
                 figures.write_figure(model, who, SEED + index, camera, stage / f"person{index}")
             )
-        write_stage(stage, camera, Quality(options.percent, options.samples, options.threads))
+        write_stage(stage, len(people), camera, quality)
         print("rendering", flush=True)
-        render(stage, options.blender_python)
-        truth.write_truth(stage, options.out, model, camera, people)
-    for path in sorted(options.out.iterdir()):
+        render(stage, blender_python)
+        truth.write_picture(stage, out, scene.jpeg_quality, scene.chroma)
+        truth.write_truth(stage, out, model, camera, list(zip(scene.people, people, strict=True)))
+    for path in sorted(out.iterdir()):
         print(path, path.stat().st_size)
+
+
+def main() -> None:
+    """Read the options and make the sample they name."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blender-python", required=True, help="a Python with bpy 4.5")
+    parser.add_argument("--scene", choices=SCENES, default="sample")
+    parser.add_argument("--out", type=Path, help="a folder; default: the scene's own")
+    parser.add_argument("--percent", type=int, default=100)
+    parser.add_argument("--samples", type=int, help="per pixel; default: the scene's own")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    scene = SCENES[options.scene]
+    quality = Quality(options.percent, options.samples or scene.samples, options.threads)
+    make(scene, options.out or scene.out, quality, options.blender_python)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from crowdgaussian.body import BodyModel
 from crowdgaussian_shared.geometry.camera import Camera
 from PIL import Image
 
-from .cast import CAST
+from .cast import Character
 from .figures import Parameters, run_body
 
-JPEG_QUALITY = 92
 FOCAL_35MM = 42  # the 35 mm equivalent, written into the photo as a camera would
 EXIF_IFD, FOCAL_LENGTH_35MM = 0x8769, 0xA405
 
@@ -29,10 +28,9 @@ def visible_ids(visible: np.ndarray) -> np.ndarray:
     return shares.argmax(axis=0).astype(np.uint8)
 
 
-def _person(index: int, values: Parameters, model: BodyModel, camera: Camera) -> dict:
+def _person(who: Character, values: Parameters, model: BodyModel, camera: Camera) -> dict:
     joints = run_body(model, values)[3]
     pixels, depths = camera.project(joints)
-    who = CAST[index]
     return {
         "name": who.name,
         "age": who.age,
@@ -47,22 +45,30 @@ def _person(index: int, values: Parameters, model: BodyModel, camera: Camera) ->
     }
 
 
-def write_truth(
-    stage: Path, out: Path, model: BodyModel, camera: Camera, people: list[Parameters]
-) -> None:
-    """Write sample.jpg, masks.png (visible), amodal.png (a bit per person), ground_truth.json."""
+def write_picture(stage: Path, out: Path, quality: int, chroma: int) -> None:
+    """Write sample.jpg; quality and chroma are Pillow's quality and subsampling."""
     photo = Image.open(stage / "photo.png").convert("RGB")
     exif = Image.Exif()
     exif.get_ifd(EXIF_IFD)[FOCAL_LENGTH_35MM] = FOCAL_35MM
-    photo.save(out / "sample.jpg", quality=JPEG_QUALITY, subsampling=0, optimize=True, exif=exif)
+    photo.save(out / "sample.jpg", quality=quality, subsampling=chroma, optimize=True, exif=exif)
+
+
+def write_truth(
+    stage: Path,
+    out: Path,
+    model: BodyModel,
+    camera: Camera,
+    people: list[tuple[Character, Parameters]],
+) -> None:
+    """Write masks.png (visible), amodal.png (a bit per person) and ground_truth.json."""
     visible = visible_ids(_coverage(stage, "visible", len(people)))
     amodal = _coverage(stage, "amodal", len(people)) > 0.5
     bits = sum(mask.astype(np.uint8) << k for k, mask in enumerate(amodal))
     Image.fromarray(visible).save(out / "masks.png", optimize=True)
     Image.fromarray(bits.astype(np.uint8)).save(out / "amodal.png", optimize=True)
     persons = []
-    for index, values in enumerate(people):
-        person = _person(index, values, model, camera)
+    for index, (who, values) in enumerate(people):
+        person = _person(who, values, model, camera)
         shown, whole = (visible == index + 1).sum(), amodal[index].sum()
         person["visible_fraction"] = round(float(shown / max(whole, 1)), 4)
         persons.append(person)

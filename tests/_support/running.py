@@ -14,6 +14,7 @@ from crowdgaussian.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "backend/crowdgaussian/synthetic/sample_data/sample.jpg"
+SECOND_SAMPLE = ROOT / "tests/data/second_sample"  # by scripts/render_sample.py --scene second
 PHOTOS = ROOT.parent / "shared/photos"  # real photos that are not part of the project
 QUICK = (
     "--gaussians",

@@ -94,6 +94,9 @@ class StandInBody:
         vertices = torch.tensor([[[0.0, -1, 0], [0, 1, 0]]]) * scale.reshape(-1, 1, 1)
         return vertices, torch.zeros(1, 55, 3)
 
+    def stature(self, betas, scale):
+        return 2.0 * scale
+
     def __call__(self, betas, pose, transl, scale):
         vertices, joints = self.rest(betas, scale)
         return BodyOutput(vertices + transl[:, None], joints + transl[:, None], None)

@@ -122,7 +122,7 @@ def test_the_heavy_man_is_heavy_and_landmarks_fit(park, body):
 
 
 def test_footballers_but_no_spectators():
-    people = detect_people(pixels("football.jpg"), PeopleConfig())
+    people = detect_people(pixels("football.jpg"), PeopleConfig()).people
     expected = [(110, 480), (380, 590), (483, 335), (632, 365), (782, 500), (948, 520), (1130, 505)]
     counts = found_at(trunks(people, 800), expected, 60.0)
     assert (counts == 1).all()
@@ -130,7 +130,7 @@ def test_footballers_but_no_spectators():
 
 
 def test_dunk_players_but_no_spectators():
-    people = detect_people(pixels("dunk.jpg"), PeopleConfig())
+    people = detect_people(pixels("dunk.jpg"), PeopleConfig()).people
     places = trunks(people, 799)
     assert (found_at(places, [(475, 330), (465, 690), (905, 630)], 60.0) == 1).all()
     known = [(475, 330), (465, 690), (905, 630), (265, 650), (560, 640), (1140, 640)]

@@ -5,6 +5,7 @@ Only people whom a correction names get new meshes, in the objects they have: na
 selection, modifiers, materials and actions stay. Nobody else's data is touched.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from crowdgaussian_shared.scene.edit import PoseEdit, SceneEdit
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 from .attributes import armature_data, mesh_data
-from .importer import GONE, SOURCE, add_people, note_result, photo_footprint
+from .importer import GONE, SOURCE, WARNINGS, add_people, note_result, photo_footprint
 from .people import REFINED, Person, all_people
 from .render.display import renew_reduced, splat_objects
 from .render.relight import is_lit, set_lit
@@ -74,6 +75,12 @@ def people_in(crowd: bpy.types.Collection, scene: bpy.types.Scene) -> dict[int, 
 def left_out(crowd: bpy.types.Collection) -> list[int]:
     """Who was left out of a crowd, and can be brought back."""
     return [int(index) for index in crowd.get(GONE, ())]
+
+
+def warnings_in(crowd: bpy.types.Collection) -> tuple[list[str], dict[int, list[str]]]:
+    """What is worth a look: about the scene, and about people by their numbers in scene.json."""
+    said = json.loads(crowd.get(WARNINGS, "{}"))
+    return said.pop("", []), {int(name): sentences for name, sentences in said.items()}
 
 
 def is_changed(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None = None) -> bool:

@@ -27,6 +27,7 @@ from .splats.nodes.project import DILATION
 PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
 COMMERCIAL_USE = "crowdgaussian_commercial_use"
 GONE = "crowdgaussian_left_out"  # numbers of people in scene.json
+WARNINGS = "crowdgaussian_warnings"  # JSON: sentences by number in scene.json; "": of the scene
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,10 @@ def _record_origin(crowd: bpy.types.Collection, folder: SceneFolder) -> None:
 
 
 def note_result(crowd: bpy.types.Collection, folder: SceneFolder) -> None:
-    """Which scene folder a crowd shows, and who was left out of it on request."""
+    """Which scene folder a crowd shows, who was left out on request, and what is doubtful."""
+    info = folder.info
     crowd[SOURCE] = str(folder.path.resolve())
-    people = enumerate(folder.info.people)
-    crowd[GONE] = [index for index, person in people if LEFT_OUT in person.flags]
+    crowd[GONE] = [i for i, person in enumerate(info.people) if LEFT_OUT in person.flags]
+    owners = {"": info} | {str(i): person for i, person in enumerate(info.people)}
+    said = {name: [one.sentence for one in owner.warnings] for name, owner in owners.items()}
+    crowd[WARNINGS] = json.dumps({name: sentences for name, sentences in said.items() if sentences})

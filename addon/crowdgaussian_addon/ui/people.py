@@ -7,7 +7,7 @@ from bpy.props import PointerProperty, StringProperty
 from ..ops.corrections import chosen_crowd, photo_of
 from ..ops.people import have_controls
 from ..ops.state import choices
-from ..scene.corrections import left_out
+from ..scene.corrections import left_out, people_in, warnings_in
 from ..scene.people import Person, all_people, has_people, people_without_rig, selected_people
 from ..scene.rig.body import casts_shadow, obstacle_kind
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
@@ -38,12 +38,13 @@ def draw_list(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """A button for each person, and who has lost their rig."""
     people = all_people(context.scene)
     selected = {person.rig for person in selected_people(context)}
+    doubtful = {rig for rig, _ in doubts(context)[1]}
     column = layout.column(align=True)
     for number, person in enumerate(people[:_MOST]):
         button = column.operator(
             "crowdgaussian.select_person",
             text=person.name,
-            icon="OUTLINER_OB_ARMATURE",
+            icon="ERROR" if person.rig in doubtful else "OUTLINER_OB_ARMATURE",
             depress=person.rig in selected,
         )
         button.person = number
@@ -79,6 +80,46 @@ def draw_bodies(layout: bpy.types.UILayout, people: list[Person]) -> None:
         row.operator(
             "crowdgaussian.body_collision", text=text, depress=obstacles == {kind}
         ).kind = kind
+
+
+# The sub-panel Check These of People: what the backend doubts
+
+
+class CROWDGAUSSIAN_PT_checks(CrowdPanel, bpy.types.Panel):
+    """What is worth a look in a crowd, and in the people who are selected."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_checks"
+    bl_parent_id = "CROWDGAUSSIAN_PT_people"
+    bl_label = "Check These"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only while there is something."""
+        return any(doubts(context))
+
+    def draw_people(self, context: bpy.types.Context) -> None:
+        """A sentence each."""
+        scene, people = doubts(context)
+        selected = {person.rig for person in selected_people(context)}
+        mine = [sentence for rig, sentence in people if rig in selected or not selected]
+        said = [*scene, *mine]
+        for sentence in said[:_MOST]:
+            draw_text(self.layout, sentence, context, "ERROR")
+        if len(said) > _MOST:
+            self.layout.label(text=f"and {len(said) - _MOST} more")
+
+
+def doubts(
+    context: bpy.types.Context,
+) -> tuple[list[str], list[tuple[bpy.types.Object, str]]]:
+    """Warnings about the chosen crowd, and about its people who are there, each with their rig."""
+    crowd = chosen_crowd(context)
+    if crowd is None:
+        return [], []
+    scene, people = warnings_in(crowd)
+    here = people_in(crowd, context.scene) if people else {}
+    found = [(here[i].rig, sentence) for i in here for sentence in people.get(i, ())]
+    return scene, found
 
 
 # The sub-panel Corrections of People: refit, leave out, bring back, add
@@ -165,6 +206,7 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
 
 CLASSES = (
     CROWDGAUSSIAN_PT_people,
+    CROWDGAUSSIAN_PT_checks,
     CROWDGAUSSIAN_PT_corrections,
     CrowdGaussianMotion,
     CROWDGAUSSIAN_PT_motion,

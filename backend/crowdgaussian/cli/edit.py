@@ -42,7 +42,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..pipeline.reconstruct import reconstruct
-    from .console import ConsoleReport, print_people
+    from .console import ConsoleReport, print_checks, print_people
 
     scene = SceneFolder.open(arguments.scene)
     if arguments.scene.resolve() == arguments.out.resolve():
@@ -52,6 +52,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
         folder = reconstruct(job, report)
     print_people(folder.info.people)
+    print_checks(folder.info)
     print(folder.path / "scene.json")
     return 0
 

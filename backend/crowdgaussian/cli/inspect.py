@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from crowdgaussian_shared.scene.folder import SceneFolder
-from crowdgaussian_shared.scene.schema import CameraInfo, PersonEntry
+from crowdgaussian_shared.scene.schema import CameraInfo, PersonEntry, SceneInfo
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -54,7 +54,15 @@ def inspect_scene(path: str | Path) -> dict[str, Any]:
         ],
         "commercial_use": info.commercial_use,
         "previews": list(info.previews),
+        "warnings": _warnings(info),
     }
+
+
+def _warnings(whose: SceneInfo | PersonEntry) -> list[dict[str, Any]]:
+    return [
+        {"code": one.code, "sentence": one.sentence, "box": list(one.box) if one.box else None}
+        for one in whose.warnings
+    ]
 
 
 def _camera(camera: CameraInfo | None) -> dict[str, Any] | None:
@@ -85,6 +93,7 @@ def _person(folder: SceneFolder, index: int, entry: PersonEntry) -> dict[str, An
         "gaussians": entry.gaussians,
         "refinement": entry.refinement,
         "refinement_note": entry.refinement_note,
+        "warnings": _warnings(entry),
         **{name: entry.quality.get(name) for name in QUALITY},
         "seconds": folder.timings.of_person(index),
     }
@@ -178,11 +187,15 @@ def _cell(person: dict[str, Any], field: str, form: str) -> str:
 def _footer(report: dict[str, Any]) -> Text:
     timings = ", ".join(f"{stage} {s:.1f} s" for stage, s in report["timings"].items())
     unrefined = [person for person in report["people"] if person["refinement_note"]]
+    there = [person for person in report["people"] if person["state"] != "failed"]
+    checks = [one["sentence"] for whose in (report, *there) for one in whose["warnings"]]
     lines = [
         *(f"person {p['index']} is not refined: {p['refinement_note']}" for p in unrefined),
         f"feet of those who stand: within {report['ground']['feet_spread'] * 100:.1f} cm",
         f"time: {timings or '-'}",
         *(f"{m['stage']}: {m['name']} {m['version']}, {m['licence']}" for m in report["models"]),
         f"commercial use: {'allowed' if report['commercial_use'] else 'NOT allowed'}",
+        *(["Check these:"] if checks else []),
+        *(f"- {sentence}" for sentence in checks),
     ]
     return Text("\n".join(lines))

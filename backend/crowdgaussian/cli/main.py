@@ -108,7 +108,7 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
 
     from ..pipeline.config import Job, configured
     from ..pipeline.reconstruct import reconstruct
-    from .console import ConsoleReport, print_people
+    from .console import ConsoleReport, print_checks, print_people
 
     config = configured(arguments.preset, setting_changes(arguments))
     job = Job(arguments.photo, arguments.out, config, arguments.overwrite)
@@ -120,6 +120,7 @@ def _reconstruct(arguments: argparse.Namespace) -> int:
     done = sum(person.state == "done" for person in people)
     print(f"{done} of {len(people)} people done in {time.perf_counter() - started:.0f} s")
     print_people(people)
+    print_checks(folder.info)
     print(folder.path / "scene.json")
     return 0
 

@@ -77,9 +77,10 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 def _submit(arguments: argparse.Namespace) -> int:
     from crowdgaussian_shared.client.ticket import JobRequest
     from crowdgaussian_shared.scene.edit import SceneEdits
+    from crowdgaussian_shared.scene.folder import SceneFolder
     from rich.console import Console
 
-    from .console import ConsoleReport
+    from .console import ConsoleReport, print_checks
 
     edit = SceneEdits.read(arguments.edit).to_json() if arguments.edit else ""
     request = JobRequest(
@@ -103,6 +104,8 @@ def _submit(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return left
+    if SceneFolder.exists(arguments.out):  # not yet with --detach
+        print_checks(SceneFolder.open(arguments.out).info)
     print(arguments.out / "scene.json")
     return 0
 

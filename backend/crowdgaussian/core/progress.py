@@ -5,8 +5,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,23 @@ class Report(Protocol):
 
 def silent(progress: Progress) -> None:
     """A report that goes nowhere."""
+
+
+def within(report: Report, low: float, high: float) -> Report:
+    """A report of a part of a stage, told from 0 to 1, as low to high of the whole stage."""
+
+    def told(progress: Progress) -> None:
+        share = min(max(progress.fraction, 0.0), 1.0)
+        report(replace(progress, fraction=low + (high - low) * share))
+
+    return told
+
+
+def each(items: Sequence[_Item], report: Report, step: Progress) -> Iterator[_Item]:
+    """The items one by one, with a report before each: step, its fraction from 0 towards 1."""
+    for number, item in enumerate(items):
+        report(replace(step, fraction=number / len(items)))
+        yield item
 
 
 def avatars_among(report: Report, people: Sequence[int], total: int) -> Report:

@@ -57,6 +57,8 @@ class Crowd:
     focal_source: FocalSource
     on_ground: tuple[bool, ...]  # whether each person's feet were put on the shared floor
     certainty: Certainty = Certainty()
+    # [4] float32 each, x0 y0 x1 y1 photo pixels: faces of people who are probably missing here
+    missed: tuple[np.ndarray, ...] = ()
 
 
 class PeopleEstimator(Protocol):

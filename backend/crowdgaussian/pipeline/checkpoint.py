@@ -33,13 +33,14 @@ from PIL import Image
 
 from .. import __version__
 from ..avatar.types import Outcome
+from ..body.model import BodyModel
 from ..people.types import Certainty, Crowd, Keypoints, Person
 from ..refiner.weights import STAGE as REFINER_STAGE
 from ..segment.types import CrowdView, PersonMask
 from .config import Job
-from .ground_preview import GROUND_PREVIEW, ground_view
 from .photo import Photo
-from .stages import Measure, files_for
+from .review import GROUND_PREVIEW, ground_view, missed_in, person_warnings, scene_warnings
+from .stages import Measure, Stages, files_for
 
 log = logging.getLogger(__name__)
 COARSE = "coarse.npz"
@@ -134,7 +135,7 @@ def check_anybody(crowd: Crowd, photo: Path) -> None:
 
 
 def start_scene(
-    job: Job, photo: Photo, crowd: Crowd, body_name: str, settings: dict[str, Any]
+    job: Job, photo: Photo, crowd: Crowd, stages: Stages, settings: dict[str, Any]
 ) -> SceneFolder:
     """A new scene folder with the people stage's result in it.
 
@@ -142,26 +143,28 @@ def start_scene(
         job: where it goes, and for which photo.
         photo: as it was read.
         crowd: everybody.
-        body_name: of the body model that the avatars will have.
+        stages: of the run.
         settings: what SceneInfo.settings will say.
     """
     models = tuple(
         file.provenance() for file in files_for(job.config) if file.stage != REFINER_STAGE
     )  # a refiner's are named when somebody is refined
     clear(job.out)
+    grounded = zip(crowd.people, crowd.on_ground, strict=True)
     entries = tuple(
-        person_entry(person, ground)
-        for person, ground in zip(crowd.people, crowd.on_ground, strict=True)
+        person_entry(index, person, ground, stages.body)
+        for index, (person, ground) in enumerate(grounded)
     )
     info = SceneInfo(
         photo=PhotoInfo("", photo.width, photo.height, job.photo_name or photo.path.name),
         camera=camera_info(crowd),
         ground=ground_info(crowd),
-        body_model=body_name,
+        body_model=stages.avatar.body_name,
         preset=job.config.preset,
         people=entries,
         models=models,
         settings=settings,
+        warnings=scene_warnings(crowd),
         writer=f"crowdgaussian {__version__}",
     )
     picture = _encoded(Image.fromarray(photo.pixels), "JPEG")
@@ -172,7 +175,7 @@ def start_scene(
     return folder
 
 
-def person_entry(person: Person, on_ground: bool) -> PersonEntry:
+def person_entry(index: int, person: Person, on_ground: bool, body: BodyModel) -> PersonEntry:
     """What scene.json says of somebody who has been found."""
     x0, y0, x1, y1 = person.box
     return PersonEntry(
@@ -181,6 +184,7 @@ def person_entry(person: Person, on_ground: bool) -> PersonEntry:
         score=float(person.score),
         on_ground=bool(on_ground),
         quality={"reprojection_px": float(person.reprojection_px)},
+        warnings=person_warnings(index, person, bool(on_ground), body),
     )
 
 
@@ -217,6 +221,7 @@ def load_crowd(folder: SceneFolder) -> Crowd | None:
             info.ground.height_error,
             info.camera.focal_error,
         ),
+        missed=missed_in(info.warnings),
     )
 
 

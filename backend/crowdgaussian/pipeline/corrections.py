@@ -112,16 +112,17 @@ class Corrections:
         """A step made ready: nothing is changed yet."""
         crowd = stored_crowd(folder)
         gone = {i for i, p in enumerate(folder.info.people) if LEFT_OUT in p.flags}
-        added, corrected = [], {}
+        added, corrected, body = [], {}, None
         if step.boxes or step.corrected:
             finder = Finder(self.photo.pixels, self.job.config, self.steps.load())
+            body = finder.stages.body
             added = finder.find(crowd, gone, step.boxes, self.steps.report)
             people = [*crowd.people, *(person for person, _ in added)]
             corrected = {
                 index: finder.corrected(folder, crowd, people[index], index, edit)
                 for index, edit in step.corrected.items()
             }
-        return Change(step, text, corrected, added)
+        return Change(step, text, corrected, added, body)
 
     def _build(self, folder: SceneFolder, step: SceneEdit) -> None:
         """Masks, avatars and refinement of those whom the step touches and who lack them."""

@@ -27,11 +27,13 @@ from crowdgaussian_shared.scene.schema import (
     hash_bytes,
 )
 
-from ..core.progress import Report
+from ..body.model import BodyModel
+from ..core.progress import Report, within
 from ..people.crowd import find_same_person, into_scene, project_landmarks, rest_pelvis
 from ..people.types import Crowd, Person
 from .checkpoint import PHOTO_KEY, clear, load_crowd, person_entry, to_arrays
 from .config import Config
+from .review import still_true
 from .stages import Stages
 
 LEFT_OUT_WORDS = "Left out on request."
@@ -175,12 +177,13 @@ class Finder:
                 "your program, or reconstruct with another people stage."
             )
         found = []
-        for box in boxes:
+        for number, box in enumerate(boxes):
+            part = within(report, number / len(boxes), (number + 1) / len(boxes))
             text = ",".join(f"{value:g}" for value in box)
             people = replace(self.config.people, boxes=text)
             assert self.stages.people_with is not None  # build_stages gives it
             stage = self.stages.people_with(replace(self.config, people=people))
-            alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), report)
+            alone = stage.estimate(self.photo, float(crowd.camera.K[0, 0]), part)
             known = [(i, p) for i, p in enumerate(crowd.people) if i not in gone]
             twin = find_same_person(alone.people[0], known)
             if twin is not None:
@@ -230,13 +233,15 @@ class Change:
     text: str  # of all steps with this one
     corrected: dict[int, Person]
     added: list[tuple[Person, bool]]
+    body: BodyModel | None = None  # of the fits, when somebody is corrected or added
 
     def bring_in(self, folder: SceneFolder) -> None:
         """Writes the fits, then scene.json, once."""
         people = list(folder.info.people)
         first = len(people)
-        for person, standing in self.added:
-            entry = person_entry(person, standing)
+        for index, (person, standing) in enumerate(self.added, start=first):
+            assert self.body is not None
+            entry = person_entry(index, person, standing, self.body)
             people.append(replace(entry, state="fitted"))
         fits = {first + k: person for k, (person, _) in enumerate(self.added)} | self.corrected
         for index in {*self.step.touched(first), *fits}:
@@ -248,7 +253,8 @@ class Change:
             people[index] = _left_out(people[index])
         settings = {**folder.info.settings, EDIT_KEY: self.text}
         old = folder.info
-        folder.update(people=tuple(people), settings=settings)
+        warnings = still_true(old.warnings, (person for person, _ in self.added))
+        folder.update(people=tuple(people), settings=settings, warnings=warnings)
         _remove_unnamed(folder, old)
 
     def _write_fit(self, folder: SceneFolder, index: int, person: Person) -> str:
@@ -272,6 +278,7 @@ def _queued(entry: PersonEntry, files: dict[str, str], corrected: bool) -> Perso
         quality={} if corrected else entry.quality,
         refinement="",
         refinement_note="",
+        warnings=() if corrected else entry.warnings,
     )
 
 

@@ -91,7 +91,7 @@ class Steps:
             crowd = replace(crowd, focal_source=source)
         kept.check_anybody(crowd, self.job.photo)
         self.report(Progress("people", 1.0, None, len(crowd.people)))
-        folder = kept.start_scene(self.job, photo, crowd, stages.avatar.body_name, settings)
+        folder = kept.start_scene(self.job, photo, crowd, stages, settings)
         folder.add_timing("people", time.perf_counter() - started)
         return folder, crowd
 

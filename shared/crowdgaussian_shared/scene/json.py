@@ -22,6 +22,7 @@ from .schema import (
     PersonEntry,
     PhotoInfo,
     SceneInfo,
+    SceneWarning,
     check_relative,
 )
 
@@ -66,6 +67,7 @@ def scene_from_json(data: bytes, source: str = "scene.json") -> SceneInfo:
         models=tuple(_model(model) for model in root.child("models").items(1000)),
         settings={name: _setting(value) for name, value in root.child("settings").members()},
         previews=tuple(_path(item) for item in root.child("previews").items(1000)),
+        warnings=_warnings(root),
         writer=root.child("writer").text(200),
         version=version,
     )
@@ -133,6 +135,20 @@ def _person(person: Field) -> PersonEntry:
         refinement_note=(
             person.child("refinement_note").text() if person.has("refinement_note") else ""
         ),
+        warnings=_warnings(person),
+    )
+
+
+def _warnings(owner: Field) -> tuple[SceneWarning, ...]:
+    """Of a scene or a person; none in folders from before them."""
+    listed = owner.child("warnings").items(MAX_PEOPLE) if owner.has("warnings") else []
+    return tuple(
+        SceneWarning(
+            code=one.child("code").text(100),
+            sentence=one.child("sentence").text(),
+            box=_box(one.child("box")) if one.has("box") else None,
+        )
+        for one in listed
     )
 
 

@@ -26,6 +26,8 @@ REFINEMENTS: tuple[Refinement, ...] = get_args(Refinement)
 FocalSource = Literal["option", "exif", "people", "default"]
 FOCAL_SOURCES: tuple[FocalSource, ...] = get_args(FocalSource)
 
+MISSED = "missed"  # code of the warning about somebody who was probably not found
+
 
 @dataclass(frozen=True)
 class PhotoInfo:
@@ -73,6 +75,15 @@ class Ground:
 
 
 @dataclass(frozen=True)
+class SceneWarning:
+    """Something in the result that is worth a look."""
+
+    code: str  # MISSED, "floor" or "focal"; of a person "guessed", "height" or "floating"
+    sentence: str  # what it is, and what to do about it
+    box: tuple[float, float, float, float] | None = None  # x0 y0 x1 y1 of the face, when MISSED
+
+
+@dataclass(frozen=True)
 class PersonEntry:
     """How far one person is, and how well it went.
 
@@ -92,6 +103,7 @@ class PersonEntry:
     quality: dict[str, float] = field(default_factory=dict)  # iou, psnr, coverage, ...
     refinement: Refinement = ""  # "kept": the first avatar was the better one; "": not yet, or off
     refinement_note: str = ""  # one sentence, when kept or failed
+    warnings: tuple[SceneWarning, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -125,6 +137,7 @@ class SceneInfo:
     models: tuple[ModelProvenance, ...] = ()
     settings: dict[str, str | float | int | bool | None] = field(default_factory=dict)
     previews: tuple[str, ...] = ()  # relative paths
+    warnings: tuple[SceneWarning, ...] = ()  # about the scene; those about people are theirs
     writer: str = ""  # program and version that wrote the folder
     version: int = SCENE_VERSION
 
@@ -132,6 +145,14 @@ class SceneInfo:
     def commercial_use(self) -> bool:
         """Whether every model allows commercial use; False while no model is named."""
         return bool(self.models) and all(model.commercial for model in self.models)
+
+    @property
+    def checks(self) -> list[str]:
+        """What is worth a look, in sentences: the scene, then each person who has not failed."""
+        people = (
+            one for person in self.people if person.state != "failed" for one in person.warnings
+        )
+        return [one.sentence for one in (*self.warnings, *people)]
 
 
 def hash_file(path: str | Path) -> str:

@@ -9,7 +9,7 @@ from _support.crowd_simulation import FOCAL, Kind, simulate
 from crowdgaussian.people.ground.plane import PRIOR, SupportEvidence, solve_focal, solve_ground
 from crowdgaussian.people.ground.support import decide_support, is_seated
 from crowdgaussian.people.types import Crowd
-from crowdgaussian.pipeline.ground_preview import ground_view, horizon
+from crowdgaussian.pipeline.review import ground_view, horizon
 from crowdgaussian_shared.geometry.axes import scene_viewmat
 from crowdgaussian_shared.geometry.camera import Camera
 

@@ -129,7 +129,7 @@ def test_hands_are_not_looked_for_when_that_is_off(photo, monkeypatch):
     low, high = child.joints_px.min(axis=0) - 20, child.joints_px.max(axis=0) + 20
     box = ",".join(f"{value:.0f}" for value in (*low, *high))
     config = PeopleConfig(boxes=box, landmarks="full", hands=False)
-    (found,) = detections.detect_people(photo, config)
+    (found,) = detections.detect_people(photo, config).people
     assert found.hands == (None, None)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from _support.people_made_up import body, figure
+from crowdgaussian.body.load import load_body
 from crowdgaussian.core.landmarks import ARM_SIDES
 from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect import residual
@@ -28,9 +29,15 @@ from crowdgaussian.people.detect.residual import (
     shared_hands,
 )
 from crowdgaussian.people.detect.roi import PhotoPyramid
+from crowdgaussian.people.mediapipe import KeypointFit
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 from crowdgaussian.weights import POSE_LANDMARKS_HEAVY
-from crowdgaussian_shared.errors import DamagedFileError, MissingFileError, SettingError
+from crowdgaussian_shared.errors import (
+    Cancelled,
+    DamagedFileError,
+    MissingFileError,
+    SettingError,
+)
 from crowdgaussian_shared.geometry.camera import pixel_rays, turn_to_ray
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
@@ -96,6 +103,25 @@ def test_one_face_is_one_person_and_two_faces_are_two():
     both = chosen([first, second], [shared, face_of(second.body.xy, 40)])
     assert len(both) == 2
     assert len(chosen([first, second])) == 1  # without faces their masks make them one
+
+
+def test_whom_a_later_search_saw_much_better_is_shown_as_it_saw_them():
+    front, vague = standing(300), standing(470, 320, confidence=0.5, spread=0.015)
+    assert 0.2 < vague.score < 0.4
+    xy = figure((470, 440), 400)
+    xy[0] = vague.body.xy[0]  # one nose, so one face is both bodies'
+    clear = Candidate(body(xy, 400, confidence=0.85), without=(front,))
+    alike = Candidate(replace(vague.body), without=(front,))
+    elsewhere = Candidate(clear.body)  # not with the other painted out: may be of two people
+    faces, first = [face_of(xy, 40)], [front, vague]
+    assert chosen([front, vague, clear], faces, first=first) == [front, clear]
+    assert chosen([front, vague, alike], faces, first=first) == first
+    assert chosen([front, vague, elsewhere], faces, first=first) == first
+    assert chosen([front, vague, replace(clear, paint=0.6)], faces, first=first) == first
+    limbs = front.body.xy.copy()
+    limbs[0] = xy[0]
+    double = Candidate(body(limbs, 400), without=(vague,))  # the face and the neighbour's limbs
+    assert chosen([front, vague, double], faces, first=first) == first
 
 
 @pytest.mark.parametrize("kind", ["front", "behind", "hanging", "on paint", "outside"])
@@ -211,9 +237,17 @@ def face_network():
 
 
 @pytest.fixture(scope="module")
-def found(sample, face_network):
+def steps():
+    """What the search of `found` has reported."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def found(sample, face_network, steps):
     search = PeopleSearch(PoseNetwork(), face_network, CONFIG)
-    return search, *search.find(sample)
+    kept, faces, missed = search.find(sample, steps.append)
+    assert missed == [], "everybody is found"
+    return search, kept, faces
 
 
 def nearest(truth, body) -> int:
@@ -243,8 +277,67 @@ def test_whom_the_first_search_missed_the_second_finds(found, sample, truth, mon
     others = [one.body for one in kept if nearest(truth, one.body) != missing]
     assert len(others) == 5
     monkeypatch.setattr(residual, "find_bodies", lambda *_: others)
-    again, _ = search.find(sample)
+    again, _, missed = search.find(sample)
+    assert missed == []
     assert sorted(nearest(truth, one.body) for one in again) == list(range(6))
+
+
+def test_a_sure_face_without_a_body_is_missed(found, sample, truth, monkeypatch):
+    search, kept, faces = found
+    owner = next(one for one in kept for face in faces if face.sure and face.is_of(one.body))
+    others = [one.body for one in kept if one is not owner]
+    monkeypatch.setattr(residual, "find_bodies", lambda *_: others)
+    monkeypatch.setattr(PeopleSearch, "_bodies_at", lambda *_: [])
+    monkeypatch.setattr(PeopleSearch, "_backs", lambda *_: [])
+    again, _, missed = search.find(sample)
+    assert len(again) == 5 and len(missed) == 1 and missed[0].is_of(owner.body)
+    x0, y0, x1, y1 = missed[0].box
+    x, y = owner.body.xy[0]
+    assert x0 < x < x1 and y0 < y < y1 and missed[0].box.dtype == np.float32
+    limited = PeopleSearch(search.network, search.face_network, replace(CONFIG, max_people=5))
+    assert limited.find(sample).missed == [], "more people were not wanted"
+
+
+def test_the_search_says_how_far_it_is(found, steps):
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] <= 1.0
+    assert len(set(fractions)) > 60, "each window, candidate and region"
+    assert np.diff(fractions).max() < 0.15, "a second round that is not needed is skipped"
+    assert {step.stage for step in steps} == {"people"}
+    messages = list(dict.fromkeys(step.message for step in steps))
+    assert messages == [
+        "looking for faces",
+        "looking for people",
+        "looking for those who are left",
+    ]
+
+
+def test_the_report_can_stop_the_search_anywhere(found, sample, monkeypatch):
+    search, kept, _ = found
+    monkeypatch.setattr(residual, "find_bodies", lambda *_: [one.body for one in kept])
+    for reached in (0.0, 0.02, 0.7):
+        seen = []
+
+        def stop(step, reached=reached, seen=seen):
+            seen.append(step.fraction)
+            if step.fraction >= reached:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            search.find(sample, stop)
+        assert all(fraction < reached for fraction in seen[:-1]) and seen[-1] < reached + 0.1
+
+
+def test_the_whole_stage_is_told_from_0_to_its_end(sample, monkeypatch):
+    """Nothing stands still: the parts of the search lie before those of the fit."""
+    body_model, steps = load_body("open"), []
+    box = PeopleConfig(boxes="170,250,520,950", pose_steps=2, ground_steps=2, landmarks="full")
+    KeypointFit(box, body_model).estimate(sample, None, steps.append)
+    fractions = [step.fraction for step in steps]
+    assert fractions == sorted(fractions) and len(set(fractions)) >= 5
+    words = [step.message for step in steps]
+    fit = words.index("1 found, fitting bodies")
+    assert 0.0 < fractions[fit - 1] < fractions[fit] < fractions[-1] < 1.0
 
 
 def test_heads_look_where_the_true_ones_do(found, sample, truth, face_network):

@@ -18,6 +18,7 @@ from crowdgaussian_shared.scene.schema import (
     PersonEntry,
     PhotoInfo,
     SceneInfo,
+    SceneWarning,
     hash_bytes,
     hash_file,
 )
@@ -38,6 +39,7 @@ PEOPLE = (
         quality={"iou": 0.93, "psnr": 27.5},
         refinement="kept",
         refinement_note="The first avatar matches the photo better.",
+        warnings=(SceneWarning("height", "Person 0 came out 2.31 m tall."),),
     ),
     PersonEntry(state="failed", error="The fit did not settle."),
     PersonEntry(),
@@ -50,6 +52,10 @@ INFO = SceneInfo(
     models=(OPEN,),
     settings={"focal": None, "max_people": 6, "refine": True, "fov": 52.5, "preset": "open"},
     previews=("previews/front.png",),
+    warnings=(
+        SceneWarning("missed", "Somebody was missed.", (10.0, 20.0, 30.0, 40.5)),
+        SceneWarning("focal", "The focal length is assumed."),
+    ),
     writer="crowdgaussian 0.1.0",
 )
 
@@ -119,6 +125,24 @@ def test_folders_from_before_refinement():
     assert [person.refinement for person in read(changed).people] == [""] * 3
 
 
+def test_folders_from_before_warnings():
+    changed = record()
+    for owner in (changed, *changed["people"]):
+        del owner["warnings"]
+    old = read(changed)
+    assert old.warnings == old.people[0].warnings == () and old.checks == []
+    assert old == replace(read(record()), camera=old.camera, warnings=(), people=old.people)
+
+
+def test_checks_are_the_scene_s_and_then_the_people_s_but_not_of_who_failed():
+    failed = PersonEntry(state="failed", warnings=(SceneWarning("floating", "They float."),))
+    assert replace(INFO, people=(failed, *PEOPLE)).checks == [
+        "Somebody was missed.",
+        "The focal length is assumed.",
+        "Person 0 came out 2.31 m tall.",
+    ]
+
+
 def test_who_is_settled():
     done = PersonEntry(state="done")
     assert done.settled and not PersonEntry(state="masked").settled
@@ -176,6 +200,9 @@ def spoil(path: str, value) -> dict:
         ("people.0.quality.iou", "high", "people[0].quality.iou must be a number."),
         ("people.1.error", ..., "people[1].error is missing."),
         ("people.0.refinement", "better", "people[0].refinement must be one of , refined, kept"),
+        ("warnings.0.sentence", 3, "warnings[0].sentence must be a text"),
+        ("warnings.0.box", [1, 2], "warnings[0].box must be a list of 4 numbers."),
+        ("people.0.warnings", {}, "people[0].warnings must be a list"),
         ("people.0.refinement_note", 3, "people[0].refinement_note must be a text"),
         ("models.0.commercial", "yes", "models[0].commercial must be true or false."),
         ("models.0.licence", ..., "models[0].licence is missing."),

@@ -7,6 +7,7 @@ import numpy as np
 from crowdgaussian_shared.errors import InputError
 
 from ...core.landmarks import ARMS, FEET, LEGS, TORSO, Landmark
+from ...core.progress import Progress, Report, silent, within
 from ..config import PeopleConfig
 from ..types import Keypoints
 from .faces import Face, FaceNetwork, head_rotations
@@ -22,6 +23,7 @@ _SMALL = 150.0  # pixels of body height below which the network guesses more tha
 OUTSIDE = 0.2  # of a landmark's confidence that counts outside the photo
 _SEEN = 0.5  # confidence from which a landmark is seen
 _HIDDEN_SHARE = 0.8  # of the body's landmarks: fewer seen ones flag a person "hidden"
+_HEADS, _HANDS = 0.94, 0.95  # of the time, after which heads, and then hands, are looked at
 _MASK = 0.5  # of a soft mask, from which a pixel is the person's
 _BORDER = 0.01  # of the body's height: a box this near the photo's border is "cut"
 
@@ -40,36 +42,50 @@ class Detection:
     hands: Hands = (None, None)  # left and right
 
 
-def detect_people(photo: np.ndarray, config: PeopleConfig) -> list[Detection]:
-    """Finds everybody in a photo, left to right.
+@dataclass(frozen=True)
+class Detections:
+    """Everybody in a photo."""
+
+    people: list[Detection]  # left to right
+    missed: tuple[np.ndarray, ...] = ()  # as Crowd.missed
+
+
+def detect_people(photo: np.ndarray, config: PeopleConfig, report: Report = silent) -> Detections:
+    """Finds everybody in a photo.
 
     Args:
         photo: [H, W, 3] uint8 sRGB.
         config: limits on how many and how small, or boxes around those who are wanted.
+        report: called at every step, from 0 to 1.
 
     Raises:
         CrowdGaussianError: nobody was found, or people.boxes is wrong.
     """
     network, face_network = PoseNetwork(config.landmarks), FaceNetwork()
     faces: list[Face] = []
+    missed: list[Face] = []
+    part = within(report, 0.0, _HEADS)
     if config.boxes:
         boxes = read_boxes(config.boxes, photo.shape[:2])
-        people = bodies_in_boxes(network, photo, boxes, config.min_score)
+        people = bodies_in_boxes(network, photo, boxes, config.min_score, part)
     else:
-        kept, faces = PeopleSearch(network, face_network, config).find(photo)
+        kept, faces, missed = PeopleSearch(network, face_network, config).find(photo, part)
         people = [one.body for one in kept]
     if not people:
         raise InputError(
             "No person was found in the photo; use one in which people are sharp, lit and at "
             "least 60 pixels tall."
         )
+    report(Progress("people", _HEADS, None, len(people), "looking where heads look"))
     pyramid = PhotoPyramid(photo)
     heads = head_rotations(face_network, pyramid, people, faces)
     hands: list[Hands] = [(None, None)] * len(people)
     if config.hands:
+        report(Progress("people", _HANDS, None, len(people), "looking at hands"))
         hands = find_hands(HandNetwork(), pyramid, people)
     found = [_detection(*one, photo.shape[:2]) for one in zip(people, heads, hands)]
-    return sorted(found, key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
+    found.sort(key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
+    return Detections(found, tuple(face.box for face in missed))
 
 
 def _detection(
@@ -110,6 +126,15 @@ def visible_box(xy: np.ndarray, confidence: np.ndarray, mask: np.ndarray) -> np.
     return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
 
 
+def seen_share(confidence: np.ndarray) -> float:
+    """How many of the body's landmarks are seen, 0..1.
+
+    Args:
+        confidence: [33] 0..1.
+    """
+    return float((confidence[_BODY] > _SEEN).mean())
+
+
 def detection_flags(
     size: float, confidence: np.ndarray, box: np.ndarray, shape: tuple[int, int]
 ) -> tuple[str, ...]:
@@ -126,7 +151,7 @@ def detection_flags(
         name
         for name, holds in (
             ("small", size < _SMALL),
-            ("hidden", float((confidence[_BODY] > _SEEN).mean()) < _HIDDEN_SHARE),
+            ("hidden", seen_share(confidence) < _HIDDEN_SHARE),
             ("cut", bool(at_border)),
         )
         if holds

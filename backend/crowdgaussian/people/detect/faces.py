@@ -8,6 +8,7 @@ import numpy as np
 from mediapipe.modules.face_detection import face_detection_pb2  # noqa: F401  the graph's options
 
 from ...core.landmarks import HEAD, Landmark
+from ...core.progress import Progress, Report, each, silent, within
 from .landmark_net import Graph, image_packet, packet_getter, whole_patch
 from .roi import PhotoPyramid, Roi, apply, patch_to_photo
 from .tta import Body
@@ -115,6 +116,8 @@ def shrunk(photo: np.ndarray, side: int) -> tuple[np.ndarray, float]:
 
 # Faces of a photo
 
+_LOOKING = Progress("people", 0.0, message="looking for faces")
+_TILES_SHARE = 0.7  # of the time, for the detectors; the rest is the mesh's
 FACE_SIDE = 1600  # pixels, longer side of the copy in which faces are looked for
 _TILES, _TILE_OVERLAP = (1, 2, 3, 4), 1.4  # tiles a side, and how much larger than their share
 _SAME_FACE = 0.5  # of the larger box between the centres of two detections of one face
@@ -147,6 +150,13 @@ class Face:
         return float(np.arctan2(along[1], along[0]))
 
     @property
+    def box(self) -> np.ndarray:
+        """x0 y0 x1 y1, photo pixels.  # [4] float32"""
+        return np.concatenate(
+            [self.center - self.size / 2, self.center + self.size / 2], dtype=np.float32
+        )
+
+    @property
     def sure(self) -> bool:
         """Whether it surely is a face: sharp enough for the mesh, or a profile seen often."""
         often = self.windows >= _SURE_WINDOWS and self.score > _SURE_SCORE
@@ -164,11 +174,17 @@ class Face:
         )
 
 
-def find_faces(network: FaceNetwork, photo: PhotoPyramid) -> list[Face]:
-    """Every face in the photo, surest first; see Face.sure for how far to believe each."""
+def find_faces(network: FaceNetwork, photo: PhotoPyramid, report: Report = silent) -> list[Face]:
+    """Every face in the photo, surest first; see Face.sure for how far to believe each.
+
+    Args:
+        network: the face networks.
+        photo: where to look.
+        report: called before each tile and each face, from 0 to 1.
+    """
     small, factor = shrunk(photo.levels[0], FACE_SIDE)
-    seen = []
-    for x, y, width, height in _tiles(small.shape[1], small.shape[0]):
+    seen, tiles = [], _tiles(small.shape[1], small.shape[0])
+    for x, y, width, height in each(tiles, within(report, 0.0, _TILES_SHARE), _LOOKING):
         corner = np.array([x, y], float)
         for box in network.detect(small[y : y + height, x : x + width]):
             seen.append(
@@ -180,7 +196,7 @@ def find_faces(network: FaceNetwork, photo: PhotoPyramid) -> list[Face]:
                 )
             )
     faces: list[Face] = []
-    for face in _merged(seen):
+    for face in each(_merged(seen), within(report, _TILES_SHARE, 1.0), _LOOKING):
         mesh = mesh_at(network, photo, face.center, face.size, face.roll)
         if mesh is not None:
             middle = mesh[:, :2].mean(axis=0)

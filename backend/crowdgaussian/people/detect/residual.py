@@ -8,12 +8,14 @@ are painted over with what is around them, so that the network can only see the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ...core.landmarks import ARM_SIDES, WRISTS, Landmark
+from ...core.progress import Progress, Report, each, silent, within
 from ..config import PeopleConfig
 from .choice import Candidate, Witnesses, choose_people, is_near, usual_size
 from .faces import Face, FaceNetwork, find_faces
@@ -40,7 +42,6 @@ _PAINT_SCORE = 0.3  # from which somebody is painted out; lower: ghosts wipe peo
 _PAINT_MARGIN = 2  # pixels around a mask
 _FREE_FACE = 0.75  # of the box: nobody's face is never painted over
 _CHANGED = 0.03  # of the region of a face that must be newly painted for another try
-_ROUNDS = 2
 # Two wrists in one place, in parts of the smaller body; how sure each is. Seen again: the part of
 # that for a hand that stays, and how much less will do for one that is elsewhere.
 _SAME_HAND, _CLAIM, _STILL_SURE, _LESS_SURE = 0.05, 0.2, 0.5, 0.05
@@ -49,6 +50,21 @@ _STEP, _LIKE_SIZE, _TRUST, _MOST = 0.3, (0.5, 2.0), 0.3, 24  # grid: step in peo
 _SURE, _FIRST_SIZE = 0.45, 0.6
 _WORTH_ANOTHER = 0.2  # score from which a body found on the grid is centred once more
 _ON_PAINT = 0.4  # of the landmarks of a body found on the grid
+# Shares of the time: faces, the first search, regions below faces, rounds; then come hands.
+_FACES, _FIRST, _BELOW_FACES, _ROUND_ENDS = 0.04, 0.6, 0.7, (0.85, 0.95)
+_LONELY = 0.3  # of the time of a round, for faces without a body; the rest goes into backs
+_GRID = 0.4  # of the time of a look at backs, for the grid; the rest goes into its best regions
+
+
+_LEFT = Progress("people", 0.0, message="looking for those who are left")
+
+
+class Found(NamedTuple):
+    """What a search found."""
+
+    people: list[Candidate]  # best first
+    faces: list[Face]  # all of them
+    missed: list[Face]  # those whose owner is not among the people
 
 
 class PeopleSearch:
@@ -58,47 +74,57 @@ class PeopleSearch:
         self.network, self.face_network, self.config = network, faces, config
         self.scout = PoseNetwork("full")
 
-    def find(self, photo: np.ndarray) -> tuple[list[Candidate], list[Face]]:
-        """The people of a photo [H, W, 3] uint8 sRGB, best first, and all faces in it."""
+    def find(self, photo: np.ndarray, report: Report = silent) -> Found:
+        """The people of a photo [H, W, 3] uint8 sRGB; report is called at every step, 0 to 1."""
         pyramid = PhotoPyramid(photo)
-        faces = find_faces(self.face_network, pyramid)
+        faces = find_faces(self.face_network, pyramid, within(report, 0.0, _FACES))
         witnesses = Witnesses(faces, (photo.shape[0], photo.shape[1]))
-        pool = [Candidate(body) for body in find_bodies(self.network, self.scout, pyramid)]
+        part = within(report, _FACES, _FIRST)
+        pool = [Candidate(body) for body in find_bodies(self.network, self.scout, pyramid, part)]
         first = choose_people(pool, self.config, witnesses)  # a later search loses nobody of them
 
         def choose() -> list[Candidate]:
             return choose_people(pool, self.config, witnesses, first)
 
         sure = [face for face in faces if face.sure]
-        for face in without_body(sure, choose(), first):
+        lonely = without_body(sure, choose(), first)
+        rounds = (_BELOW_FACES if lonely else _FIRST, *_ROUND_ENDS)
+        for face in each(lonely, within(report, _FIRST, rounds[0]), _LEFT):
             pool += [Candidate(body) for body in self._bodies_at(face, pyramid)]
         before = None
-        for _ in range(_ROUNDS):
-            kept = choose()
+        for ends in pairwise(rounds):
+            part, kept = within(report, *ends), choose()
             lonely = without_body(sure, kept, first)
             others = [one for one in kept if not _has_any(one.body, lonely)]
             grey, paint = painted_out(photo, others, lonely)
             dim = PhotoPyramid(grey)
-            for face in lonely:
+            share = _LONELY if lonely else 0.0
+            for face in each(lonely, within(part, 0.0, share), _LEFT):
                 if before is None or _newly_painted(before, paint, face):
                     pool += [
                         Candidate(body, tuple(others), on_paint(body, paint))
                         for body in self._bodies_at(face, dim)
                     ]
             before = paint
-            pool += self._backs(photo, choose(), sure)
+            pool += self._backs(photo, choose(), sure, within(part, share, 1.0))
             if len(choose()) == len(kept):
                 break
-        return self._settle_hands(photo, choose()), faces
+        kept = choose()
+        full = len(kept) >= self.config.max_people  # so the others were not wanted
+        missed = [] if full else without_body(sure, kept, first)
+        kept = self._settle_hands(photo, kept, within(report, rounds[-1], 1.0))
+        return Found(kept, faces, missed)
 
-    def _settle_hands(self, photo: np.ndarray, kept: list[Candidate]) -> list[Candidate]:
+    def _settle_hands(
+        self, photo: np.ndarray, kept: list[Candidate], report: Report = silent
+    ) -> list[Candidate]:
         """Arms that reach for somebody else's hand, seen again with that person painted out.
 
         Whoever's hand stays in its place then has it; the other gets the arm that is left over, if
         it is seen as surely.
         """
         settled = list(kept)
-        for first, second in shared_hands(kept):
+        for first, second in each(shared_hands(kept), report, _LEFT):
             alone = [
                 self._without_other(photo, kept[one], kept[other])
                 for (one, _), (other, _) in ((first, second), (second, first))
@@ -169,25 +195,16 @@ class PeopleSearch:
         return starts
 
     def _backs(
-        self, photo: np.ndarray, kept: list[Candidate], faces: list[Face]
+        self, photo: np.ndarray, kept: list[Candidate], faces: list[Face], report: Report
     ) -> list[Candidate]:
         """People who show no face, on a grid of regions of a photo with all others painted out."""
         sizes = [one.body.size for one in kept if one.score > _SURE]
         size = float(np.median(sizes or [_FIRST_SIZE * min(photo.shape[:2])]))
         grey, paint = painted_out(photo, kept, without_body(faces, kept, kept))
-        pyramid, step = PhotoPyramid(grey), _STEP * size
-        seen: list[tuple[float, Roi]] = []
-        for row, y in enumerate(np.arange(_STEP * step, photo.shape[0], step)):
-            for column, x in enumerate(np.arange(_STEP * step, photo.shape[1], step)):
-                if paint[int(y), int(x)]:
-                    continue
-                roi = Roi(np.array([x, y]), CIRCLE_SCALE * size)
-                one = predict_in_roi(self.scout, pyramid, roi, (row + column) % 2 == 0)
-                if one is not None and trust(one) > _TRUST:
-                    if _LIKE_SIZE[0] < one.next_roi.size / roi.size < _LIKE_SIZE[1]:
-                        seen.append((trust(one), one.next_roi))
+        pyramid = PhotoPyramid(grey)
         found: list[Candidate] = []
-        for _, roi in sorted(seen, key=lambda one: -one[0])[:_MOST]:
+        regions = self._seen_on_grid(pyramid, paint, size, within(report, 0.0, _GRID))
+        for roi in each(regions[:_MOST], within(report, _GRID, 1.0), _LEFT):
             if any(same_place(roi, one.body.roi) for one in found + kept):
                 continue
             scouted = fuse_predictions(self.scout, pyramid, roi, 0.0)
@@ -204,6 +221,23 @@ class PeopleSearch:
                     share = on_paint(body, paint)
                     found.append(Candidate(body, tuple(kept), share, late=True, scouted=scouted))
         return found
+
+    def _seen_on_grid(
+        self, photo: PhotoPyramid, paint: np.ndarray, size: float, report: Report
+    ) -> list[Roi]:
+        """Regions of a grid in which the scout sees somebody of this size, best first."""
+        seen, step = [], _STEP * size
+        rows = np.arange(_STEP * step, paint.shape[0], step).tolist()
+        for row, y in enumerate(each(rows, report, _LEFT)):
+            for column, x in enumerate(np.arange(_STEP * step, paint.shape[1], step)):
+                if paint[int(y), int(x)]:
+                    continue
+                roi = Roi(np.array([x, y]), CIRCLE_SCALE * size)
+                one = predict_in_roi(self.scout, photo, roi, (row + column) % 2 == 0)
+                if one is not None and trust(one) > _TRUST:
+                    if _LIKE_SIZE[0] < one.next_roi.size / roi.size < _LIKE_SIZE[1]:
+                        seen.append((trust(one), one.next_roi))
+        return [roi for _, roi in sorted(seen, key=lambda one: -one[0])]
 
 
 def shared_hands(kept: Sequence[Candidate]) -> list[tuple[tuple[int, int], tuple[int, int]]]:

@@ -6,6 +6,7 @@ import numpy as np
 from crowdgaussian_shared.errors import InputError, SettingError
 
 from ...core.landmarks import TORSO
+from ...core.progress import Progress, Report, each, silent, within
 from ..config import PeopleConfig
 from .landmark_net import PoseNetwork
 from .roi import (
@@ -21,6 +22,8 @@ DETECTOR_SIDE = 224  # pixels, what the detector takes in
 SEARCH_SIDE = 1280  # pixels, longer side of the copy in which the detector searches
 # Window side as a part of the photo's shorter side, and how many steps a window moves within it.
 _WINDOWS = ((1.0, 3), (0.7, 3), (0.5, 3), (0.35, 2))
+_LOOKING = Progress("people", 0.0, message="looking for people")
+_WINDOWS_SHARE = 0.2  # of the time of the first search; the rest goes into the candidates
 # Hand-tuned; not measured one by one.
 _SAME_TORSO = 0.06  # of the body's height between like landmarks of one torso; lower: more doubles
 _KNOWN_SCORE = 0.3  # score from which a body spares further predictions at its place
@@ -28,16 +31,23 @@ _MOST_SIDE = 2.5  # of the photo's longer side: larger regions show nobody
 _SAME_PLACE, _SAME_SCALE = 0.15, (0.6, 1.6)  # of the regions' sizes, in which two are one person
 
 
-def detector_seeds(network: PoseNetwork, photo: np.ndarray) -> list[tuple[float, Roi]]:
+def detector_seeds(
+    network: PoseNetwork, photo: np.ndarray, report: Report = silent
+) -> list[tuple[float, Roi]]:
     """Regions in which the detector saw somebody, best first, doubles merged.
 
     Every window is seen twice, the second time mirrored, which finds people the first pass misses.
+
+    Args:
+        network: has the detector.
+        photo: [H, W, 3] uint8 sRGB.
+        report: called before each window, from 0 to 1.
     """
     factor = min(1.0, SEARCH_SIDE / max(photo.shape[:2]))
     small = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     height, width = small.shape[:2]
-    found = []
-    for x, y, side in _windows(width, height):
+    found, windows = [], list(_windows(width, height))
+    for x, y, side in each(windows, report, _LOOKING):
         window = cv2.resize(
             small[y : y + side, x : x + side],
             (DETECTOR_SIDE, DETECTOR_SIDE),
@@ -54,16 +64,21 @@ def detector_seeds(network: PoseNetwork, photo: np.ndarray) -> list[tuple[float,
     return _merge(found)
 
 
-def find_bodies(network: PoseNetwork, scout: PoseNetwork, photo: PhotoPyramid) -> list[Body]:
+def find_bodies(
+    network: PoseNetwork, scout: PoseNetwork, photo: PhotoPyramid, report: Report = silent
+) -> list[Body]:
     """Every body candidate that the detector leads to, doubles and false ones still among them.
 
     Args:
         network: fits the candidates.
         scout: looks whether somebody is there; a quicker one does.
         photo: where to look.
+        report: called before each window and each candidate, from 0 to 1.
     """
     bodies: list[Body] = []
-    for detector_score, roi in detector_seeds(network, photo.levels[0]):
+    seeds = detector_seeds(network, photo.levels[0], within(report, 0.0, _WINDOWS_SHARE))
+    report = within(report, _WINDOWS_SHARE, 1.0)
+    for detector_score, roi in each(seeds, report, _LOOKING):
         if roi.size > _MOST_SIDE * photo.size.max():
             continue
         prediction = refine_roi(network, scout, photo, roi)
@@ -76,7 +91,11 @@ def find_bodies(network: PoseNetwork, scout: PoseNetwork, photo: PhotoPyramid) -
 
 
 def bodies_in_boxes(
-    network: PoseNetwork, photo: np.ndarray, boxes: np.ndarray, least: float = 0.0
+    network: PoseNetwork,
+    photo: np.ndarray,
+    boxes: np.ndarray,
+    least: float = 0.0,
+    report: Report = silent,
 ) -> list[Body]:
     """The person in each box that a user drew around somebody.
 
@@ -85,12 +104,13 @@ def bodies_in_boxes(
         photo: [H, W, 3] uint8 sRGB.
         boxes: [P, 4] x0 y0 x1 y1, pixels.
         least: score below which a body is nobody.
+        report: called before each box, from 0 to 1.
 
     Raises:
         InputError: nobody is recognised in a box.
     """
     pyramid, bodies = PhotoPyramid(photo), []
-    for number, box in enumerate(boxes, start=1):
+    for number, box in enumerate(each(list(boxes), report, _LOOKING), start=1):
         roi = Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
         prediction = refine_roi(network, network, pyramid, roi)
         seen = [
