@@ -241,8 +241,8 @@ def test_a_known_hand_is_found_again_on_both_bodies(model, fitter):
     fitted = fitted_points(fitter, bodies, landmarks_of(true))[3]
     length = (true[:, 5] - true[:, 0]).norm(dim=1).mean()  # to the middle knuckle
     before, after = ((one - true)[:, 1:].norm(dim=2).mean() / length for one in (at_rest, fitted))
-    assert before > 0.25
-    assert after < 0.1
+    assert before > 0.4
+    assert after < 0.13  # the usual hand holds back what is left
 
 
 def test_a_hand_that_was_not_seen_is_at_rest(model, fitter):
