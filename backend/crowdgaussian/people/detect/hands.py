@@ -115,7 +115,7 @@ _BONES = np.array(  # forearms first; by all of them the body's scale is told
 _GROWS = (1.6, 2.0, 2.4)  # of twice the way from the wrist to the knuckles
 _LEAST_SQUARE = 0.05  # of the body's height: a palm seen end on must not shrink the square
 # Side of the square around a hand that was seen, over its extent. Eight fitted hands of the
-# sample: 2.0 gives 4.0 px and 1.9 cm, 1.85 3.6 and 2.0, 1.7 3.4 and 2.6.
+# sample, with wrists held less: 2.0 gives 4.0 px and 1.9 cm, 1.85 3.6 and 2.0, 1.7 3.4 and 2.6.
 _RECENTRED = 1.85
 _AHEAD = 0.1  # of the palm, by which that square is moved towards the fingers
 _AGREEING = 0.15  # of the hand's length, between looks of one hand
