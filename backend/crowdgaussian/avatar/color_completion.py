@@ -12,9 +12,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..body.parts import ARM, HAND, HEAD, TORSO
-from .color_statistics import color_prior, like_skin, skin_colour
+from .color_statistics import LimbPlaces, color_prior, like_skin, skin_colour
 from .gaussians import SurfaceGaussians
-from .limb_coordinates import LimbPlaces
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one.
 _SURE = 0.5  # how well a Gaussian must be seen to be a source of colour

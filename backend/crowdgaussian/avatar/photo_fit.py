@@ -21,9 +21,8 @@ from ..people.types import Person
 from ..segment.types import CrowdView
 from ..splat.normals import render_mesh_depth
 from .color_completion import ObservedColors, fill_colours
-from .color_statistics import cast_by_occluder, color_outliers, color_prior
+from .color_statistics import cast_by_occluder, color_outliers, color_prior, limb_places
 from .gaussians import SurfaceGaussians, bind, face_density
-from .limb_coordinates import limb_places
 from .optimise import Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
 from .quality import tidy_share

@@ -23,6 +23,7 @@ class PeopleConfig:
     min_relative_size: float = 0.25  # of the usual size in the photo; less: background crowd too
     min_score: float = 0.25  # 0..1, score below which a body is dropped; less: more false ones
     landmarks: str = "heavy"  # MediaPipe's landmark network; "full" takes two fifths of the time
+    hands: bool = True  # look for hands and bend fingers to them; off, all hands are at rest
     default_fov: float = 55.0  # degrees across the longer side when the focal length is unknown
     pose_steps: int = 200  # optimiser steps for each body alone; fewer are faster and rougher
     ground_steps: int = 100  # optimiser steps once people stand on the shared floor

@@ -25,7 +25,7 @@ from .detect.detections import Detection, detection_flags, visible_box
 from .fit.body_points import BodyPoints
 from .fit.convert import StartBodies
 from .fit.fitter import Bodies, Fitter
-from .fit.objective import relaxed_hands
+from .fit.schedules import fit_hands
 from .fit.targets import Targets, make_targets
 from .ground.placement import put_on_ground
 from .types import Crowd, Keypoints, Person
@@ -43,10 +43,10 @@ def make_people(
     """Persons in the frame of the fitter's camera, in the order of found."""
     errors = pixel_errors(fitter, bodies, targets)
     rest = fitter.points.rest_joints(bodies.betas, bodies.scale)[:, 0]
-    hands = relaxed_hands().numpy()
+    body_pose, hands = fit_hands(fitter, bodies, [one.hands for one in found])
     people = []
     for index, detection in enumerate(found):
-        pose = np.concatenate([np.zeros((1, 3)), bodies.body_pose[index].numpy(), hands])
+        pose = np.concatenate([np.zeros((1, 3)), body_pose[index].numpy(), hands[index]])
         pose[0] = matrix_to_axis_angle(bodies.orientation[index].double().numpy())
         people.append(
             Person(

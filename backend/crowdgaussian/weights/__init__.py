@@ -3,6 +3,7 @@
 
 from .catalogue import (
     CATALOGUE,
+    HAND_LANDMARKS,
     OPEN_BODY,
     OPEN_REFINER,
     POSE_DETECTOR,
@@ -16,6 +17,7 @@ from .table import TABLE, find
 
 __all__ = [
     "CATALOGUE",
+    "HAND_LANDMARKS",
     "OPEN_BODY",
     "OPEN_REFINER",
     "POSE_DETECTOR",

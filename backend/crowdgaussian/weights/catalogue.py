@@ -158,6 +158,18 @@ FACE_MESH = WeightFile(
     licence="Apache-2.0",
     commercial=True,
 )
+HAND_LANDMARKS = WeightFile(
+    name="MediaPipe hand landmarks (full)",
+    stage="people",
+    purpose="21 landmarks of a hand, from which the fingers are bent",
+    source="MediaPipe wheel (MediaPipe Hands)",
+    version="0.10.21",
+    package="mediapipe",
+    file="modules/hand_landmark/hand_landmark_full.tflite",
+    digest="6459dbe0ddcfb5ecfcdf612613babee412d4330052cc37d050706d5698a380aa",
+    licence="Apache-2.0",
+    commercial=True,
+)
 OPEN_BODY = WeightFile(
     name="open body",
     stage="body",
@@ -193,6 +205,7 @@ CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name
         FACE_DETECTOR_NEAR,
         FACE_DETECTOR_FAR,
         FACE_MESH,
+        HAND_LANDMARKS,
     ),
     "silhouettes": (),
     "photo_fit": (),

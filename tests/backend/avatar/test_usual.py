@@ -4,9 +4,8 @@
 import numpy as np
 import pytest
 from crowdgaussian.avatar.color_completion import ObservedColors, fill_colours
-from crowdgaussian.avatar.color_statistics import color_prior
+from crowdgaussian.avatar.color_statistics import color_prior, limb_places
 from crowdgaussian.avatar.gaussians import bind
-from crowdgaussian.avatar.limb_coordinates import limb_places
 from crowdgaussian.body import load_body
 from crowdgaussian.body.model import pose_body
 from crowdgaussian.body.parts import HEAD, LEG, TORSO, find_regions, sample_surface

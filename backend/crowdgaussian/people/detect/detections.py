@@ -11,6 +11,7 @@ from ...core.progress import Progress, Report, silent, within
 from ..config import PeopleConfig
 from ..types import Keypoints
 from .faces import Face, FaceNetwork, head_rotations
+from .hands import HandNetwork, Hands, find_hands
 from .landmark_net import PoseNetwork
 from .residual import PeopleSearch
 from .roi import PhotoPyramid, warp_mask
@@ -22,7 +23,7 @@ _SMALL = 150.0  # pixels of body height below which the network guesses more tha
 OUTSIDE = 0.2  # of a landmark's confidence that counts outside the photo
 _SEEN = 0.5  # confidence from which a landmark is seen
 _HIDDEN_SHARE = 0.8  # of the body's landmarks: fewer seen ones flag a person "hidden"
-_HEADS = 0.96  # of the time, after which only the heads are left
+_HEADS, _HANDS = 0.94, 0.95  # of the time, after which heads, and then hands, are looked at
 _MASK = 0.5  # of a soft mask, from which a pixel is the person's
 _BORDER = 0.01  # of the body's height: a box this near the photo's border is "cut"
 
@@ -38,6 +39,7 @@ class Detection:
     size: float  # rough height of the whole body, pixels
     flags: tuple[str, ...]  # of "small", "hidden", "cut"
     head: np.ndarray | None = None  # [3, 3] how the head is turned, see faces.head_rotation
+    hands: Hands = (None, None)  # left and right
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,20 @@ def detect_people(photo: np.ndarray, config: PeopleConfig, report: Report = sile
             "least 60 pixels tall."
         )
     report(Progress("people", _HEADS, None, len(people), "looking where heads look"))
-    heads = head_rotations(face_network, PhotoPyramid(photo), people, faces)
-    found = [_detection(body, head, photo.shape[:2]) for body, head in zip(people, heads)]
+    pyramid = PhotoPyramid(photo)
+    heads = head_rotations(face_network, pyramid, people, faces)
+    hands: list[Hands] = [(None, None)] * len(people)
+    if config.hands:
+        report(Progress("people", _HANDS, None, len(people), "looking at hands"))
+        hands = find_hands(HandNetwork(), pyramid, people)
+    found = [_detection(*one, photo.shape[:2]) for one in zip(people, heads, hands)]
     found.sort(key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
     return Detections(found, tuple(face.box for face in missed))
 
 
-def _detection(body: Body, head: np.ndarray | None, shape: tuple[int, int]) -> Detection:
+def _detection(
+    body: Body, head: np.ndarray | None, hands: Hands, shape: tuple[int, int]
+) -> Detection:
     mask = warp_mask(body.mask, body.mask_to_photo, shape)
     height, width = shape
     inside = ((body.xy >= 0) & (body.xy < [width, height])).all(axis=1)
@@ -99,6 +108,7 @@ def _detection(body: Body, head: np.ndarray | None, shape: tuple[int, int]) -> D
         body.size,
         flags,
         head,
+        hands,
     )
 
 

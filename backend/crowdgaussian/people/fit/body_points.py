@@ -122,3 +122,117 @@ def _sole_vertices(body: BodyModel) -> Tensor:
     left = torch.nonzero(feet & (body.template[:, 0] > 0))[:, 0]
     left = left[:: max(1, len(left) // 60)]
     return torch.cat([left, body.mirror_vertices[left]])
+
+
+# The points of hands, which bend where the arm has put their wrists
+
+_CHAIN = 4  # points of a finger: its three joints and the tip
+_TIP = 0.9  # of the way to the farthest skin: landmarks lie inside the finger
+_DOWN = torch.tensor([0.0, -1.0, 0.0])  # where palms look in the T-pose
+_ARMS = (
+    (JOINT_INDEX["left_elbow"], JOINT_INDEX["left_wrist"], _FINGERS[0]),
+    (JOINT_INDEX["right_elbow"], JOINT_INDEX["right_wrist"], _FINGERS[15]),
+)
+
+
+@dataclass(frozen=True)
+class HandAngles:
+    """How H hands are bent; radians."""
+
+    twist: Tensor  # [H] of the forearm about itself
+    wrist: Tensor  # [H, 3] axis-angle
+    fingers: Tensor  # [H, 15, 3] about the axes of HandPoints
+
+
+class HandPoints:
+    """Wrist, finger joints and finger tips of H hands at the end of given arms.
+
+    Attributes:
+        forearm [H, 3]: where it points in the T-pose.
+        joints [H, 2 + 15] int64: elbow, wrist and finger joints of each hand in the skeleton.
+        axes [H, 15, 3, 3]: rows are each finger joint's axes in the T-pose: positive angles bend
+            the finger towards the palm, lean it to the little finger, and turn it about itself; see
+            _finger_axes for the thumb.
+    """
+
+    def __init__(self, body: BodyModel, rest: Tensor, right: Tensor) -> None:
+        """The hands of bodies.
+
+        Args:
+            body: tells where fingers end.
+            rest: [H, 55, 3] joints in T-pose of each hand's body, metres.
+            right: [H] bool, which of its hands.
+        """
+        arms = torch.tensor([[elbow, wrist, *range(f, f + 15)] for elbow, wrist, f in _ARMS])
+        self.joints = arms[right.long()]
+        own = rest.gather(1, self.joints[..., None].expand(-1, -1, 3))
+        self.forearm = torch.nn.functional.normalize(own[:, 1] - own[:, 0], dim=1)
+        fingers = (own[:, 2:] - own[:, 1:2]).unflatten(1, (5, 3))
+        tips = torch.stack([_finger_tips(body, first) for _, _, first in _ARMS])[right.long()]
+        size = (fingers[:, :, 2] - fingers[:, :, 1]).norm(dim=2) / tips[..., 3]
+        tip = tips[..., :3] * size[..., None]
+        # From the wrist to the first joint, and from each to the next.  # [H, 5, 4, 3]
+        self._steps = torch.cat([fingers[:, :, :1], fingers.diff(dim=2), tip[:, :, None]], dim=2)
+        self.axes = _finger_axes(self._steps[:, :, 1:], right).flatten(1, 2)
+
+    def angles(self, wrist: Tensor, fingers: Tensor) -> HandAngles:
+        """Hands with wrists [H, 3] and fingers [H, 15, 3] bent by these axis-angles."""
+        return HandAngles(torch.zeros(len(wrist)), wrist, (self.axes @ fingers[..., None])[..., 0])
+
+    def twist_of(self, elbow: Tensor) -> Tensor:
+        """How far elbows are turned about their forearm, the rest being swing.  # [H, 3] -> [H]"""
+        half = elbow.norm(dim=1).clamp_min(1e-9) / 2
+        along = (elbow * self.forearm).sum(dim=1) / (2 * half)
+        return 2 * torch.atan2(half.sin() * along, half.cos())
+
+    def rotations(self, angles: HandAngles) -> tuple[Tensor, Tensor]:
+        """Forearm twists [H, 3, 3] and axis-angles of the fingers [H, 15, 3]."""
+        twist = axis_angle_to_matrix(self.forearm * angles.twist[:, None])
+        return twist, (angles.fingers[..., None, :] @ self.axes)[..., 0, :]
+
+    def __call__(self, elbows: Tensor, angles: HandAngles) -> Tensor:
+        """The points as offsets from the wrist.  # [H, 5, 4, 3] metres
+
+        Args:
+            elbows: [H, 3, 3] how each elbow's surroundings are turned, before the twist.
+            angles: how the hands are bent.
+        """
+        twist, fingers = self.rotations(angles)
+        palm = elbows @ twist @ axis_angle_to_matrix(angles.wrist)
+        turn = palm[:, None].expand(-1, 5, -1, -1)
+        bends = axis_angle_to_matrix(fingers).unflatten(1, (5, 3))
+        place = (turn @ self._steps[:, :, 0, :, None])[..., 0]
+        places = [place]
+        for k in range(_CHAIN - 1):
+            turn = turn @ bends[:, :, k]
+            place = place + (turn @ self._steps[:, :, k + 1, :, None])[..., 0]
+            places.append(place)
+        return torch.stack(places, dim=2)
+
+
+def _finger_axes(bones: Tensor, right: Tensor) -> Tensor:
+    """Axes of bending, leaning and turning.  # [H, 5, 3, 3], [H] -> [H, 5, 3, 3, 3]
+
+    Fingers bend down, out of the plane of a flat hand. A thumb, the last, bends in that plane and
+    leans out of it.
+    """
+    bone = torch.nn.functional.normalize(bones, dim=-1)
+    across = torch.linalg.cross(bone, _DOWN.expand_as(bone))
+    sideways = torch.where(right, 1.0, -1.0)[:, None, None] * _DOWN
+    across[:, 4] = sideways - bone[:, 4] * (bone[:, 4] * sideways).sum(dim=-1, keepdim=True)
+    across = torch.nn.functional.normalize(across, dim=-1)
+    sign = torch.where(right, -1.0, 1.0)[:, None, None, None]  # so that both hands mean the same
+    return torch.stack([across, torch.linalg.cross(bone, across) * sign, bone * sign], dim=3)
+
+
+def _finger_tips(body: BodyModel, first: int) -> Tensor:
+    """From each last joint of a hand to the tip, and the length of the bone before.  # [5, 4]"""
+    rows = []
+    for joint in range(first + 2, first + 15, 3):
+        place = body.joint_template[joint]
+        bone = place - body.joint_template[joint - 1]
+        skin_of_tip = body.template[body.parts == joint] - place
+        far = skin_of_tip @ bone if len(skin_of_tip) else torch.zeros(1)
+        tip = skin_of_tip[far.argmax()] * _TIP if float(far.max()) > 0 else bone
+        rows.append(torch.cat([tip, bone.norm()[None]]))
+    return torch.stack(rows)

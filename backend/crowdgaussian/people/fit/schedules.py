@@ -1,16 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of fitting everybody in the camera's frame, before the ground is known."""
+"""The stages of fitting everybody in the camera's frame, before the ground is known; hands last."""
 
 from dataclasses import replace
 
 import numpy as np
 import torch
+from crowdgaussian_shared.geometry.camera import split_viewmat, turn_to_ray
+from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
+from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 
+from ...core.optim import Descent, minimise, parameter_groups
+from ...core.rotations import axis_angle_to_matrix
 from ..config import PeopleConfig
 from ..detect.detections import Detection
+from ..detect.hands import Hands
+from .body_points import HandAngles, HandPoints
 from .fitter import Bodies, Fitter, Schedule
 from .init import DEPTH_HYPOTHESES, Guess, Lengths, guess, lift
-from .objective import SILHOUETTE, Weights
+from .objective import (
+    FINGER_LIMITS,
+    SILHOUETTE,
+    HandTargets,
+    Weights,
+    arm_limits,
+    hand_directions,
+    hand_energy,
+    relaxed_hands,
+)
 from .targets import Targets
 
 _PLACE_RATES = {"orientation": 0.03, "pelvis": 0.02}
@@ -153,3 +169,120 @@ def without_directions(targets: Targets) -> Targets:
         segment_weight=torch.zeros_like(targets.segment_weight),
         mask_trust=torch.zeros_like(targets.mask_trust),
     )
+
+
+# Bending forearms, wrists and fingers to the landmarks of hands; nothing else of a body moves
+
+_HAND_STEPS = 100
+_HAND_RATE = 0.05  # radians a step at first
+_NEAREST_WRIST = 0.05  # metres before the camera
+_HAND_ORDER = torch.tensor(  # the network's index, middle, little, ring finger and thumb
+    [[5, 6, 7, 8], [9, 10, 11, 12], [17, 18, 19, 20], [13, 14, 15, 16], [1, 2, 3, 4]]
+)
+
+
+def fit_hands(
+    fitter: Fitter, bodies: Bodies, hands: list[Hands]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bends wrists and fingers to the hands that were seen, within what joints do.
+
+    The wrist stays where the body's fit has put it. The hand's landmarks tell how its bones lie in
+    space and where its points are around the wrist, in weak perspective at the wrist's depth.
+
+    Args:
+        fitter: of the bodies' camera.
+        bodies: everybody.
+        hands: what was seen of each.
+
+    Returns:
+        The body pose [P, 21, 3] with forearms and wrists turned, and the axis-angles of jaw, eyes
+        and fingers [P, 33, 3]; hands that were not seen are at rest.
+    """
+    pose, rest = bodies.body_pose.clone(), relaxed_hands().repeat(len(hands), 1, 1)
+    seen = [(p, k, hand) for p, both in enumerate(hands) for k, hand in enumerate(both)]
+    found = [(p, k, hand) for p, k, hand in seen if hand is not None]
+    if not found:
+        return pose, rest
+    person, right = (
+        torch.tensor([p for p, _, _ in found]),
+        torch.tensor([k == 1 for _, k, _ in found]),
+    )
+    rest_joints = fitter.points.rest_joints(bodies.betas, bodies.scale)
+    points = HandPoints(fitter.body, rest_joints[person], right)
+    elbow, wrist = (points.joints[:, k] - 1 for k in (0, 1))  # in the body's pose
+    fingers = points.joints[:, 2:] - len(BODY_JOINTS)
+    with torch.no_grad():
+        posed = fitter.pose(bodies)
+    view, shift = (torch.as_tensor(part) for part in split_viewmat(fitter.camera[1].numpy()))
+    places = posed.joints[person, wrist + 1] @ view.T + shift
+    turns = torch.stack([_straight(place) for place in places])
+    angles = _bend(
+        points,
+        turns @ view @ posed.rotations[person, elbow + 1],
+        _hand_targets(
+            torch.as_tensor(np.stack([hand for _, _, hand in found])).float(),
+            _onto_picture(places, fitter.camera[0]) @ turns.transpose(1, 2),
+            points.angles(pose[person, wrist], rest[person[:, None], fingers]),
+        ),
+        _hand_limits(points.twist_of(pose[person, elbow]), right),
+    )
+    twist, bends = points.rotations(angles)
+    pose[person, elbow] = _axis_angles(axis_angle_to_matrix(pose[person, elbow]) @ twist)
+    pose[person, wrist] = angles.wrist
+    rest[person[:, None], fingers] = bends
+    return pose, rest
+
+
+def _straight(place: torch.Tensor) -> torch.Tensor:
+    """From the camera's axes to those of somebody who looks straight at a place [3].  # [3, 3]"""
+    return torch.as_tensor(turn_to_ray(place.double().numpy()).T, dtype=torch.float32)
+
+
+def _onto_picture(places: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
+    """How pixels move with points at places [H, 3] of the camera.  # [H, 2, 3] pixels a metre"""
+    depth = places[:, 2:, None].clamp_min(_NEAREST_WRIST)
+    flat = torch.eye(2).expand(len(places), 2, 2)
+    return K[:2, :2] @ torch.cat([flat, -places[:, :2, None] / depth], dim=2) / depth
+
+
+def _hand_targets(seen: torch.Tensor, to_pixels: torch.Tensor, start: HandAngles) -> HandTargets:
+    """Landmarks [H, 21, 3] around their own wrists, with the length of the hand as the unit."""
+    around = seen - seen[:, :1]
+    length = around[:, [0, 9, 10, 11, 12]].diff(dim=1).norm(dim=2).sum(dim=1)[:, None, None]
+    points = (around / length.clamp_min(1e-6))[:, _HAND_ORDER]
+    return HandTargets(points[..., :2], hand_directions(points), to_pixels / length, start)
+
+
+def _hand_limits(turned: torch.Tensor, right: torch.Tensor) -> HandAngles:
+    """Lowest and highest of all angles; elbows are twisted [H] already.  # [2, H, ...] each"""
+    arm = arm_limits(right).permute(2, 0, 1)
+    left = arm[:, :, 0] - turned
+    twist = torch.stack([left[0].clamp_max(0.0), left[1].clamp_min(0.0)])
+    fingers = FINGER_LIMITS.expand(len(right), -1, -1, -1).permute(3, 0, 1, 2)
+    return HandAngles(twist, arm[:, :, 1:], fingers)
+
+
+def _bend(
+    points: HandPoints, elbows: torch.Tensor, targets: HandTargets, limits: HandAngles
+) -> HandAngles:
+    """Lowers the energy; after each step all angles go back into their limits."""
+    free = {name: value.clone().requires_grad_() for name, value in vars(targets.start).items()}
+
+    def loss_at(_: int) -> torch.Tensor:
+        angles = HandAngles(**free)
+        return hand_energy(points(elbows, angles), angles, targets).sum()
+
+    def back(_: int, __: torch.Tensor) -> None:
+        with torch.no_grad():
+            for name, (low, high) in vars(limits).items():
+                free[name].clamp_(low, high)
+
+    groups = parameter_groups(free, dict.fromkeys(free, _HAND_RATE))
+    minimise(groups, Descent(_HAND_STEPS), loss_at, back)
+    return HandAngles(**{name: value.detach() for name, value in free.items()})
+
+
+def _axis_angles(matrices: torch.Tensor) -> torch.Tensor:
+    """[H, 3, 3] -> [H, 3]"""
+    rows = [matrix_to_axis_angle(matrix) for matrix in matrices.double().numpy()]
+    return torch.as_tensor(np.stack(rows), dtype=torch.float32)
