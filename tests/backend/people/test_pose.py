@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+from _support.people_made_up import figure
 from crowdgaussian.body import load_body
 from crowdgaussian.core.rotations import axis_angle_to_matrix
 from crowdgaussian.people.config import PeopleConfig
@@ -13,7 +14,7 @@ from crowdgaussian.people.fit.fitter import Fitter
 from crowdgaussian.people.fit.init import bend_limb, swing, torso_frame
 from crowdgaussian.people.fit.objective import limit_energy, pose_energy, relaxed_hands, usual_pose
 from crowdgaussian.people.fit.schedules import fit_in_camera
-from crowdgaussian.people.fit.targets import make_targets
+from crowdgaussian.people.fit.targets import make_targets, straightness
 from crowdgaussian.people.ground.contact import overlaps, push_apart, sphere_centers, sphere_radii
 from crowdgaussian.people.ground.placement import put_on_ground
 from crowdgaussian.people.types import Keypoints
@@ -211,3 +212,10 @@ def test_the_trunk_of_somebody_facing_the_camera_is_the_identity():
     world = np.zeros((33, 3))
     world[[11, 12, 23, 24]] = [[0.2, 0.5, 0], [-0.2, 0.5, 0], [0.1, 0, 0], [-0.1, 0, 0]]
     assert np.allclose(torso_frame(world), np.eye(3))
+
+
+def test_the_outline_of_somebody_bent_says_little_of_their_width():
+    upright = figure((300, 300), 400)
+    bent = upright.copy()
+    bent[:23] = (upright[:23] - upright[23]) @ [[0.2, 1.0], [-1.0, 0.2]] + upright[23]
+    assert straightness(upright) > 0.97 and straightness(bent) < 0.88

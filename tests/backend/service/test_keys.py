@@ -176,10 +176,22 @@ class Wiretap(threading.Thread):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.heard = {"client": bytearray(), "server": bytearray()}
+        self._open = [self._listener]
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for it
+            one.close()
 
     def run(self):
         client, _ = self._listener.accept()
         server = socket.create_connection(("127.0.0.1", self._to))
+        self._open += [client, server]
         for args in ((client, server, "client"), (server, client, "server")):
             threading.Thread(target=self._pass_on, args=args, daemon=True).start()
 
@@ -193,9 +205,11 @@ class Wiretap(threading.Thread):
 
 def test_who_listens_learns_nothing_and_cannot_say_it_again(service, pairings, tmp_path):
     photo = write_photo(tmp_path / "a.png", seed=9).read_bytes() + b"a very secret picture"
-    control, data = Wiretap(service.port), Wiretap(service.data_port)
-    control.start(), data.start()
-    with Client(control.port, data.port, pairing=pairings[1]["laptop"]) as client:
+    with (
+        Wiretap(service.port) as control,
+        Wiretap(service.data_port) as data,
+        Client(control.port, data.port, pairing=pairings[1]["laptop"]) as client,
+    ):
         job, _ = client.submit(photo, "secret-name.png")
         client.follow(job)
         scene = client.fetch(job, "scene.json")

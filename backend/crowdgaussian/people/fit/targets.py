@@ -11,7 +11,7 @@ from crowdgaussian_shared.geometry.camera import pixel_rays, turn_to_ray
 from torch import Tensor
 
 from ...core.device import float_tensor
-from ...core.landmarks import HEAD, TORSO
+from ...core.landmarks import ANKLES, HEAD, HIPS, KNEES, SHOULDERS, TORSO
 from ...core.landmarks import Landmark as L
 from ..detect.detections import Detection
 
@@ -51,6 +51,9 @@ _LEAST_SEGMENT = 0.15  # how much a limb counts that is hidden; more follows gue
 # The mask counts fully from the sum of these scores on, and never less than the last; more trust
 # gives better limbs where the detector is right, and worse ones where two people share a mask.
 _MASK_FROM, _MASK_RANGE, _LEAST_MASK = 0.15, 0.4, 0.25
+# Nor fully of somebody bent: their outline hardly tells how wide they are. From the sum of the
+# first two on it counts, at the first hardly.
+_BENT, _BENT_RANGE, _LEAST_BENT = 0.88, 0.08, 0.1
 # Radius of the circle of hair: of the way from the middle of the face to the neck, of the height.
 _HAIR_NECK, _HAIR_SIZE = 0.9, 0.16
 _HAIR_WEIGHT = 0.1  # of the outline within the circle
@@ -133,9 +136,23 @@ def _one_person(person: Detection, index: int, masks: list[np.ndarray], K: np.nd
         "face": face / max(np.linalg.norm(face), 1e-6),
         "head": np.eye(3) if person.head is None else _head(person.head, keypoints.xy, K),
         "head_weight": float(person.head is not None),
-        "mask_trust": np.clip((person.score - _MASK_FROM) / _MASK_RANGE, _LEAST_MASK, 1.0),
+        "mask_trust": np.clip((person.score - _MASK_FROM) / _MASK_RANGE, _LEAST_MASK, 1.0)
+        * np.clip((straightness(keypoints.xy) - _BENT) / _BENT_RANGE, _LEAST_BENT, 1.0),
         **_outline(masks[index], others, person.size, _hair(keypoints.xy, person.size)),
     }
+
+
+def straightness(xy: np.ndarray) -> float:
+    """How straight somebody stands in the picture: nose to ankles over the way along the body.
+
+    About 1 for those who stand, .87 for somebody who leans on their knees.
+
+    Args:
+        xy: [33, 2] landmarks, pixels.
+    """
+    way = np.array([xy[part].mean(axis=0) for part in ([L.NOSE], SHOULDERS, HIPS, KNEES, ANKLES)])
+    along = float(np.linalg.norm(np.diff(way, axis=0), axis=1).sum())
+    return float(np.linalg.norm(way[-1] - way[0])) / max(along, 1e-6)
 
 
 def _head(head: np.ndarray, xy: np.ndarray, K: np.ndarray) -> np.ndarray:
