@@ -41,7 +41,7 @@ def make_people(
     flags: Sequence[tuple[str, ...]],
 ) -> tuple[Person, ...]:
     """Persons in the frame of the fitter's camera, in the order of found."""
-    errors = pixel_errors(fitter, bodies, targets)
+    errors = fitter.pixel_errors(bodies, targets, _FAR)
     rest = fitter.points.rest_joints(bodies.betas, bodies.scale)[:, 0]
     body_pose, hands = fit_hands(fitter, bodies, [one.hands for one in found])
     people = []
@@ -65,13 +65,6 @@ def make_people(
             )
         )
     return tuple(people)
-
-
-def pixel_errors(fitter: Fitter, bodies: Bodies, targets: Targets) -> Tensor:
-    """Robust mean distance of the landmarks, photo pixels.  # [P]"""
-    pixels = project(fitter.pose(bodies).landmarks, *fitter.camera)
-    apart = (pixels - targets.xy).norm(dim=2).clamp_max(_FAR * targets.size[:, None])
-    return (apart * targets.weight).sum(dim=1) / targets.weight.sum(dim=1).clamp_min(1e-6)
 
 
 @contextmanager

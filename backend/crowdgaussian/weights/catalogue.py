@@ -86,29 +86,35 @@ class WeightFile:
         )
 
 
-POSE_DETECTOR = WeightFile(
-    name="MediaPipe pose detector",
-    stage="people",
-    purpose="finds people in the photo",
-    source="MediaPipe wheel (BlazePose)",
-    version="0.10.21",
-    package="mediapipe",
-    file="modules/pose_detection/pose_detection.tflite",
-    digest="985508166374e67345ef2c94f0401ce457fad0f6e62143a5550aff5ae48e26fb",
-    licence="Apache-2.0",
-    commercial=True,
+def _from_wheel(name: str, purpose: str, network: str, file: str, digest: str) -> WeightFile:
+    """A network of the MediaPipe wheel, which finds people; file: below its modules."""
+    return WeightFile(
+        name=name,
+        stage="people",
+        purpose=purpose,
+        source=f"MediaPipe wheel ({network})",
+        version="0.10.21",
+        package="mediapipe",
+        file=f"modules/{file}",
+        digest=digest,
+        licence="Apache-2.0",
+        commercial=True,
+    )
+
+
+POSE_DETECTOR = _from_wheel(
+    "MediaPipe pose detector",
+    "finds people in the photo",
+    "BlazePose",
+    "pose_detection/pose_detection.tflite",
+    "985508166374e67345ef2c94f0401ce457fad0f6e62143a5550aff5ae48e26fb",
 )
-POSE_LANDMARKS = WeightFile(
-    name="MediaPipe pose landmarks (full)",
-    stage="people",
-    purpose="33 landmarks, 33 metric world landmarks and a soft mask for each person",
-    source="MediaPipe wheel (BlazePose GHUM)",
-    version="0.10.21",
-    package="mediapipe",
-    file="modules/pose_landmark/pose_landmark_full.tflite",
-    digest="4fcbfa185ec6496098f48fd41b5e0340acd7edf5216d36ce39e2bb5358d75ea2",
-    licence="Apache-2.0",
-    commercial=True,
+POSE_LANDMARKS = _from_wheel(
+    "MediaPipe pose landmarks (full)",
+    "33 landmarks, 33 metric world landmarks and a soft mask for each person",
+    "BlazePose GHUM",
+    "pose_landmark/pose_landmark_full.tflite",
+    "4fcbfa185ec6496098f48fd41b5e0340acd7edf5216d36ce39e2bb5358d75ea2",
 )
 POSE_LANDMARKS_HEAVY = WeightFile(
     name="MediaPipe pose landmarks (heavy)",
@@ -122,53 +128,33 @@ POSE_LANDMARKS_HEAVY = WeightFile(
     licence="Apache-2.0",
     commercial=True,
 )
-FACE_DETECTOR_NEAR = WeightFile(
-    name="MediaPipe face detector (short range)",
-    stage="people",
-    purpose="finds faces, which seed and witness people",
-    source="MediaPipe wheel (BlazeFace)",
-    version="0.10.21",
-    package="mediapipe",
-    file="modules/face_detection/face_detection_short_range.tflite",
-    digest="19ba0f2a530902a9ec488bbaa495e39d9c8f710e83763dd5184ea3e5366933d7",
-    licence="Apache-2.0",
-    commercial=True,
+FACE_DETECTOR_NEAR = _from_wheel(
+    "MediaPipe face detector (short range)",
+    "finds faces, which seed and witness people",
+    "BlazeFace",
+    "face_detection/face_detection_short_range.tflite",
+    "19ba0f2a530902a9ec488bbaa495e39d9c8f710e83763dd5184ea3e5366933d7",
 )
-FACE_DETECTOR_FAR = WeightFile(
-    name="MediaPipe face detector (full range)",
-    stage="people",
-    purpose="as the short range, for smaller faces",
-    source="MediaPipe wheel (BlazeFace)",
-    version="0.10.21",
-    package="mediapipe",
-    file="modules/face_detection/face_detection_full_range_sparse.tflite",
-    digest="043146350dd475a3653df169bf506848d344cc61064480f548b7cd3b940d3ec7",
-    licence="Apache-2.0",
-    commercial=True,
+FACE_DETECTOR_FAR = _from_wheel(
+    "MediaPipe face detector (full range)",
+    "as the short range, for smaller faces",
+    "BlazeFace",
+    "face_detection/face_detection_full_range_sparse.tflite",
+    "043146350dd475a3653df169bf506848d344cc61064480f548b7cd3b940d3ec7",
 )
-FACE_MESH = WeightFile(
-    name="MediaPipe face mesh",
-    stage="people",
-    purpose="tells real faces, and where heads look",
-    source="MediaPipe wheel (BlazeFace)",
-    version="0.10.21",
-    package="mediapipe",
-    file="modules/face_landmark/face_landmark.tflite",
-    digest="bd126fc7c72efee5d005e26faeaecbcbcc491d5b8a453b8464d46de96a2000e8",
-    licence="Apache-2.0",
-    commercial=True,
+FACE_MESH = _from_wheel(
+    "MediaPipe face mesh",
+    "tells real faces, and where heads look",
+    "BlazeFace",
+    "face_landmark/face_landmark.tflite",
+    "bd126fc7c72efee5d005e26faeaecbcbcc491d5b8a453b8464d46de96a2000e8",
 )
-HAND_LANDMARKS = WeightFile(
-    name="MediaPipe hand landmarks (full)",
-    stage="people",
-    purpose="21 landmarks of a hand, from which the fingers are bent",
-    source="MediaPipe wheel (MediaPipe Hands)",
-    version="0.10.21",
-    package="mediapipe",
-    file="modules/hand_landmark/hand_landmark_full.tflite",
-    digest="6459dbe0ddcfb5ecfcdf612613babee412d4330052cc37d050706d5698a380aa",
-    licence="Apache-2.0",
-    commercial=True,
+HAND_LANDMARKS = _from_wheel(
+    "MediaPipe hand landmarks (full)",
+    "21 landmarks of a hand, from which the fingers are bent",
+    "MediaPipe Hands",
+    "hand_landmark/hand_landmark_full.tflite",
+    "6459dbe0ddcfb5ecfcdf612613babee412d4330052cc37d050706d5698a380aa",
 )
 OPEN_BODY = WeightFile(
     name="open body",

@@ -9,6 +9,7 @@ module (from the npm package @mediapipe/pose 0.5.1675469404, Apache-2.0).
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,10 +104,10 @@ class PatchPrediction:
 
 
 class PoseNetwork:
-    """Both networks, loaded once; not safe to share between threads."""
+    """Both networks, each loaded once; not safe to share between threads."""
 
     def __init__(self, landmarks: str = "heavy") -> None:
-        """Loads the two networks.
+        """Loads the landmark network.
 
         Args:
             landmarks: "heavy" or, in two fifths of the time and less exact, "full".
@@ -120,13 +121,15 @@ class PoseNetwork:
             raise SettingError(
                 f"people.landmarks is '{landmarks}'; choose one of {', '.join(LANDMARK_NETWORKS)}."
             )
-        files = {"pose_landmark_full.tflite": str(POSE_LANDMARKS_HEAVY.checked_path()[0])}
-        self._detector = Graph(_DETECT, ("detections",))
-        self._landmarks = Graph(
-            _LANDMARKS,
-            ("landmarks", "world", "auxiliary", "mask"),
-            files if landmarks == "heavy" else None,
-        )
+        files = {}
+        if landmarks == "heavy":
+            files["pose_landmark_full.tflite"] = str(POSE_LANDMARKS_HEAVY.checked_path()[0])
+        self._landmarks = Graph(_LANDMARKS, ("landmarks", "world", "auxiliary", "mask"), files)
+
+    @cached_property
+    def _detector(self) -> "Graph":
+        """Loaded when it is first asked: whoever only looks into regions needs none."""
+        return Graph(_DETECT, ("detections",))
 
     def detect(self, picture: np.ndarray) -> list[CoarseDetection]:
         """Everybody the detector sees in a picture [H, W, 3] uint8 sRGB."""

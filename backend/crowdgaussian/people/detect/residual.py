@@ -30,10 +30,8 @@ _BELOW = ((12.5, 4.0), (9.5, 3.2), (7.0, 2.2), (5.0, 1.4), (16.0, 5.2))
 _ASIDE = (0.0, -0.08, 0.08)  # of the region's side; the next only where too little was seen
 _ENOUGH = 2  # regions with somebody in them, after which no other is tried
 _ROLL_SHARE = 0.5  # of the face's tilt, by which the region is turned
-_NOSE, _EYES = (
-    0.5,
-    (0.4, 2.2),
-)  # reach of the face for its nose; distance of its eyes over the face's
+_NOSE = 0.5  # reach of a face for the nose of its body
+_EYES = (0.4, 2.2)  # distance of the body's eyes over that of the face's
 _GOOD = 0.5  # score from which no other start is tried for a face
 _SAME_START = 0.04, (0.9, 1.1)  # of the region's size: starts this alike give the same body
 # A face is without a body when its owner scores less: found at first, or later.
@@ -91,25 +89,25 @@ class PeopleSearch:
         rounds = (_BELOW_FACES if lonely else _FIRST, *_ROUND_ENDS)
         for face in each(lonely, within(report, _FIRST, rounds[0]), _LEFT):
             pool += [Candidate(body) for body in self._bodies_at(face, pyramid)]
-        before = None
+        before, kept = None, choose()
         for ends in pairwise(rounds):
-            part, kept = within(report, *ends), choose()
+            part, known = within(report, *ends), len(kept)
             lonely = without_body(sure, kept, first)
             others = [one for one in kept if not _has_any(one.body, lonely)]
-            grey, paint = painted_out(photo, others, lonely)
-            dim = PhotoPyramid(grey)
+            rest, paint = painted_out(photo, others, lonely)
+            without_others = PhotoPyramid(rest)
             share = _LONELY if lonely else 0.0
             for face in each(lonely, within(part, 0.0, share), _LEFT):
                 if before is None or _newly_painted(before, paint, face):
                     pool += [
                         Candidate(body, tuple(others), on_paint(body, paint))
-                        for body in self._bodies_at(face, dim)
+                        for body in self._bodies_at(face, without_others)
                     ]
             before = paint
             pool += self._backs(photo, choose(), sure, within(part, share, 1.0))
-            if len(choose()) == len(kept):
+            kept = choose()
+            if len(kept) == known:
                 break
-        kept = choose()
         full = len(kept) >= self.config.max_people  # so the others were not wanted
         missed = [] if full else without_body(sure, kept, first)
         kept = self._settle_hands(photo, kept, within(report, rounds[-1], 1.0))
@@ -149,8 +147,8 @@ class PeopleSearch:
         own, theirs = (
             warp_mask(c.body.mask, c.body.mask_to_photo, (height, width)) for c in (one, other)
         )
-        dim = PhotoPyramid(filled_in(photo, (theirs > 0.5) & (theirs > own)))
-        return fuse_predictions(self.network, dim, one.body.roi, 0.0)
+        rest = PhotoPyramid(filled_in(photo, (theirs > 0.5) & (theirs > own)))
+        return fuse_predictions(self.network, rest, one.body.roi, 0.0)
 
     def _bodies_at(self, face: Face, photo: PhotoPyramid) -> list[Body]:
         """Bodies whose nose lies in a face."""
@@ -200,8 +198,8 @@ class PeopleSearch:
         """People who show no face, on a grid of regions of a photo with all others painted out."""
         sizes = [one.body.size for one in kept if one.score > _SURE]
         size = float(np.median(sizes or [_FIRST_SIZE * min(photo.shape[:2])]))
-        grey, paint = painted_out(photo, kept, without_body(faces, kept, kept))
-        pyramid = PhotoPyramid(grey)
+        rest, paint = painted_out(photo, kept, without_body(faces, kept, kept))
+        pyramid = PhotoPyramid(rest)
         found: list[Candidate] = []
         regions = self._seen_on_grid(pyramid, paint, size, within(report, 0.0, _GRID))
         for roi in each(regions[:_MOST], within(report, _GRID, 1.0), _LEFT):

@@ -12,6 +12,7 @@ from ...body.model import BodyModel
 from ...core.device import float_tensor
 from ...core.optim import Descent, minimise
 from ...core.rotations import axis_angle_to_matrix, joint_transforms, skin
+from ...splat.cameras import project
 from .body_points import BodyPoints, PosedPoints, pose_matrices
 from .init import Guess
 from .objective import Weights, body_energy, relaxed_hands
@@ -81,6 +82,18 @@ class Fitter:
         rotations = pose_matrices(bodies.orientation, bodies.body_pose, self.hands)
         transforms, _ = joint_transforms(joints, rotations, bodies.pelvis - joints[:, 0])
         return skin(rest, self.body.skin_weights, transforms)
+
+    def pixel_errors(self, bodies: Bodies, targets: Targets, far: float) -> Tensor:
+        """Robust mean distance of the landmarks from the photo's, photo pixels.  # [P]
+
+        Args:
+            bodies: the bodies.
+            targets: what the photo says about them.
+            far: parts of the body's height; a landmark further off counts as this far.
+        """
+        pixels = project(self.pose(bodies).landmarks, *self.camera)
+        apart = (pixels - targets.xy).norm(dim=2).clamp_max(far * targets.size[:, None])
+        return (apart * targets.weight).sum(dim=1) / targets.weight.sum(dim=1).clamp_min(1e-6)
 
     def energy(self, bodies: Bodies, targets: Targets, weights: Weights) -> Tensor:
         """How badly each body fits.  # [P]"""

@@ -10,7 +10,6 @@ from crowdgaussian_shared.geometry.camera import eye_of
 from torch import Tensor
 
 from ...core.device import float_tensor
-from ...splat.cameras import project
 from ..config import PeopleConfig
 from ..detect.detections import Detection
 from ..fit.fitter import Bodies, Fitter, Schedule
@@ -125,9 +124,10 @@ def stand_on_ground(
         the bodies, and who stands on the floor, [P] bool.
     """
     on_ground, feet_seen = support
-    before = landmark_errors(fitter, bodies, targets)
+    before = fitter.pixel_errors(bodies, targets, _FAR)
     settled = _settled(fitter, bodies, targets, on_ground, config)
-    worse = (landmark_errors(fitter, settled, targets) - before).numpy() > _MOST_PULL
+    pulled = (fitter.pixel_errors(settled, targets, _FAR) - before) / targets.size
+    worse = pulled.numpy() > _MOST_PULL
     if (worse & on_ground).any():
         on_ground = on_ground & ~worse
         settled = _settled(fitter, bodies, targets, on_ground, config)
@@ -148,13 +148,6 @@ def _settled(
         bodies, targets, Schedule(config.ground_steps, weights, _RATES), Contact(on_ground, radii)
     )
     return fit_shape(fitter, bodies, targets, weights, config.ground_steps, config)
-
-
-def landmark_errors(fitter: Fitter, bodies: Bodies, targets: Targets) -> Tensor:
-    """Robust mean distance of the landmarks from the photo's, in parts of the height.  # [P]"""
-    pixels = project(fitter.pose(bodies).landmarks, *fitter.camera)
-    apart = ((pixels - targets.xy).norm(dim=2) / targets.size[:, None]).clamp_max(_FAR)
-    return (apart * targets.weight).sum(dim=1) / targets.weight.sum(dim=1).clamp_min(1e-6)
 
 
 def to_scene(bodies: Bodies, ground: GroundEstimate, slide: np.ndarray) -> Bodies:
