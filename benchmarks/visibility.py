@@ -30,8 +30,8 @@ from crowdgaussian.evaluate.crowds.run import CrowdsJob, Trial, make_trial  # no
 from crowdgaussian.pipeline.config import configured  # noqa: E402
 from crowdgaussian.pipeline.reconstruct import refine_crowd  # noqa: E402
 from crowdgaussian.pipeline.stages import load_stage  # noqa: E402
-from crowdgaussian.refiner.distil.trainable import movable  # noqa: E402
 from crowdgaussian.refiner.stage import photo_anchor, small_refinement  # noqa: E402
+from crowdgaussian.refiner.trainable import movable  # noqa: E402
 from crowdgaussian.splat.normals import render_mesh_depth  # noqa: E402
 from crowdgaussian.synthetic.scenes import made_up_actor  # noqa: E402
 

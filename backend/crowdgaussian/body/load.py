@@ -9,8 +9,7 @@ from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
 
 from ..weights.local import Need, UsedFile, locate, used_file
-from .data import BetasTable, BodyData, read_arrays
-from .model import BodyModel
+from .model import BetasTable, BodyData, BodyModel, read_arrays
 from .smplx_body import read_smplx
 
 # The open body: the shipped file, made by scripts/build_open_body.py from CC0 data

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from ..core.landmarks import NUM_LANDMARKS
 from ..core.landmarks import Landmark as L
-from .data import BodyData, read_arrays
+from .model import BodyData, read_arrays
 
 NUM_BETAS = 10
 LICENCE = "SMPL-X model licence (non-commercial research)"

@@ -20,9 +20,15 @@ from ..core.progress import Progress, Report
 from ..people.types import Crowd
 from ..segment.types import CrowdView
 from ..splat.cameras import Cameras
-from .distil.distil import coarse_scene, distil, refined_views
-from .distil.trainable import Anchor, Movable, refined_avatars
-from .distil.views import ClusterViews, cluster_views, find_clusters
+from .distil import (
+    ClusterViews,
+    cluster_views,
+    coarse_scene,
+    distil,
+    find_clusters,
+    refined_views,
+)
+from .trainable import Anchor, Movable, refined_avatars
 from .types import RefineConfig, RefinedCluster, Refiner
 from .weights import small_path, turbo_files, turbo_path
 

@@ -31,7 +31,7 @@ from crowdgaussian.evaluate.crowds.run import (
     make_trial,
 )
 from crowdgaussian.pipeline.reconstruct import refine_crowd
-from crowdgaussian.refiner.distil.views import cluster_views
+from crowdgaussian.refiner.distil import cluster_views
 from crowdgaussian.refiner.networks.small_unet import SmallConfig, SmallRefiner, save_small
 from crowdgaussian.refiner.stage import CrowdRefinement
 from crowdgaussian.refiner.training.dataset import render_truth

@@ -11,11 +11,10 @@ from crowdgaussian.core.metrics import masked_psnr
 from crowdgaussian.core.progress import silent
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline.reconstruct import refine_crowd
-from crowdgaussian.refiner.distil.distil import keep_tone
-from crowdgaussian.refiner.distil.trainable import movable
-from crowdgaussian.refiner.distil.views import cluster_views, find_clusters
+from crowdgaussian.refiner.distil import cluster_views, find_clusters, keep_tone
 from crowdgaussian.refiner.networks.tiling import VIEWS
 from crowdgaussian.refiner.stage import CrowdRefinement, photo_anchor
+from crowdgaussian.refiner.trainable import movable
 from crowdgaussian.refiner.types import DistilConfig, RefineConfig
 from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian.splat.cameras import Cameras

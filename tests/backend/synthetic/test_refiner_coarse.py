@@ -10,7 +10,7 @@ from crowdgaussian.avatar.photo_fit import PhotoFit
 from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
-from crowdgaussian.refiner.distil.views import cluster_views
+from crowdgaussian.refiner.distil import cluster_views
 from crowdgaussian.refiner.training.dataset import (
     DAMAGE,
     PairDataset,

@@ -13,8 +13,7 @@ from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, FACE_JOINTS, JOINT_INDEX, NUM_JOINTS
 from torch import Tensor
 
-from ...body.data import read_arrays
-from ...body.model import BodyModel
+from ...body.model import BodyModel, read_arrays
 from ...body.smplx_body import find_smplx, read_smplx, smplx_vertex_ids
 from ...core.crop import Letterbox, letterbox
 from ...core.device import choose_device, float_tensor

@@ -34,7 +34,7 @@ from ...splat.normals import render_normals
 from ...synthetic.people import render_rgba
 from ...synthetic.photo import CoarseCrowd, damaged, rebuilt
 from ...synthetic.scenes import CrowdScene, DrawActor, compose, face_light, hemisphere_views
-from ..distil.views import ring_cameras
+from ..distil import ring_cameras
 from ..networks.tiling import VIEWS
 
 # A training scene seen from its cameras: truth, coarse rendering, and normals of the bodies

@@ -13,12 +13,12 @@ from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from torch import Tensor
 
-from ...avatar.visibility import visible
-from ...core.device import float_tensor
-from ...core.rotations import blend_affines, polar_rotations, quats_to_matrices
-from ...splat.cameras import Cameras, depths
-from ...splat.rasterize import rasterize
-from ...splat.splats import Splats
+from ..avatar.visibility import visible
+from ..core.device import float_tensor
+from ..core.rotations import blend_affines, polar_rotations, quats_to_matrices
+from ..splat.cameras import Cameras, depths
+from ..splat.rasterize import rasterize
+from ..splat.splats import Splats
 
 RATES = {"means": 3e-4, "scales": 5e-3, "opacities": 2e-2, "sh": 2e-2}  # of 100 steps, not 30,000
 _LIMIT = 0.015  # metres a centre may leave its place without being pulled back
