@@ -23,7 +23,7 @@ from _support.blender.blender_people import make_camera, write_scene  # noqa: E4
 from _support.blender.open_body_people import open_body_avatar  # noqa: E402
 from crowdgaussian_addon.scene.importer import import_scene  # noqa: E402
 from crowdgaussian_addon.scene.people import all_people  # noqa: E402
-from crowdgaussian_addon.scene.render.display import set_level  # noqa: E402
+from crowdgaussian_addon.scene.render.display import Level, set_level  # noqa: E402
 from crowdgaussian_addon.scene.render.settings import set_engine  # noqa: E402
 from crowdgaussian_addon.scene.rig.armature import set_pose  # noqa: E402
 from crowdgaussian_addon.scripting.previews import start_empty_file  # noqa: E402
@@ -39,7 +39,8 @@ def main(people: int = 5, gaussians: int = 40_000) -> None:
           f"median of {FRAMES} frames")  # fmt: skip
     print(f"{'':34s} {'clock':>9s} {'processor':>10s} {'promised':>9s} {'ratio':>6s}")
     measure_degree(people, gaussians, 0, IMPORT_LIMIT)
-    for level, limit in (("FULL", FULL_LIMIT), ("REDUCED", None), ("BODY", BODY_LIMIT)):
+    limits: dict[Level, float | None] = {"FULL": FULL_LIMIT, "REDUCED": None, "BODY": BODY_LIMIT}
+    for level, limit in limits.items():
         show(level)
         row(f"frame_set, {level.lower()} display", *play(), limit)
     show("FULL")
@@ -52,8 +53,8 @@ def main(people: int = 5, gaussians: int = 40_000) -> None:
 def measure_degree(people: int, gaussians: int, degree: int, limit: float | None = None) -> None:
     """Import a crowd and key a second pose."""
     avatars = [open_body_avatar(gaussians, degree, seed) for seed in range(people)]
-    avatars = [avatar.with_params(transl=avatar.transl + np.float32([0.7 * k - 1.4, 0, 0]))
-               for k, avatar in enumerate(avatars)]  # fmt: skip
+    places = [np.array([0.7 * k - 1.4, 0, 0], np.float32) for k in range(people)]
+    avatars = [a.with_params(transl=a.transl + place) for a, place in zip(avatars, places)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_scene(Path(scratch) / "out", avatars, make_camera())
         start_empty_file()
@@ -65,7 +66,7 @@ def measure_degree(people: int, gaussians: int, degree: int, limit: float | None
         set_pose(person.rig, avatar.pose * 0.5, avatar.transl, frame=2 + FRAMES)
 
 
-def show(level: str) -> None:
+def show(level: Level) -> None:
     """Everybody at one display level, in the viewport."""
     for person in all_people(bpy.context.scene):
         set_level(person, level, ("VIEWPORT",))

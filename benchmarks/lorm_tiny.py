@@ -21,6 +21,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,12 +132,13 @@ def start(model: LormModel) -> None:
     """A start from which a few hundred steps are enough: open gates, Gaussians that touch."""
     with torch.no_grad():
         for layer in model.transformer.layers:
-            for block in (layer.head_dit, layer.body_dit):
+            blocks: list[Any] = [layer.head_dit, layer.body_dit]
+            for block in blocks:
                 norms = [block.norm1] if block.last else [block.norm1, block.norm1_context]
                 for norm in norms:
                     gates = norm.linear.bias.view(6, -1)
                     gates[2], gates[5] = 1.0, 1.0
-        layers = model.renderer.gs_net.out_layers
+        layers: Any = model.renderer.gs_net.out_layers
         layers["scaling"].bias.fill_(float(np.log(0.6 / np.sqrt(model.config.num_points))))
         layers["opacity"].bias.fill_(1.0)
 
@@ -147,7 +149,8 @@ def move_on(model: LormModel, points: int, body) -> LormModel:
     finer.load_state_dict(model.state_dict())
     with torch.no_grad():
         shrink = 0.5 * float(np.log(points / model.config.num_points))
-        finer.renderer.gs_net.out_layers["scaling"].bias -= shrink
+        layers: Any = finer.renderer.gs_net.out_layers
+        layers["scaling"].bias -= shrink
     return finer
 
 

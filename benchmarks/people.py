@@ -58,12 +58,13 @@ def cuts() -> dict[str, np.ndarray]:
 def search(photo: np.ndarray, landmarks: str) -> Search:
     config = PeopleConfig(landmarks=landmarks)
     with quiet_native_stderr():
-        finder = PeopleSearch(Counted(landmarks), FaceNetwork(), config)
-        finder.scout = Counted("full")
+        chosen, scout = Counted(landmarks), Counted("full")
+        finder = PeopleSearch(chosen, FaceNetwork(), config)
+        finder.scout = scout
         started = time.process_time()
         found = finder.find(photo)
         seconds = time.process_time() - started
-    return Search(seconds, len(found.people), finder.network.asked, finder.scout.asked)
+    return Search(seconds, len(found.people), chosen.asked, scout.asked)
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from crowdgaussian.core.progress import prepare_process
 prepare_process()  # before torch and numba are imported
 
 from crowdgaussian.core.progress import silent  # noqa: E402
-from crowdgaussian.pipeline.config import preset, with_setting  # noqa: E402
-from crowdgaussian.pipeline.reconstruct import Job, reconstruct  # noqa: E402
+from crowdgaussian.pipeline.config import Job, preset, with_setting  # noqa: E402
+from crowdgaussian.pipeline.reconstruct import reconstruct  # noqa: E402
 
 SAMPLE = Path(__file__).parents[1] / "backend/crowdgaussian/synthetic/sample_data/sample.jpg"
 STAGES = ("people", "masks", "avatars")

@@ -38,6 +38,7 @@ def _project(splats: Splats, cameras: Cameras, config: RasterConfig) -> tuple[Te
         ],
         -1,
     )
+    assert splats.quats is not None and splats.scales is not None
     axes = quats_to_matrices(splats.quats) * splats.scales[:, None, :]
     factor = jacobian.reshape(-1, 2, 3) @ rotation @ axes
     cov = factor @ factor.mT

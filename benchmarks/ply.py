@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from crowdgaussian_shared.formats import splat_ply
@@ -57,16 +58,13 @@ def map_plyfile(path: Path) -> np.ndarray:
 
 
 def splats_plyfile(path: Path) -> Gaussians:
-    splat_ply.read_vertices = map_plyfile
-    try:
+    with patch.object(splat_ply, "read_vertices", map_plyfile):
         return read_splat_ply(path)
-    finally:
-        splat_ply.read_vertices = read_vertices
 
 
 def timed(repeats: int, *work: Callable[[], object]) -> list[float]:
     """The least processor seconds of each, run in turn: none is always the first."""
-    seconds = [[] for _ in work]
+    seconds: list[list[float]] = [[] for _ in work]
     for repeat in range(repeats):
         for each, spent in list(zip(work, seconds))[:: -1 if repeat % 2 else 1]:
             start = time.process_time()

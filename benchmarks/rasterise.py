@@ -95,7 +95,7 @@ def _row(name: str, n: int, leaves: dict[str, Tensor], repeats: int) -> float:
         f"{times[3] * 1e3:11.0f}{ratio:9.1f}x{error:12.1e}",
         flush=True,
     )
-    return ratio
+    return float(ratio)
 
 
 def main() -> int:

@@ -20,6 +20,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from crowdgaussian.core.training import trained_parts
@@ -56,7 +58,7 @@ VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }
-TEXT = {
+TEXT: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 23,
@@ -163,9 +165,8 @@ def check_start(refiner: TurboRefiner) -> None:
         "the PoseNet changes nothing at step 0",
         torch.equal(noise, refiner.predict_noise(z, torch.zeros_like(normals))),
     )
-    told, refiner.predict_noise = refiner.predict_noise, lambda latent, _: identity_eps(latent)
-    given_back = refiner(images, normals)
-    refiner.predict_noise = told
+    with patch.object(refiner, "predict_noise", lambda latent, _: identity_eps(latent)):
+        given_back = refiner(images, normals)
     plain = (refiner.vae.decode(z / refiner.vae.config.scaling_factor).sample + 1) / 2
     apart = float((given_back - plain).abs().max())
     check(
@@ -202,7 +203,7 @@ def views(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def on_cpu(refiner: TurboRefiner) -> None:
     """Seconds and memory of one view, and of its parts."""
     images, normals = views(1, SIZE)
-    seconds = {}
+    seconds: dict[str, float] = {}
     for name in ("encode", "predict_noise", "decode"):
         setattr(refiner, name, timed(getattr(refiner, name), name, seconds))
     started, spent = time.perf_counter(), time.process_time()

@@ -49,7 +49,7 @@ class Target:
 
     port: int  # of the data socket
     control: int
-    request: list[bytes]
+    request: list[bytes | memoryview]
     pairing: Pairing | None
 
     def connect(self, context: zmq.Context, port: int) -> zmq.Socket:
@@ -83,6 +83,7 @@ def service(data: Path, pairing: Pairing | None):
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
+    assert process.stdout is not None
     words = process.stdout.readline().split()
     request = encode(m.Fetch(1, JOB, FILE.name, 3 << 20, FILE.blake2b))
     try:
@@ -102,6 +103,7 @@ def raw_server(pairing: Pairing | None):
         command.append(secret.decode())
         pairing = Pairing("raw", z85.decode(public), pairing.client_public, pairing.client_secret)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     try:
         yield Target(int(process.stdout.readline()), 0, [b"next"], pairing)
     finally:

@@ -10,6 +10,7 @@ before and after the refinement.
 """
 
 import argparse
+from pathlib import Path
 
 from crowdgaussian.core.progress import prepare_process, silent
 
@@ -64,6 +65,7 @@ def agreement(trial: Trial, shares: list[float]) -> np.ndarray:
     places = np.split(splats.means.double().numpy(), np.cumsum(moved.counts)[:-1])
     masks = [trial.taken.mask(index).visible for index in clean]
     truth = np.concatenate([really_seen(trial, *each) for each in zip(places, masks)])
+    assert anchor is not None and moved.start.scales is not None
     rows = []
     for share in shares:
         visibility.PAINTED = share
@@ -92,8 +94,8 @@ def main() -> None:
     options = parser.parse_args()
     body, config = load_body("open"), configured("open", {"avatar.gaussians": GAUSSIANS})
     builder, refinement = load_stage("avatar", config, body), small_refinement(config.refine)
-    job = CrowdsJob(None, options.crowds, options.people)
-    counts, views = 0, []
+    job = CrowdsJob(Path(), options.crowds, options.people)
+    counts, views = np.zeros((len(options.shares), 3)), []
     for index in range(options.crowds):
         trial = make_trial(job, index, lambda rng: made_up_actor(body, rng), None)
         counts = counts + agreement(trial, options.shares)

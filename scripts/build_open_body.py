@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500, help="bodies of each population")
     options = parser.parse_args()
     arrays = build(options.samples)
-    np.savez_compressed(options.out, **arrays)
+    np.savez_compressed(options.out, allow_pickle=False, **arrays)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB")
     print({name: array.shape for name, array in arrays.items()})
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import bpy
 
-ZIP, SCENE, OUT = sys.argv[sys.argv.index("--") + 1 :]
-OUT = Path(OUT)
+ZIP, SCENE, _out = sys.argv[sys.argv.index("--") + 1 :]
+OUT = Path(_out)
 MODULE = "bl_ext.user_default.crowdgaussian"
 FAMILIES = ("reconstruct", "people", "layout", "motion", "display", "export")
 SETTLE = 1.2  # seconds until a changed panel is on the screen
 RENDERED = 40.0  # seconds until the splats are, without a graphics card
-PLACES = {}
+PLACES: dict[str, list[int]] = {}
 
 
 def main():

@@ -121,7 +121,7 @@ def build_studio(folder: Path, scratch: Path) -> Studio:
     bpy.ops.mesh.primitive_plane_add(size=60, location=(0, 0, result.ground.location.z))
     floor = bpy.context.object
     floor.data.materials.append(matt("Floor", (0.42, 0.41, 0.39)))
-    bpy.ops.object.light_add(type="SUN", rotation=np.radians((42, 14, 0)))
+    bpy.ops.object.light_add(type="SUN", rotation=np.radians((42, 14, 0)).tolist())
     sun = bpy.context.object
     sun.data.energy, sun.data.angle = 1.6, np.radians(12)
     camera = bpy.data.objects.new("Guide", bpy.data.cameras.new("Guide"))
@@ -245,7 +245,7 @@ def relit(studio: Studio) -> np.ndarray:
     view = View("", "", -20, 6)
     before = studio.take(view)
     crowd.set_lit(lit=True, who="ALL")
-    studio.sun.rotation_euler = np.radians((68, 0, 75))
+    studio.sun.rotation_euler = np.radians((68, 0, 75)).tolist()
     studio.sun.data.energy, studio.sun.data.color = 5.0, (1.0, 0.62, 0.32)
     sky = bpy.context.scene.world.node_tree.nodes["Background"].inputs["Color"]
     sky.default_value = (0.10, 0.14, 0.26, 1)

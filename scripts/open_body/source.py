@@ -169,7 +169,8 @@ def rest_bodies(
             torch.as_tensor(rows[:, order]), local, torch.zeros(len(rows), 0, dtype=local.dtype)
         )
         parts.append(_rest(model, coefficients))
-    return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
+    first, second, third = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return first, second, third
 
 
 def _rest(model: anny.Anny, coefficients: torch.Tensor) -> tuple[np.ndarray, ...]:

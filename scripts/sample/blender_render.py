@@ -16,7 +16,7 @@ from . import blender_people, blender_stage
 
 def _cycles(settings: dict) -> None:
     scene = bpy.context.scene
-    scene.render.engine = "CYCLES"
+    scene.render.engine = "CYCLES"  # type: ignore[assignment]
     scene.render.resolution_percentage = settings["percent"]
     scene.render.threads_mode, scene.render.threads = "FIXED", settings["threads"]
     cycles = scene.cycles
@@ -31,8 +31,8 @@ def _cycles(settings: dict) -> None:
 
 def _photo(path: Path, exposure: float) -> None:
     scene = bpy.context.scene
-    scene.view_settings.view_transform = "AgX"
-    scene.view_settings.look = "AgX - Medium High Contrast"
+    scene.view_settings.view_transform = "AgX"  # type: ignore[assignment]
+    scene.view_settings.look = "AgX - Medium High Contrast"  # type: ignore[assignment]
     scene.view_settings.exposure = exposure
     scene.render.image_settings.file_format = "PNG"
     scene.render.filepath = str(path)
@@ -47,13 +47,13 @@ def _coverage(folder: Path, people: list[int]) -> None:
     scene.cycles.samples, scene.cycles.use_denoising = 5, False
     scene.cycles.use_adaptive_sampling, scene.cycles.max_bounces = False, 0
     scene.render.image_settings.color_mode = "RGBA"
-    scene.view_settings.view_transform = "Standard"
+    scene.view_settings.view_transform = "Standard"  # type: ignore[assignment]
     grey = bpy.data.materials.new("coverage")
     bpy.context.view_layer.material_override = grey
     for thing in scene.objects:
-        if thing.type != "CAMERA" and "person" not in thing:
+        if thing.type != "CAMERA" and thing.get("person") is None:
             thing.hide_render = True
-    figures = [thing for thing in scene.objects if "person" in thing]
+    figures = [thing for thing in scene.objects if thing.get("person") is not None]
     for person in people:
         for kind in ("visible", "amodal"):
             for thing in figures:

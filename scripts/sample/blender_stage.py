@@ -33,7 +33,8 @@ def _slab(name: str, low, high, material) -> bpy.types.Object:
 
 def _leaves(centres, per_blob: int, blob: float, size: float, rng) -> tuple[list, list]:
     """Loose quads scattered in blobs."""
-    vertices, faces = [], []
+    vertices: list = []
+    faces: list = []
     for cx, cy, cz in centres:
         for _ in range(per_blob):
             direction = [rng.gauss(0, 1) for _ in range(3)]

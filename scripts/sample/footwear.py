@@ -35,12 +35,12 @@ def _sections(foot: np.ndarray, top: float, sole: float, wall: float) -> np.ndar
         radius = _wrap(slab[:, :2] - middle, spokes) + wall
         ring = middle + spokes * radius[:, None]
         rings.append(np.column_stack([ring, np.full(SPOKES, z)]))
-    rings = np.array(rings)
+    shape = np.array(rings)
     floor = foot[:, 1].min()
-    rings[..., 1] = np.minimum(rings[..., 1], top)
-    low = rings[..., 1] < floor + 0.012
-    rings[low, 1] = floor - sole
-    return rings
+    shape[..., 1] = np.minimum(shape[..., 1], top)
+    low = shape[..., 1] < floor + 0.012
+    shape[low, 1] = floor - sole
+    return shape
 
 
 def shoe(

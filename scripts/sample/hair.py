@@ -117,8 +117,8 @@ def grow(body: PosedBody, style: Style, seed: int, steps: int = 10) -> np.ndarra
             )
         points = _keep_out(points, tree, shell, 0.003 + 0.012 * style.lift * min(k, 3) / 3)
         strands.append(points)
-    strands = np.stack(strands, axis=1)
-    return gather(strands, head, body, style, rng) if style.bun else strands
+    hair = np.stack(strands, axis=1)
+    return gather(hair, head, body, style, rng) if style.bun else hair
 
 
 def _shell(body: PosedBody):

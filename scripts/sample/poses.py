@@ -11,7 +11,7 @@ SIDES = (("left", 1), ("right", -1))
 
 def _arm(puppet: Puppet) -> float:
     joints = [puppet.rest[JOINT_INDEX[f"left_{n}"]] for n in ("shoulder", "elbow", "wrist")]
-    return sum(np.linalg.norm(b - a) for a, b in zip(joints, joints[1:], strict=False))
+    return sum(float(np.linalg.norm(b - a)) for a, b in zip(joints, joints[1:], strict=False))
 
 
 def _hand_to(puppet: Puppet, side: str, offset, pole, base: str = "shoulder") -> None:

@@ -77,10 +77,10 @@ class Puppet:
         along = (first**2 + length**2 - second**2) / (2 * length)
         knee = start + line * along + side * np.sqrt(max(first**2 - along**2, 0.0))
         hinge = np.cross(side, line)
-        rest_hinge = np.array(rest_hinge)
-        self.aim(upper, _frame(knee - start, hinge) @ _frame(b - a, rest_hinge).T)
+        at_rest = np.array(rest_hinge)
+        self.aim(upper, _frame(knee - start, hinge) @ _frame(b - a, at_rest).T)
         tip = start + line * length
-        self.aim(middle, _frame(tip - knee, hinge) @ _frame(c - b, rest_hinge).T)
+        self.aim(middle, _frame(tip - knee, hinge) @ _frame(c - b, at_rest).T)
 
     def plant(self, side: str, x: float, z: float, toe_out: float = 8, pitch: float = 0) -> None:
         """Put a foot on the floor, flat at (x, z) or turned by pitch degrees about its ball.

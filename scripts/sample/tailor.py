@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from . import meshes
 from .cloth import Fabric, drape
-from .regions import Landmarks, cloth_uv
+from .regions import Bottoms, Landmarks, Sock, Top, cloth_uv
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Cut:
     """A garment: where it lies, how loose it is, what it is made of."""
 
     name: str
-    region: object  # has field(points, marks)
+    region: Top | Bottoms | Sock
     look: dict
     ease: float = 0.012  # metres off the body
     tube: float = 0.0  # least radius of sleeves or trouser legs, metres
