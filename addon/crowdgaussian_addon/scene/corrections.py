@@ -16,11 +16,11 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
-from crowdgaussian_shared.scene.edit import PoseEdit, SceneEdit
+from crowdgaussian_shared.scene.edit import Box, PoseEdit, SceneEdit, box_below_face
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 from .attributes import armature_data, mesh_data
-from .importer import GONE, SOURCE, WARNINGS, add_people, note_result, photo_footprint
+from .importer import GONE, MISSING, SOURCE, WARNINGS, add_people, note_result, photo_footprint
 from .people import REFINED, Person, all_people
 from .render.display import renew_reduced, splat_objects
 from .render.relight import is_lit, set_lit
@@ -81,6 +81,12 @@ def warnings_in(crowd: bpy.types.Collection) -> tuple[list[str], dict[int, list[
     """What is worth a look: about the scene, and about people by their numbers in scene.json."""
     said = json.loads(crowd.get(WARNINGS, "{}"))
     return said.pop("", []), {int(name): sentences for name, sentences in said.items()}
+
+
+def boxes_of_missed(crowd: bpy.types.Collection) -> dict[str, Box]:
+    """Around people who were probably missed, in pixels of the photo, by the warning's sentence."""
+    faces = json.loads(crowd.get(MISSING, "{}"))
+    return {sentence: box_below_face(tuple(face)) for sentence, face in faces.items()}
 
 
 def is_changed(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None = None) -> bool:

@@ -12,7 +12,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from crowdgaussian_shared.scene.folder import SceneFolder
-from crowdgaussian_shared.scene.schema import LEFT_OUT, SceneInfo
+from crowdgaussian_shared.scene.schema import LEFT_OUT, MISSED, SceneInfo
 
 from .people import PERSON, REFINED, set_role
 from .render.camera import build_camera, set_resolution, show_photo
@@ -28,6 +28,7 @@ PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in sce
 COMMERCIAL_USE = "crowdgaussian_commercial_use"
 GONE = "crowdgaussian_left_out"  # numbers of people in scene.json
 WARNINGS = "crowdgaussian_warnings"  # JSON: sentences by number in scene.json; "": of the scene
+MISSING = "crowdgaussian_missing"  # JSON: the face's box by the sentence that says who was missed
 
 
 @dataclass(frozen=True)
@@ -208,3 +209,5 @@ def note_result(crowd: bpy.types.Collection, folder: SceneFolder) -> None:
     owners = {"": info} | {str(i): person for i, person in enumerate(info.people)}
     said = {name: [one.sentence for one in owner.warnings] for name, owner in owners.items()}
     crowd[WARNINGS] = json.dumps({name: sentences for name, sentences in said.items() if sentences})
+    missed = [one for one in info.warnings if one.code == MISSED and one.box is not None]
+    crowd[MISSING] = json.dumps({one.sentence: one.box for one in missed})

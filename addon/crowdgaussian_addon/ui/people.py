@@ -3,11 +3,12 @@
 
 import bpy
 from bpy.props import PointerProperty, StringProperty
+from crowdgaussian_shared.scene.edit import Box
 
 from ..ops.corrections import chosen_crowd, photo_of
 from ..ops.people import have_controls
 from ..ops.state import choices
-from ..scene.corrections import left_out, people_in, warnings_in
+from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in
 from ..scene.people import Person, all_people, has_people, people_without_rig, selected_people
 from ..scene.rig.body import casts_shadow, obstacle_kind
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
@@ -103,10 +104,19 @@ class CROWDGAUSSIAN_PT_checks(CrowdPanel, bpy.types.Panel):
         selected = {person.rig for person in selected_people(context)}
         mine = [sentence for rig, sentence in people if rig in selected or not selected]
         said = [*scene, *mine]
+        boxes = boxes_of_missed(chosen_crowd(context))
         for sentence in said[:_MOST]:
             draw_text(self.layout, sentence, context, "ERROR")
+            if sentence in boxes:
+                draw_add(self.layout, boxes[sentence])
         if len(said) > _MOST:
             self.layout.label(text=f"and {len(said) - _MOST} more")
+
+
+def draw_add(layout: bpy.types.UILayout, box: Box) -> None:
+    """The button that adds whoever is in a box, without drawing it."""
+    button = layout.operator("crowdgaussian.add_person", text="Add This Person", icon="ADD")
+    button.x0, button.y0, button.x1, button.y1 = box
 
 
 def doubts(

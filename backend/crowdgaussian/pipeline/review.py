@@ -54,8 +54,8 @@ def _missed(box: np.ndarray) -> SceneWarning:
     x0, y0, x1, y1 = (float(value) for value in box)
     return SceneWarning(
         MISSED,
-        f"Somebody at ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f}) was probably missed; draw a box "
-        "around them with Add Person in Blender, or name it in `boxes` of `crowdgaussian edit`.",
+        f"Somebody at ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f}) was probably missed; press "
+        "Add This Person in Blender, or name a box around them in `boxes` of `crowdgaussian edit`.",
         (x0, y0, x1, y1),
     )
 

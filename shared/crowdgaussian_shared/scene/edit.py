@@ -28,6 +28,9 @@ _STEPS = 1000
 _FILE = 1 << 20  # bytes of a file that a user wrote, with spaces
 EDIT_KEY = "edit"  # in a scene's settings: the text of the edits that are in it
 Box = tuple[float, float, float, float]
+# Of the face detector's box: how far somebody who stands reaches to each side, above and below. The
+# search looks for people in the same range (backend people/detect/residual.py).
+_ASIDE, _ABOVE, _BELOW = 2.5, 0.5, 8.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,22 @@ class SceneEdit:
         """Who is built anew, where there were so many people before."""
         new = range(people, people + len(self.boxes))
         return sorted({*self.corrected, *self.included, *new} - {*self.excluded})
+
+
+def box_below_face(face: Box) -> Box:
+    """Around the whole person whose face a warning names, for SceneEdit.boxes.
+
+    Args:
+        face: x0 y0 x1 y1, as SceneWarning.box has it.
+
+    Returns:
+        x0 y0 x1 y1 in the same pixels, rounded to a tenth; it may reach beyond the photo.
+    """
+    x0, y0, x1, y1 = face
+    size, x = max(x1 - x0, y1 - y0), (x0 + x1) / 2
+    left, right = x - _ASIDE * size, x + _ASIDE * size
+    top, bottom = y0 - _ABOVE * size, y1 + _BELOW * size
+    return round(left, 1), round(top, 1), round(right, 1), round(bottom, 1)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def said():
         return None
     layout = FakeLayout()
     Checks.draw_people(SimpleNamespace(layout=layout), bpy.context)
-    return " ".join(layout.texts())
+    return " ".join(call[1]["text"] for call in layout.calls if call[0] == "label")
 
 
 def words(*warnings):
@@ -85,6 +85,20 @@ def test_many_are_cut_short(crowd):
     crowd.folder.update(warnings=(MISSED,) * 20)
     bring_in(crowd.collection, crowd.folder, SceneEdit(), bpy.context.scene)
     assert said().count(MISSED.sentence) == 12 and said().endswith("and 10 more")
+
+
+def test_a_button_adds_whoever_was_missed(crowd):
+    layout = FakeLayout()
+    Checks.draw_people(SimpleNamespace(layout=layout), bpy.context)
+    (button,) = [call[3] for call in layout.calls if call[1:2] == ("crowdgaussian.add_person",)]
+    left, top, right, bottom = button.x0, button.y0, button.x1, button.y1
+    assert left < 1 and right > 3 and top < 2, "the face is in it"
+    assert bottom > 4 + 7 * 2, "and so are the feet, seven heads below"
+    crowd.folder.update(warnings=())
+    bring_in(crowd.collection, crowd.folder, SceneEdit(), bpy.context.scene)
+    layout = FakeLayout()
+    Checks.draw_people(SimpleNamespace(layout=layout), bpy.context)
+    assert layout.buttons() == [], "nobody is missed any more"
 
 
 def test_crowds_of_older_versions_have_nothing_to_check(crowd):

@@ -50,7 +50,7 @@ def test_each_warning_of_a_scene(crowd):
     (missed,) = scene_warnings(replace(crowd, missed=(FACE,)))
     assert (missed.code, missed.box) == ("missed", (110.0, 15.0, 120.0, 25.0))
     assert "Somebody at (115, 20) was probably missed" in missed.sentence
-    assert "Add Person" in missed.sentence and "crowdgaussian edit" in missed.sentence
+    assert "Add This Person" in missed.sentence and "crowdgaussian edit" in missed.sentence
     for standing, words in ((0, "nobody surely stands"), (1, "only one person stands")):
         (floor,) = scene_warnings(replace(crowd, certainty=Certainty(standing=standing)))
         assert floor.code == "floor" and words in floor.sentence
