@@ -145,6 +145,7 @@ class SteppedOperator(CrowdOperator):
         self._steps, self._replaced = self.steps(context), _replaced
         done = self._advance(context, _GRACE)
         if done is not None:
+            self._clean_up(context)
             return done
         manager = context.window_manager
         self._timer = manager.event_timer_add(_TICK, window=context.window)

@@ -17,6 +17,7 @@ from ..geometry.sh import MAX_DEGREE, num_coefficients
 from .atomic import atomic_file
 from .ply import read_vertices, write_vertices
 
+_COMPRESSED = "packed_position"  # a field of PlayCanvas' compressed PLY
 _REQUIRED = (
     "x",
     "y",
@@ -78,6 +79,11 @@ def read_splat_ply(path: str | Path) -> Gaussians:
     """
     vertex = read_vertices(Path(path))
     names = set(vertex.dtype.names or ())
+    if _COMPRESSED in names:
+        raise InputError(
+            f"{path} is a compressed PLY; convert it to a plain one first, with PlayCanvas' "
+            "splat-transform or the tool that wrote it."
+        )
     for name in _REQUIRED:
         if name not in names:
             raise DamagedFileError(

@@ -2,7 +2,7 @@
 """Any motion file: by its kind."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,11 @@ from ..errors import InputError, MissingFileError, ResourceError
 from ..formats.atomic import read_bytes
 from ..formats.json_fields import Field, parse_json
 from ..geometry.rotations import axis_angle_to_matrix
-from ..geometry.skeleton import JOINT_INDEX, NUM_JOINTS
+from ..geometry.skeleton import JOINT_INDEX, NUM_JOINTS, find_joints
 from .bvh import Bvh, BvhJoint, read_bvh
 from .motion import Motion, check_fps, check_frames, check_motion
 from .npz import NpzOptions, read_motion_npz, with_contacts
-from .retarget import Source, find_joints, retarget
+from .retarget import Source, retarget
 from .upright import UpAxis, level, upright
 
 # Motion from BVH files, whatever their skeleton is called
@@ -51,9 +51,10 @@ def read_motion_bvh(path: str | Path, options: BvhOptions = BvhOptions()) -> Mot
     pelvis = find_joints(names, parents).get(JOINT_INDEX["pelvis"], 0)
     ends = {i: rest[i] + joint.end for i, joint in enumerate(bvh.joints) if joint.end is not None}
     up = None if options.up == "auto" else options.up
-    return retarget(Source(
+    motion = retarget(Source(
         str(path), names, parents, rest, turns, places[pelvis], fps, ends, options.unit, up,
     ))  # fmt: skip
+    return replace(motion, name=path.stem)
 
 
 def _whole_fps(fps: float) -> float:

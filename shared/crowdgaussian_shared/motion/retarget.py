@@ -7,144 +7,23 @@ from the frame of hips and spine, a limb's from its parent's and the smallest tu
 bone's rest direction to the source's. Then posed bones point where the source's point.
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..errors import InputError
-from ..geometry.skeleton import FINGERS, JOINT_INDEX, JOINT_NAMES, NUM_JOINTS, PARENTS
+from ..geometry.skeleton import (
+    JOINT_INDEX,
+    JOINT_NAMES,
+    NEEDED,
+    NUM_JOINTS,
+    PARENTS,
+    find_joints,
+)
 from .feet import between
 from .kinematics import adult_joints, local_poses
 from .motion import CONTACTS, Motion, check_motion, find_contacts
 from .upright import SCENE_FROM, UpAxis, up_axis
-
-# What other skeletons call the joints: CMU, Mixamo, SMPL-X and those who name things alike
-
-_BONES = {  # the family of bones
-    "hip": ("upleg", "thigh", "upperleg", "femur"),
-    "knee": ("leg", "shin", "calf", "lowerleg", "loleg", "tibia", "lowleg"),
-    "ankle": ("foot",),
-    "foot": ("toebase", "toe", "ball", "toes"),
-    "collar": ("shoulder", "clavicle", "collar"),
-    "shoulder": ("arm", "uparm", "upperarm", "humerus"),
-    "elbow": ("forearm", "lowerarm", "loarm", "radius", "lowarm"),
-    "wrist": ("hand", "wrist"),
-}
-_JOINTS = {  # the family of joints
-    "hip": ("hip",),
-    "knee": ("knee",),
-    "ankle": ("ankle",),
-    "foot": ("foot", "toe", "toebase", "ball"),
-    "collar": ("collar", "clavicle"),
-    "shoulder": ("shoulder",),
-    "elbow": ("elbow",),
-    "wrist": ("wrist", "hand"),
-}
-_MIDDLE = {
-    "pelvis": ("hips", "pelvis", "hip", "root"),
-    "neck": ("neck", "neck0", "neck01", "neck1"),
-    "head": ("head",),
-    "jaw": ("jaw",),
-    "left_eye_smplhf": ("lefteyesmplhf", "lefteye", "leye"),
-    "right_eye_smplhf": ("righteyesmplhf", "righteye", "reye"),
-}
-_SIDES = {"left": ("left", "l"), "right": ("right", "r")}
-_FINGER_WORDS = {"pinky": ("pinky", "little")}
-NEEDED = tuple(f"{side}_{joint}" for side in _SIDES
-               for joint in ("hip", "knee", "ankle", "shoulder", "elbow"))  # fmt: skip
-
-
-def plain(name: str) -> str:
-    """A name without prefixes, case and punctuation: mixamorig:LeftUpLeg -> leftupleg."""
-    name = name.rsplit(":", 1)[-1].rsplit("|", 1)[-1].lower()
-    name = re.sub(r"^(mixamorig\d*|bip\d*|bip001|character\d*|b|def|org)[\s_.\-]+", "", name)
-    return re.sub(r"[^a-z0-9]", "", name)
-
-
-def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:
-    """Which joint of a skeleton is which of the 55.
-
-    Args:
-        names: of the joints.
-        parents: index of each joint's parent, -1 for roots; parents come first.
-
-    Returns:
-        {index in the 55: index in the skeleton}; joints without a counterpart are left out.
-    """
-    places: dict[str, int] = {}
-    for index, name in enumerate(names):
-        places.setdefault(plain(name), index)
-    both = [_find_limbs(places, family) for family in (_BONES, _JOINTS)]
-    found = max(both, key=len)
-    for joint, words in _MIDDLE.items():
-        at = next((places[word] for word in words if word in places), None)
-        if at is not None:
-            found[joint] = at
-    found |= _find_fingers(places)
-    if "pelvis" in found:
-        found |= _find_spine(found, parents)
-    return {JOINT_INDEX[joint]: index for joint, index in found.items()}
-
-
-def _find_limbs(places: dict[str, int], family: dict[str, tuple[str, ...]]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for side, sides in _SIDES.items():
-        for joint, words in family.items():
-            at = _first(places, [_sided(s, word) for word in words for s in sides])
-            if at is not None:
-                found[f"{side}_{joint}"] = at
-    return found
-
-
-def _sided(side: str, word: str) -> tuple[str, str]:
-    return side + word, word + side
-
-
-def _first(places: dict[str, int], pairs: Sequence[tuple[str, ...]]) -> int | None:
-    return next((places[key] for pair in pairs for key in pair if key in places), None)
-
-
-def _find_fingers(places: dict[str, int]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for side, sides in _SIDES.items():
-        for finger in FINGERS:
-            for k in (1, 2, 3):
-                keys = [
-                    _sided(s, f"{hand}{word}{zero}{k}")
-                    for word in _FINGER_WORDS.get(finger, (finger,))
-                    for s in sides for hand in ("hand", "") for zero in ("", "0")
-                ]  # fmt: skip
-                at = _first(places, keys)
-                if at is not None:
-                    found[f"{side}_{finger}{k}"] = at
-    return found
-
-
-def _find_spine(found: dict[str, int], parents: Sequence[int]) -> dict[str, int]:
-    """The spine is what lies between the pelvis and the neck, or the arms where there is none."""
-    tops = [found.get(joint) for joint in ("neck", "head", "left_collar", "left_shoulder")]
-    top = next((index for index in tops if index is not None), None)
-    chain: list[int] = []
-    while top is not None and top >= 0 and top != found["pelvis"]:
-        top = parents[top]
-        if top >= 0 and top != found["pelvis"]:
-            chain.insert(0, top)
-    if top != found["pelvis"] or not chain:
-        return {}
-    taken = set(found.values())
-    chain = [index for index in chain if index not in taken]
-    spread = {1: (3,), 2: (1, 3), 3: (1, 2, 3)}.get(len(chain))
-    if spread is None:
-        middle = chain[len(chain) // 2]
-        return (
-            dict(zip(("spine1", "spine2", "spine3"), (chain[0], middle, chain[-1])))
-            if chain
-            else {}
-        )
-    return {f"spine{k}": index for k, index in zip(spread, chain)}
-
 
 UNITS = {"metres": 1.0, "feet": 0.3048, "inches": 0.0254, "centimetres": 0.01, "millimetres": 1e-3}
 _ADULT_LEG = 0.8  # metres
@@ -152,6 +31,10 @@ _LIKELY = (0.6, 1.5)  # legs of people, of that
 _SAME = np.radians(15.0)  # SMPL-X names and bones within this of ours: it is our T-pose
 _STEEP = 0.87  # sine; a foot that slopes by more than 60 degrees does not stand flat
 _STANDING = np.radians(25.0)  # a trunk this close to an axis stands along it
+_SQUARE = 0.5  # cosine between hips and trunk from which a rest pose is no person's
+_CHEST = JOINT_INDEX["spine3"]
+_COLLARS = (JOINT_INDEX["left_collar"], JOINT_INDEX["right_collar"])
+_TWIST = 4.0  # how much a trunk's twist counts against bent hips where a frame serves as rest pose
 
 
 @dataclass(frozen=True)
@@ -163,7 +46,7 @@ class Source:
     parents: list[int]
     rest: np.ndarray  # [J, 3] places of the joints at rest
     turns: np.ndarray  # [T, J, 3, 3] orientations relative to the rest, in the world
-    root: np.ndarray  # [T, 3] where the pelvis goes; any joint of `paths` if that is given
+    root: np.ndarray  # [T, 3] where the pelvis goes
     fps: float
     ends: dict[int, np.ndarray] = field(default_factory=dict)  # joint: [3] rest place of its tip
     unit: float | None = None  # metres; None guesses
@@ -187,17 +70,21 @@ def retarget(source: Source) -> Motion:
     if not leg > 0:
         raise InputError(f"{source.name} has a skeleton with legs of no length.")
     unit = source.unit or guess_unit(leg)
-    paths = _paths(source, found)
-    axis = source.up or _rest_up(source.rest, found) or _find_up(paths, found)
+    places = _places(source)
+    axis = source.up or _find_up(source, places, found)
     world = SCENE_FROM[axis]
-    rest_turns = _rest_turns(source, found)
+    if _is_stand(source.rest, found):
+        rest_turns = _rest_turns(source, found)
+    else:
+        source = _rested(source, places, found)
+        rest_turns = _rest_turns(source, found, twisted=True)
     turns = np.empty((len(source.turns), NUM_JOINTS, 3, 3))
     for joint, parent in enumerate(PARENTS):
         if joint in found:
             turns[:, joint] = world @ source.turns[:, found[joint]] @ rest_turns[joint]
         else:
             turns[:, joint] = turns[:, parent]
-    scene = {joint: path @ world.T * unit for joint, path in paths.items()}
+    scene = {joint: places[:, index] @ world.T * unit for joint, index in found.items()}
     motion = Motion(source.name, source.fps, local_poses(turns), scene[0], leg=leg * unit)
     motion = check_motion(motion, source.name)
     feet = [JOINT_INDEX[name] for name in CONTACTS]
@@ -224,51 +111,110 @@ def _source_leg(rest: np.ndarray, found: dict[int, int]) -> float:
 _LEG = ("hip", "knee", "ankle")
 
 
-def _paths(source: Source, found: dict[int, int]) -> dict[int, np.ndarray]:
-    """Where pelvis, head and feet go, in the source's world and unit.  # {joint: [T, 3]}"""
-    wanted = {0, JOINT_INDEX["head"], JOINT_INDEX["neck"], *(JOINT_INDEX[n] for n in CONTACTS)}
-    wanted |= {JOINT_INDEX["left_shoulder"]}
-    paths = {}
-    pelvis = found[0]
-    for joint in wanted & set(found):
-        chain: list[int] = []
-        at = found[joint]
-        while at != pelvis and at >= 0:
-            chain.insert(0, at)
-            at = source.parents[at]
-        path = source.root.copy()
-        above = pelvis
-        for index in chain:
-            bone = source.rest[index] - source.rest[above]
-            path += source.turns[:, above] @ bone
-            above = index
-        paths[joint] = path
-    return paths
+def _places(source: Source) -> np.ndarray:
+    """Where all joints go, in the source's world and unit.  # [T, J, 3]"""
+    places = np.empty((len(source.turns), len(source.names), 3))
+    for index, parent in enumerate(source.parents):
+        places[:, index] = (
+            0.0
+            if parent < 0
+            else places[:, parent]
+            + source.turns[:, parent] @ (source.rest[index] - source.rest[parent])
+        )
+    pelvis = find_joints(source.names, source.parents)[0]
+    return places + (source.root - places[:, pelvis])[:, None]
 
 
-def _rest_up(rest: np.ndarray, found: dict[int, int]) -> UpAxis | None:
-    """The axis along which the rest pose stands; None for skeletons that are laid out otherwise."""
-    up = _trunk(rest, found)[:, 1]
-    axis = up_axis(up[None])
-    return axis if (SCENE_FROM[axis] @ up)[1] > np.cos(_STANDING) and axis != "-y" else None
+def _across(places: np.ndarray, found: dict[int, int], joint: str) -> np.ndarray:
+    """From the right to the left one of two joints.  # [..., 3] of [..., J, 3]"""
+    left, right = (found[JOINT_INDEX[f"{side}_{joint}"]] for side in ("left", "right"))
+    return places[..., left, :] - places[..., right, :]
 
 
-def _find_up(paths: dict[int, np.ndarray], found: dict[int, int]) -> UpAxis:
-    top = next(j for j in (JOINT_INDEX[n] for n in ("head", "neck", "left_shoulder")) if j in paths)
-    ankles = (paths[JOINT_INDEX["left_ankle"]] + paths[JOINT_INDEX["right_ankle"]]) / 2
-    return up_axis(paths[top] - ankles)
+def _middle(places: np.ndarray, found: dict[int, int], joint: str) -> np.ndarray:
+    left, right = (found[JOINT_INDEX[f"{side}_{joint}"]] for side in ("left", "right"))
+    return (places[..., left, :] + places[..., right, :]) / 2
 
 
-def _rest_turns(source: Source, found: dict[int, int]) -> dict[int, np.ndarray]:
-    """What carries our rest orientation to the source's, for each joint.  # {joint: [3, 3]}"""
+def _trunk_up(places: np.ndarray, found: dict[int, int]) -> np.ndarray:
+    return _middle(places, found, "shoulder") - _middle(places, found, "hip")
+
+
+def _legs_up(places: np.ndarray, found: dict[int, int]) -> np.ndarray:
+    return _middle(places, found, "hip") - _middle(places, found, "ankle")
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return (a * b).sum(-1) / np.maximum(lengths, 1e-12)
+
+
+def _is_stand(rest: np.ndarray, found: dict[int, int]) -> bool:
+    """Whether the rest pose is a person who stands: exporters that bake joint orients have none."""
+    trunk, legs = _trunk_up(rest, found), _legs_up(rest, found)
+    hips, shoulders = _across(rest, found, "hip"), _across(rest, found, "shoulder")
+    square = abs(_cosine(hips, trunk)) < _SQUARE
+    return bool(square and min(_cosine(hips, shoulders), _cosine(trunk, legs)) > np.cos(_STANDING))
+
+
+def _rested(source: Source, places: np.ndarray, found: dict[int, int]) -> Source:
+    """The same motion with its straightest frame as rest pose.
+
+    Hips, shoulders and spine of that frame are what a rest pose would have to say: it is the one
+    where the trunk is twisted least and the legs are most in line with it.
+    """
+    trunk = _trunk_up(places, found)
+    along = trunk / np.linalg.norm(trunk, axis=-1, keepdims=True)
+    hips, shoulders = (
+        across - along * (across * along).sum(-1, keepdims=True)
+        for across in (_across(places, found, joint) for joint in ("hip", "shoulder"))
+    )
+    straight = _TWIST * _cosine(hips, shoulders) + _cosine(trunk, _legs_up(places, found))
+    best = int(np.argmax(straight))
+    turned = source.turns[best]
+    ends = {
+        joint: places[best, joint] + turned[joint] @ (tip - source.rest[joint])
+        for joint, tip in source.ends.items()
+    }
+    return replace(
+        source,
+        rest=places[best],
+        turns=source.turns @ turned.swapaxes(1, 2),
+        ends=ends,
+    )
+
+
+def _find_up(source: Source, places: np.ndarray, found: dict[int, int]) -> UpAxis:
+    """The axis people stand along: as they move if they are up, else as they rest."""
+    joints = (JOINT_INDEX[name] for name in ("head", "neck", "left_shoulder"))
+    top = next(found[joint] for joint in joints if joint in found)
+    moving = places[:, top] - _middle(places, found, "ankle")
+    axis = up_axis(moving)
+    upright = _cosine(moving @ SCENE_FROM[axis].T, np.array([0.0, 1.0, 0.0]))
+    if np.median(upright) > np.cos(_STANDING) or not _is_stand(source.rest, found):
+        return axis
+    up = _trunk(source.rest, found)[:, 1]
+    rest = up_axis(up[None])
+    stands = (SCENE_FROM[rest] @ up)[1] > np.cos(_STANDING) and rest != "-y"
+    return rest if stands else axis
+
+
+def _rest_turns(
+    source: Source, found: dict[int, int], twisted: bool = False
+) -> dict[int, np.ndarray]:
+    """What carries our rest orientation to the source's, for each joint.  # {joint: [3, 3]}
+
+    Where the trunk of the rest pose may be twisted, the chest goes by the shoulders.
+    """
     ours = adult_joints()
     if _is_ours(source, found, ours):
         return dict.fromkeys(found, np.eye(3))
-    trunk = _trunk(source.rest, found)
+    trunk, chest = (_trunk(source.rest, found, joint) for joint in ("hip", "shoulder"))
     turns: dict[int, np.ndarray] = {}
     for joint, parent in enumerate(PARENTS):
-        above = turns.get(parent, trunk)
-        turns[joint] = _limb(joint, above, source, found, ours)
+        above = chest if twisted and joint == _CHEST else turns.get(parent, trunk)
+        rigid = joint in _COLLARS and not twisted
+        turns[joint] = above if rigid else _limb(joint, above, source, found, ours)
     return {joint: turns[joint] for joint in found}
 
 
@@ -289,11 +235,9 @@ def _is_ours(source: Source, found: dict[int, int], ours: np.ndarray) -> bool:
     return True
 
 
-def _trunk(rest: np.ndarray, found: dict[int, int]) -> np.ndarray:
-    """The rest frame of the source's trunk: left, up, forward.  # [3, 3] columns"""
-    hips = [rest[found[JOINT_INDEX[f"{side}_hip"]]] for side in ("left", "right")]
-    top = [rest[found[JOINT_INDEX[f"{side}_shoulder"]]] for side in ("left", "right")]
-    left, up = hips[0] - hips[1], (top[0] + top[1] - hips[0] - hips[1]) / 2
+def _trunk(rest: np.ndarray, found: dict[int, int], joint: str = "hip") -> np.ndarray:
+    """The rest frame of the trunk: left at these joints, up, forward.  # [3, 3] columns"""
+    left, up = _across(rest, found, joint), _trunk_up(rest, found)
     axis = np.sign(up[np.argmax(np.abs(up))]) * np.eye(3)[np.argmax(np.abs(up))]
     if up @ axis > np.cos(_STANDING) * np.linalg.norm(up):
         up = axis
@@ -307,36 +251,32 @@ def _limb(
     joint: int, above: np.ndarray, source: Source, found: dict[int, int], ours: np.ndarray
 ) -> np.ndarray:
     """The turn of one joint from its parent's.  # [3, 3]"""
-    name = JOINT_NAMES[joint]
-    kind = name.split("_")[-1]
-    if joint not in found or not (kind in _BEND or kind[-1:].isdigit() and joint >= 25):
-        return above
-    tip = _tip(joint, source, found, ours)
+    tip = _tip(joint, source, found, ours) if joint in found else None
     if tip is None:
         return above
     mine, theirs = tip
     if np.linalg.norm(theirs) < 1e-6 or np.linalg.norm(mine) < 1e-6:
         return above
     mine = above @ mine
-    if kind == "ankle":
+    if JOINT_NAMES[joint].endswith("ankle"):
         return _foot(above, mine, theirs)
     return between(mine, theirs, fallback=above[:, 0]) @ above
 
 
-_BEND = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
-_NEXT = {"hip": "knee", "knee": "ankle", "ankle": "foot", "shoulder": "elbow", "elbow": "wrist",
-         "wrist": "middle1"}  # fmt: skip
+_NEXT = {"hip": "knee", "knee": "ankle", "ankle": "foot", "collar": "shoulder",
+         "shoulder": "elbow", "elbow": "wrist", "wrist": "middle1"}  # fmt: skip
+_FIRST_FINGER = JOINT_INDEX["left_index1"]
 
 
 def _tip(
     joint: int, source: Source, found: dict[int, int], ours: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where the bone below a joint points, ours and theirs, at rest."""
+    """Where the bone below a joint points, ours and theirs, at rest; None for the trunk."""
     name = JOINT_NAMES[joint]
-    side, kind = name.split("_", 1)
+    side, _, kind = name.partition("_")
     if kind in _NEXT:
         below = JOINT_INDEX[f"{side}_{_NEXT[kind]}"]
-    elif kind[-1] in "12":
+    elif joint >= _FIRST_FINGER and kind[-1] in "12":
         below = JOINT_INDEX[f"{name[:-1]}{int(kind[-1]) + 1}"]
     else:
         return None

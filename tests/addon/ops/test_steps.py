@@ -106,6 +106,13 @@ def test_a_button_steps_with_progress_until_it_is_done(window):
     assert window.lines[-1] is None
 
 
+def test_what_is_quick_leaves_the_status_bar_free(window, monkeypatch):
+    monkeypatch.setattr(steps, "_GRACE", 1e6)
+    work = Work()
+    assert work.invoke(window, None) == {"FINISHED"}
+    assert window.lines[-1] is None
+
+
 def test_esc_stops_and_puts_back(window):
     work = Work()
     work.invoke(window, None)

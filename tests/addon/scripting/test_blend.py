@@ -19,10 +19,10 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
     paths = os.pathsep.join(str(ROOT / name) for name in ("addon", "shared"))
     return subprocess.run(
-        [sys.executable, "-m", "crowdgaussian_addon.blend", *map(str, arguments)],
+        [sys.executable, "-m", "crowdgaussian_addon.blend", *map(str, arguments)], cwd=cwd,
         env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True,
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_blend_file_and_previews_with_progress_as_json(scene_folder):
 
 
 def test_saved_file_opens_with_everyone_and_a_relative_photo(scene_folder):
-    assert run(scene_folder.path).returncode == 0
+    assert run(scene_folder.path.name, cwd=scene_folder.path.parent).returncode == 0
     bpy.ops.wm.open_mainfile(filepath=str(scene_folder.path / "crowd.blend"))
     assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2
     image = bpy.context.scene.camera.data.background_images[0].image

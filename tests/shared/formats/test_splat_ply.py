@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 from _support.made_up import make_gaussians
-from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError
+from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError, InputError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from plyfile import PlyData, PlyElement
@@ -129,6 +129,14 @@ def test_a_missing_field_is_named(tmp_path, field):
     write_foreign(tmp_path / "cut.ply", rows)
     with pytest.raises(DamagedFileError, match=rf"cut\.ply: .* {field} is missing"):
         read_splat_ply(tmp_path / "cut.ply")
+
+
+def test_a_compressed_ply_says_what_to_do(tmp_path):
+    write_foreign(
+        tmp_path / "small.ply", foreign_rows(3, ["packed_position", "packed_rotation"], "u4")
+    )
+    with pytest.raises(InputError, match="compressed PLY; convert it"):
+        read_splat_ply(tmp_path / "small.ply")
 
 
 @pytest.mark.parametrize("field", ["y", "f_dc_1", "opacity", "scale_2", "rot_0", "f_rest_4"])

@@ -9,8 +9,9 @@ import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.rotations import polar_rotation
+from crowdgaussian_shared.geometry.skeleton import find_joints
 from crowdgaussian_shared.motion.motion import Motion, check_frames
-from crowdgaussian_shared.motion.retarget import Source, find_joints
+from crowdgaussian_shared.motion.retarget import Source
 
 from ..attributes import armature_data
 from ..people import Person, read_pose

@@ -75,7 +75,7 @@ def set_resolution(scene: bpy.types.Scene, camera: Camera, width: int | None = N
 def show_photo(camera: bpy.types.Object, photo: Path) -> None:
     """Put the photo behind the scene in the camera's view."""
     background = camera_data(camera).background_images.new()
-    background.image = bpy.data.images.load(str(photo), check_existing=True)
+    background.image = bpy.data.images.load(str(photo.resolve()), check_existing=True)
     background.alpha = 1.0
     background.display_depth = "BACK"
     background.frame_method = "STRETCH"
