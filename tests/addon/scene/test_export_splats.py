@@ -11,6 +11,7 @@ from _support.blender.blender_people import make_avatar, make_camera, random_pos
 from _support.blender.exporting import record, refused, start, turned_and_stretched
 from _support.made_up import covariances
 from crowdgaussian_addon.ops.export import CROWDGAUSSIAN_OT_export_splats as Exporter
+from crowdgaussian_addon.scene.motion.record import each_frame
 from crowdgaussian_addon.scene.rig.armature import set_pose
 from crowdgaussian_addon.scene.splats.build import MODIFIER
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply
@@ -150,6 +151,21 @@ def test_a_frame_range_is_a_sequence(crowd, folder, tmp_path):
     last, now = read_splat_ply(paths[-1]), read_splat_ply(tmp_path / "now.ply")
     np.testing.assert_array_equal(last.means, now.means)
     assert np.abs(read_splat_ply(paths[1]).means - now.means).max() > 0.1
+
+
+def test_moving_rigs_take_their_splats_along_though_those_are_not_evaluated(crowd, tmp_path):
+    rig = crowd[0].rig
+    for frame, x in ((1, 0.0), (5, 2.0)):
+        rig.location.x = x
+        rig.keyframe_insert("location", frame=frame)
+    paths = export(tmp_path / "a.ply", animation=True, frame_start=1, frame_end=5, frame_step=4)
+    first, last = (read_splat_ply(path).means for path in paths)
+    moved = np.linalg.norm(last - first, axis=1)
+    np.testing.assert_allclose(np.sort(moved), [0] * COUNT + [2] * COUNT, atol=1e-4)
+    shown = []
+    for _ in each_frame(bpy.context.scene, [1, 2]):
+        shown += [not person.splats.hide_viewport for person in crowd]
+    assert not any(shown) and not any(person.splats.hide_viewport for person in crowd)
 
 
 def test_stopping_leaves_whole_files_and_the_frame(crowd, folder, tmp_path, monkeypatch):

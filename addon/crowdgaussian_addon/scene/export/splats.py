@@ -63,7 +63,11 @@ class Cast:
 
     def _own_move(self) -> np.ndarray:
         """Where the splat object was moved against its rig, in the canonical frame.  # [4, 4]"""
-        local = np.linalg.inv(_world(self.rig)) @ _world(self.splats)
+        splats = self.splats
+        if splats.parent == self.rig:  # hidden splats have no evaluated place of their own
+            local = np.array(splats.matrix_parent_inverse @ splats.matrix_basis, np.float64)
+        else:
+            local = np.linalg.inv(_world(self.rig)) @ _world(splats)
         offset = np.eye(4)
         offset[:3, 3] = rest_offset(self.rig)
         return _in_scene_frame(np.linalg.inv(offset) @ local @ offset)
