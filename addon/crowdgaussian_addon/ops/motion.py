@@ -202,7 +202,7 @@ class CROWDGAUSSIAN_OT_apply_motion(MotionSettings, SteppedOperator, bpy.types.O
 
 
 class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.types.Operator):
-    """Play the action of another rig (with the names of SMPL-X, CMU or Mixamo) on people"""
+    """Play the action of another rig (named as by Mixamo, Rigify, Unreal and others) on people"""
 
     bl_idname = "crowdgaussian.apply_rig_motion"
     bl_label = "Apply Rig's Action"

@@ -5,7 +5,7 @@ Source: the joint table of the smplx package (vchoutas/smplx, joint_names.py).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -68,7 +68,8 @@ def mirror_index() -> np.ndarray:
     return np.array([JOINT_INDEX[n] for n in other], dtype=np.int64)
 
 
-# What other skeletons call the joints: CMU, Mixamo, SMPL-X and those who name things alike
+# What other skeletons call the joints: CMU, Mixamo, SMPL-X, Unreal, VRM, Rigify, Auto-Rig Pro,
+# MPFB, Character Creator, Daz and those who name things alike
 
 _BONES = {  # the family of bones
     "hip": ("upleg", "thigh", "upperleg", "femur"),
@@ -76,7 +77,7 @@ _BONES = {  # the family of bones
     "ankle": ("foot",),
     "foot": ("toebase", "toe", "ball", "toes"),
     "collar": ("shoulder", "clavicle", "collar"),
-    "shoulder": ("arm", "uparm", "upperarm", "humerus"),
+    "shoulder": ("arm", "uparm", "upperarm", "humerus", "shldr"),
     "elbow": ("forearm", "lowerarm", "loarm", "radius", "lowarm"),
     "wrist": ("hand", "wrist"),
 }
@@ -92,8 +93,8 @@ _JOINTS = {  # the family of joints
 }
 _MIDDLE = {
     "pelvis": ("hips", "pelvis", "hip", "root"),
-    "neck": ("neck", "neck0", "neck01", "neck1"),
-    "head": ("head",),
+    "neck": ("neck", "neck0", "neck01", "neck1", "necklower", "spine004"),  # the last: Rigify
+    "head": ("head", "spine006"),
     "jaw": ("jaw",),
     "left_eye_smplhf": ("lefteyesmplhf", "lefteye", "leye"),
     "right_eye_smplhf": ("righteyesmplhf", "righteye", "reye"),
@@ -107,8 +108,14 @@ NEEDED = tuple(f"{side}_{joint}" for side in _SIDES
 def plain(name: str) -> str:
     """A name without prefixes, case and punctuation: mixamorig:LeftUpLeg -> leftupleg."""
     name = name.rsplit(":", 1)[-1].rsplit("|", 1)[-1].lower()
-    name = re.sub(r"^(mixamorig\d*|bip\d*|bip001|character\d*|b|def|org)[\s_.\-]+", "", name)
+    name = re.sub(r"^(mixamorig\d*[\s_.\-]*|cc_base_|j_bip_(c_)?)", "", name)
+    name = re.sub(r"^(bip\d*|bip001|character\d*|b|def|org)[\s_.\-]+", "", name)
     return re.sub(r"[^a-z0-9]", "", name)
+
+
+def _shorter(name: str) -> str:
+    """A name without what tells parts of one bone apart: upperleg01.L, leg_stretch.l, root.x."""
+    return plain(re.sub(r"(?i)bend|stretch|twist|[._]x$|_?01(?=\.|$)", "", name))
 
 
 def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:
@@ -124,16 +131,39 @@ def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:
     places: dict[str, int] = {}
     for index, name in enumerate(names):
         places.setdefault(plain(name), index)
+    for index, name in enumerate(names):
+        places.setdefault(_shorter(name), index)
     both = [_find_limbs(places, family) for family in (_BONES, _JOINTS)]
     found = max(both, key=len)
     for joint, words in _MIDDLE.items():
         at = next((places[word] for word in words if word in places), None)
         if at is not None:
             found[joint] = at
+    pelvis = _find_pelvis(found, parents)
+    if pelvis is not None:
+        found["pelvis"] = pelvis
     found |= _find_fingers(places)
     if "pelvis" in found:
         found |= _find_spine(found, parents)
     return {JOINT_INDEX[joint]: index for joint, index in found.items()}
+
+
+def _find_pelvis(found: dict[str, int], parents: Sequence[int]) -> int | None:
+    """What is called one, if legs and arms hang from it; else the last joint that carries both."""
+    limbs = [found[name] for name in ("left_hip", "right_hip", "left_shoulder") if name in found]
+    if len(limbs) < 3:
+        return found.get("pelvis")
+    chains = [list(_above(limb, parents)) for limb in limbs]
+    carrying = [index for index in chains[0] if all(index in chain for chain in chains)]
+    named = found.get("pelvis")
+    return named if named in carrying or not carrying else carrying[0]
+
+
+def _above(index: int, parents: Sequence[int]) -> Iterator[int]:
+    """A joint and all those it hangs from, the nearest first."""
+    while index >= 0:
+        yield index
+        index = parents[index]
 
 
 def _find_limbs(places: dict[str, int], family: dict[str, tuple[str, ...]]) -> dict[str, int]:

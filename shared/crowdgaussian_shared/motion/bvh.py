@@ -5,6 +5,8 @@ Written from the format's public description (Meredith and Maddock 2001). Any ch
 number of joints; words are taken as they come, so that line breaks do not matter above MOTION.
 """
 
+import codecs
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,8 +54,7 @@ def read_bvh(path: str | Path) -> Bvh:
         CrowdGaussianError: not a BVH, damaged, or too large; the sentence names file and line.
     """
     path = Path(path)
-    text = read_bytes(path, _MAX_BYTES).decode("utf-8", errors="replace")
-    words = _Words(path, text)
+    words = _Words(path, _text(read_bytes(path, _MAX_BYTES)))
     words.expect("HIERARCHY")
     joints: list[BvhJoint] = []
     while words.peek().upper() == "ROOT":
@@ -63,6 +64,19 @@ def read_bvh(path: str | Path) -> Bvh:
         words.fail("has no ROOT")
     words.expect("MOTION")
     return Bvh(joints, *_read_motion(words, sum(len(j.channels) for j in joints)))
+
+
+def _text(data: bytes) -> str:
+    """What a file says, in UTF-8 or, with a byte order mark, UTF-16; decimal commas are points."""
+    wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    text = data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+    return re.sub(r"\S*,\S*", _without_comma, text) if "," in text else text
+
+
+def _without_comma(word: re.Match[str]) -> str:
+    """0,5 is 0.5, while 0.5,0.6 and "0.5," are numbers in a row."""
+    between = "." in word[0] or word[0].endswith(",")
+    return word[0].replace(",", " " if between else ".")
 
 
 class _Words:
@@ -93,10 +107,10 @@ class _Words:
         words, self._at = self._words[self._at :], len(self._words)
         return " ".join(words)
 
-    def expect(self, wanted: str) -> None:
+    def expect(self, *wanted: str) -> None:
         word = self.take()
-        if word.upper() != wanted:
-            self.fail(f"has {word[:40]!r} where {wanted} must be")
+        if word.upper() not in wanted:
+            self.fail(f"has {word[:40]!r} where {wanted[0]} must be")
 
     def number(self) -> float:
         word = self.take()
@@ -161,7 +175,7 @@ def _read_end(words: _Words) -> np.ndarray:
 
 
 def _read_motion(words: _Words, channels: int) -> tuple[float, np.ndarray]:
-    words.expect("FRAMES:")
+    words.expect("FRAMES:", "FRAMES")
     count = words.number()
     if count != int(count):
         words.fail(f"gives {count:g} frames")

@@ -2,6 +2,7 @@
 """Motion files: every way to name the fields, round trips, and files that are broken."""
 
 import io
+import re
 import zipfile
 
 import numpy as np
@@ -151,6 +152,22 @@ def test_cmu_and_mixamo_are_put_on_the_body(tmp_path, names):
     arm = places[:, JOINT_INDEX["left_wrist"]] - places[:, JOINT_INDEX["left_shoulder"]]
     assert (arm[:, 1] < -0.9 * np.linalg.norm(arm, axis=1)).all()  # hangs, though it rests at 45
     np.testing.assert_allclose(motion.poses[:, 0], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("rewrite", [
+    lambda text: b"\xef\xbb\xbf" + text.encode(),
+    lambda text: text.encode("utf-16"),
+    lambda text: re.sub(r"(?<=\d)\.(?=\d)", ",", text).encode(),
+    lambda text: re.sub(r"(?<=\d) (?=-?\d)", ", ", text).encode(),
+    lambda text: text.replace("Frames:", "Frames").encode(),
+], ids=["bom", "utf16", "decimal commas", "commas between", "no colon"])  # fmt: skip
+def test_the_same_bvh_in_other_letters(tmp_path, rewrite):
+    text, _ = cmu_walk(seconds=0.5)
+    (tmp_path / "w.bvh").write_text(text)
+    (tmp_path / "x.bvh").write_bytes(rewrite(text))
+    plain, other = (read_motion(tmp_path / name) for name in ("w.bvh", "x.bvh"))
+    np.testing.assert_array_equal(other.poses, plain.poses)
+    np.testing.assert_array_equal(other.transl, plain.transl)
 
 
 @pytest.mark.parametrize("unit, factor", [("metres", 0.0564), ("inches", 2.22), ("cm", 5.64)])
