@@ -2,7 +2,14 @@
 """Small made-up people and clouds for the tests of shared/, and what they must hold."""
 
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import MATERIALS, Avatar, BodyMesh, BodyParams, Gaussians, Materials
+from crowdgaussian_shared.geometry.avatar import (
+    MATERIALS,
+    Avatar,
+    BodyMesh,
+    BodyParams,
+    Gaussians,
+    Materials,
+)
 from crowdgaussian_shared.geometry.rotations import quat_normalize
 
 
