@@ -2,7 +2,14 @@
 """Small made-up people and clouds for the tests of shared/, and what they must hold."""
 
 import numpy as np
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
+from crowdgaussian_shared.geometry.avatar import (
+    MATERIALS,
+    Avatar,
+    BodyMesh,
+    BodyParams,
+    Gaussians,
+    Materials,
+)
 from crowdgaussian_shared.geometry.rotations import quat_normalize
 
 
@@ -45,6 +52,12 @@ def make_avatar(count: int = 40, degree: int = 1, seed: int = 0) -> Avatar:
             scale=1.02,
         ),
     )
+
+
+def make_materials(count: int = 40, seed: int = 0) -> Materials:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, len(MATERIALS), count).astype(np.uint8)
+    return Materials(label, rng.uniform(0, 1, count).astype(np.float32))
 
 
 def covariances(gaussians: Gaussians) -> np.ndarray:

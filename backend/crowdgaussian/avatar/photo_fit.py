@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians, Materials
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
 from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
@@ -21,8 +21,15 @@ from ..people.types import Person
 from ..segment.types import CrowdView
 from ..splat.normals import render_mesh_depth
 from .color_completion import ObservedColors, fill_colours
-from .color_statistics import cast_by_occluder, color_outliers, color_prior, limb_places
+from .color_statistics import (
+    LimbPlaces,
+    cast_by_occluder,
+    color_outliers,
+    color_prior,
+    limb_places,
+)
 from .gaussians import SurfaceGaussians, bind, face_density
+from .materials import find_materials
 from .optimise import Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
 from .quality import tidy_share
@@ -99,6 +106,8 @@ class PhotoFit:
         seen = seen_gaussians(cloud, posed, fitted, view)
         full = make_view(scene, index, self.config.crop_margin, COMPARED_PX)
         avatar = self._coloured(cloud, posed, surface, full or view, fitted, seen)
+        materials = self._materials(cloud, posed, view, ObservedColors(fitted.colours, seen))
+        avatar = replace(avatar, materials=materials)
         tell(1.0, "done")
         return Reconstruction(avatar, seen.astype(np.float32))
 
@@ -165,6 +174,13 @@ class PhotoFit:
         seen = seen_points(scene, normals, np.asarray(depth), view)
         return self._fill(cloud, posed, view, ObservedColors(colours_at(scene, view), seen))[0]
 
+    def _materials(
+        self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors
+    ) -> Materials:
+        """What each Gaussian shows, from the colours that are its own."""
+        trusted, limbs, _ = self._trusted(cloud, posed, view, observed)
+        return find_materials(cloud, posed, trusted.colours, trusted.seen, limbs, view)
+
     def _fill(
         self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +188,13 @@ class PhotoFit:
 
         # [N, 3], [N] bool
         """
+        trusted, limbs, wrong = self._trusted(cloud, posed, view, observed)
+        return fill_colours(cloud, trusted, limbs, self.config.seed), wrong
+
+    def _trusted(
+        self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors
+    ) -> tuple[ObservedColors, LimbPlaces, np.ndarray]:
+        """The colours without misplaced ones, who asks whom, and which were misplaced [N] bool."""
         matrices = blend_transforms(cloud.skin_joints, cloud.skin_weights, posed.transforms)
         scene = move_points(matrices, cloud.means)
         toward = unit(np.einsum("nji,nj->ni", matrices[:, :, :3], view.eye - scene))
@@ -180,7 +203,7 @@ class PhotoFit:
         prior = color_prior(cloud, observed.colours, (observed.seen > _WELL_SEEN) & ~wrong, limbs)
         wrong |= color_outliers(cloud, scene, observed.colours, prior)
         trusted = ObservedColors(observed.colours, np.where(wrong, 0.0, observed.seen))
-        return fill_colours(cloud, trusted, limbs, self.config.seed), wrong
+        return trusted, limbs, wrong
 
 
 def _assemble(

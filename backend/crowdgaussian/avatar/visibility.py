@@ -7,9 +7,11 @@ from typing import TypeVar
 import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from scipy import ndimage
 from torch import Tensor
 
+from ..body.model import PosedBody
 from ..core.crop import Crop, box_of
 from ..core.mesh import sample_image, unit, vertex_normals
 from ..segment.postprocess import disc
@@ -156,6 +158,27 @@ def colours_at(points: np.ndarray, view: PhotoView) -> np.ndarray:
     return sample_image(smooth, pixels)
 
 
+_THIGH = (0.6, 0.75, 0.9)  # of the way from hip to knee, where the photo is asked
+_SPREAD = 0.28  # metres between thighs; nearer ones do not show whether they are in one tube
+
+
+def closed_legs(posed: PosedBody, view: PhotoView) -> float | None:
+    """Share of places between spread thighs that show the person; None: they are not spread."""
+    rest = np.c_[posed.joints, np.ones(len(posed.joints))]
+    bones = np.einsum("jik,jk->ji", posed.transforms[:, :3], rest)
+    along = np.array(_THIGH)[:, None]
+    left, right = (
+        (1 - along) * bones[JOINT_INDEX[f"{side}_hip"]] + along * bones[JOINT_INDEX[f"{side}_knee"]]
+        for side in ("left", "right")
+    )
+    (a, depth), (b, _) = view.camera.project(left), view.camera.project(right)
+    column, row = np.floor((a + b) / 2).astype(int).T
+    height, width = view.visible.shape
+    asked = np.linalg.norm(a - b, axis=1) > _SPREAD * view.camera.K[0, 0] / depth
+    asked &= (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    return float(view.visible[row[asked], column[asked]].mean()) if asked.any() else None
+
+
 # Which Gaussians a picture shows: those that paint in it
 
 # Share of its disc's pixels that a well seen Gaussian paints. Less counts more as seen, also what
@@ -189,3 +212,56 @@ def visible(
     """
     disc = (2 * radius * focal / depth) ** 2
     return facing * (painted / (PAINTED * facing * disc + _BLANK)).clip(0, 1)
+
+
+# The colours of one material: skin, a head of hair, a garment
+
+_SHADE, _HUE = 15.0, 6.0  # CIELAB: spread of a colour from shade to light, and across it
+_COLOURS = 4  # of a palette; more follow patterns, and dirt
+_SOURCES = 1200  # colours that a palette is learnt from, at most
+_ROUNDS = 5  # of the clustering
+_INLIER = 0.9  # quantile of the distances at which a further cluster starts; more: at a stray one
+_STRAY = 0.02  # share of a material that has any colour
+ANY_COLOR = -float(np.log(1e6))  # logarithm of any colour's density: CIELAB has about 10^6 units
+
+
+@dataclass(frozen=True)
+class Palette:
+    """A few colours, each in light and shade: along the way to black they may differ more."""
+
+    centres: np.ndarray  # [C, 3] CIELAB
+    shares: np.ndarray  # [C] sum to 1
+    shade: float = _SHADE
+    hue: float = _HUE
+
+    def log_density(self, lab: np.ndarray) -> np.ndarray:
+        """How likely colours [N, 3] are.  # [N]"""
+        toward = self.centres / (np.linalg.norm(self.centres, axis=1, keepdims=True) + 1e-6)
+        along = lab @ toward.T - (self.centres * toward).sum(1)  # [N, C]
+        away = np.square(lab).sum(1)[:, None] + np.square(self.centres).sum(1)
+        across = away - 2 * lab @ self.centres.T - along**2
+        exponent = 0.5 * (along / self.shade) ** 2 + 0.5 * across / self.hue**2
+        peak = (1 - _STRAY) * self.shares / ((2 * np.pi) ** 1.5 * self.shade * self.hue**2)
+        return np.log(np.exp(-exponent) @ peak + _STRAY * np.exp(ANY_COLOR))
+
+
+def palette_of(lab: np.ndarray, shade: float = _SHADE, hue: float = _HUE) -> Palette:
+    """Clusters of colours [N, 3], N > 0; the same on every run."""
+    lab = lab[:: max(1, len(lab) // _SOURCES)]
+    centres = np.median(lab, axis=0)[None]
+    while len(centres) < min(_COLOURS, len(lab)):
+        apart = np.square(lab[:, None] - centres).sum(2).min(1)
+        far = np.argsort(apart, kind="stable")[int(_INLIER * (len(lab) - 1))]
+        centres = np.concatenate([centres, lab[far][None]])
+    for _ in range(_ROUNDS):
+        mine = np.square(lab[:, None] - centres).sum(2).argmin(1)
+        counts = np.bincount(mine, minlength=len(centres))
+        sums = np.stack([np.bincount(mine, lab[:, k], len(centres)) for k in range(3)], 1)
+        centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
+    return Palette(centres, counts / counts.sum(), shade, hue)
+
+
+def to_lab(colours: np.ndarray) -> np.ndarray:
+    """sRGB 0..1 to CIELAB.  # [N, 3]"""
+    rgb = np.clip(colours, 0, 1).astype(np.float32)
+    return cv2.cvtColor(rgb[None], cv2.COLOR_RGB2LAB)[0].astype(np.float64)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How parameters move: Adam under a schedule for fits, warm-up and cosine for trainings."""
+"""How parameters move: Adam under a schedule for fits, warm-up and cosine for trainings.
+
+And the best order of states, where a choice is a sequence (best_path).
+"""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler
@@ -71,3 +75,28 @@ def warmed_cosine(lr: float, step: int, steps: int, warmup: int) -> float:
     """
     warm = min(1.0, (step + 1) / max(1, warmup))
     return lr * warm * (0.51 + 0.49 * math.cos(math.pi * step / steps))
+
+
+def best_path(gains: np.ndarray, change: float) -> np.ndarray:
+    """Viterbi: the way through slots that gains most and never goes back to an earlier state.
+
+    Args:
+        gains: [B, S] of each state in each slot.
+        change: what going on to another state costs; states may be left out.
+
+    Returns:
+        [B] int, rising.
+    """
+    count, states = gains.shape
+    steps = np.where(np.triu(np.ones((states, states), bool)), -change, -np.inf)
+    np.fill_diagonal(steps, 0.0)
+    best, came = gains[0].copy(), np.zeros((count, states), int)
+    for slot in range(1, count):
+        options = best[:, None] + steps  # [from, to]
+        came[slot] = options.argmax(0)
+        best = options.max(0) + gains[slot]
+    path = np.empty(count, int)
+    path[-1] = best.argmax()
+    for slot in range(count - 1, 0, -1):
+        path[slot - 1] = came[slot, path[slot]]
+    return path

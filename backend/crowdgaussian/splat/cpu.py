@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..core.device import float_array
 from .cameras import Cameras
+from .kernels import balanced_bounds, even_bounds, run_chunks
 from .kernels import blend as blending
 from .kernels import project as projecting
 from .kernels import sh as shading
 from .kernels import tiles as tiling
-from .kernels.threads import balanced_bounds, even_bounds, run_chunks
 from .splats import RasterConfig, Splats
 
 FIXED_CHANNELS = 4  # red, green, blue, depth; features follow

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..core.mesh import unit, vertex_normals
 from .cameras import Cameras
+from .kernels import even_bounds, run_chunks
 from .kernels.mesh import draw_mesh
-from .kernels.threads import even_bounds, run_chunks
 
 
 @dataclass(frozen=True)

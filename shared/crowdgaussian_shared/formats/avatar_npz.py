@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DamagedFileError
-from ..geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
+from ..geometry.avatar import MATERIALS, Avatar, BodyMesh, BodyParams, Gaussians, Materials
 from ..geometry.skeleton import NUM_JOINTS
 from .npz import ArrayHeader, read_npz, write_npz
 
@@ -49,6 +49,12 @@ _SPECS: dict[str, ArraySpec] = {
     "betas": ArraySpec("float32", ("B",), -1e3, 1e3),
     "scale": ArraySpec("float32", (), 1e-3, 1e3),
 }
+# Files of before materials have neither, all others both.
+_MATERIALS: dict[str, ArraySpec] = {
+    "material": ArraySpec("uint8", ("N",), 0, len(MATERIALS) - 1),
+    "material_confidence": ArraySpec("float32", ("N",), 0, 1),
+}
+_ALL = {**_SPECS, **_MATERIALS}
 
 
 def write_avatar(path: str | Path, avatar: Avatar) -> None:
@@ -59,7 +65,7 @@ def write_avatar(path: str | Path, avatar: Avatar) -> None:
         ResourceError: the disk is full or the folder cannot be written.
     """
     arrays = {
-        name: np.ascontiguousarray(value, dtype=_SPECS[name].dtype).reshape(np.shape(value))
+        name: np.ascontiguousarray(value, dtype=_ALL[name].dtype).reshape(np.shape(value))
         for name, value in _to_arrays(avatar).items()
     }
     _check_headers(path, {name: ArrayHeader(a.dtype, a.shape) for name, a in arrays.items()})
@@ -76,13 +82,16 @@ def read_avatar(path: str | Path) -> Avatar:
         DamagedFileError: it is damaged or newer, or an array is not what it must be; the sentence
             names the file and the array.
     """
-    arrays = read_npz(path, lambda headers: _check_headers(path, headers), _SPECS)
+    arrays = read_npz(
+        path, lambda headers: _check_headers(path, headers), _SPECS, optional=_MATERIALS
+    )
     _check_values(path, arrays)
     return _from_arrays(arrays)
 
 
 def _to_arrays(avatar: Avatar) -> dict[str, np.ndarray]:
-    cloud, body = avatar.gaussians, avatar.body
+    cloud, body, materials = avatar.gaussians, avatar.body, avatar.materials
+    told = (materials.label, materials.confidence) if materials is not None else ()
     return {
         "version": np.array(AVATAR_VERSION),
         "means": cloud.means,
@@ -101,6 +110,7 @@ def _to_arrays(avatar: Avatar) -> dict[str, np.ndarray]:
         "transl": avatar.transl,
         "betas": avatar.betas,
         "scale": np.array(avatar.scale),
+        **dict(zip(_MATERIALS, told)),
     }
 
 
@@ -109,18 +119,20 @@ def _from_arrays(arrays: Mapping[str, np.ndarray]) -> Avatar:
     body = ("vertices", "faces", "skin_joints", "skin_weights")
     own = ("skin_joints", "skin_weights", "rest_joints")
     shape = ("betas", "pose", "transl")
+    told = [arrays[name] for name in _MATERIALS if name in arrays]
     return Avatar(
         gaussians=Gaussians(**{name: arrays[name] for name in cloud}),
         body=BodyMesh(**{name: arrays[f"body_{name}"] for name in body}),
         params=BodyParams(**{name: arrays[name] for name in shape}, scale=float(arrays["scale"])),
         **{name: arrays[name] for name in own},
+        materials=Materials(*told) if told else None,
     )
 
 
 def _check_headers(path: str | Path, headers: Mapping[str, ArrayHeader]) -> None:
     """Types and shapes, before any array is read."""
     sizes: dict[str, int] = {}
-    for name, spec in _SPECS.items():
+    for name, spec in _present(headers).items():
         if name not in headers:
             raise DamagedFileError(f"{path}: {name} is missing; reconstruct the person again.")
         header = headers[name]
@@ -133,6 +145,11 @@ def _check_headers(path: str | Path, headers: Mapping[str, ArrayHeader]) -> None
             )
     if sizes["K"] not in (1, 4, 9, 16):
         raise DamagedFileError(f"{path}: sh must have 1, 4, 9 or 16 coefficients.")
+
+
+def _present(arrays: Mapping[str, object]) -> dict[str, ArraySpec]:
+    """What the arrays of a file must be, those of its materials among them if it has any."""
+    return _ALL if any(name in arrays for name in _MATERIALS) else _SPECS
 
 
 def _size_words(size: int | str, sizes: Mapping[str, int]) -> str:
@@ -156,7 +173,7 @@ def _shape_fits(
 
 
 def _check_values(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    for name, spec in _SPECS.items():
+    for name, spec in _present(arrays).items():
         array = arrays[name]
         if name == "version" and array > AVATAR_VERSION:
             raise DamagedFileError(

@@ -81,6 +81,7 @@ def read_npz(
     check: HeaderCheck | None = None,
     names: Collection[str] | None = None,
     ours: bool = True,
+    optional: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """Read the arrays of an .npz file.
 
@@ -90,6 +91,7 @@ def read_npz(
         names: the arrays to read, None for all; others stay unread.
         ours: a file that this project wrote holds every name and nothing strange. In a file from
             elsewhere names may be missing, and arrays that are not wanted may be of any type.
+        optional: further arrays to read where the file has them.
 
     Raises:
         MissingFileError: there is no such file.
@@ -103,6 +105,7 @@ def read_npz(
             if check is not None:
                 check(headers)
             wanted = headers if names is None or not ours else names
+            wanted = [*wanted, *(n for n in optional if n in headers and n not in wanted)]
             return {name: _read_array(path, archive, name) for name in wanted}
     except OSError as error:
         raise read_error(path, error) from error

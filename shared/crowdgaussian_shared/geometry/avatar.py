@@ -112,6 +112,21 @@ class BodyMesh:
     skin_weights: np.ndarray  # [V, 4] float32, rows sum to 1
 
 
+# What a Gaussian shows; its place here is its label in files. New ones come last.
+MATERIALS = ("other", "skin", "hair", "upper", "lower", "shoes")
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What each of N Gaussians shows, and how sure that is.
+
+    A dress is "upper" down to its hem; hats, bags and whatever else is worn or held are "other".
+    """
+
+    label: np.ndarray  # [N] uint8, indices into MATERIALS
+    confidence: np.ndarray  # [N] float32, 0..1
+
+
 @dataclass(frozen=True)
 class Avatar(HoldsBodyParams):
     """A person that can be posed; the canonical frame is SMPL-X (y up, z forward) in T-pose.
@@ -127,3 +142,4 @@ class Avatar(HoldsBodyParams):
     body: BodyMesh
     params: BodyParams  # float32, of the photo; of the body model named in the scene, and with
     # a scale that is in rest_joints, body and gaussians already
+    materials: Materials | None = None  # of the N Gaussians; None: nobody has told

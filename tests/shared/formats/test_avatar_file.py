@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """avatar.npz: round trip, and every array checked by name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from _support.made_up import make_avatar
+from _support.made_up import make_avatar, make_materials
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats import avatar_npz as avatar_file
 from crowdgaussian_shared.formats.avatar_npz import read_avatar, write_avatar
@@ -36,10 +38,31 @@ def test_float64_input_is_stored_as_the_format_says(tmp_path):
     assert read.pose.dtype == np.float32 and read.betas.shape == (0,)
 
 
+def test_materials_come_back_and_older_files_have_none(tmp_path):
+    path, materials = tmp_path / "avatar.npz", make_materials(40)
+    write_avatar(path, make_avatar(40))
+    assert read_avatar(path).materials is None
+    write_avatar(path, replace(make_avatar(40), materials=materials))
+    read = read_avatar(path).materials
+    for name in ("label", "confidence"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(materials, name))
+        assert getattr(read, name).dtype == getattr(materials, name).dtype
+
+
+def test_materials_are_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "avatar.npz"
+    write_avatar(path, replace(make_avatar(40), materials=make_materials(40)))
+    arrays = read_npz(path)
+    del arrays["material_confidence"]
+    write_npz(path, arrays)
+    with pytest.raises(CrowdGaussianError, match="material_confidence is missing"):
+        read_avatar(path)
+
+
 def spoil(tmp_path, name, change):
     """Write a good avatar, change one array behind the writer's back, and read it."""
     path = tmp_path / "avatar.npz"
-    write_avatar(path, make_avatar())
+    write_avatar(path, replace(make_avatar(), materials=make_materials()))
     arrays = read_npz(path)
     arrays[name] = change(arrays[name])
     write_npz(path, arrays)
@@ -81,6 +104,11 @@ def put(value, *place):
         ("transl", lambda a: a[None], r"must have the shape \[3\], not \[1, 3\]"),
         ("betas", lambda a: a[None], "must have the shape"),
         ("scale", lambda a: np.zeros_like(a), "must be finite and lie between 0.001"),
+        ("material", put(6, 3), "must be finite and lie between 0 and 5"),
+        ("material", lambda a: a.astype(np.int64), "must be uint8, not int64"),
+        ("material", lambda a: a[:9], r"must have the shape \[40\], not \[9\]"),
+        ("material_confidence", put(np.nan, 0), "must be finite and lie between 0 and 1"),
+        ("material_confidence", put(1.5, 0), "must be finite and lie between 0 and 1"),
     ],
 )
 def test_every_array_is_checked(tmp_path, name, change, words):
