@@ -76,7 +76,7 @@ def find_blender(given: Path | None = None) -> Path:
     """
     named = given or (os.environ.get(BLENDER_VARIABLE) or None)
     if named:
-        found = shutil.which(str(named))
+        found = shutil.which(str(named)) or shutil.which(str(Path(named).resolve()))
         if found is None:
             raise MissingFileError(
                 f"{named} is no program that can be run; give the path of a Blender with --blender."
@@ -140,7 +140,8 @@ def _run(command: list[str], environment: dict[str, str], report: Report) -> Non
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # a driver or an add-on may print in another encoding
         start_new_session=True,  # Ctrl-C reaches us first, then we end Blender
     ) as process:
         assert process.stdout is not None  # it is a pipe

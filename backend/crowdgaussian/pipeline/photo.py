@@ -98,6 +98,7 @@ def parse_focal(text: str, width: int, height: int) -> float:
 MIN_SIDE = 64  # pixels: nobody can be fitted in less
 MAX_SIDE = 16384  # pixels
 MAX_PIXELS = 120_000_000
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands of its files
 BACKDROP = (255, 255, 255)  # what shows through transparent pixels
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)
 
@@ -196,7 +197,7 @@ def _open_image(path: Path, data: bytes) -> Image.Image:
             return Image.open(io.BytesIO(data))
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is not an image that can be read; give a JPEG, PNG, TIFF or WebP photo."
+            f"{path} is {_kind(data)}; give a JPEG, PNG, TIFF or WebP photo."
         ) from error
     except Image.DecompressionBombError as error:
         raise InputError(
@@ -204,6 +205,13 @@ def _open_image(path: Path, data: bytes) -> Image.Image:
         ) from error
     except DECODE_ERRORS as error:
         raise DamagedFileError(f"{path} is a damaged image; export the photo again.") from error
+
+
+def _kind(data: bytes) -> str:
+    """What a file is that Pillow cannot read, in words."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+        return "a HEIC photo, which cannot be read here: export it from the phone or viewer"
+    return "not an image that can be read"
 
 
 def _check_size(path: Path, size: tuple[int, int]) -> None:
@@ -235,8 +243,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _from_deep_grey(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
+        colours = rgba.convert("RGB")
+        colours.info["icc_profile"] = image.info.get("icc_profile")
+        colours = _apply_profile(colours)
+        colours.putalpha(rgba.getchannel("A"))
         backdrop = Image.new("RGBA", rgba.size, (*BACKDROP, 255))
-        return Image.alpha_composite(backdrop, rgba).convert("RGB")
+        return Image.alpha_composite(backdrop, colours).convert("RGB")
     return _apply_profile(image).convert("RGB")
 
 
@@ -251,8 +263,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 def _apply_profile(image: Image.Image) -> Image.Image:
     """Converts an embedded ICC profile to sRGB; a profile that does not fit is ignored."""
     profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK"):
+    if not profile or image.mode not in ("RGB", "CMYK", "P"):
         return image
+    if image.mode == "P":
+        image = image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(

@@ -108,14 +108,14 @@ NEEDED = tuple(f"{side}_{joint}" for side in _SIDES
 def plain(name: str) -> str:
     """A name without prefixes, case and punctuation: mixamorig:LeftUpLeg -> leftupleg."""
     name = name.rsplit(":", 1)[-1].rsplit("|", 1)[-1].lower()
-    name = re.sub(r"^(mixamorig\d*[\s_.\-]*|cc_base_|j_bip_(c_)?)", "", name)
+    name = re.sub(r"^(mixamorig\d*[\s_.\-]*|cc_base_|j_bip_(c_)?|[fm]_avg_)", "", name)
     name = re.sub(r"^(bip\d*|bip001|character\d*|b|def|org)[\s_.\-]+", "", name)
     return re.sub(r"[^a-z0-9]", "", name)
 
 
 def _shorter(name: str) -> str:
     """A name without what tells parts of one bone apart: upperleg01.L, leg_stretch.l, root.x."""
-    return plain(re.sub(r"(?i)bend|stretch|twist|[._]x$|_?01(?=\.|$)", "", name))
+    return plain(re.sub(r"(?i)bend|stretch|twist|[._]x$|\.\d{3}$|_?01(?=\.|$)", "", name))
 
 
 def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:

@@ -285,6 +285,18 @@ def test_blend_tells_why_blender_failed(scene, capsys, tmp_path):
     assert "code 3" in error and "No GPU, no cry" in error
 
 
+def test_a_blender_that_prints_in_another_encoding_does_not_hang(scene, capsys, tmp_path):
+    body = "sys.stdout.buffer.write(b'Ger\\xe4t fehlt\\n'); sys.exit(3)"
+    error = refused(capsys, "blend", scene, "--blender", fake_blender(tmp_path / "python3", body))
+    assert "code 3" in error and "t fehlt" in error
+
+
+def test_a_blender_may_be_named_from_here(tmp_path, monkeypatch):
+    fake_blender(tmp_path / "blender", "")
+    monkeypatch.chdir(tmp_path)
+    assert blend.find_blender(Path("blender")) == tmp_path / "blender"
+
+
 def test_help_is_fast_and_light():
     code = (
         "import sys; from crowdgaussian.cli.main import main\n"

@@ -3,6 +3,7 @@
 
 import io
 import math
+import re
 import struct
 import subprocess
 import sys
@@ -108,6 +109,28 @@ def test_srgb_profile_changes_nothing(tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "a.png", icc_profile=profile)
     pixels = load_photo(tmp_path / "a.png").pixels
     assert np.abs(pixels.astype(int) - gradient()).max() <= 2
+
+
+def swapped_profile():
+    """A profile whose red is sRGB's green, and the other way round."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swap = {b"rXYZ": b"gXYZ", b"gXYZ": b"rXYZ"}
+    return re.sub(b"[rg]XYZ", lambda tag: swap[tag[0]], profile)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_profile_counts_in_every_mode(tmp_path, mode):
+    red = Image.new("RGB", (80, 80), (204, 51, 51)).convert(mode)
+    red.save(tmp_path / "a.png", icc_profile=swapped_profile())
+    pixels = load_photo(tmp_path / "a.png").pixels
+    np.testing.assert_allclose(pixels[40, 40].astype(int), (51, 204, 51), atol=8)
+
+
+def test_a_heic_photo_is_told_from_rubbish(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+    with pytest.raises(CrowdGaussianError) as error:
+        load_photo(tmp_path / "a.jpg")
+    assert "HEIC" in one_sentence(error) and "export" in str(error.value)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
