@@ -43,7 +43,7 @@ class NativeFormat:
     scale: str = "scale"  # FLOAT_VECTOR, linear standard deviations
     rotation: str = "rotation"  # QUATERNION, wxyz
     base: str = "radiance:base"  # FLOAT4: degree 0 and opacity
-    band: str = "radiance:sh_"  # FLOAT_VECTOR, radiance:sh_1..15
+    band: str = "radiance:sh_"  # FLOAT_VECTOR, radiance:sh_0..14: all but degree 0
     kind: str = "GAUSSIAN"  # part of the point cloud's type
 
 
@@ -87,7 +87,7 @@ def make_native(gaussians: Gaussians, name: str) -> bpy.types.Object:
     kind: Any = "FLOAT4"  # since Blender 5.2
     write_attribute(cloud, FORMAT.base, kind, "POINT", base)
     for k in range(1, gaussians.sh.shape[1]):
-        write_attribute(cloud, f"{FORMAT.band}{k}", "FLOAT_VECTOR", "POINT", gaussians.sh[:, k])
+        write_attribute(cloud, f"{FORMAT.band}{k - 1}", "FLOAT_VECTOR", "POINT", gaussians.sh[:, k])
     native = _native_type()
     if native is not None:
         setattr(cloud, *native)

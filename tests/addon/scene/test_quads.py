@@ -102,6 +102,19 @@ def test_upright_sensor(person):
     compare(drawn(found.splats), wanted(avatar, np.array(scene.camera.matrix_world), pixel))
 
 
+def test_a_scene_may_lose_its_camera_and_get_another(person):
+    found, avatar = person
+    scene, first = bpy.context.scene, bpy.context.scene.camera
+    matrix, data = first.matrix_world.copy(), first.data
+    bpy.data.objects.remove(first)
+    drawn(found.splats)  # the drivers have been evaluated without a camera
+    scene.camera = bpy.data.objects.new("another", data)
+    scene.collection.objects.link(scene.camera)
+    scene.camera.matrix_world = matrix
+    pixel = data.sensor_width / data.lens / scene.render.resolution_x
+    compare(drawn(found.splats), wanted(avatar, np.array(matrix), pixel))
+
+
 def test_size_limits(person):
     found, avatar = person
     scene = bpy.context.scene

@@ -30,6 +30,9 @@ _CAMERA = {
     "fit": "camera.data.sensor_fit",
     "sx": "camera.data.sensor_width", "sy": "camera.data.sensor_height",
 }  # fmt: skip
+# What a camera has that nobody changed: a driver that cannot be evaluated once stays off until the
+# file is opened again, so while a scene has no camera these stand in.
+_NO_CAMERA = {"lens": 50.0, "kind": 0.0, "size": 6.0, "fit": 0.0, "sx": 36.0, "sy": 24.0}
 _SIDE = "(max(w * ax, h * ay) if fit == 0 else (w * ax if fit == 1 else h * ay))"
 _SPAN = "(size if kind == 1 else (sy if fit == 2 else sx) / lens)"
 _PIXEL = f"100 * {_SPAN} / (percent * {_SIDE})"
@@ -106,6 +109,9 @@ def _driven(graph: Graph, name: str, expression: str) -> Socket:
         variable.name, variable.type = variable_name, "CONTEXT_PROP"
         variable.targets[0].context_property = "ACTIVE_SCENE"
         variable.targets[0].data_path = path
+        if variable_name in _NO_CAMERA:
+            variable.targets[0].use_fallback_value = True
+            variable.targets[0].fallback_value = _NO_CAMERA[variable_name]
     driver.expression = expression
     return node.outputs[0]
 
