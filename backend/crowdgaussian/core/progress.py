@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What work tells the user: where it is, and what its settings mean; how it is told to stop."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 _Item = TypeVar("_Item")
@@ -98,6 +102,28 @@ def prepare_process() -> None:
         os.environ.setdefault(name, threads)
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _place_for_kernels()
+
+
+def _place_for_kernels() -> None:
+    """Where neither the install nor the home can be written, kernels are compiled for this run.
+
+    numba ends the process there otherwise. The folder is this process's own, as what lies in a
+    cache is run.
+    """
+    beside = Path(__file__).parents[1] / "splat" / "kernels"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if "NUMBA_CACHE_DIR" in os.environ or _writable(beside) or _writable(home):
+        return
+    folder = tempfile.mkdtemp(prefix="crowdgaussian-kernels-")
+    os.environ["NUMBA_CACHE_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder, or in the one in which it would be made."""
+    there = next(place for place in (folder, *folder.parents) if place.is_dir())
+    return os.access(there, os.W_OK)
 
 
 @contextmanager
