@@ -8,6 +8,7 @@ is mask.png and amodal.png. The settings in scene.json say which photo and optio
 import io
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def find_run(
         raise InputError(f"{out} is a file; give the name of a folder.")
     _check_writable(out)
     if not SceneFolder.exists(out):
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and not all(_is_begun(path) for path in out.iterdir()):
             raise InputError(f"{out} is not empty and holds no scene; choose another folder.")
         return None
     if overwrite:
@@ -89,6 +90,11 @@ def find_run(
             "or add --overwrite."
         )
     return folder
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a file is what a run leaves that was killed while it wrote its first file."""
+    return path.is_file() and re.fullmatch(r"\.(photo|scene)\..*\.tmp", path.name) is not None
 
 
 def is_refinement(setting: str) -> bool:

@@ -98,6 +98,8 @@ def parse_focal(text: str, width: int, height: int) -> float:
 MIN_SIDE = 64  # pixels: nobody can be fitted in less
 MAX_SIDE = 16384  # pixels
 MAX_PIXELS = 120_000_000
+# What is decoded: none of these starts another program, as EPS does Ghostscript.
+_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM")
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands of its files
 BACKDROP = (255, 255, 255)  # what shows through transparent pixels
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)
@@ -194,7 +196,8 @@ def _open_image(path: Path, data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():  # _check_size refuses in our own words
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data))
+            Image.init()
+            return Image.open(io.BytesIO(data), formats=[f for f in _FORMATS if f in Image.OPEN])
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is {_kind(data)}; give a JPEG, PNG, TIFF or WebP photo."

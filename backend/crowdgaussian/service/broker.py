@@ -6,6 +6,9 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
@@ -17,13 +20,14 @@ from .keys import KeyFolder
 from .results import Folders
 from .sessions import Sessions
 from .settings import Address, ServiceSettings
-from .sockets import ZapAuthenticator, open_router, receive
+from .sockets import Envelope, Inbox, ZapAuthenticator, open_router
 from .store import Store
 from .workers import WorkerPool
 
 log = logging.getLogger(__name__)
 TICK = 0.2  # seconds, between two looks at the workers
 BURST = 64  # messages read from clients before workers have their turn
+STORE_AGAIN = 1.0  # seconds until what could not be stored is tried again
 SWEEP = 30.0  # seconds between two rounds of tidying up
 CONTROL_LIMIT = 16  # messages that libzmq holds for a slow reader
 
@@ -55,6 +59,9 @@ class Broker:
         greeting = Greeting(self.data_port, settings.limits, offered_presets())
         self._control = Control(self._jobs, self._pool, self._sessions, greeting, keys)
         self._data = DataServer(self._context, self._data_socket, settings, keys)
+        self._inbox = Inbox(self._control_socket, keys is not None)
+        self._due: deque[Callable[[], None]] = deque()  # what is to be stored, oldest first
+        self._store_again = 0.0  # when the oldest of it is tried again
         self._stopping = threading.Event()
         self._pause = TICK
 
@@ -75,13 +82,12 @@ class Broker:
             poller.poll(int(1000 * (self._pause if self._sessions.behind else TICK)))
             try:
                 self._turn()
+                if time.monotonic() > next_round:
+                    next_round = time.monotonic() + SWEEP
+                    self._sweep()
             except (OSError, sqlite3.Error, CrowdGaussianError):  # a full disk, above all
                 log.exception("the service cannot go on as it should")
                 self._stopping.wait(1.0)
-            if time.monotonic() > next_round:
-                next_round = time.monotonic() + SWEEP
-                self._jobs.expire()
-                self._sessions.forget_idle()
 
     def close(self) -> None:
         """Stops the workers and frees the address; jobs are kept."""
@@ -101,28 +107,61 @@ class Broker:
 
     def _turn(self) -> None:
         """Everything that has come in, and everything that has to go out."""
-        for worker, kind, body in self._pool.messages():
-            if kind == "progress":
-                self._jobs.progress(body["job"], body)
-            else:
-                self._pool.release(worker)
-                self._jobs.ended(body["job"], body)
+        self._hear_workers()
         while self._news.poll(0):
             job, refused = json.loads(self._news.recv())
             if refused:
-                self._jobs.photo_refused(job, refused)
+                self._due.append(partial(self._jobs.photo_refused, job, refused))
             else:
-                self._jobs.photo_arrived(job)
+                self._due.append(partial(self._jobs.photo_arrived, job))
+        self._store_due()
         for _ in range(BURST):
-            envelope = receive(self._control_socket, self._secure)
+            envelope = self._inbox.next()
             if envelope is None:
                 break
-            self._control.handle(envelope)
+            self._read(envelope)
+        self._hear_workers()  # before they are judged: clients may have taken long
         for lost in self._pool.supervise():
             if lost.job:
-                self._jobs.lost(lost.job, lost.why)
+                self._due.append(partial(self._jobs.lost, lost.job, lost.why))
+        self._store_due()
         self._dispatch()
         self._pause = 0.002 if self._sessions.pump() else min(2 * self._pause, TICK)
+
+    def _hear_workers(self) -> None:
+        for worker, kind, body in self._pool.messages():
+            if kind == "progress":
+                self._due.append(partial(self._jobs.progress, body["job"], body))
+            else:
+                self._pool.release(worker)
+                self._due.append(partial(self._jobs.ended, body["job"], body))
+
+    def _read(self, envelope: Envelope) -> None:
+        """One letter; whatever it does ends its sender's session and nobody else's."""
+        try:
+            self._control.handle(envelope)
+        except Exception:
+            log.exception("a message could not be handled; its sender is forgotten")
+            self._sessions.forget(envelope.sender)
+
+    def _store_due(self) -> None:
+        """Stores what has happened, in order; what cannot be stored now is tried again."""
+        while self._due and time.monotonic() > self._store_again:
+            try:
+                self._due[0]()
+            except (OSError, sqlite3.Error):  # a full disk, above all
+                log.exception("%d events of jobs wait to be stored", len(self._due))
+                self._store_again = time.monotonic() + STORE_AGAIN
+                return
+            except Exception:
+                log.exception("an event of a job is lost")
+            self._due.popleft()
+
+    def _sweep(self) -> None:
+        """Tidies up, and finds jobs that would wait for ever."""
+        self._jobs.reconcile({worker.job for worker in self._pool.workers})
+        self._jobs.expire()
+        self._sessions.forget_idle()
 
     def _dispatch(self) -> None:
         for worker in self._pool.idle():
@@ -142,7 +181,6 @@ class Broker:
                     "keys yet; run `crowdgaussian keys new NAME` first, or bind to 127.0.0.1."
                 )
             ZapAuthenticator(self._context, keys).start()
-        self._secure = keys is not None
         self._control_socket, self.port = open_router(
             self._context, address, keys, CONTROL_LIMIT, thread=0
         )
@@ -158,4 +196,7 @@ class Broker:
         """Removes what was thrown away, outside of the loop."""
         results = Folders(self.settings.data).results
         while not self._stopping.wait(1.0):
-            results.sweep()
+            try:
+                results.sweep()
+            except OSError as error:
+                log.error("old files cannot be removed now: %s", error.strerror)

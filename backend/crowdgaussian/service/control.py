@@ -183,7 +183,7 @@ class Control:
 
     def _cancel(self, session: Session, message: m.Cancel) -> Message:
         row = self._own(session, message.job)
-        if row.state == "running":
+        if row.state == "running" and self._pool.of_job(row.job) is not None:
             self._pool.cancel(row.job)
         elif not row.ended:
             self._jobs.end(row, "cancelled", "")

@@ -21,7 +21,7 @@ from crowdgaussian_shared.protocol import messages as m
 from .keys import KeyFolder
 from .results import Folders, OpenFiles, PhotoRefusedError, Uploads
 from .settings import ServiceSettings
-from .sockets import Envelope, receive, request_of
+from .sockets import Envelope, Inbox, request_of
 from .store import JobRow, Store
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class DataServer(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self._socket = socket
+        self._inbox = Inbox(socket, keys is not None)
         self._settings = settings
         self._keys = keys
         self._folders = Folders(settings.data)
@@ -88,7 +89,7 @@ class DataServer(threading.Thread):
 
     def _read(self) -> None:
         for _ in range(BURST):
-            envelope = receive(self._socket, self._keys is not None)
+            envelope = self._inbox.next()
             if envelope is None:
                 return
             answer = self._answer(envelope)

@@ -13,6 +13,7 @@ from typing import Any
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Artifact, Job, JobState, Progress
 from crowdgaussian_shared.scene.folder import SCENE_FILE
+from crowdgaussian_shared.scene.schema import hash_file
 
 from .results import Folders
 from .settings import ServiceSettings
@@ -23,6 +24,7 @@ from .workers import Task
 log = logging.getLogger(__name__)
 EVENT_ARTIFACTS = 100  # in one event; more follow in the next
 MAX_ATTEMPTS = 3  # starts of one job that the service did not survive
+SETTLED = 30.0  # seconds after which an upload that is whole has been checked, or never will be
 UPLOAD_HOURS = 1.0  # without a byte, then the job is given up
 FIRST_GUESS = 60.0  # seconds a job takes, before one has been measured
 CRASHED = {
@@ -83,9 +85,14 @@ class Jobs:
         self.store.put(row)
         if self._finish_from_cache(row):
             return self.store.get(row.job) or row
-        if row.last_seq and self.folders.received(row.job) == row.photo_bytes:
+        if row.last_seq and self._photo_is_here(row):
             self.photo_arrived(row.job)
         return self.store.get(row.job) or row
+
+    def _photo_is_here(self, row: JobRow) -> bool:
+        """Whether the whole photo that was announced lies here; its size alone says nothing."""
+        whole = self.folders.received(row.job) == row.photo_bytes
+        return whole and hash_file(self.folders.upload(row.job)) == row.photo_blake2b
 
     def cached(self, key: str) -> bool:
         """Whether a finished result lies here."""
@@ -114,7 +121,11 @@ class Jobs:
                 continue
             if self._finish_from_cache(row):
                 continue
-            less = keys_of(row, self.settings)[1:]
+            try:
+                less = keys_of(row, self.settings)[1:]
+            except CrowdGaussianError as error:  # its settings or a model file are gone
+                self.end(row, "failed", str(error)[:500])
+                continue
             if running & {*less}:
                 continue
             results = self.folders.results
@@ -126,6 +137,7 @@ class Jobs:
                 job=row.job,
                 photo=str(self.folders.upload(row.job)),
                 photo_name=row.photo_name,
+                photo_blake2b=row.photo_blake2b,
                 scene=str(results.scene(row.key)),
                 objects=str(results.objects(row.key)),
                 preset=row.preset,
@@ -211,6 +223,20 @@ class Jobs:
                 )
             else:
                 self._event(replace(row, state="queued"))
+
+    def reconcile(self, at_work: set[str]) -> None:
+        """Jobs that nobody would ever end, as a step of theirs could not be stored.
+
+        Args:
+            at_work: the jobs that workers have.
+        """
+        for row in self.store.in_state("running"):
+            if row.job not in at_work:
+                log.warning("job %s: runs nowhere, queued again", row.job)
+                self._event(replace(row, state="queued"))
+        for row in self.store.in_state("uploading"):
+            if time.time() - row.changed > SETTLED and self._photo_is_here(row):
+                self.photo_arrived(row.job)
 
     def suspend(self) -> None:
         """Before a stop: what is running will go on after the next start."""

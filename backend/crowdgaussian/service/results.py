@@ -48,7 +48,10 @@ class Results:
         return self.root / key / "objects"
 
     def open_folders(self, key: str) -> None:
-        """Makes the folders of a result."""
+        """Makes the folders of a result; a scene that was never whole makes room for a new one."""
+        scene = self.scene(key)
+        if scene.exists() and not (scene / SCENE_FILE).is_file():
+            self.discard(scene)
         self.objects(key).mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
 
     def path(self, key: str, artifact: Artifact) -> Path:

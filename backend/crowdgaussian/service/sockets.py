@@ -16,8 +16,9 @@ from .keys import KeyFolder
 from .settings import Address
 
 ZAP_DOMAIN = b"crowdgaussian"
-HANDSHAKE_MS = 10_000
+HANDSHAKE_MS = HEARTBEAT_MS = 10_000
 FRAMES = 9  # of one message, at most; wire.py refuses what is cut off here
+DRAINED = 20_000  # frames of a longer message that are thrown away in one go, in about 10 ms
 USER = "User-Id"
 
 
@@ -53,6 +54,8 @@ def open_router(
         (zmq.SNDHWM, send_limit),
         (zmq.LINGER, 0),
         (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
+        (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),  # so that connections of computers that are gone end
+        (zmq.HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS),
         (zmq.AFFINITY, 1 << thread),
         (zmq.IPV6, int(":" in address.host)),
     )
@@ -62,6 +65,7 @@ def open_router(
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret())
         socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody gets in when nobody answers
     try:
         socket.bind(address.endpoint())
     except zmq.ZMQError as error:
@@ -73,16 +77,57 @@ def open_router(
     return socket, int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
 
 
-def receive(socket: zmq.Socket, secure: bool) -> Envelope | None:
-    """The next message, or None when there is none now."""
-    try:
-        if not secure:
-            sender, *frames = socket.recv_multipart(zmq.NOBLOCK)
-            return Envelope(sender, "", frames[:FRAMES])
-        first, *rest = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-    except zmq.Again:
+class Inbox:
+    """What comes in over a ROUTER, message by message and with a bounded effort each time.
+
+    A message of millions of frames holds up whoever shares the socket until it is thrown away, but
+    never the loop that reads.
+    """
+
+    def __init__(self, socket: zmq.Socket, secure: bool) -> None:
+        """secure: whether the socket is a CURVE server."""
+        self._socket, self._secure = socket, secure
+        self._cut: Envelope | None = None  # a message of which frames are still to be thrown away
+
+    def next(self) -> Envelope | None:
+        """The next message, cut to FRAMES; None when there is none now, or not a whole one yet."""
+        if self._cut is not None:
+            return self._drain()
+        while True:
+            try:
+                first = self._socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return None
+            frames: list[bytes] = []
+            last = first
+            while last.more and len(frames) < FRAMES:
+                last = self._socket.recv(zmq.NOBLOCK, copy=False)
+                frames.append(last.bytes)
+            key = _key_of(first) if self._secure else ""
+            if key is None:  # from before it was known who may connect
+                log.warning("a message of nobody was dropped")
+            envelope = Envelope(first.bytes, key or "", frames)
+            if last.more:
+                self._cut = envelope
+                return self._drain()
+            if key is not None:
+                return envelope
+
+    def _drain(self) -> Envelope | None:
+        """Throws frames away -> the message without them, once all are gone."""
+        for _ in range(DRAINED):
+            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
+                envelope, self._cut = self._cut, None
+                return envelope
         return None
-    return Envelope(first.bytes, str(first.get(USER)), [frame.bytes for frame in rest[:FRAMES]])
+
+
+def _key_of(frame: zmq.Frame) -> str | None:
+    """The public key of a message's sender; None where nobody was asked for it."""
+    try:
+        return str(frame.get(USER))
+    except zmq.ZMQError:
+        return None
 
 
 def send(socket: zmq.Socket, to: bytes, message: Message) -> bool:
@@ -132,10 +177,20 @@ class ZapAuthenticator(threading.Thread):
         while True:
             try:
                 frames = self._socket.recv_multipart()
-                self._socket.send_multipart(self._answer(frames))
+                self._socket.send_multipart(self._safe_answer(frames))
             except zmq.ContextTerminated:
                 self._socket.close()
                 return
+
+    def _safe_answer(self, frames: list[bytes]) -> list[bytes]:
+        """An answer whatever happens: without one libzmq would wait, or let everybody in."""
+        try:
+            return self._answer(frames)
+        except Exception:
+            log.exception("a client could not be judged and was refused")
+            at = frames.index(b"") if b"" in frames else len(frames)
+            request = frames[at + 2 : at + 3] or [b""]
+            return [*frames[: at + 1], _VERSION, *request, b"500", b"Try again later.", b"", b""]
 
     def _answer(self, frames: list[bytes]) -> list[bytes]:
         at = frames.index(b"")  # the envelope ends here

@@ -209,6 +209,7 @@ def plain_name(name: str) -> str:
 
 _JPEG_SEGMENTS = 500  # before the frame header; Exif, colour profiles and previews come first
 _TIFF_ENTRIES = 200
+_FILL = 4096  # bytes between two segments of a JPEG; cameras write none, or one
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -247,8 +248,12 @@ def _jpeg(stream: BinaryIO) -> tuple[int, int] | None:
     stream.seek(2)
     for _ in range(_JPEG_SEGMENTS):
         marker = stream.read(2)
-        while marker[1] == 0xFF:  # fill bytes
-            marker = b"\xff" + stream.read(1)
+        if marker == b"\xff\xff":
+            filled = stream.read(_FILL).lstrip(b"\xff")
+            if not filled:
+                return None
+            stream.seek(1 - len(filled), 1)
+            marker = b"\xff" + filled[:1]
         if marker[0] != 0xFF:
             return None
         if marker[1] in _JPEG_FRAMES:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, InputError
 from crowdgaussian_shared.protocol.messages import Artifact
 from crowdgaussian_shared.scene.edit import SceneEdits
 from crowdgaussian_shared.scene.folder import SCENE_FILE, SceneFolder
@@ -148,6 +148,7 @@ def _run(
     """Runs one task -> how it ended."""
     report = _WorkerReport(task, link, cancelled)
     try:
+        _check_photo(task)
         _use_photo_name(task)
         folder = pipeline(_job(task), report)
         report.send(report.last)
@@ -180,6 +181,12 @@ def _job(task: Task) -> Job:
         base=Path(task.base) if task.base else None,
         edits=SceneEdits.from_json(task.edit) if task.edit else None,
     )
+
+
+def _check_photo(task: Task) -> None:
+    """The result is kept under the photo's hash, so no other photo may make it."""
+    if hash_file(Path(task.photo)) != task.photo_blake2b:
+        raise InputError("The photo is not the one that was announced; submit it again.")
 
 
 def _use_photo_name(task: Task) -> None:

@@ -89,6 +89,7 @@ class Task:
     job: str
     photo: str
     photo_name: str
+    photo_blake2b: str  # as announced: another photo is not worked on
     scene: str
     objects: str
     preset: str
