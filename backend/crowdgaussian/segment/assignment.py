@@ -116,7 +116,7 @@ class _Figure:
 
 def share_out(
     photo: np.ndarray, people: Sequence[Person], layers: Sequence[BodyLayer]
-) -> list[np.ndarray]:
+) -> Iterator[np.ndarray]:
     """Soft masks that agree with each other, with the bodies and with the photo.
 
     Args:
@@ -124,9 +124,11 @@ def share_out(
         people: with soft masks.
         layers: their bodies in the photo.
 
-    Returns:
+    Yields:
         One a person, [H, W] float32 0..1.
     """
+    if not people:
+        return
     height, width = photo.shape[:2]
     tall = float(np.median([layer.height_px for layer in layers]))
     side = np.clip(max(width, height) * _TALL / tall, *_SIDES)
@@ -135,13 +137,11 @@ def share_out(
     small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
     figures = [_figure(*pair, size) for pair in zip(people, layers, strict=True)]
     labels = agree(small, log_odds(small, figures))
-    shared = []
     for person, label in zip(people, labels, strict=True):
         soft = person.person_mask.astype(np.float32) / 255
         own = cv2.resize(label, (width, height), interpolation=cv2.INTER_LINEAR)
         sure = np.maximum(soft, 0.5 + (_INSIDE - 0.5) * (2 * own - 1))
-        shared.append(np.where(own > 0.5, sure, np.minimum(soft, _OUTSIDE * own)))
-    return shared
+        yield np.where(own > 0.5, sure, np.minimum(soft, _OUTSIDE * own))
 
 
 def _figure(person: Person, layer: BodyLayer, size: tuple[int, int]) -> _Figure:
@@ -328,16 +328,19 @@ def agree(photo: np.ndarray, odds: np.ndarray) -> np.ndarray:
     owner = _softmax(scores)
     for _ in range(_ROUNDS):
         total = scores.copy()
-        for first, second, weight in links:
-            total[:, *first] += weight * owner[:, *second]
-            total[:, *second] += weight * owner[:, *first]
+        for mine, before in zip(total, owner, strict=True):
+            for first, second, weight in links:
+                mine[first] += weight * before[second]
+                mine[second] += weight * before[first]
         owner = _softmax(total)
     return owner[1:]
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
-    powers = np.exp(scores - scores.max(axis=0))
-    return powers / powers.sum(axis=0)
+    powers = scores - scores.max(axis=0)
+    np.exp(powers, out=powers)
+    powers /= powers.sum(axis=0)
+    return powers
 
 
 def _links(photo: np.ndarray) -> Iterator[tuple[tuple, tuple, np.ndarray]]:

@@ -54,11 +54,10 @@ class SilhouetteSegmenter:
         """See Segmenter; photo: [H, W, 3] uint8 sRGB."""
         people = len(crowd.people)
         layers = [render_layer(self.body, person, crowd.camera) for person in crowd.people]
-        shared = share_out(photo, crowd.people, layers) if people else []
         soft = []
-        for index in range(people):
-            report(Progress("masks", index / max(people, 1), index, people))
-            soft.append(self._refine(photo, crowd.people, layers, index, shared[index]))
+        for index, shared in enumerate(share_out(photo, crowd.people, layers)):
+            report(Progress("masks", index / people, index, people))
+            soft.append(self._refine(photo, crowd.people, layers, index, shared))
         visible = assign_pixels(soft, [layer.depth for layer in layers], self.config.depth_margin)
         masks = self._finish(visible, crowd, layers)
         report(Progress("masks", 1.0, None, people))
@@ -70,11 +69,22 @@ class SilhouetteSegmenter:
         people: tuple[Person, ...],
         layers: list[BodyLayer],
         index: int,
-        detected: np.ndarray,
+        shared: np.ndarray,
     ) -> np.ndarray:
-        """The person's own claim on every pixel of the photo.  # [H, W] float32 0..1"""
+        """The person's own claim on every pixel of the photo, from the share they got of it.
+
+        Args:
+            photo: [H, W, 3] uint8 sRGB.
+            people: all of them.
+            layers: their bodies.
+            index: of the person.
+            shared: [H, W] float32 0..1, the person's soft mask.
+
+        Returns:
+            [H, W] float32 0..1.
+        """
         person, layer, size = people[index], layers[index], (photo.shape[1], photo.shape[0])
-        box = box_of(layer.silhouette | (detected > 0.5))
+        box = box_of(layer.silhouette | (shared > 0.5))
         if box is None:
             return np.zeros(photo.shape[:2], np.float32)
         crop = Crop.around(
@@ -83,7 +93,7 @@ class SilhouetteSegmenter:
         body = layer.silhouette | _forearms(person, layer, self.config.min_confidence)
         edges = EdgeInput(
             crop.take(photo),
-            crop.take(detected),
+            crop.take(shared),
             crop.take(body),
             crop.take(layer.head),
             crop.take(_in_front(people, layers, index)),

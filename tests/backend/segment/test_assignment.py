@@ -120,3 +120,7 @@ def test_nobody_in_sight_shares_nothing(wall):
     empty = BodyLayer(np.full(SHAPE, np.inf, np.float32), np.full(SHAPE, -1, np.int8), 1.0)
     (found,) = share_out(wall, (person_of(PARAMS, np.zeros(SHAPE)),), (empty,))
     assert not (found > 0.5).any()
+
+
+def test_no_people_share_nothing(wall):
+    assert list(share_out(wall, (), ())) == []
