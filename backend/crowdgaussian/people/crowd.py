@@ -136,7 +136,7 @@ _NEARER = 0.1  # metres by which another body must be nearer to hide a pixel
 
 def with_body_masks(crowd: Crowd, body: BodyModel) -> Crowd:
     """The crowd with person_mask = what the fitted bodies leave visible of each other, soft."""
-    depths = [_depth(body, person, crowd.camera) for person in crowd.people]
+    depths = [body_depth(body, person, crowd.camera) for person in crowd.people]
     masks = []
     for index, depth in enumerate(depths):
         seen = np.isfinite(depth)
@@ -154,7 +154,7 @@ def with_body_masks(crowd: Crowd, body: BodyModel) -> Crowd:
     )
 
 
-def _depth(body: BodyModel, person: Person, camera: Camera) -> np.ndarray:
+def body_depth(body: BodyModel, person: Person, camera: Camera) -> np.ndarray:
     """Metres to the body alone, inf beside it.  # [H, W]"""
     depth, _ = render_mesh_depth(body.posed(person.params).vertices, body.faces.numpy(), camera)
     return np.asarray(depth, np.float32)

@@ -1,27 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """The weight-free people estimator: MediaPipe landmarks, a batched fit, one shared floor."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import photo_camera
 from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..body.model import BodyModel
-from ..core.progress import Progress, Report, within
+from ..core.landmarks import TORSO
+from ..core.progress import Progress, Report, each, within
 from .config import PeopleConfig
-from .crowd import Fitted, crowd_on_floor, single_thread
+from .crowd import Fitted, body_depth, crowd_on_floor, single_thread
 from .detect.detections import Detection, detect_people
+from .detect.landmark_net import PoseNetwork
+from .detect.residual import filled_in
+from .detect.roi import LandmarkPrediction, PhotoPyramid, warp_mask
+from .detect.tta import Body, fuse_predictions
 from .fit.body_points import BodyPoints
 from .fit.fitter import Fitter
 from .fit.schedules import fit_in_camera
 from .fit.targets import make_targets
-from .types import Crowd
+from .types import Claims, Crowd
 
 # Shares of the stage's time after which everybody is found, fitted, and on the floor: measured on
-# the sample, with 140 s for the search, 20 s for the fit and 15 s for the floor on one busy core.
-_FOUND, _FITTED, _PLACED = 0.8, 0.9, 0.98
+# the sample, with 140 s for the search, 20 s for the fit and 15 s for the floor on one busy core;
+# and another 15 s for the masks.
+_FOUND, _FITTED, _PLACED = 0.75, 0.85, 0.92
 
 
 class KeypointFit:
@@ -49,6 +57,8 @@ class KeypointFit:
         K, source = photo_camera(focal_px, shape, self.config.default_fov)
         with single_thread():
             crowd = self._fit(found.people, K, shape, report, source)
+        report = within(report, _PLACED, 1.0)
+        crowd = see_alone(photo, crowd, found.bodies, self.config, self.body, report)
         return replace(crowd, missed=found.missed)
 
     def _fit(
@@ -70,3 +80,112 @@ class KeypointFit:
         )
         report(Progress("people", _PLACED, None, people, "people placed"))
         return crowd
+
+
+# Everybody seen once more with the others painted over. A soft mask that was seen among neighbours
+# has some of their limbs; seen alone, a person keeps what is theirs. Mean IoU with the true masks
+# of the two samples: .936 to .948 and .908 to .925.
+
+_SURE = 0.6  # of a soft mask, from which a pixel may be painted out; lower: things go too
+_AS_SURE = 0.45  # soft masks closer than this are settled by depth, as the masks stage does
+_RIM = 0.008  # of a body's size: a mask's rim, which may be the neighbour's
+_REACH = 0.03  # of a body's size around the fitted one, in which a mask is surely the body's
+_STAYS = 0.08  # of the body's size: a torso that moves further is somebody else's
+_AROUND = 0.75  # of the region's side, to either side: the part of the photo that is painted
+
+
+def see_alone(
+    photo: np.ndarray,
+    crowd: Crowd,
+    bodies: Sequence[Body],
+    config: PeopleConfig,
+    model: BodyModel,
+    report: Report,
+) -> Crowd:
+    """The crowd with soft masks that were seen with everybody else's sure pixels painted out.
+
+    Args:
+        photo: [H, W, 3] uint8 sRGB.
+        crowd: whose fitted bodies tell who is in front.
+        bodies: what the network saw of each, in the order of the crowd's people.
+        config: which network looks.
+        model: of the fitted bodies.
+        report: called before each person, from 0 to 1.
+    """
+    owner = sure_pixels(crowd, [body.size for body in bodies], model)
+    network = PoseNetwork(config.landmarks)
+    people = list(crowd.people)
+    step = Progress("people", 0.0, None, len(people), "looking at each alone")
+    for index, body in enumerate(each(bodies, report, step)):
+        mask = mask_alone(network, photo, body, (owner >= 0) & (owner != index))
+        if mask is not None:
+            people[index] = replace(people[index], person_mask=mask)
+    return replace(crowd, people=tuple(people))
+
+
+def sure_pixels(crowd: Crowd, sizes: Sequence[float], model: BodyModel) -> np.ndarray:
+    """Which person surely has each pixel, -1 for none.  # [H, W] int16
+
+    Args:
+        crowd: with soft masks and fitted bodies.
+        sizes: of the bodies, pixels.
+        model: of the bodies.
+    """
+    claims = Claims((crowd.camera.height, crowd.camera.width), _AS_SURE)
+    near = []
+    for index, person in enumerate(crowd.people):
+        depth = body_depth(model, person, crowd.camera)
+        claims.claim(index, person.person_mask.astype(np.float32) / 255, depth)
+        silhouette = np.isfinite(depth).astype(np.uint8)
+        near.append(cv2.dilate(silhouette, _disc(_REACH * sizes[index])) > 0)
+    sure = np.full_like(claims.owner, -1)
+    for index, person in enumerate(crowd.people):
+        own = (claims.owner == index).astype(np.uint8)
+        core = cv2.erode(own, _disc(_RIM * sizes[index])) > 0
+        sure[core & near[index] & (person.person_mask > 255 * _SURE)] = index
+    return sure
+
+
+def mask_alone(
+    network: PoseNetwork, photo: np.ndarray, body: Body, others: np.ndarray
+) -> np.ndarray | None:
+    """A body's soft mask in a photo without the others; None where nothing changes.
+
+    Args:
+        network: looks.
+        photo: [H, W, 3] uint8 sRGB.
+        body: as it was seen before.
+        others: [H, W] bool, surely somebody else's.
+
+    Returns:
+        [H, W] uint8 0..255, or None where nobody is near or the body is not seen again.
+    """
+    size = np.array(photo.shape[1::-1])
+    reach = _AROUND * body.roi.size
+    x0, y0 = np.clip(np.floor(body.roi.center - reach), 0, size).astype(int)
+    x1, y1 = np.clip(np.ceil(body.roi.center + reach), 0, size).astype(int)
+    holes = others[y0:y1, x0:x1]
+    if not holes.any():
+        return None
+    corner = np.array([x0, y0], float)
+    torso = body.xy[TORSO] - corner
+
+    def stays(one: LandmarkPrediction) -> bool:
+        moved = np.linalg.norm(one.xy[TORSO] - torso, axis=1).mean()
+        return bool(moved < _STAYS * body.size)
+
+    roi = replace(body.roi, center=body.roi.center - corner)
+    rest = PhotoPyramid(filled_in(photo[y0:y1, x0:x1], holes))
+    again = fuse_predictions(network, rest, roi, body.detector_score, stays)
+    if again is None:
+        return None
+    mask = np.zeros(photo.shape[:2], np.float32)
+    mask[y0:y1, x0:x1] = warp_mask(again.mask, again.mask_to_photo, holes.shape)
+    mask[others] = 0
+    return np.clip(mask * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _disc(radius: float) -> np.ndarray:
+    """A round structuring element of the given radius in pixels."""
+    side = 2 * max(round(radius), 0) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))

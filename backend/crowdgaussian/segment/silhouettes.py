@@ -1,34 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks from the detector's soft masks, the fitted bodies and the photo itself."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.camera import NEAR, Camera
-from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, JOINT_INDEX
 
 from ..core.crop import Crop, box_of
 from ..core.progress import Progress, Report
 from ..people.types import Crowd, Person
 from ..splat.normals import render_mesh_depth
+from .assignment import share_out
 from .postprocess import EdgeInput, assign_pixels, clean_person_mask, refine_edges, with_amodal
-from .types import PersonMask, SegmentConfig
-
-HEAD_JOINTS = tuple(JOINT_INDEX[name] for name in ("neck", "head", *FACE_JOINTS))
-
-
-@dataclass(frozen=True)
-class BodyLayer:
-    """One body alone in the photo."""
-
-    depth: np.ndarray  # [H, W] float32, metres along the view direction, inf where empty
-    head: np.ndarray  # [H, W] bool: pixels of the head and neck
-    height_px: float  # how tall the body is in the photo, the longer side of its box
-
-    @property
-    def silhouette(self) -> np.ndarray:
-        return np.isfinite(self.depth)
+from .types import BodyLayer, PersonMask, SegmentConfig
 
 
 def render_layer(body, person: Person, camera: Camera) -> BodyLayer:
@@ -40,11 +23,11 @@ def render_vertices(body, vertices: np.ndarray, camera: Camera) -> BodyLayer:
     """Z-buffer of a posed body [V, 3] in the given camera."""
     faces = np.asarray(body.faces)
     depth, face_index = render_mesh_depth(vertices, faces, camera)
-    head_faces = np.isin(np.asarray(body.parts), HEAD_JOINTS)[faces].all(1)  # [F]
-    head = (face_index >= 0) & head_faces[np.maximum(face_index, 0)]
+    face_part = np.asarray(body.parts)[faces[:, 0]]  # [F]
+    part = np.where(face_index >= 0, face_part[np.maximum(face_index, 0)], -1).astype(np.int8)
     box = body_box(vertices, camera)
     height_px = float(max(*(box[2:] - box[:2]), 1.0))
-    return BodyLayer(np.asarray(depth, np.float32), head, height_px)
+    return BodyLayer(np.asarray(depth, np.float32), part, height_px)
 
 
 def body_box(vertices: np.ndarray, camera: Camera) -> np.ndarray:
@@ -72,21 +55,36 @@ class SilhouetteSegmenter:
         people = len(crowd.people)
         layers = [render_layer(self.body, person, crowd.camera) for person in crowd.people]
         soft = []
-        for index in range(people):
-            report(Progress("masks", index / max(people, 1), index, people))
-            soft.append(self._refine(photo, crowd.people, layers, index))
+        for index, shared in enumerate(share_out(photo, crowd.people, layers)):
+            report(Progress("masks", index / people, index, people))
+            soft.append(self._refine(photo, crowd.people, layers, index, shared))
         visible = assign_pixels(soft, [layer.depth for layer in layers], self.config.depth_margin)
         masks = self._finish(visible, crowd, layers)
         report(Progress("masks", 1.0, None, people))
         return masks
 
     def _refine(
-        self, photo: np.ndarray, people: tuple[Person, ...], layers: list[BodyLayer], index: int
+        self,
+        photo: np.ndarray,
+        people: tuple[Person, ...],
+        layers: list[BodyLayer],
+        index: int,
+        shared: np.ndarray,
     ) -> np.ndarray:
-        """The person's own claim on every pixel of the photo.  # [H, W] float32 0..1"""
+        """The person's own claim on every pixel of the photo, from the share they got of it.
+
+        Args:
+            photo: [H, W, 3] uint8 sRGB.
+            people: all of them.
+            layers: their bodies.
+            index: of the person.
+            shared: [H, W] float32 0..1, the person's soft mask.
+
+        Returns:
+            [H, W] float32 0..1.
+        """
         person, layer, size = people[index], layers[index], (photo.shape[1], photo.shape[0])
-        detected = person.person_mask.astype(np.float32) / 255
-        box = box_of(layer.silhouette | (detected > 0.5))
+        box = box_of(layer.silhouette | (shared > 0.5))
         if box is None:
             return np.zeros(photo.shape[:2], np.float32)
         crop = Crop.around(
@@ -95,7 +93,7 @@ class SilhouetteSegmenter:
         body = layer.silhouette | _forearms(person, layer, self.config.min_confidence)
         edges = EdgeInput(
             crop.take(photo),
-            crop.take(detected),
+            crop.take(shared),
             crop.take(body),
             crop.take(layer.head),
             crop.take(_in_front(people, layers, index)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, JOINT_INDEX
 
 from ..core.progress import Report
 from ..people.types import Crowd, Person
@@ -17,6 +18,27 @@ class PersonMask:
     visible: np.ndarray  # [H, W] bool: pixels that show this person; masks never overlap
     amodal: np.ndarray  # [H, W] bool: silhouette as if nothing hid the person (visible included)
     occlusion: float  # 1 - area(visible) / area(amodal), 0..1
+
+
+HEAD_JOINTS = tuple(JOINT_INDEX[name] for name in ("neck", "head", *FACE_JOINTS))
+
+
+@dataclass(frozen=True)
+class BodyLayer:
+    """One body alone in the photo."""
+
+    depth: np.ndarray  # [H, W] float32, metres along the view direction, inf where empty
+    part: np.ndarray  # [H, W] int8, joint of the body there, -1 where empty
+    height_px: float  # how tall the body is in the photo, the longer side of its box
+
+    @property
+    def silhouette(self) -> np.ndarray:
+        return np.isfinite(self.depth)
+
+    @property
+    def head(self) -> np.ndarray:
+        """Pixels of the head and neck.  # [H, W] bool"""
+        return np.isin(self.part, HEAD_JOINTS)
 
 
 @dataclass(frozen=True)

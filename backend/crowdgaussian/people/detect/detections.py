@@ -48,6 +48,7 @@ class Detections:
 
     people: list[Detection]  # left to right
     missed: tuple[np.ndarray, ...] = ()  # as Crowd.missed
+    bodies: tuple[Body, ...] = ()  # what the network saw of each, in the order of people
 
 
 def detect_people(photo: np.ndarray, config: PeopleConfig, report: Report = silent) -> Detections:
@@ -84,8 +85,12 @@ def detect_people(photo: np.ndarray, config: PeopleConfig, report: Report = sile
         report(Progress("people", _HANDS, None, len(people), "looking at hands"))
         hands = find_hands(HandNetwork(), pyramid, people)
     found = [_detection(*one, photo.shape[:2]) for one in zip(people, heads, hands)]
-    found.sort(key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
-    return Detections(found, tuple(face.box for face in missed))
+    order = np.argsort([one.keypoints.xy[TORSO, 0].mean() for one in found], kind="stable")
+    return Detections(
+        [found[index] for index in order],
+        tuple(face.box for face in missed),
+        tuple(people[index] for index in order),
+    )
 
 
 def _detection(

@@ -11,11 +11,11 @@ from ...core.crop import Crop
 from ...core.device import choose_device
 from ...core.landmarks import ARMS, LEGS, TORSO, Landmark
 from ...core.progress import Progress, Report
-from ...people.types import Crowd, Person
+from ...people.types import Claims, Crowd, Person
 from ...weights.local import Need, UsedFile, locate, used_file
-from ..postprocess import Claims, clean_person_mask, with_amodal
-from ..silhouettes import BodyLayer, body_box, render_vertices
-from ..types import PersonMask, SegmentConfig
+from ..postprocess import clean_person_mask, with_amodal
+from ..silhouettes import body_box, render_vertices
+from ..types import BodyLayer, PersonMask, SegmentConfig
 from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
 
 # Which of a network's candidate masks is the person: the one that holds their keypoints
