@@ -16,8 +16,10 @@ from crowdgaussian_addon.scene.people import all_people, read_avatar
 from crowdgaussian_addon.scene.render.display import reduced_of, set_level
 from crowdgaussian_addon.scene.splats.recolour import read_materials, showing
 from crowdgaussian_addon.ui.people import CROWDGAUSSIAN_PT_materials
+from crowdgaussian_shared.formats.splat_ply import read_labels
 from crowdgaussian_shared.geometry.avatar import MATERIALS, Materials
 from crowdgaussian_shared.geometry.sh import colour_to_sh
+from crowdgaussian_shared.scene.folder import SceneFolder
 
 LOWER = MATERIALS.index("lower")
 BLUE = (0.1, 0.2, 0.7)
@@ -175,6 +177,18 @@ def test_hidden_splats_are_not_edited(people):
     set_level(people[0], "BODY", ("VIEWPORT",))
     with pytest.raises(RuntimeError, match="splats are hidden; set Display to Full"):
         crowd.select_material(material="lower")
+
+
+def test_exports_keep_what_people_wear(people, tmp_path):
+    worn = read_materials(people[0].splats.data).label
+    crowd.export_splats(filepath=str(tmp_path / "crowd.ply"))
+    labels = read_labels(tmp_path / "crowd.ply")
+    np.testing.assert_array_equal(labels[: len(worn)], worn)
+    assert not labels[len(worn) :].any()  # nobody has told what the second person wears
+    crowd.export_scene(filepath=str(tmp_path / "scene"))
+    folder = SceneFolder.open(tmp_path / "scene")
+    np.testing.assert_array_equal(folder.read_avatar(0).materials.label, worn)
+    assert folder.read_avatar(1).materials is None
 
 
 def test_people_without_materials_say_so(people):
