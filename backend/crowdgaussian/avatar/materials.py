@@ -36,7 +36,7 @@ _ARM_SLICES = 2 * _PER_PART
 _ENOUGH = 12.0  # well seen Gaussians that make a slice's word count in full
 _EVIDENCE = 1.5  # what that word counts against the usual places
 _CHANGE = 2.5  # cost of one more piece of clothing on the way down
-_WORST = -6.0  # of the logarithm of a colour's likelihood against the likeliest material's
+_WORST = -4.0  # of the logarithm of a colour's likelihood against the likeliest material's
 _NO_PALETTE = -1.0  # the same of a material of which nothing is known
 _RELEARNT = 2  # times that palettes are learnt from where the path found a material
 
@@ -224,15 +224,15 @@ _BARE_SLICES = 3  # of bare legs below, which a dress has and a suit has not
 
 
 def _is_dress(
-    body: _Slices, path: np.ndarray, fits: np.ndarray, seen: np.ndarray, closed: float | None
+    body: _Slices, path: np.ndarray, fits: np.ndarray, seen: np.ndarray, closed: dict[bool, float]
 ) -> bool:
-    """Whether what covers the legs is the top's cloth, in one piece."""
+    """Whether what covers the legs is the top's cloth, in one piece; closed: see closed_legs."""
     label = body.labels(path)
     lower = (body.index >= 0) & (label == LOWER)[body.index] & (seen > _SEEN)
     if UPPER not in label or lower.sum() < _LEAST or fits[lower, UPPER].mean() < _ONE_CLOTH:
         return False
-    bare_below = (path > _LOWER_PIECE) & (label == SKIN)
-    return bare_below.sum() >= _BARE_SLICES if closed is None else closed > 0.5
+    bare = bool(((path > _LOWER_PIECE) & (label == SKIN)).sum() >= _BARE_SLICES)
+    return bare if np.isnan(closed[bare]) else closed[bare] > 0.5
 
 
 # How usual each material is, on top of the slices
@@ -290,6 +290,7 @@ _NEIGHBOURS, _AGREEMENT, _MEAN_FIELD = 8, 4.0, 3  # neighbours, their weight, an
 _GUESSED = 0.5  # share of the confidence that needs no eyes
 _SHOULDERS = 0.15  # height: hair that hangs free of the neck lies on them
 _HANGS = 0.9  # quantile of how wide and low hair falls in front, as far as it hangs behind
+_HANGING = 1.5  # logarithm of how usual hair is there
 
 
 def find_materials(
@@ -356,7 +357,7 @@ def _agreed(
     root = (cloud.group == HEAD) | (height < _SHOULDERS)
     rooted = _rooted_hair(root, share.argmax(1), around)
     unary[~rooted & (cloud.scalp < _ON_SCALP), HAIR] = _NEVER
-    unary[_hangs_behind(cloud, rooted & (seen > _SEEN), height) & (seen < _SEEN), HAIR] = 0
+    unary[_hangs_behind(cloud, rooted & (seen > _SEEN), height) & (seen < _SEEN), HAIR] = _HANGING
     share = _mean_field(unary, share, around)
     confidence = share.max(1) * (_GUESSED + (1 - _GUESSED) * (around @ seen))
     return Materials(share.argmax(1).astype(np.uint8), np.clip(confidence, 0, 1).astype(np.float32))
@@ -388,12 +389,10 @@ def _rooted_hair(root: np.ndarray, label: np.ndarray, around: csr_array) -> np.n
 
 def _hangs_behind(cloud: SurfaceGaussians, hair: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Where hair that falls over the shoulders hangs behind, as low and as wide.  # [N] bool"""
-    falls = hair & (cloud.group == TORSO) & (cloud.normals[:, 2] > 0)
+    aside, falls = np.abs(cloud.means[:, 0]), hair & (cloud.group == TORSO)
+    falls &= cloud.normals[:, 2] > 0
     if falls.sum() < _LEAST:
         return falls & False
-    wide, low = (
-        np.quantile(np.abs(cloud.means[falls, 0]), _HANGS),
-        np.quantile(height[falls], _HANGS),
-    )
     behind = (cloud.normals[:, 2] < 0) & np.isin(cloud.group, (HEAD, TORSO))
-    return behind & (np.abs(cloud.means[:, 0]) < wide) & (height < low)
+    behind &= aside < np.quantile(aside[falls], _HANGS)
+    return behind & (height < np.quantile(height[falls], _HANGS))
