@@ -13,6 +13,7 @@ from . import (
     import_files,
     jobs,
     layout,
+    materials,
     motion,
     people,
     poses,
@@ -34,6 +35,7 @@ _CLASSES = (
     *poses.CLASSES,
     *display.CLASSES,
     *people.CLASSES,
+    *materials.CLASSES,
     *layout.CLASSES,
     *scatter.CLASSES,
 )

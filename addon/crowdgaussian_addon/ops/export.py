@@ -19,7 +19,6 @@ from ..scene.export.splats import (
     cast_copy,
     cast_person,
     cast_static,
-    posed_together,
     write_ply,
 )
 from ..scene.layout.scatter import is_copy
@@ -277,13 +276,13 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
 
     def _write(self, path: Path, casts: list[Cast]) -> Iterator[None]:
         if self.format == "PLY":
-            write_ply(path, posed_together(casts), self.axes)
+            write_ply(path, casts, self.axes)
             return
         with tempfile.TemporaryDirectory(prefix="crowdgaussian-") as folder:
             # The nodes of a glTF get the names of these files.
             parts = file_names(Path(folder), [cast.name for cast in casts], ".ply")
             for part, cast in zip(parts, casts):
-                write_ply(part, cast.posed(), "scene")
+                write_ply(part, [cast], "scene")
                 yield
             yield from convert_by_backend(parts, path)
 

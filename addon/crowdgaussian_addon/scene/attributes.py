@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # data_type of an attribute -> (property that foreach_set fills, numpy dtype, values per element)
 _LAYOUT = {
+    "INT": ("value", np.int32, 1),
     "FLOAT": ("value", np.float32, 1),
     "FLOAT_VECTOR": ("vector", np.float32, 3),
     "QUATERNION": ("value", np.float32, 4),

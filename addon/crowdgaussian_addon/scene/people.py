@@ -134,6 +134,7 @@ def read_avatar(person: Person) -> Avatar:
         InputError: splats or body were deleted, or have lost what makes them such.
     """
     from .splats.build import read_gaussians
+    from .splats.recolour import read_materials
 
     for obj, what in ((person.splats, "splats"), (person.body, "body mesh")):
         if obj is None:
@@ -152,6 +153,7 @@ def read_avatar(person: Person) -> Avatar:
         rest_joints=read_rest_joints(person.rig).astype(np.float32),
         body=read_body(person),
         params=BodyParams(betas, pose.astype(np.float32), transl.astype(np.float32), scale),
+        materials=read_materials(mesh_data(person.splats)),
     )
 
 

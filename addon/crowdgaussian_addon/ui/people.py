@@ -6,10 +6,18 @@ from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
 
 from ..ops.corrections import chosen_crowd, photo_of
+from ..ops.materials import NO_MATERIALS, with_materials
 from ..ops.people import have_controls
 from ..ops.state import choices
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in
-from ..scene.people import Person, all_people, has_people, people_without_rig, selected_people
+from ..scene.people import (
+    Person,
+    all_people,
+    chosen_people,
+    has_people,
+    people_without_rig,
+    selected_people,
+)
 from ..scene.rig.body import casts_shadow, obstacle_kind
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
 
@@ -132,6 +140,36 @@ def doubts(
     return scene, found
 
 
+# The sub-panel Materials of People: skin, hair, clothes, shoes
+
+
+class CROWDGAUSSIAN_PT_materials(CrowdPanel, bpy.types.Panel):
+    """What people wear."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_materials"
+    bl_parent_id = "CROWDGAUSSIAN_PT_people"
+    bl_label = "Materials"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """People, above, says already that there is nobody."""
+        return has_people(context.scene)
+
+    def draw_people(self, context: bpy.types.Context) -> None:
+        """Two buttons, or why there are none."""
+        layout = self.layout
+        if not with_materials(chosen_people(context)):
+            draw_text(layout, NO_MATERIALS, context, "INFO")
+            return
+        layout.operator_menu_enum(
+            operator="crowdgaussian.select_material",
+            property="material",
+            icon="RESTRICT_SELECT_OFF",
+        )
+        layout.operator("crowdgaussian.recolour", icon="COLOR")
+
+
 # The sub-panel Corrections of People: refit, leave out, bring back, add
 
 
@@ -217,6 +255,7 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
 CLASSES = (
     CROWDGAUSSIAN_PT_people,
     CROWDGAUSSIAN_PT_checks,
+    CROWDGAUSSIAN_PT_materials,
     CROWDGAUSSIAN_PT_corrections,
     CrowdGaussianMotion,
     CROWDGAUSSIAN_PT_motion,

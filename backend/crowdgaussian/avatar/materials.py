@@ -36,7 +36,7 @@ _ARM_SLICES = 2 * _PER_PART
 _ENOUGH = 12.0  # well seen Gaussians that make a slice's word count in full
 _EVIDENCE = 1.5  # what that word counts against the usual places
 _CHANGE = 2.5  # cost of one more piece of clothing on the way down
-_WORST = -6.0  # of the logarithm of a colour's likelihood against the likeliest material's
+_WORST = -4.0  # of the logarithm of a colour's likelihood against the likeliest material's
 _NO_PALETTE = -1.0  # the same of a material of which nothing is known
 _RELEARNT = 2  # times that palettes are learnt from where the path found a material
 
@@ -51,21 +51,19 @@ _ON_BODY = (
     (SHOES, (1.8, 2.3, 2.9, 3.1), (-5, -1.5, -0.4, 0)),
 )
 _UPPER_PIECE, _LOWER_PIECE = 1, 3  # of these
-_ON_ARM = ((UPPER, (0, 1, 2), (0, 0, -0.1)), (SKIN, (0, 0.2, 2), (-0.3, 0, 0)))
+_ON_ARM = ((UPPER, (0, 1, 2), (0, 0, -0.1)), (SKIN, (0, 0.4, 2), (-1.2, 0, 0)))
 
 
 def _height(means: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """0 at the neck, 1 at the hips, 2 at the knees, 3 at the ankles.  # [N]"""
-    names = ("left_ankle", "left_knee", "left_hip", "neck")
-    knots = [joints[JOINT_INDEX[name], 1] for name in names]
-    return np.interp(means[:, 1], knots, [3.0, 2.0, 1.0, 0.0])
+    ends = [joints[JOINT_INDEX[n], 1] for n in ("left_ankle", "left_knee", "left_hip", "neck")]
+    return np.interp(means[:, 1], ends, [3.0, 2.0, 1.0, 0.0])
 
 
 def _reach(means: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """0 at the shoulder, 1 at the elbow, 2 at the wrist.  # [N]"""
-    names = ("left_shoulder", "left_elbow", "left_wrist")
-    knots = [abs(joints[JOINT_INDEX[name], 0]) for name in names]
-    return np.interp(np.abs(means[:, 0]), knots, [0.0, 1.0, 2.0])
+    ends = [joints[JOINT_INDEX[f"left_{n}"], 0] for n in ("shoulder", "elbow", "wrist")]
+    return np.interp(np.abs(means[:, 0]), ends, [0.0, 1.0, 2.0])
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _slices(cloud: SurfaceGaussians, joints: np.ndarray) -> tuple[_Slices, _Slic
     """Of the body and of the arms."""
     height, reach = _height(cloud.means, joints), _reach(cloud.means, joints)
     body = np.clip((height * _PER_PART).astype(int), 0, _BODY_SLICES - 2)
-    body = np.where(cloud.group == FOOT, _BODY_SLICES - 1, body)
+    body[cloud.group == FOOT] = _BODY_SLICES - 1
     body[~np.isin(cloud.group, (TORSO, LEG, FOOT))] = -1
     arm = np.clip((reach * _PER_PART).astype(int), 0, _ARM_SLICES - 1)
     arm[cloud.group != ARM] = -1
@@ -128,8 +126,8 @@ _LEAST = 25  # Gaussians that tell a palette
 _SKIN_SPREADS = 20.0, 7.0  # CIELAB, along and across the shade: face, arms and legs differ
 _ANY_SKIN = np.array([[72.0, 16, 19], [52, 17, 21], [35, 13, 16]])  # CIELAB, where none is seen
 _ON_FACE, _ON_SCALP = 0.7, 0.5  # of a Gaussian's share in face or scalp
-_TOP, _LEGS = (0.3, 0.75), (1.2, 1.6)  # heights where the top and what covers the legs usually are
-_LIKE_SKIN = 2.5  # logarithm below skin's best, down to which cloth is not looked for at first
+_TOP, _LEGS = (0.3, 0.75), (1.2, 2.4)  # heights where the top and what covers the legs usually are
+_LIKE = 2.5  # logarithm below a palette's best, down to which a colour is like it
 _HAIRY = 2.0  # logarithm by which hair must fit better than the top to be left out of its palette
 _DRESSED = 0.2  # share of cloth among what might be cloth, over which the rest is none
 _FAR_FROM_FACE = 0.4  # quantile of the scalp's distances from the face, from which it is hair
@@ -156,8 +154,7 @@ def _crown(
         return HAIR, None
     away, _ = cKDTree(cloud.means[face]).query(cloud.means[scalp])
     own = lab[scalp][away >= np.quantile(away, _FAR_FROM_FACE)]
-    middle = np.median(own, axis=0)
-    shown = face & (seen > _SEEN)
+    middle, shown = np.median(own, axis=0), face & (seen > _SEEN)
     if shown.sum() >= _LEAST:
         skin = np.median(lab[shown], axis=0)
         across = np.linalg.norm(middle - skin * (middle @ skin) / (skin @ skin))
@@ -172,20 +169,21 @@ def _crown(
 def _first_clothes(
     cloud: SurfaceGaussians, lab: np.ndarray, seen: np.ndarray, height: np.ndarray, skin: Palette
 ) -> dict[int, Palette]:
-    """Clothes by where they usually are, without what looks bare."""
-    bare = skin.log_density(lab) > skin.log_density(skin.centres).max() - _LIKE_SKIN
+    """Clothes by where they usually are, without what looks bare, and trousers without the top."""
     trunk = (cloud.group == TORSO) & (height > _TOP[0]) & (height < _TOP[1])
     usual = {
         UPPER: trunk | ((cloud.group == ARM) & ~cloud.forearm),
         LOWER: (cloud.group == LEG) & (height > _LEGS[0]) & (height < _LEGS[1]),
         SHOES: cloud.group == FOOT,
     }
-    found = {}
+    found: dict[int, Palette] = {}
     for label, place in usual.items():
-        own = place & (seen > _SEEN)
-        dressed = own & ~bare
-        own = dressed if dressed.sum() > max(_LEAST, _DRESSED * own.sum()) else own
-        if own.sum() >= _LEAST:
+        own = np.flatnonzero(place & (seen > _SEEN))
+        others = [skin] if label != LOWER or UPPER not in found else [skin, found[UPPER]]
+        for other in others:
+            rest = own[other.log_density(lab[own]) < other.log_density(other.centres).max() - _LIKE]
+            own = rest if len(rest) > max(_LEAST, _DRESSED * len(own)) else own
+        if len(own) >= _LEAST:
             found[label] = palette_of(lab[own])
     return found
 
@@ -226,15 +224,15 @@ _BARE_SLICES = 3  # of bare legs below, which a dress has and a suit has not
 
 
 def _is_dress(
-    body: _Slices, path: np.ndarray, fits: np.ndarray, seen: np.ndarray, closed: float | None
+    body: _Slices, path: np.ndarray, fits: np.ndarray, seen: np.ndarray, closed: dict[bool, float]
 ) -> bool:
-    """Whether what covers the legs is the top's cloth, in one piece."""
+    """Whether what covers the legs is the top's cloth, in one piece; closed: see closed_legs."""
     label = body.labels(path)
     lower = (body.index >= 0) & (label == LOWER)[body.index] & (seen > _SEEN)
     if UPPER not in label or lower.sum() < _LEAST or fits[lower, UPPER].mean() < _ONE_CLOTH:
         return False
-    bare_below = (path > _LOWER_PIECE) & (label == SKIN)
-    return bare_below.sum() >= _BARE_SLICES if closed is None else closed > 0.5
+    bare = bool(((path > _LOWER_PIECE) & (label == SKIN)).sum() >= _BARE_SLICES)
+    return bare if np.isnan(closed[bare]) else closed[bare] > 0.5
 
 
 # How usual each material is, on top of the slices
@@ -243,6 +241,8 @@ _NEVER, _STRAYS, _UNKNOWN = -7.0, -4.0, -4.5  # logarithms: out of place, of ano
 _SLICE_BLUR = (0.0, -0.6, -1.6, -2.8)  # logarithm of a piece as many slices beside its own
 _NECKLINE = (0.0, 0.15, 0.45), (-0.7, -1.5, -6.0)  # heights, and logarithms, of skin on the trunk
 _LONG_HAIR = (0.1, 0.9), (-1.0, -4.0)  # the same of hair
+_NAPE = -2.0  # logarithm: skin is that much rarer behind than in a neckline, hair on the breastbone
+_BREASTBONE = 0.04  # metres from the middle
 # Shares of other, skin, hair, upper, lower and shoes
 _OF_FACE = np.array([0.02, 0.93, 0.05, 0, 0, 0])
 _OF_CROWN = np.array([0.02, 0.03, 0.95, 0, 0, 0])
@@ -265,12 +265,15 @@ def _usual(
         usual[mine] = some.around(path)[some.index[mine]]
     trunk = cloud.group == TORSO
     usual[trunk, HAIR] = np.interp(height[trunk], *_LONG_HAIR)
-    usual[trunk, SKIN] = np.maximum(usual[trunk, SKIN], np.interp(height[trunk], *_NECKLINE))
-    head, hand = cloud.group == HEAD, cloud.group == HAND
+    open_collar = np.interp(height, *_NECKLINE) + _NAPE * (cloud.normals[:, 2] < 0)
+    usual[trunk, SKIN] = np.maximum(usual, open_collar[:, None])[trunk, SKIN]
+    middle = (np.abs(cloud.means[:, 0]) < _BREASTBONE) & (cloud.normals[:, 2] > 0)
+    usual[trunk & middle, HAIR] += _NAPE
+    head = cloud.group == HEAD
     face, scalp = cloud.face[head, None], cloud.scalp[head, None]
     neck = np.clip(1 - face - scalp, 0, 1)
     usual[head] = np.log(face * _OF_FACE + scalp * _OF_CROWN + neck * _OF_NECK + np.exp(_NEVER))
-    usual[hand] = np.log(_OF_HAND + np.exp(_NEVER))
+    usual[cloud.group == HAND] = np.log(_OF_HAND + np.exp(_NEVER))
     if crown != HAIR:
         worn = cloud.scalp > _ON_SCALP
         usual[worn, crown], usual[:, HAIR] = usual[worn, HAIR], _NEVER
@@ -284,9 +287,10 @@ _BORROWED = 0.5  # of that, what the colour of the other side or of the front co
 _SURE, _LENDERS = 0.5, 5000  # of how well a Gaussian is seen that lends its colour; how many do
 _COUNTERPART = 0.04  # metres: as near the counterpart must be seen
 _NEIGHBOURS, _AGREEMENT, _MEAN_FIELD = 8, 4.0, 3  # neighbours, their weight, and rounds
-_GUESSED = 0.35  # share of the confidence that needs no eyes
+_GUESSED = 0.5  # share of the confidence that needs no eyes
 _SHOULDERS = 0.15  # height: hair that hangs free of the neck lies on them
 _HANGS = 0.9  # quantile of how wide and low hair falls in front, as far as it hangs behind
+_HANGING = 1.5  # logarithm of how usual hair is there
 
 
 def find_materials(
@@ -310,8 +314,7 @@ def find_materials(
     lab, height = to_lab(colours), _height(cloud.means, posed.joints)
     palettes = {SKIN: _skin_palette(cloud, colours, seen)}
     crown, hair = _crown(cloud, lab, seen)
-    if hair is not None:
-        palettes[crown] = hair
+    palettes |= {crown: hair} if hair is not None else {}
     palettes |= _first_clothes(cloud, lab, seen, height, palettes[SKIN])
     slices, asked = _slices(cloud, posed.joints), np.flatnonzero(seen > _SEEN)
     thinned = tuple(replace(some, index=some.index[asked]) for some in slices)
@@ -331,8 +334,7 @@ def _borrowed(
 ) -> np.ndarray:
     """What the other side says, else the front of the same limb; 0 where neither does.  # [N, 6]"""
     lent, asking = np.zeros_like(fits), np.flatnonzero(seen < _SURE)
-    lender = np.flatnonzero(seen > _SURE)
-    lender = lender[:: max(1, len(lender) // _LENDERS)]
+    lender = np.flatnonzero(seen > _SURE)[:: max(1, int((seen > _SURE).sum()) // _LENDERS)]
     wrapped, front = asking[limbs.on_limb[asking]], lender[limbs.on_limb[lender]]
     if len(front):
         _, index = cKDTree(limbs.here[front]).query(limbs.mirrored_query[wrapped])
@@ -355,7 +357,7 @@ def _agreed(
     root = (cloud.group == HEAD) | (height < _SHOULDERS)
     rooted = _rooted_hair(root, share.argmax(1), around)
     unary[~rooted & (cloud.scalp < _ON_SCALP), HAIR] = _NEVER
-    unary[_hangs_behind(cloud, rooted & (seen > _SEEN), height) & (seen < _SEEN), HAIR] = 0
+    unary[_hangs_behind(cloud, rooted & (seen > _SEEN), height) & (seen < _SEEN), HAIR] = _HANGING
     share = _mean_field(unary, share, around)
     confidence = share.max(1) * (_GUESSED + (1 - _GUESSED) * (around @ seen))
     return Materials(share.argmax(1).astype(np.uint8), np.clip(confidence, 0, 1).astype(np.float32))
@@ -387,12 +389,10 @@ def _rooted_hair(root: np.ndarray, label: np.ndarray, around: csr_array) -> np.n
 
 def _hangs_behind(cloud: SurfaceGaussians, hair: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Where hair that falls over the shoulders hangs behind, as low and as wide.  # [N] bool"""
-    falls = hair & (cloud.group == TORSO) & (cloud.normals[:, 2] > 0)
+    aside, falls = np.abs(cloud.means[:, 0]), hair & (cloud.group == TORSO)
+    falls &= cloud.normals[:, 2] > 0
     if falls.sum() < _LEAST:
         return falls & False
-    wide, low = (
-        np.quantile(np.abs(cloud.means[falls, 0]), _HANGS),
-        np.quantile(height[falls], _HANGS),
-    )
     behind = (cloud.normals[:, 2] < 0) & np.isin(cloud.group, (HEAD, TORSO))
-    return behind & (np.abs(cloud.means[:, 0]) < wide) & (height < low)
+    behind &= aside < np.quantile(aside[falls], _HANGS)
+    return behind & (height < np.quantile(height[falls], _HANGS))

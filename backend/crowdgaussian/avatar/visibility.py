@@ -158,25 +158,40 @@ def colours_at(points: np.ndarray, view: PhotoView) -> np.ndarray:
     return sample_image(smooth, pixels)
 
 
-_THIGH = (0.6, 0.75, 0.9)  # of the way from hip to knee, where the photo is asked
-_SPREAD = 0.28  # metres between thighs; nearer ones do not show whether they are in one tube
+_ASKED = (0.6, 0.75, 0.9)  # of the way down a thigh or shin, where the photo is asked
+_SPREAD = 0.28  # metres between legs; nearer ones do not show whether they are in one tube
 
 
-def closed_legs(posed: PosedBody, view: PhotoView) -> float | None:
-    """Share of places between spread thighs that show the person; None: they are not spread."""
+def closed_legs(posed: PosedBody, view: PhotoView) -> dict[bool, float]:
+    """Share of places between spread thighs (True) and shins (False) that show the person.
+
+    NaN where they are not spread or out of the picture.
+    """
     rest = np.c_[posed.joints, np.ones(len(posed.joints))]
     bones = np.einsum("jik,jk->ji", posed.transforms[:, :3], rest)
-    along = np.array(_THIGH)[:, None]
-    left, right = (
-        (1 - along) * bones[JOINT_INDEX[f"{side}_hip"]] + along * bones[JOINT_INDEX[f"{side}_knee"]]
+    chains = {
+        side: bones[[JOINT_INDEX[f"{side}_{n}"] for n in ("hip", "knee", "ankle")]]
         for side in ("left", "right")
+    }
+    return {
+        thigh: _share_between(chains["left"][k : k + 2], chains["right"][k : k + 2], view)
+        for k, thigh in enumerate((True, False))
+    }
+
+
+def _share_between(left: np.ndarray, right: np.ndarray, view: PhotoView) -> float:
+    """Of the places between two bones, each [2, 3], that are spread: what shows the person."""
+    along = np.array(_ASKED)[:, None]
+    (a, depth), (b, _) = (
+        view.camera.project((1 - along) * bone[0] + along * bone[1]) for bone in (left, right)
     )
-    (a, depth), (b, _) = view.camera.project(left), view.camera.project(right)
     column, row = np.floor((a + b) / 2).astype(int).T
     height, width = view.visible.shape
     asked = np.linalg.norm(a - b, axis=1) > _SPREAD * view.camera.K[0, 0] / depth
     asked &= (column >= 0) & (row >= 0) & (column < width) & (row < height)
-    return float(view.visible[row[asked], column[asked]].mean()) if asked.any() else None
+    if not asked.any():
+        return np.nan
+    return float(view.visible[row[asked], column[asked]].mean())
 
 
 # Which Gaussians a picture shows: those that paint in it

@@ -4,13 +4,13 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import InputError, MissingFileError, SettingError
 from crowdgaussian_shared.formats.atomic import write_bytes, write_error
-from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
+from crowdgaussian_shared.formats.splat_ply import read_labels, read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
@@ -44,6 +44,32 @@ class ExportJob:
     source_axes: Frame = "opencv"
 
 
+@dataclass(frozen=True)
+class _Clouds:
+    """What is exported, by name: Gaussians of the scene frame, and what they show where known."""
+
+    gaussians: dict[str, Gaussians] = field(default_factory=dict)
+    labels: dict[str, np.ndarray] = field(default_factory=dict)  # [N] uint8 each
+
+    def add(self, name: str, gaussians: Gaussians, labels: np.ndarray | None) -> None:
+        """One more of them."""
+        self.gaussians[name] = gaussians
+        if labels is not None:
+            self.labels[name] = labels
+
+    def only(self, name: str) -> "_Clouds":
+        """That one alone."""
+        kept = {name: self.labels[name]} if name in self.labels else {}
+        return _Clouds({name: self.gaussians[name]}, kept)
+
+    def joined_labels(self) -> np.ndarray | None:
+        """Of all Gaussians in order, other where unknown; None if none is known."""
+        if not self.labels:
+            return None
+        unknown = {name: np.zeros(len(c), np.uint8) for name, c in self.gaussians.items()}
+        return np.concatenate(list({**unknown, **self.labels}.values()))
+
+
 def export_files(job: ExportJob, report: Callable[[Path], None] = lambda _: None) -> list[Path]:
     """Write the files, each whole or not at all.
 
@@ -65,8 +91,11 @@ def export_files(job: ExportJob, report: Callable[[Path], None] = lambda _: None
     clouds = _read_scene(folders[0], job.person) if folders else _read_clouds(job)
     groups = {job.target: clouds}
     if job.separate:
-        names = {name: job.target.with_stem(f"{job.target.stem}-{name[-3:]}") for name in clouds}
-        groups = {names[name]: {name: cloud} for name, cloud in clouds.items()}
+        target = job.target
+        groups = {
+            target.with_stem(f"{target.stem}-{name[-3:]}"): clouds.only(name)
+            for name in clouds.gaussians
+        }
     for target, members in groups.items():
         _write(target, kind, members, job.axes)
         report(target)
@@ -85,21 +114,22 @@ def _format_of(job: ExportJob) -> str:
     return kind
 
 
-def _read_clouds(job: ExportJob) -> dict[str, Gaussians]:
+def _read_clouds(job: ExportJob) -> _Clouds:
     if job.person is not None or job.separate:
         raise SettingError(
             f"{job.sources[0]} is a file of splats without people; leave --person and --separate "
             "out."
         )
-    clouds = {}
+    clouds = _Clouds()
     for number, source in enumerate(job.sources):
-        name = source.stem if source.stem not in clouds else f"{source.stem} {number}"
-        clouds[name] = convert_gaussians(read_splat_ply(source), job.source_axes, "scene")
+        name = source.stem if source.stem not in clouds.gaussians else f"{source.stem} {number}"
+        gaussians = convert_gaussians(read_splat_ply(source), job.source_axes, "scene")
+        clouds.add(name, gaussians, read_labels(source))
     return clouds
 
 
-def _read_scene(path: Path, person: int | None) -> dict[str, Gaussians]:
-    """The posed people by name, in the scene frame."""
+def _read_scene(path: Path, person: int | None) -> _Clouds:
+    """The posed people by name."""
     folder = SceneFolder.open(path)
     entries = enumerate(folder.info.people)
     done = [i for i, entry in entries if "avatar" in entry.files and entry.state == "done"]
@@ -108,18 +138,24 @@ def _read_scene(path: Path, person: int | None) -> dict[str, Gaussians]:
         raise InputError(
             f"{path} has no finished person; run `crowdgaussian reconstruct` to its end."
         )
-    return {f"Person {index:03d}": pose_avatar(folder.read_avatar(index)) for index in indices}
+    clouds = _Clouds()
+    for index in indices:
+        avatar = folder.read_avatar(index)
+        labels = avatar.materials.label if avatar.materials is not None else None
+        clouds.add(f"Person {index:03d}", pose_avatar(avatar), labels)
+    return clouds
 
 
-def _write(path: Path, kind: str, clouds: dict[str, Gaussians], axes: Frame) -> None:
+def _write(path: Path, kind: str, clouds: _Clouds, axes: Frame) -> None:
     if kind in ("glb", "gltf"):
-        write_gltf(path.with_suffix(FORMATS[kind]), clouds)
+        write_gltf(path.with_suffix(FORMATS[kind]), clouds.gaussians, clouds.labels)
         return
-    together = join_gaussians(list(clouds.values()))
+    together = join_gaussians(list(clouds.gaussians.values()))
     if kind == "spz":
         write_spz(path, together)
     else:
-        write_splat_ply(path, convert_gaussians(together, "scene", axes))
+        labels = clouds.joined_labels()
+        write_splat_ply(path, convert_gaussians(together, "scene", axes), labels=labels)
 
 
 # SPZ, the compressed format of Niantic, through gsply (MIT). It rounds: centres to a fixed step,

@@ -4,7 +4,8 @@
 Source of the layout: the extension's specification (Khronos, ratified 2026): one POINTS primitive;
 rotations xyzw, scales linear in metres, opacity 0..1, one VEC3 for each coefficient of the
 spherical harmonics, whose basis is that of 3DGS. glTF is y up and z to the viewer: our scene frame.
-COLOR_0 shows viewers that do not know the extension coloured points.
+COLOR_0 shows viewers that do not know the extension coloured points. _MATERIAL, an attribute of our
+own as glTF allows them, says what a splat shows: a place in MATERIALS.
 """
 
 from pathlib import Path
@@ -20,12 +21,15 @@ _FLOAT, _UNSIGNED_BYTE, _ARRAY_BUFFER, _POINTS = 5126, 5121, 34962, 0
 _KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 
 
-def write_gltf(path: Path, clouds: dict[str, Gaussians]) -> None:
+def write_gltf(
+    path: Path, clouds: dict[str, Gaussians], labels: dict[str, np.ndarray] | None = None
+) -> None:
     """Write a .glb, or a .gltf with its data inside, atomically.
 
     Args:
         path: where to write; the suffix decides.
         clouds: by name, each a node of its own; at least one Gaussian each, scene frame.
+        labels: by name [N], what the Gaussians show, for those of whom that is known.
 
     Raises:
         CrowdGaussianError: pygltflib is missing, nothing to write, or the disk is full.
@@ -47,7 +51,10 @@ def write_gltf(path: Path, clouds: dict[str, Gaussians]) -> None:
     blob = _Blob(document, pygltflib)
     for number, (name, cloud) in enumerate(clouds.items()):
         document.nodes.append(pygltflib.Node(name=name, mesh=number))
-        attributes = {key: blob.add(key, value) for key, value in _attributes(cloud).items()}
+        columns = _attributes(cloud)
+        if labels and name in labels:
+            columns["_MATERIAL"] = labels[name].astype(np.float32)
+        attributes = {key: blob.add(key, value) for key, value in columns.items()}
         primitive = pygltflib.Primitive(
             attributes=pygltflib.Attributes(**attributes), mode=_POINTS, material=0,
             extensions={EXTENSION: {

@@ -4,7 +4,8 @@
 Source of the layout: GaussianModel.save_ply of graphdeco-inria/gaussian-splatting: one `vertex`
 element with x y z, nx ny nz (unused), f_dc_0..2, f_rest_* (all red, then all green, then all blue),
 opacity (logit), scale_0..2 (natural log of metres) and rot_0..3 (wxyz). Frames are the caller's
-business: 3DGS viewers expect OpenCV world axes, see axes.convert_gaussians.
+business: 3DGS viewers expect OpenCV world axes, see axes.convert_gaussians. One property of our own
+may follow, material: what a splat shows, a place in MATERIALS.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DamagedFileError, InputError
-from ..geometry.avatar import Gaussians
+from ..geometry.avatar import MATERIALS, Gaussians
 from ..geometry.sh import MAX_DEGREE, num_coefficients
 from .atomic import atomic_file
 from .ply import read_vertices, write_vertices
@@ -34,24 +35,33 @@ _REQUIRED = (
     "rot_2",
     "rot_3",
 )
+_MATERIAL = "material"
 _MIN_SCALE = 1e-12  # metres; keeps log(scale) finite
 _MIN_ODDS = 1e-7  # keeps logit(opacity) finite
 _MAX_LOG_SCALE = 40.0  # e^40 metres: a larger value cannot be a length
 
 
-def write_splat_ply(path: str | Path, gaussians: Gaussians, comments: tuple[str, ...] = ()) -> None:
+def write_splat_ply(
+    path: str | Path,
+    gaussians: Gaussians,
+    comments: tuple[str, ...] = (),
+    labels: np.ndarray | None = None,
+) -> None:
     """Write a standard 3DGS PLY, binary little-endian float32, atomically.
 
     Args:
         path: where to write.
         gaussians: N Gaussians of SH degree 0..3; centres are written as they are.
         comments: one-line ASCII header comments.
+        labels: [N] what each shows, places in MATERIALS; None leaves the property out.
 
     Raises:
         InputError: a value is not finite.
         ResourceError: the disk is full or the folder cannot be written.
     """
     columns = _columns(gaussians)
+    if labels is not None:
+        columns[_MATERIAL] = labels
     vertex = np.empty(len(gaussians), dtype=[(name, "<f4") for name in columns])
     for name, values in columns.items():
         if not np.isfinite(values).all():
@@ -96,6 +106,23 @@ def read_splat_ply(path: str | Path) -> Gaussians:
         opacities=_opacities(path, vertex),
         sh=_sh(path, vertex, names),
     )
+
+
+def read_labels(path: str | Path) -> np.ndarray | None:
+    """What each splat of a PLY shows; None if the file does not say so, or not as we do.
+
+    Returns:
+        [N] uint8, places in MATERIALS.
+
+    Raises:
+        CrowdGaussianError: as read_splat_ply.
+    """
+    vertex = read_vertices(Path(path))
+    if _MATERIAL not in (vertex.dtype.names or ()):
+        return None
+    labels = vertex[_MATERIAL].astype(np.float64)
+    ours = np.isfinite(labels) & (labels >= 0) & (labels < len(MATERIALS))
+    return labels.astype(np.uint8) if (ours & (labels % 1 == 0)).all() else None
 
 
 def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each Gaussian shows, on made-up people whose clothes are known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,7 +148,15 @@ def test_confidence_follows_the_eye(figure):
 
 
 def test_closed_legs_need_spread_legs(figure):
-    assert closed_legs(figure.posed, figure.view(True)) is None  # a rest pose shows nothing
+    assert np.isnan(list(closed_legs(figure.posed, figure.view(True)).values())).all()
+    posed, apart = figure.posed, np.eye(4)
+    apart[0, 3] = 0.3
+    moved = posed.transforms.copy()
+    for name in ("left_hip", "left_knee", "left_ankle"):
+        moved[JOINT_INDEX[name]] = apart @ moved[JOINT_INDEX[name]]
+    spread = replace(posed, transforms=moved)
+    for closed in (True, False):
+        assert closed_legs(spread, figure.view(closed)) == {True: closed, False: closed}
 
 
 def test_nobody_seen_is_labelled_by_place(figure):

@@ -4,10 +4,11 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from _support.made_up import covariances
+from _support.made_up import covariances, make_materials
 from _support.node_readers import (
     attribute,
     need_node,
@@ -19,7 +20,7 @@ from _support.node_readers import (
 from crowdgaussian.cli import main as cli
 from crowdgaussian.export.files import fractional_bits
 from crowdgaussian_shared.errors import CrowdGaussianError
-from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
+from crowdgaussian_shared.formats.splat_ply import read_labels, read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.rotations import quat_normalize
@@ -64,11 +65,12 @@ def make_avatar(seed: int, count: int = 300) -> Avatar:
 
 @pytest.fixture
 def scene(tmp_path):
-    """A scene folder of two people."""
+    """A scene folder of two people; of the second one it is known what they wear."""
     info = SceneInfo(photo=PhotoInfo("", 16, 12, "a.jpg"), people=(PersonEntry(),) * 2)
     folder = SceneFolder.create(tmp_path / "scene", b"photo", ".jpg", info)
-    for index in range(2):
-        folder.write_avatar(index, make_avatar(index))
+    avatars = make_avatar(0), replace(make_avatar(1), materials=make_materials(300))
+    for index, avatar in enumerate(avatars):
+        folder.write_avatar(index, avatar)
         folder.update_person(index, state="done")
     return folder
 
@@ -104,6 +106,28 @@ def test_one_person_and_a_file_for_each(scene, tmp_path, capsys):
     assert_close(read_splat_ply(tmp_path / "c-001.ply"), one, 1e-7)
     assert capsys.readouterr().out.split()[1:] == [str(tmp_path / f"c-00{i}.ply") for i in (0, 1)]
     assert export(scene.path, "--format", "ply") == 0 and (scene.path / "crowd.ply").is_file()
+
+
+def test_the_ply_keeps_what_people_wear(scene, tmp_path):
+    export(scene.path, "-o", tmp_path / "a.ply")
+    export(scene.path, "-o", tmp_path / "b.ply", "--separate")
+    worn = make_materials(300).label
+    labels = read_labels(tmp_path / "a.ply")
+    np.testing.assert_array_equal(labels, np.concatenate([np.zeros(300), worn]))
+    assert read_labels(tmp_path / "b-000.ply") is None
+    np.testing.assert_array_equal(read_labels(tmp_path / "b-001.ply"), worn)
+
+
+@pytest.mark.parametrize("source", ["folder", "ply"])
+def test_the_gltf_keeps_what_people_wear(scene, tmp_path, source):
+    export(scene.path, "-o", tmp_path / "b.ply", "--separate")
+    sources = {"folder": [scene.path], "ply": [tmp_path / f"b-00{i}.ply" for i in (0, 1)]}
+    export(*sources[source], "-o", tmp_path / "a.glb")
+    document, blob = read_glb(tmp_path / "a.glb")
+    first = document["meshes"][0]["primitives"][0]["attributes"]
+    assert "_MATERIAL" not in first
+    found = attribute(document, blob, "_MATERIAL", mesh=1)
+    np.testing.assert_array_equal(found.ravel(), make_materials(300).label)
 
 
 def test_plyfile_reads_the_ply(scene, tmp_path):

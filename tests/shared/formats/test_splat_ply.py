@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from _support.made_up import make_gaussians
 from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError, InputError
-from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
+from crowdgaussian_shared.formats.splat_ply import read_labels, read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from plyfile import PlyData, PlyElement
 
@@ -22,6 +22,20 @@ def assert_same(read: Gaussians, written: Gaussians, tolerance: float = 1e-6) ->
         got = getattr(read, name)
         assert got.dtype == np.float32 and got.shape == value.shape, name
         np.testing.assert_allclose(got, value, rtol=1e-5, atol=tolerance, err_msg=name)
+
+
+def test_labels_come_back_and_foreign_ones_are_nobodys(tmp_path):
+    path, labels = tmp_path / "a.ply", np.array([0, 5, 2, 3, 1], np.uint8)
+    write_splat_ply(path, make_gaussians(5, 1), labels=labels)
+    assert_same(read_splat_ply(path), make_gaussians(5, 1), 1e-5)
+    np.testing.assert_array_equal(read_labels(path), labels)
+    write_splat_ply(path, make_gaussians(5, 1))
+    assert read_labels(path) is None
+    for odd in (0.5, 6, -1, np.nan):
+        rows = foreign_rows(5, [*FIELDS, "material"])
+        rows["material"] = [0, 1, 2, 3, odd]
+        write_foreign(path, rows)
+        assert read_labels(path) is None
 
 
 def foreign_rows(count=5, names=FIELDS, dtype="f4"):

@@ -22,9 +22,11 @@ from crowdgaussian_shared.geometry.skinning import (
     transform_gaussians,
 )
 
+from ..attributes import mesh_data
 from ..people import ROLE, Person, read_transforms, read_weights
 from ..rig.armature import rest_offset
 from ..splats.build import read_gaussians
+from ..splats.recolour import read_materials
 
 AxesChoice = Literal["opencv", "scene", "blender"]
 _AXES_WORDS = {
@@ -44,6 +46,7 @@ class Cast:
     gaussians: Gaussians  # N canonical Gaussians, or those of the object without a rig
     skin_joints: np.ndarray | None  # [N, 4]
     skin_weights: np.ndarray | None  # [N, 4]
+    labels: np.ndarray | None = None  # [N] uint8, what they show; None: nobody has told
     place: bpy.types.Object | None = None  # the scattered copy that instances rig and splats
 
     def posed(self) -> Gaussians:
@@ -84,7 +87,10 @@ def cast_person(person: Person) -> Cast:
             f"{person.name} has no splats any more; undo that or import the crowd again."
         )
     weights = read_weights(person.splats, vertices_per_row=4)
-    return Cast(person.name, person.splats, person.rig, read_gaussians(person.splats), *weights)
+    materials = read_materials(mesh_data(person.splats))
+    labels = materials.label if materials is not None else None
+    gaussians = read_gaussians(person.splats)
+    return Cast(person.name, person.splats, person.rig, gaussians, *weights, labels)
 
 
 def cast_copy(copy: bpy.types.Object, actors: dict[bpy.types.Collection, Cast]) -> Cast:
@@ -121,14 +127,23 @@ def posed_together(casts: list[Cast]) -> Gaussians:
     return join_gaussians([cast.posed() for cast in casts])
 
 
-def write_ply(path: Path, gaussians: Gaussians, axes: AxesChoice) -> None:
-    """Write a cloud of the scene frame as a 3DGS PLY in other axes.
+def labels_together(casts: list[Cast]) -> np.ndarray | None:
+    """What everybody's Gaussians show, other where nobody has told; None if nobody has of any."""
+    if all(cast.labels is None for cast in casts):
+        return None
+    unknown = (np.zeros(len(cast.gaussians), np.uint8) for cast in casts)
+    return np.concatenate([c.labels if c.labels is not None else u for c, u in zip(casts, unknown)])
+
+
+def write_ply(path: Path, casts: list[Cast], axes: AxesChoice) -> None:
+    """Write everybody as they are posed now as one 3DGS PLY, in other axes.
 
     Raises:
         CrowdGaussianError: the file cannot be written; an older one is untouched.
     """
     comments = (f"CrowdGaussian, metres, {_AXES_WORDS[axes]}",)
-    write_splat_ply(path, convert_gaussians(gaussians, "scene", axes), comments)
+    posed = convert_gaussians(posed_together(casts), "scene", axes)
+    write_splat_ply(path, posed, comments, labels_together(casts))
 
 
 def _world(obj: bpy.types.Object) -> np.ndarray:

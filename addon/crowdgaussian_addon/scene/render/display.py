@@ -11,6 +11,7 @@ from typing import Literal
 
 import bpy
 from crowdgaussian_shared.errors import InputError
+from crowdgaussian_shared.geometry.avatar import Materials
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 
 from ..attributes import mesh_data, write_vertex_groups
@@ -20,6 +21,7 @@ from ..splats.build import build_mesh, dress, get_inputs, is_splats, set_input, 
 from ..splats.decimate import reduce_gaussians
 from ..splats.material import SH_PREFIX
 from ..splats.read import read_gaussians
+from ..splats.recolour import read_materials, write_materials
 
 Level = Literal["BODY", "REDUCED", "FULL"]
 Where = Literal["VIEWPORT", "RENDER"]
@@ -128,12 +130,36 @@ def _reduced_mesh(person: Person) -> bpy.types.Mesh:
     kept, gaussians = reduce_gaussians(read_gaussians(person.splats))
     joints, weights = read_weights(person.splats, vertices_per_row=4)
     mesh = build_mesh(gaussians, rest_offset(person.rig), f"{source.name} reduced")
+    materials = read_materials(source)
+    if materials is not None:
+        write_materials(mesh, Materials(materials.label[kept], materials.confidence[kept]))
     scratch = bpy.data.objects.new(mesh.name, mesh)
     write_vertex_groups(scratch, JOINT_NAMES, joints[kept], weights[kept], vertices_per_row=4)
     bpy.data.objects.remove(scratch)
     mesh[_SOURCE_COUNT] = len(source.polygons)
     source[_REDUCED_MESH] = mesh
     return mesh
+
+
+def own_splats(person: Person, sharing: list[Person]) -> list[bpy.types.Mesh]:
+    """A person's mesh and, where it was made, the reduced one, shared with some people at most.
+
+    Copies of the person who are not among them keep the meshes as they are: these get new ones.
+    """
+    mesh = mesh_data(person.splats)
+    mine = [other for other in sharing if other.splats is not None and other.splats.data == mesh]
+    objects = {obj for other in mine for obj in splat_objects(other)}
+    reduced = mesh.get(_REDUCED_MESH)
+    parts = [part for part in (mesh, reduced) if part is not None]
+    users = {obj for obj in bpy.data.objects if obj.data in parts}
+    if users <= objects:
+        return parts
+    copies = [part.copy() for part in parts]
+    for obj in objects & users:
+        obj.data = copies[parts.index(obj.data)]
+    if reduced is not None:
+        copies[0][_REDUCED_MESH] = copies[1]
+    return copies
 
 
 def _degree(mesh: bpy.types.Mesh) -> int:

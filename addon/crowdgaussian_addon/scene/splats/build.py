@@ -38,6 +38,7 @@ from .material import (
 from .nodes.graph import group_inputs
 from .nodes.project import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, is_splat_group, splat_node_group
 from .read import read_gaussians as read_gaussians
+from .recolour import write_materials
 
 MODIFIER = "Splats"
 _CORNERS = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
@@ -52,6 +53,7 @@ def build_splats(avatar: Avatar, rig: bpy.types.Object, name: str) -> bpy.types.
         name: wanted object name.
     """
     mesh = build_mesh(avatar.gaussians, rest_offset(rig), name)
+    write_materials(mesh, avatar.materials)
     obj = bpy.data.objects.new(name, mesh)
     write_vertex_groups(
         obj, JOINT_NAMES, avatar.skin_joints, avatar.skin_weights, vertices_per_row=4

@@ -25,6 +25,8 @@ ROTATION = "splat_rotation"  # FACE QUATERNION: canonical rotation in Blender's 
 SCALE = "splat_scale"  # FACE FLOAT_VECTOR: canonical standard deviations, metres
 SH_PREFIX = "splat_sh_"  # FACE FLOAT_VECTOR, splat_sh_1..15: the higher bands in Blender's axes
 NORMAL = "splat_normal"  # FACE FLOAT_VECTOR: S R^T n of the body's rest normal n, for lights
+MATERIAL = "splat_material"  # FACE INT: what it shows, a place in MATERIALS of shared avatar.py
+CONFIDENCE = "splat_material_confidence"  # FACE FLOAT: how sure that is, 0..1
 SHADED_NORMAL = "splat_shaded_normal"  # made by the nodes: the skinned normal, object space
 
 MAX_COEFFICIENTS = 16  # of spherical harmonics of degree 3
