@@ -74,6 +74,7 @@ class OffsetLimits:
     """
 
     clothes: float = 0.07
+    skirt: float = 0.14
     hair: float = 0.18
     neck: float = 0.035
     feet: float = 0.025
@@ -94,7 +95,7 @@ class PhotoFitConfig:
     crop_margin: float = 0.08  # of the person's height in the photo
     pose_steps: int = 6  # contour steps that move limbs and shape; 0 keeps the pose as it was found
     contour_steps: int = 5  # contour steps that move the surface; fewer leave clothes out
-    smooth_length: float = 0.12  # over which an offset spreads on the surface; less follows folds
+    smooth_length: float = 0.2  # over which an offset spreads on the surface; less follows folds
     limits: OffsetLimits = OffsetLimits()
     colour_steps: int = 70  # of the fit to the photo; time grows with them
     colour_rate: float = 0.02
