@@ -25,7 +25,6 @@ import torch  # noqa: E402
 from crowdgaussian.avatar.photo_fit import PhotoFit  # noqa: E402
 from crowdgaussian.avatar.types import PhotoFitConfig  # noqa: E402
 from crowdgaussian.body import load_body  # noqa: E402
-from crowdgaussian.body.model import pose_body  # noqa: E402
 from crowdgaussian.core.landmarks import Landmark  # noqa: E402
 from crowdgaussian.core.mesh import face_normals, unit  # noqa: E402
 from crowdgaussian.lorm.training.occlusion import simulate  # noqa: E402
@@ -103,9 +102,9 @@ def _photo(picture: np.ndarray, hidden: np.ndarray, rng: np.random.Generator) ->
 
 
 def _person(actor: Actor, visible: np.ndarray, camera, noise: float, rng) -> Person:
-    """The true body, or one beside it with keypoints of the true joints."""
+    """The true body, or one beside it with keypoints of the true joints; not known to be true."""
     if noise == 0:
-        return person_from_parameters(actor.params, visible)
+        return replace(person_from_parameters(actor.params, visible), flags=())
     given, size = actor.params, noise * np.array([0.3] * 3 + [1] * 19 + [0] * 33)[:, None]
     pose = given.pose + size * rng.standard_normal((55, 3))
     betas = given.betas + 5 * noise * rng.standard_normal(len(given.betas))
@@ -125,7 +124,7 @@ def _person(actor: Actor, visible: np.ndarray, camera, noise: float, rng) -> Per
         confidence.astype(np.float32),
         np.zeros((len(Landmark), 3), np.float32),
     )
-    return replace(person_from_parameters(moved, visible), keypoints=keypoints)
+    return replace(person_from_parameters(moved, visible), keypoints=keypoints, flags=())
 
 
 def _seen(actor: Actor, camera, photo_camera, visible: np.ndarray) -> np.ndarray:
@@ -179,11 +178,11 @@ def sheet(case: Case, built: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.concatenate([photo, *row], 1) for row in rows])
 
 
-def _cached(path: Path | None, make):
-    """What make returns, kept in a file."""
+def _cached(path: Path | None, index: int, folder: Path, noise: float) -> Case:
+    """The case, kept in a file."""
     if path is not None and path.is_file():
         return pickle.loads(path.read_bytes())
-    made = make()
+    made = make_case(index, folder, noise)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(made))
@@ -225,7 +224,7 @@ def main() -> None:
     looks, rows = [], []
     for index in range(options.people):
         path = options.cache and options.cache / f"{index:03d}_{options.noise}.pkl"
-        case = _cached(path, lambda: make_case(index, options.makehuman, options.noise))
+        case = _cached(path, index, options.makehuman, options.noise)
         built = [rebuild(case, replace(base, **VARIANTS[name])) for name in options.variants]
         looks.append((case.look, case.hidden))
         rows.append([[*scores(case, views), taken] for views, taken in built])

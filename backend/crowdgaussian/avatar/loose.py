@@ -16,10 +16,10 @@ from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from ..body.model import PosedBody
 from ..body.parts import HEAD, LEG, TORSO, Regions
 from ..core.mesh import vertex_normals
+from ..segment.postprocess import disc
 from ..splat.normals import render_mesh_depth
 from .gaussians import dense_weights, top_four
 from .types import PhotoFitConfig
-from ..segment.postprocess import disc
 from .visibility import PhotoView, pure_photo, seen_vertices
 
 # All lengths are metres. Hand-tuned on made-up people; benchmarks/clothed.py measures the whole.
@@ -30,6 +30,7 @@ _LEAST_SKIRT = 0.08  # below the crotch
 _HEM_STEP = 0.04  # between the lengths that are tried
 _LEAST_EXPLAINED = 0.003  # square metres in the photo that only a skirt explains
 _SPILT = 3.0  # how much a pixel of the skirt beside the mask weighs against one that is explained
+_LIFTED = 0.5  # cosine between thigh and trunk
 _COVERED = 0.93  # of the legs that the mask covers; less: they stand otherwise
 _PANEL = 60.0  # degrees from the front within which a leg's inside becomes the front panel
 _OVERLAP = 0.004  # by which the panels of both legs cross in the middle
@@ -100,7 +101,7 @@ def find_hem(posed: PosedBody, regions: Regions, view: PhotoView) -> float | Non
     covers of what is not this person.
     """
     naked, scale = _silhouette(posed, view)
-    if scale == 0 or not _legs_covered(posed, regions, view):
+    if scale == 0 or _seated(posed) or not _legs_covered(posed, regions, view, scale):
         return None
     about_legs = cv2.dilate(naked.astype(np.uint8), disc(_STAND_OFF * scale)) > 0
     bare = Draped(posed, regions, np.zeros(len(posed.rest)), regions.neck & False)
@@ -115,6 +116,13 @@ def find_hem(posed: PosedBody, regions: Regions, view: PhotoView) -> float | Non
     return hem
 
 
+def _seated(posed: PosedBody) -> bool:
+    """Whether a thigh is lifted so far that a lap, not a skirt, lies between the legs."""
+    down = posed.transforms[0, :3, :3] @ (0, -1, 0)
+    thighs = [JOINT_INDEX[f"{side}_hip"] for side in ("left", "right")]
+    return bool(min(posed.transforms[k, :3, :3] @ (0, -1, 0) @ down for k in thighs) < _LIFTED)
+
+
 def _silhouette(posed: PosedBody, view: PhotoView) -> tuple[np.ndarray, float]:
     """Pixels of a body [h, w] bool, and its size in pixels per metre; 0: it is not in view."""
     scene = posed.pose_points(posed.rest).astype(np.float32)
@@ -123,12 +131,13 @@ def _silhouette(posed: PosedBody, view: PhotoView) -> tuple[np.ndarray, float]:
     return shown, float(view.camera.K[1, 1] / np.median(depth[shown])) if shown.any() else 0.0
 
 
-def _legs_covered(posed: PosedBody, regions: Regions, view: PhotoView) -> bool:
+def _legs_covered(posed: PosedBody, regions: Regions, view: PhotoView, scale: float) -> bool:
     """Whether the mask covers the legs; else the pose is wrong, and no cloth fills the gap."""
     scene = posed.pose_points(posed.rest).astype(np.float32)
     faces = np.asarray(render_mesh_depth(scene, posed.faces, view.camera)[1])
     legs = (faces >= 0) & (regions.group[posed.faces[np.maximum(faces, 0), 0]] == LEG)
-    known = legs & ~view.hidden
+    inner = cv2.erode(legs.astype(np.uint8), disc(_STAND_OFF * scale)) > 0
+    known = inner & ~view.hidden
     return not known.any() or float(view.visible[known].mean()) >= _COVERED
 
 
@@ -279,7 +288,10 @@ def _lowest_hair(
 def _hanging_places(
     posed: PosedBody, regions: Regions, heights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where long hair would be, at the sides and on the back, with their weights.  # [K * 22, ...]"""
+    """Where long hair would be, at the sides and on the back, and its weights.
+
+    # [K * 22, 3], [K * 22, 4], [K * 22, 4]
+    """
     angles = np.radians(np.tile(np.linspace(-110, 110, 11), len(_HAIR_WIDTHS)))
     back, axis = _back_of(posed, regions, heights), posed.joints[JOINT_INDEX["neck"], 2]
     half = np.repeat(_HAIR_WIDTHS, 11)
@@ -305,7 +317,8 @@ def _back_of(posed: PosedBody, regions: Regions, heights: np.ndarray) -> np.ndar
     points = posed.rest[near & ~regions.interior]
     levels = np.arange(points[:, 1].max() - 0.03, heights.min() - 0.06, -_HAIR_STEP)
     slices = [points[np.abs(points[:, 1] - y) < _SECTION, 2] for y in levels]
-    back = np.array([part.min() if len(part) else np.inf for part in slices])
+    levels = levels[[len(part) > 0 for part in slices]]
+    back = np.array([part.min() for part in slices if len(part)])
     hull = back.copy()
     for i in range(len(levels)):
         for j in range(i + 2, len(levels)):

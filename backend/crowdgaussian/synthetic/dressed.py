@@ -62,6 +62,7 @@ class _Figure:
     rng: np.random.Generator
     pieces: list[Piece]
     colours: list[np.ndarray]
+    hair_colour: np.ndarray  # [3] sRGB
 
     def height(self, joint: str) -> float:
         """Of a joint at rest, metres."""
@@ -90,9 +91,11 @@ def dressed_actor(
         look = Look(str(rng.choice(OUTFITS)), bool(rng.random() < _LONG_HAIR))
     given = on_floor(body, 0.7 * rng.standard_normal(body.num_betas).clip(-2, 2), _pose(rng))
     posed = pose_body(body, given)
-    figure = _Figure(posed, load_helpers(folder, body), rng, [], [])
+    helpers = load_helpers(folder, body)
+    figure = _Figure(posed, helpers, rng, [], [], _hair_colour(rng))
     _body(figure, body, look)
-    {"skirt": _skirt_outfit, "shorts": _shorts_outfit, "jacket": _jacket_outfit}[look.outfit](figure)
+    outfits = {"skirt": _skirt_outfit, "shorts": _shorts_outfit, "jacket": _jacket_outfit}
+    outfits[look.outfit](figure)
     if look.long_hair:
         _long_hair(figure)
     vertices, faces, joints, weights = join(figure.pieces)
@@ -181,7 +184,6 @@ def _body(figure: _Figure, body: BodyModel, look: Look) -> None:
     points = posed.rest + off[:, None] * vertex_normals(posed.rest, posed.faces)
     colours = np.tile(_SKIN * rng.uniform(0.4, 1.05), (len(points), 1))
     colours[shoes] = _colour(rng)
-    figure.hair_colour = _hair_colour(rng)
     colours[regions.scalp > 0.5] = figure.hair_colour
     figure.wear(Piece("body", points, posed.faces, dense_weights(posed)), colours)
 

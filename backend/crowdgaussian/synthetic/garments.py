@@ -30,6 +30,7 @@ _UNIT = 0.1  # metres: the base mesh's
 _NEAR = 8  # body vertices that move a place of a helper surface
 _TOUCH = 0.004  # metres: closer body vertices than this all count much the same
 _SAME = 1e-4  # of texture coordinates that are one place
+_CLOSE = 5e-4  # metres: a fit that needs no further step
 _STEPS, _RATE = 250, 0.03  # of the fit of the open body to the base mesh: 4 mm are left in the mean
 
 
@@ -208,6 +209,8 @@ def _transforms_to(target: np.ndarray, body: BodyModel) -> np.ndarray:
         optimiser.zero_grad()
         apart = body(betas, pose, shift).vertices[0] - wanted
         loss = apart[seen].square().sum(1).mean() + 1e-6 * betas.square().sum()
+        if loss < _CLOSE**2:
+            break
         loss.backward()
         optimiser.step()
     with torch.no_grad():
