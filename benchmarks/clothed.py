@@ -42,13 +42,13 @@ from PIL import Image  # noqa: E402
 
 SEED, VIEWS, VIEW_PX, PHOTO_PX = 77, 6, 256, 512
 FOV, ON_SURFACE = 0.4, 0.012  # radians; metres behind the z-buffer that still are its surface
-QUICK = {"gaussians": 12_000, "max_crop_px": 400, "colour_steps": 16}
+QUICK = PhotoFitConfig(gaussians=12_000, max_crop_px=400, colour_steps=16)
 SEEN_BY_KEYPOINTS = 0.9  # confidence of the joints of a body that is moved away
-VARIANTS = {
-    "tight": {"loose": False, "pose_steps": 0},
-    "tight, refined": {"loose": False},
-    "loose": {"pose_steps": 0},
-    "loose, refined": {},
+VARIANTS = {  # whether skirts and hair leave the body, and whether the pose is refined
+    "tight": (False, False),
+    "tight, refined": (False, True),
+    "loose": (True, False),
+    "loose, refined": (True, True),
 }
 
 
@@ -189,6 +189,11 @@ def _cached(path: Path | None, index: int, folder: Path, noise: float) -> Case:
     return made
 
 
+def _variant(base: PhotoFitConfig, name: str) -> PhotoFitConfig:
+    loose, refined = VARIANTS[name]
+    return replace(base, loose=loose, pose_steps=base.pose_steps if refined else 0)
+
+
 def _print(looks: list[tuple[Look, bool]], table: np.ndarray, names: list[str]) -> None:
     """table: [N, variants, 4]"""
     groups = {
@@ -220,12 +225,12 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder for pictures")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     options = parser.parse_args()
-    base = PhotoFitConfig(**QUICK) if options.quick else PhotoFitConfig()
+    base = QUICK if options.quick else PhotoFitConfig()
     looks, rows = [], []
     for index in range(options.people):
         path = options.cache and options.cache / f"{index:03d}_{options.noise}.pkl"
         case = _cached(path, index, options.makehuman, options.noise)
-        built = [rebuild(case, replace(base, **VARIANTS[name])) for name in options.variants]
+        built = [rebuild(case, _variant(base, name)) for name in options.variants]
         looks.append((case.look, case.hidden))
         rows.append([[*scores(case, views), taken] for views, taken in built])
         told = " ".join(f"{row[0]:.3f}" for row in rows[-1])

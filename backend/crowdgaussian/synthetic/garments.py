@@ -159,7 +159,8 @@ def read_base(path: Path) -> BaseMesh:
         raise MissingFileError(
             f"{path} is missing; give the folder that holds MakeHuman's {FILE} (CC0)."
         )
-    vertices, uv, groups, name = [], [], {}, ""
+    vertices, uv, name = [], [], ""
+    groups: dict[str, list[list[list[int]]]] = {}
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             word, *rest = line.split() or [""]
