@@ -88,9 +88,9 @@ class PhotoFit:
                 "photo."
             )
         tell(0.0, "outline")
-        posed = self._pose(scene.person(index), view, scene.crowd.on_ground[index])
-        regions = find_regions(self.body, posed)
-        surface = fit_surface(posed, regions, view, self.config)
+        naked = self._pose(scene.person(index), view, scene.crowd.on_ground[index])
+        surface = fit_surface(naked, find_regions(self.body, naked), view, self.config)
+        posed, regions = surface.hangs.posed, surface.hangs.regions
         tell(_SURFACE_DONE, "surface")
         cloud = self._cloud(posed, regions, surface, view)
         colours = self._first_colours(cloud, posed, surface, view)
@@ -107,7 +107,7 @@ class PhotoFit:
         full = make_view(scene, index, self.config.crop_margin, COMPARED_PX)
         avatar = self._coloured(cloud, posed, surface, full or view, fitted, seen)
         materials = self._materials(cloud, posed, view, ObservedColors(fitted.colours, seen))
-        avatar = replace(avatar, materials=materials)
+        avatar = replace(avatar, body=_body_mesh(naked, surface), materials=materials)
         tell(1.0, "done")
         return Reconstruction(avatar, seen.astype(np.float32))
 
@@ -151,6 +151,7 @@ class PhotoFit:
     ) -> SurfaceGaussians:
         shown = seen_vertices(posed.pose_points(surface.vertices), posed.faces, view)
         density = face_density(shown, posed, regions, self.config)
+        density[surface.hangs.wall[posed.faces].all(1)] = 0
         points = sample_surface(
             surface.vertices, posed.faces, density, self.config.gaussians, self.config.seed
         )
@@ -216,17 +217,20 @@ def _assemble(
         fitted.opacities.astype(np.float32),
         colour_to_sh(fitted.colours).astype(np.float32),
     )
-    body = BodyMesh(
-        surface.body.astype(np.float32),
-        posed.faces.astype(np.int32),
-        posed.skin_joints.astype(np.uint8),
-        posed.skin_weights.astype(np.float32),
-    )
     return Avatar(
         gaussians,
         cloud.skin_joints.astype(np.uint8),
         cloud.skin_weights.astype(np.float32),
         posed.joints.astype(np.float32),
-        body,
+        _body_mesh(posed, surface),
         posed.params.as_float32(),
+    )
+
+
+def _body_mesh(posed: PosedBody, surface: ClothedSurface) -> BodyMesh:
+    return BodyMesh(
+        surface.body.astype(np.float32),
+        posed.faces.astype(np.int32),
+        posed.skin_joints.astype(np.uint8),
+        posed.skin_weights.astype(np.float32),
     )

@@ -44,6 +44,12 @@ _SHAPE = 0.6  # standard deviation of a step away from the given shape
 _OUTLINE = (
     0.06  # metres, of one outline place; neighbours are not independent, and cloth stands off
 )
+# Metres that cloth may stand off before its outline moves a limb; it never makes a body fatter.
+# On people of benchmarks/clothed.py, IoU of the surface over the orbit: 8 true bodies .950 as they
+# are, .948 so, .947 with 15 mm, .944 with 10, .930 with none; 16 bodies 3.4 degrees a joint beside
+# the truth .753 as they are, .760 so, .761 with none, .748 when cloth may fatten. The sample's
+# estimated bodies have an outline like the true ones' with IoU .788, .796, .798 and .794.
+_CLOTH = 0.02
 _REACH = 0.09  # metres: how far from the body its outline is looked for
 _FLOOR = 0.003  # metres, of the lowest point
 _HAIR = 0.9  # how little the outline of hair says about the skull
@@ -176,8 +182,10 @@ def _outline_rows(
     metres = outline.distance / scale
     robust = 1 / (1 + (metres / _OUTLIER) ** 2)  # Geman-McClure
     sparse_count = max(len(points) / _INDEPENDENT, 1.0)  # neighbours say the same
-    outside = metres < 0  # no hair can explain a body outside the mask
+    outside = metres < 0  # neither cloth nor hair explains a body outside the mask
     trust = np.where(outside, 1.0, problem.trust[corners].mean(1))
+    metres = np.where(outside, metres, np.maximum(metres - _CLOTH, 0))
+    along[~outside, 3 * len(problem.joints) + 3 :] = 0
     weight = trust * robust / (_OUTLINE * np.sqrt(sparse_count))
     return _Step(along * weight[:, None], metres * weight)
 

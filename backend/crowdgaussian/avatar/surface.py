@@ -17,6 +17,7 @@ from ..body.model import PosedBody
 from ..body.parts import FOOT, HAND, HEAD, Regions
 from ..core.mesh import cotangent_laplacian, projection_jacobian, vertex_areas, vertex_normals
 from ..splat.normals import render_mesh_depth
+from .loose import Draped, drape
 from .types import PhotoFitConfig
 from .visibility import PhotoView
 
@@ -120,6 +121,8 @@ _SCALP_SOFTNESS = 0.85  # less stiffness where hair grows
 _LEAST_SLOPE = 0.35  # of a place's move per metre of offset: outlines seen too flat say nothing
 _NEAREST = 0.1  # metres in front of the camera
 _ROUND_HAIR = 5.0  # how much smoother hair is than clothes: it has no outline but its own
+_SKIRT_SOFTNESS = 0.8  # less stiffness where a skirt hangs: it is as wide all around
+_TORN, _TORN_STIFFNESS = 0.5, 0.02  # a hem lets go of the leg below: jump of the cloth's share
 _SWELLING = 0.15  # how far discs reach over the surface they cover, in their spacing
 
 
@@ -128,6 +131,7 @@ class ClothedSurface:
     """The person's surface at rest, clothes and hair included."""
 
     vertices: np.ndarray  # [V, 3] float64, canonical frame
+    hangs: Draped  # what it is an offset of, and what moves it
     body: np.ndarray  # [V, 3] float64: the naked body, thinned where the photo shows less
     offset: np.ndarray  # [V] float64, metres along the body's normals
 
@@ -136,9 +140,12 @@ def fit_surface(
     posed: PosedBody, regions: Regions, view: PhotoView, config: PhotoFitConfig
 ) -> ClothedSurface:
     """Offsets that bring the rendered outline to the mask's outline."""
+    naked, hangs = posed, drape(posed, regions, view, config)
+    posed, regions = hangs.posed, hangs.regions
     normals = vertex_normals(posed.rest, posed.faces)
     upper, lower = offset_limits(regions, config)
-    system = _Smoothness(posed, regions, config)
+    upper = np.maximum(upper, config.limits.skirt * hangs.cloth)
+    system = _Smoothness(hangs, config)
     offset = np.zeros(len(posed.rest))
     matrices = posed.matrices
     area = vertex_areas(posed.rest, posed.faces).sum()
@@ -153,8 +160,9 @@ def fit_surface(
         offset = np.clip(
             system.solve(outline, scene, matrices, normals, offset, view), lower, upper
         )
-    body = posed.rest + np.minimum(offset, 0)[:, None] * normals
-    return ClothedSurface(posed.rest + offset[:, None] * normals, body, offset)
+    thinner = np.minimum(offset, 0) * (hangs.posed.rest == naked.rest).all(1)
+    body = naked.rest + thinner[:, None] * normals
+    return ClothedSurface(posed.rest + offset[:, None] * normals, hangs, body, offset)
 
 
 def offset_limits(regions: Regions, config: PhotoFitConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -183,13 +191,16 @@ def pixels_per_metre(scene: np.ndarray, view: PhotoView) -> float:
 class _Smoothness:
     """The regularised least-squares problem, ready to be solved for many outlines."""
 
-    def __init__(self, posed: PosedBody, regions: Regions, config: PhotoFitConfig) -> None:
+    def __init__(self, hangs: Draped, config: PhotoFitConfig) -> None:
+        posed, regions = hangs.posed, hangs.regions
         areas = vertex_areas(posed.rest, posed.faces)
         stiffness = np.ones(len(areas))
         stiffness[regions.group == HAND] = _HAND_STIFFNESS
         stiffness += _FACE_STIFFNESS * regions.face - _SCALP_SOFTNESS * regions.scalp
+        stiffness *= 1 - _SKIRT_SOFTNESS * hangs.cloth
         prior = sparse.diags(stiffness * areas)
         rounding = 1 + _ROUND_HAIR * regions.scalp[posed.faces].mean(1)
+        rounding[np.ptp(hangs.cloth[posed.faces], axis=1) > _TORN] = _TORN_STIFFNESS
         smooth = config.smooth_length**2 * cotangent_laplacian(posed.rest, posed.faces, rounding)
         self.matrix = (smooth + prior).tocsc()
         self.faces = posed.faces

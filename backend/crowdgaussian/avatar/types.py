@@ -74,6 +74,7 @@ class OffsetLimits:
     """
 
     clothes: float = 0.07
+    skirt: float = 0.14
     hair: float = 0.18
     neck: float = 0.035
     feet: float = 0.025
@@ -94,13 +95,14 @@ class PhotoFitConfig:
     crop_margin: float = 0.08  # of the person's height in the photo
     pose_steps: int = 6  # contour steps that move limbs and shape; 0 keeps the pose as it was found
     contour_steps: int = 5  # contour steps that move the surface; fewer leave clothes out
-    smooth_length: float = 0.12  # over which an offset spreads on the surface; less follows folds
+    smooth_length: float = 0.2  # over which an offset spreads on the surface; less follows folds
     limits: OffsetLimits = OffsetLimits()
     colour_steps: int = 70  # of the fit to the photo; time grows with them
     colour_rate: float = 0.02
     move_rate: float = 0.03  # of the largest move
     shape_rate: float = 0.04  # of the logarithm of size and of opacity's logit
     least_psnr: float = 24.3  # decibels inside the mask that tidying must leave; less: tidier
+    loose: bool = True  # skirts and long hair leave the body; False: clothes stay close to it
     max_move: float = 0.012  # of a Gaussian from its place on the surface; more: gaps when posed
     face_density: float = 9.0  # Gaussians per area, against the unseen body; the total stays
     hand_density: float = 3.0

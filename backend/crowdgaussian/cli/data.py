@@ -37,6 +37,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     people.add_argument("--count", type=int, default=4, metavar="N")
     people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
     people.add_argument("--seed", type=int, default=0)
+    people.add_argument(
+        "--dressed",
+        type=Path,
+        metavar="FOLDER",
+        help="in skirts, jackets and long hair cut from MakeHuman's base.obj (CC0) of that folder",
+    )
     people.set_defaults(run=_people)
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
     scenes.add_argument(
@@ -100,8 +106,7 @@ def _people(arguments: argparse.Namespace) -> int:
 
     if arguments.count < 1 or not 32 <= arguments.size <= 2048:
         raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
-    for path in write_people(
-        arguments.out, load_body("open"), arguments.count, arguments.size, arguments.seed
-    ):
+    given = arguments.count, arguments.size, arguments.seed, arguments.dressed
+    for path in write_people(arguments.out, load_body("open"), *given):
         print(path)
     return 0

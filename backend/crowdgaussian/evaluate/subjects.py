@@ -31,10 +31,12 @@ from PIL import Image, UnidentifiedImageError
 from ..body import BodyModel
 from ..body.model import pose_body
 from ..body.parts import find_regions
-from ..core.mesh import vertex_normals
+from ..core.mesh import face_normals, unit, vertex_normals
 from ..people.types import Crowd, Person, person_from_parameters
 from ..splat.cameras import Cameras
+from ..synthetic.dressed import dressed_actor
 from ..synthetic.people import draw_parameters, dress, lit, on_white, paint, render_rgba
+from ..synthetic.scenes import Actor
 
 FILE = "person.json"
 
@@ -186,7 +188,12 @@ _FOV = 0.6  # radians, vertical
 
 
 def write_people(
-    folder: str | Path, body: BodyModel, count: int, size: int = 256, seed: int = 0
+    folder: str | Path,
+    body: BodyModel,
+    count: int,
+    size: int = 256,
+    seed: int = 0,
+    makehuman: Path | None = None,
 ) -> list[Path]:
     """Writes made-up people as a data set.
 
@@ -196,38 +203,56 @@ def write_people(
         count: how many.
         size: side of the views in pixels; the input image has twice that.
         seed: the same seed makes the same people.
+        makehuman: holds MakeHuman's base mesh, for people in loose clothes; None: tight ones.
 
     Returns:
         The folder of each.
+
+    Raises:
+        CrowdGaussianError: there is no base mesh.
     """
-    return [
-        write_person(
-            Path(folder) / f"made_up_{index:03d}", body, size, np.random.default_rng([seed, index])
-        )
-        for index in range(count)
-    ]
+    written = []
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        actor = tight_actor(body, rng) if makehuman is None else dressed_actor(body, makehuman, rng)
+        written.append(write_person(Path(folder) / f"made_up_{index:03d}", actor, size))
+    return written
 
 
-def write_person(folder: Path, body: BodyModel, size: int, rng: np.random.Generator) -> Path:
-    """One made-up person."""
+def tight_actor(body: BodyModel, rng: np.random.Generator) -> Actor:
+    """Somebody who stands about in clothes that lie on the body, in the usual light."""
     parameters = draw_parameters(body, rng)
     posed = pose_body(body, parameters)
     regions = find_regions(body, posed)
     dressed = dress(posed, regions, rng)
     colours = lit(paint(posed, regions, rng), vertex_normals(posed.rest, posed.faces))
-    face_colours = colours[posed.faces].mean(1)
-    vertices = posed.pose_points(dressed)
+    return Actor(
+        posed.pose_points(dressed),
+        posed.faces,
+        colours[posed.faces].mean(1),
+        False,
+        body,
+        parameters,
+        posed.pose_points(posed.rest),
+    )
+
+
+def write_person(folder: Path, actor: Actor, size: int) -> Path:
+    """One made-up person."""
+    vertices, faces, face_colours = actor.vertices, actor.faces, actor.face_colours
+    if actor.unlit:
+        face_colours = lit(face_colours, unit(face_normals(vertices, faces)))
     middle = (vertices.min(0) + vertices.max(0)) / 2
     reach = float(0.56 * np.linalg.norm(np.ptp(vertices, axis=0)) / math.tan(_FOV / 2))
     views = Cameras.orbit(middle, reach, VIEWS, fov=_FOV, size=size)
     front = Cameras.orbit(middle, reach, 1, fov=_FOV, size=2 * size).to_cameras()[0]
-    image = render_rgba(vertices, posed.faces, face_colours, front)
+    image = render_rgba(vertices, faces, face_colours, front)
     mask = image[..., 3] >= 128
     pictures = np.stack(
-        [render_rgba(vertices, posed.faces, face_colours, camera) for camera in views.to_cameras()]
+        [render_rgba(vertices, faces, face_colours, camera) for camera in views.to_cameras()]
     )
-    person = person_from_parameters(parameters, mask)
+    person = person_from_parameters(actor.params, mask)
     crowd = Crowd((person,), front, "option", (True,))
-    subject = Subject(folder.name, on_white(image), mask, body.name, crowd, views, ())
+    subject = Subject(folder.name, on_white(image), mask, actor.body.name, crowd, views, ())
     write_subject(folder, subject, pictures)
     return folder

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from crowdgaussian_shared.geometry.avatar import BodyParams, HoldsBodyParams
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.scene.schema import FocalSource
+from crowdgaussian_shared.scene.schema import CORRECTED, FocalSource
 
 from ..core.progress import Report
 
@@ -73,7 +73,7 @@ class PeopleEstimator(Protocol):
 
 
 def person_from_parameters(params: BodyParams, mask: np.ndarray) -> Person:
-    """A person without keypoints.
+    """A person without keypoints, whose body later stages take as it is.
 
     Args:
         params: of the body, in the scene frame.
@@ -84,7 +84,8 @@ def person_from_parameters(params: BodyParams, mask: np.ndarray) -> Person:
     )
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if len(rows) else [0] * 4
-    return Person(params, none, np.array(box, np.float32), 1.0, mask.astype(np.uint8) * 255)
+    soft = mask.astype(np.uint8) * 255
+    return Person(params, none, np.array(box, np.float32), 1.0, soft, (CORRECTED,))
 
 
 # Which of the people has each pixel

@@ -146,9 +146,9 @@ def test_contour_steps_bring_a_turned_arm_back(body, view):
     refined = refine_pose(body, wrong, seen, PhotoFitConfig(pose_steps=6))
     start = iou_of(started.pose_points(started.rest), started.faces, seen)
     end = iou_of(refined.pose_points(refined.rest), refined.faces, seen)
-    assert end > 0.93 and end > start + 0.05
+    assert end > 0.87 and end > start + 0.1  # 2 cm may be cloth and move nothing
     truth = bare.parameters.pose[16]
-    assert np.abs(refined.params.pose[16] - truth)[2] < 0.08
+    assert np.abs(refined.params.pose[16] - truth)[2] < 0.1
     # Landmarks that are sure hold the limbs: an outline may be a neighbour's, or cloth.
     held = refine_pose(body, wrong, seen, PhotoFitConfig(pose_steps=6), np.full(33, 0.95))
     joints, told, free = (
@@ -156,4 +156,16 @@ def test_contour_steps_bring_a_turned_arm_back(body, view):
         for one in (held, started, refined)
     )
     assert np.linalg.norm(joints - told, axis=1).max() < 0.03
-    assert np.linalg.norm(free - told, axis=1).max() > 0.06
+    assert np.linalg.norm(free - told, axis=1).max() > 0.05
+
+
+def test_cloth_does_not_move_or_fatten_a_right_body(body):
+    """Loose clothes of 2 cm all around: the body under them is left where it is."""
+    loose = paint(body, shirt=0.02, hair=0.0)
+    seen = make_view(view_of(loose), 0, 0.08, 320)
+    refined = refine_pose(body, loose.parameters, seen, PhotoFitConfig())
+    moved = np.linalg.norm(
+        refined.pose_points(refined.rest) - loose.posed.pose_points(loose.posed.rest), axis=1
+    )
+    assert moved.mean() < 0.004
+    assert np.abs(refined.params.betas).max() < 0.2
