@@ -169,8 +169,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_refiner_settings(parser: argparse.ArgumentParser) -> None:
-    from ..refiner.training.config import CalibrationConfig, RefinerTraining
-    from ..refiner.training.losses import RefinerLossWeights
+    from ..refiner.training.losses import CalibrationConfig, RefinerLossWeights, RefinerTraining
 
     add_fields(parser, RefinerTraining, _REFINER)
     clean = parser.add_argument_group("Self-Calibrated Learning")
@@ -259,7 +258,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _training(arguments: argparse.Namespace):
-    from ..refiner.training.config import WITH_BASE, CalibrationConfig, RefinerTraining
+    from ..refiner.training.losses import WITH_BASE, CalibrationConfig, RefinerTraining
 
     shares = given_fields(arguments, _SHARES)
     if arguments.no_scl and any(shares.values()):

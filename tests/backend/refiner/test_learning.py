@@ -21,9 +21,13 @@ from crowdgaussian.refiner.networks.small_unet import (
     read_facts,
 )
 from crowdgaussian.refiner.training import trainer as training
-from crowdgaussian.refiner.training.config import CalibrationConfig, RefinerTraining
 from crowdgaussian.refiner.training.dataset import PairDataset
-from crowdgaussian.refiner.training.losses import RefinerLoss, RefinerLossWeights
+from crowdgaussian.refiner.training.losses import (
+    CalibrationConfig,
+    RefinerLoss,
+    RefinerLossWeights,
+    RefinerTraining,
+)
 from crowdgaussian.refiner.training.release import load_any, save_trained, training_facts
 from crowdgaussian.refiner.training.trainer import RefinerTrainer, precision
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError

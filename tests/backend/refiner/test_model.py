@@ -18,11 +18,12 @@ from crowdgaussian.refiner.networks.sd_turbo import (
     predicted_x0,
 )
 from crowdgaussian.refiner.networks.tiling import MIN_TILE, tiled
-from crowdgaussian.refiner.training.config import CalibrationConfig, calibrate
 from crowdgaussian.refiner.training.losses import (
     LAYERS,
+    CalibrationConfig,
     RefinerLoss,
     RefinerLossWeights,
+    calibrate,
     gram,
     gram_distance,
     refiner_loss,

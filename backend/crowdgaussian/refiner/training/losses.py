@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The refiner's losses (CrowdGaussian, equation 5): L2, LPIPS, SSIM and Gram, each with a weight.
+"""What a refiner learns by: the losses (CrowdGaussian, equation 5), clean inputs, all settings.
 
-Gram matrices (Gatys et al. 2016) of VGG16's relu1_2, 2_2, 3_3, 4_3 and 5_3, for each sample alone,
-in float32 and divided by what they sum over; after a warm-up.
+L2, LPIPS, SSIM and Gram, each with a weight. Gram matrices (Gatys et al. 2016) are those of VGG16's
+relu1_2, 2_2, 3_3, 4_3 and 5_3, for each sample alone, in float32 and divided by what they sum over;
+after a warm-up.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ...core.metrics import Lpips, load_lpips, ssim
 from ...core.progress import setting
+from ...core.training import TrainingConfig
 
 LAYERS = (3, 8, 15, 22, 29)  # of VGG16's features: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 _LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # of Difix3D+'s style loss
@@ -182,3 +184,72 @@ def _features(lpips: Lpips) -> nn.Sequential:
         if isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d)
     ]
     return nn.Sequential(*layers)
+
+
+# Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How often inputs are clean."""
+
+    clean: float = setting(0.3, "share of inputs that are clean already")
+    half_clean: float = setting(0.0, "share of inputs that are clean in part")
+
+    def __post_init__(self) -> None:
+        if min(self.clean, self.half_clean) < 0 or not self.clean + self.half_clean <= 1:
+            raise SettingError(
+                "The shares of clean and of half-clean inputs must be 0 or "
+                "above and at most 1 together."
+            )
+
+
+def calibrate(
+    coarse: Tensor, clean: Tensor, config: CalibrationConfig, generator: torch.Generator
+) -> Tensor:
+    """The training input: coarse, clean, or clean in part, drawn for each sample.
+
+    Args:
+        coarse: [B, 3, H, W].
+        clean: [B, 3, H, W], the targets.
+        config: the probabilities.
+        generator: on the CPU.
+    """
+    draw = torch.rand(len(coarse), generator=generator)
+    mix = torch.zeros(len(coarse), 1, *coarse.shape[2:])
+    for index, value in enumerate(draw.tolist()):
+        if value < config.clean:
+            mix[index] = 1.0
+        elif value < config.clean + config.half_clean:
+            mix[index, 0] = _half(coarse.shape[2], coarse.shape[3], generator)
+    mix = mix.to(coarse)
+    return coarse + mix * (clean - coarse)
+
+
+def _half(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """A soft-edged half-plane through a random point.  # [H, W] 0..1"""
+    angle, y, x, soft = torch.rand(4, generator=generator).tolist()
+    direction = torch.tensor([torch.pi * 2 * angle])
+    rows = torch.arange(height)[:, None] - y * height
+    columns = torch.arange(width)[None] - x * width
+    along = rows * direction.sin() + columns * direction.cos()
+    return torch.sigmoid(along / (1.0 + soft * 0.1 * width))
+
+
+WITH_BASE = {"lr": 2e-5, "crop": 512}  # what is usual for a network on Stable Diffusion
+
+
+@dataclass(frozen=True)
+class RefinerTraining(TrainingConfig):
+    """How to train; steps and batch are the paper's."""
+
+    batch: int = setting(2, "crops of a step in each process")
+    lr: float = setting(1e-3, "learning rate; with --base 2e-5")
+    crop: int = setting(128, "side of what the network sees at once, pixels; with --base 512")
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    losses: RefinerLossWeights = field(default_factory=RefinerLossWeights)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop < 32:
+            raise SettingError("Crops of a training must have at least 32 pixels a side.")

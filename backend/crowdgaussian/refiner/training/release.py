@@ -12,8 +12,8 @@ from crowdgaussian_shared.formats.atomic import write_bytes
 
 from ..networks.small_unet import SmallConfig, SmallRefiner, load_small, save_small
 from ..weights import OWN_LICENCE, Base, derivative
-from .config import RefinerTraining
 from .dataset import DAMAGE, FILE, PairDataset
+from .losses import RefinerTraining
 
 if TYPE_CHECKING:
     from ..networks.sd_turbo import TurboRefiner  # diffusers takes seconds to load

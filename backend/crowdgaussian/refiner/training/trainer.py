@@ -17,9 +17,8 @@ from torch import Tensor
 
 from ...core.device import choose_device
 from ...core.training import Trainer, trained_parts
-from .config import RefinerTraining, calibrate
 from .dataset import PairDataset, draw_crop
-from .losses import RefinerLoss
+from .losses import RefinerLoss, RefinerTraining, calibrate
 
 if TYPE_CHECKING:
     from .release import AnyRefiner
