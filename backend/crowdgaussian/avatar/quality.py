@@ -87,7 +87,7 @@ def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) 
     return float(worst)
 
 
-def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, least_db: float) -> float:
+def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, loss_db: float) -> float:
     """How far the colours may go to the tidy ones before the photo suffers, 0..1.
 
     Blending is linear in the colours, so the squared error inside the mask is a parabola in the
@@ -97,7 +97,7 @@ def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, least_db: f
         avatar: with colours as the photo shows them.
         tidy_sh: [N, 1, 3] the same with misplaced colours replaced.
         view: the crop.
-        least_db: signal-to-noise ratio inside the mask to keep.
+        loss_db: how much of the avatar's own signal-to-noise ratio inside the mask may go.
     """
     posed, cameras = pose_avatar(avatar), Cameras.from_cameras(view.camera)
     with torch.no_grad():
@@ -108,9 +108,7 @@ def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, least_db: f
     error = (drawn[0] - view.photo)[view.visible]
     change = (drawn[1] - drawn[0])[view.visible]
     square, cross = (change**2).mean(), (error * change).mean()
-    room = 10 ** (-least_db / 10) - (error**2).mean()
-    if room <= 0:
-        return 0.0
+    room = (10 ** (loss_db / 10) - 1) * (error**2).mean()
     if square + 2 * cross <= room:
         return 1.0
     return float(np.clip((-cross + np.sqrt(cross**2 + square * room)) / max(square, 1e-12), 0, 1))
