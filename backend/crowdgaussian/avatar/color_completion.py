@@ -139,14 +139,14 @@ def _votes(
     tree = cKDTree(limbs.here[sources] * _ALONG_FIRST)
     count = min(_VOTERS, len(sources))
     one_hot = np.eye(label.max() + 1)[label]
-    votes, far = 0.0, None
+    votes, far = np.zeros((len(limbs.here), one_hot.shape[1])), np.full(len(limbs.here), np.inf)
     for query, share in ((limbs.flank, 1 - limbs.behind / 2), (limbs.across, limbs.behind / 2)):
         distance, index = tree.query(query * _ALONG_FIRST, k=count)
         distance, index = distance.reshape(len(query), -1), index.reshape(len(query), -1)
         weight = np.exp((distance[:, :1] - distance) / _HEM)
         weight *= (share / weight.sum(1))[:, None]
-        votes = votes + np.einsum("nk,nkm->nm", weight, one_hot[index])
-        far = distance[:, 0] if far is None else far
+        votes += np.einsum("nk,nkm->nm", weight, one_hot[index])
+        far = np.minimum(far, distance[:, 0])
     return votes, far
 
 
@@ -175,10 +175,10 @@ def _look(limbs: LimbPlaces, own: np.ndarray, colours: np.ndarray, some: np.ndar
         return np.zeros((0, 3))
     _, around = tree.query(limbs.here[own] * _ALONG_FIRST, k=min(_FINE, len(own)))
     texture = colours - colours[around.reshape(len(own), -1)].mean(1)
-    usual, share = 0.0, limbs.behind[some, None] / 2
+    usual, share = np.zeros((len(some), 3)), limbs.behind[some, None] / 2
     for query, weight in ((limbs.flank, 1 - share), (limbs.across, share)):
         _, near = tree.query(query[some] * _ALONG_FIRST, k=min(_WIDE, len(own)))
-        usual = usual + weight * np.median(colours[near.reshape(len(some), -1)], axis=1)
+        usual += weight * np.median(colours[near.reshape(len(some), -1)], axis=1)
     _, nearest = cKDTree(limbs.here[own]).query(limbs.flank[some])
     return usual + np.clip(texture[nearest], -_CONTRAST, _CONTRAST)
 

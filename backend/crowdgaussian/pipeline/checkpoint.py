@@ -40,7 +40,14 @@ from ..refiner.weights import STAGE as REFINER_STAGE
 from ..segment.types import CrowdView, PersonMask
 from .config import Job
 from .photo import Photo
-from .review import GROUND_PREVIEW, ground_view, missed_in, person_warnings, scene_warnings
+from .review import (
+    GROUND_PREVIEW,
+    ground_view,
+    missed_in,
+    person_warnings,
+    scene_warnings,
+    seen_all_round,
+)
 from .stages import Measure, Stages, files_for
 
 log = logging.getLogger(__name__)
@@ -301,7 +308,8 @@ def keep_outcome(
         folder.write_splats(index)
         seconds = {"avatar": built - begun, "measure": time.perf_counter() - built}
         folder.add_person_timings(index, seconds)
-        folder.update_person(index, state="done", error="", quality=quality)
+        warnings = seen_all_round(folder.info.people[index].warnings, index, quality)
+        folder.update_person(index, state="done", error="", quality=quality, warnings=warnings)
     spent = [
         steps.get(step, 0.0)
         for steps in folder.timings.people.values()
