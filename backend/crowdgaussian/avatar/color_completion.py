@@ -17,8 +17,9 @@ from .color_statistics import LimbPlaces, like_skin, skin_colour
 from .gaussians import SurfaceGaussians
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one, but for _MAJORITY
-# and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees
-# 16.69; 3 and 0, 28, 45 degrees 16.22, 16.37, 16.44; 2 and 45 degrees 16.56. 1 leaves blurred hems.
+# and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees 16.69
+# (blurred hems, ghosts of prints); 3 and 0, 28, 45 degrees 16.22, 16.37, 16.44; 2 and 45 degrees
+# 16.57. One median over all materials, as before, had 16.61.
 _SURE = 0.5  # how well a Gaussian must be seen to be a source of colour
 _COUNTERPART = 0.04  # metres: as near the counterpart must be seen
 _OTHER_GROUP = 0.3  # metres: rather as far away than from another part of the body
@@ -29,8 +30,8 @@ _ALIKE = 0.15  # distance of two sRGB colours that may be the same material
 _SHADE, _TINT = 0.6, 1.5  # how much brightness and hue count when colours are told apart
 _CELL, _LEAST_CELL = 0.06, 0.004  # of these colours; share of the sources under which they mix
 _ALONG_FIRST = (1, 0.3, 0.3, 1, 1, 1)  # a distance around a limb counts less than one along it
-_VOTERS, _HEM = 24, 0.012  # sources asked, and metres farther that cost a vote a factor e
-_HEM_NEIGHBOURS, _HEM_ROUNDS = 9, 3  # of a vote's sharing; more straightens hems
+_VOTERS, _HEM = 24, 0.006  # sources asked, and metres farther that cost a vote a factor e
+_HEM_NEIGHBOURS, _HEM_ROUNDS = 9, 1  # of a vote's sharing; more straightens hems
 _MAJORITY = 2  # power of votes: 1 mixes materials by their shares, more gives all to the first
 _LEAST_SHARE = 0.02  # of a colour, under which a material is left out
 _FINE, _WIDE = 24, 60  # sources around a texture, and around a usual colour; more: calmer backs
