@@ -12,16 +12,17 @@ import numpy as np
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from scipy.spatial import cKDTree
 
-from ..body.parts import ARM, HAND, LEG, TORSO
+from ..body.parts import ARM, FOOT, HAND, HEAD, LEG, TORSO
 from ..core.mesh import unit
 from .gaussians import SurfaceGaussians
 
 # Coordinates along and around each limb, and how its front wraps to its back. A limb is a bent tube
 # about its bones. The camera sees the part of it that faces it; the rest asks for the colour at the
-# same place along the limb, at an angle folded linearly from the back to the front, so that a
-# pattern goes round the limb without a jump and without smearing its edge.
+# same place along the limb, at an angle folded linearly from the back to the flanks of the front:
+# not to its middle, where a logo, a tie or an open jacket's shirt are.
 
 _SEEN_ANGLE = np.deg2rad(62)  # up to which the photo's colours are good
+_FLANK_ANGLE = np.deg2rad(45)  # what the middle of the back asks; less copies prints
 _CHAINS = {
     TORSO: (("pelvis", "spine1", "spine2", "spine3", "neck"),),
     LEG: (("left_hip", "left_knee", "left_ankle"), ("right_hip", "right_knee", "right_ankle")),
@@ -29,8 +30,9 @@ _CHAINS = {
         ("left_shoulder", "left_elbow", "left_wrist"),
         ("right_shoulder", "right_elbow", "right_wrist"),
     ),
+    FOOT: (("left_knee", "left_ankle"), ("right_knee", "right_ankle")),  # in rings, as a shoe is
 }
-_RADIUS = {TORSO: 0.13, LEG: 0.07, ARM: 0.045}  # metres: what a radian counts
+_RADIUS = {TORSO: 0.13, LEG: 0.07, ARM: 0.045, FOOT: 0.06}  # metres: what a radian counts
 _OTHER_LIMB = 1.0  # metres between the coordinates of two limbs
 
 
@@ -40,7 +42,9 @@ class LimbPlaces:
 
     on_limb: np.ndarray  # [N] bool: the rest have zeros below
     here: np.ndarray  # [N, 6] where a Gaussian is
-    mirrored_query: np.ndarray  # [N, 6] where it asks for its colour
+    flank: np.ndarray  # [N, 6] where it asks for its colour
+    across: np.ndarray  # [N, 6] the same on the limb's other side
+    behind: np.ndarray  # [N] 0..1: how far round towards the middle of the side away
 
 
 def limb_places(cloud: SurfaceGaussians, joints: np.ndarray, toward: np.ndarray) -> LimbPlaces:
@@ -53,7 +57,8 @@ def limb_places(cloud: SurfaceGaussians, joints: np.ndarray, toward: np.ndarray)
     """
     count = len(cloud)
     on_limb = np.zeros(count, bool)
-    here, query = np.zeros((count, 6)), np.zeros((count, 6))
+    here, flank, across = (np.zeros((count, 6)) for _ in range(3))
+    behind = np.zeros(count)
     for group, chains in _CHAINS.items():
         for number, chain in enumerate(chains):
             some = cloud.group == group
@@ -62,17 +67,17 @@ def limb_places(cloud: SurfaceGaussians, joints: np.ndarray, toward: np.ndarray)
             if not some.any():
                 continue
             bones = joints[[JOINT_INDEX[name] for name in chain]]
-            limb = _OTHER_LIMB * np.array([group == ARM, group == LEG, number], float)
+            limb = _OTHER_LIMB * np.array([group == ARM, group == LEG, number + (group == FOOT)])
             on_limb |= some
-            here[some], query[some] = _along_and_around(
+            here[some], flank[some], across[some], behind[some] = _along_and_around(
                 cloud.means[some], bones, toward[some], _RADIUS[group], limb
             )
-    return LimbPlaces(on_limb, here, query)
+    return LimbPlaces(on_limb, here, flank, across, behind)
 
 
 def _along_and_around(
     means: np.ndarray, bones: np.ndarray, toward: np.ndarray, radius: float, limb: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     axis = unit(bones[-1] - bones[0])
     along = (means - bones[0]) @ axis
     knots = (bones - bones[0]) @ axis
@@ -84,10 +89,9 @@ def _along_and_around(
     second = np.cross(axis, first)
     out = means - centre
     angle = np.arctan2((out * second).sum(1), (out * first).sum(1))
-    beyond = np.maximum(np.abs(angle) - _SEEN_ANGLE, 0)
-    fold = np.sign(angle) * np.where(
-        beyond > 0, _SEEN_ANGLE * (1 - beyond / (np.pi - _SEEN_ANGLE)), np.abs(angle)
-    )
+    behind = np.maximum(np.abs(angle) - _SEEN_ANGLE, 0) / (np.pi - _SEEN_ANGLE)
+    folded = _SEEN_ANGLE - (_SEEN_ANGLE - _FLANK_ANGLE) * behind
+    fold = np.sign(angle) * np.where(behind > 0, folded, np.abs(angle))
 
     def places(turn: np.ndarray) -> np.ndarray:
         return np.column_stack(
@@ -99,7 +103,7 @@ def _along_and_around(
             ]
         )
 
-    return places(angle), places(fold)
+    return places(angle), places(fold), places(-fold), behind
 
 
 # The usual colour
@@ -112,7 +116,6 @@ _SHARE = 0.12  # of them that make one median
 _LEAST = 40  # seen Gaussians that a part needs for a usual colour
 _STEP = 6  # Gaussians between two medians
 _LEAST_SPREAD, _MOST_SPREAD = 0.025, 0.2  # of sRGB
-_TEXTURE = 1.5  # spreads that a filled colour may be from the usual one
 _MAD = 1.48  # standard deviation of a normal distribution over its median absolute deviation
 _SMOOTHING = 4  # rounds of averaging among neighbours
 
@@ -124,12 +127,6 @@ class ColorPrior:
     known: np.ndarray  # [N] bool
     colour: np.ndarray  # [N, 3] sRGB
     spread: np.ndarray  # [N] typical distance of real colours from it, in each channel
-
-    def clamp_to_prior(self, colours: np.ndarray) -> np.ndarray:
-        """Filled colours with their contrast kept to what the garment shows.  # [N, 3]"""
-        room = _TEXTURE * self.spread[:, None]
-        held = self.colour + np.clip(colours - self.colour, -room, room)
-        return np.where(self.known[:, None], held, colours)
 
 
 def color_prior(
@@ -187,6 +184,7 @@ _DARKEST, _BRIGHTEST = 0.3, 2.2  # brightness of skin in shadow and sun, against
 _ENOUGH = 40  # seen Gaussians that a rule needs
 _DRESSED = 0.35  # share of skin under which trunk and legs are dressed
 _BARE_HAND, _BARE_FOREARM = 0.05, 0.2  # share of skin over which they are bare
+_BELOW_HAIR = 0.3  # share of scalp under which the head shows skin
 _REACH = 0.12  # metres from a fitted arm to its print
 _ON_FACE, _WELL_SEEN, _SEEN = 0.8, 0.5, 0.3  # shares of face; 0..1 of how well a Gaussian is seen
 # Chromaticities of human skin, red and green of the sum; blue is less than green.
@@ -205,13 +203,16 @@ def face_colour(
 def skin_colour(
     cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray
 ) -> np.ndarray | None:
-    """The person's skin: of the face, else what hands and arms show of skin tones.  # [3]"""
+    """The person's skin: of the face, else what arms, neck or legs show of skin tones.  # [3]"""
     face = face_colour(cloud, colours, seen)
     if face is not None:
         return face
-    bare = ((cloud.group == HAND) | (cloud.group == ARM)) & (seen > _WELL_SEEN)
-    bare &= _may_be_skin(colours)
-    return np.median(colours[bare], axis=0) if bare.sum() >= _ENOUGH else None
+    neck = (cloud.group == HEAD) & (cloud.scalp < _BELOW_HAIR)
+    for part in ((cloud.group == HAND) | (cloud.group == ARM), neck, cloud.group == LEG):
+        bare = part & (seen > _WELL_SEEN) & _may_be_skin(colours)
+        if bare.sum() >= _ENOUGH:
+            return np.median(colours[bare], axis=0)
+    return None
 
 
 def _may_be_skin(colours: np.ndarray) -> np.ndarray:

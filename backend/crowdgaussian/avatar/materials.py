@@ -337,7 +337,7 @@ def _borrowed(
     lender = np.flatnonzero(seen > _SURE)[:: max(1, int((seen > _SURE).sum()) // _LENDERS)]
     wrapped, front = asking[limbs.on_limb[asking]], lender[limbs.on_limb[lender]]
     if len(front):
-        _, index = cKDTree(limbs.here[front]).query(limbs.mirrored_query[wrapped])
+        _, index = cKDTree(limbs.here[front]).query(limbs.flank[wrapped])
         lent[wrapped] = fits[front[index]]
     if len(lender):
         distance, index = cKDTree(cloud.mirrored[lender]).query(

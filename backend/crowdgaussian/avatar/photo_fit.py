@@ -39,6 +39,7 @@ from .visibility import COMPARED_PX, PhotoView, colours_at, make_view, seen_poin
 
 _SURFACE_DONE, _COLOURS_FROM, _COLOURS_SHARE = 0.15, 0.25, 0.7  # of the progress shown
 _WELL_SEEN = 0.5  # 0..1 of how well a Gaussian is seen that tells a garment's colour
+_RIM = 0.25  # 0..1 of how well a Gaussian is seen under which its colour is that of an edge
 _PAINTS = 0.3  # pixels: a Gaussian that paints less is not missed in the photo's view
 
 
@@ -125,10 +126,10 @@ class PhotoFit:
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = colour_to_sh(tidy).astype(np.float32)
-        for some in (wrong, np.ones_like(wrong)):  # what looks worst first
+        for some in (seen < _RIM, wrong, np.ones_like(wrong)):  # what looks worst first
             sh = avatar.gaussians.sh
             wanted = np.where(some[:, None, None], tidy_sh, sh)
-            share = np.float32(tidy_share(avatar, wanted, view, self.config.least_psnr))
+            share = np.float32(tidy_share(avatar, wanted, view, self.config.tidy_loss))
             sh = sh + share * (wanted - sh)
             avatar = replace(avatar, gaussians=replace(avatar.gaussians, sh=sh))
         return avatar

@@ -12,7 +12,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-QUALITY = ("iou", "psnr_db", "coarse_psnr_db", "coverage", "reprojection_px", "feet")
+QUALITY = ("iou", "psnr_db", "coarse_psnr_db", "coverage", "reprojection_px", "feet", "all_round")
+PART = "round_"  # of all_round
 
 
 def inspect_scene(path: str | Path) -> dict[str, Any]:
@@ -95,6 +96,11 @@ def _person(folder: SceneFolder, index: int, entry: PersonEntry) -> dict[str, An
         "refinement_note": entry.refinement_note,
         "warnings": _warnings(entry),
         **{name: entry.quality.get(name) for name in QUALITY},
+        "all_round_parts": {
+            name.removeprefix(PART): value
+            for name, value in entry.quality.items()
+            if name.startswith(PART)
+        },
         "seconds": folder.timings.of_person(index),
     }
     coverage = record["coverage"]
@@ -154,6 +160,7 @@ COLUMNS = (  # title, field, format
     ("keypoints px", "reprojection_px", "{:.1f}"),
     ("mask IoU", "iou", "{:.3f}"),
     ("PSNR dB", "psnr_db", "{:.1f}"),
+    ("all round", "all_round", "{:.2f}"),
     ("holes", "holes", "{:.2%}"),
     ("feet cm", "feet", "{:+.1f}"),
     ("Gaussians", "gaussians", "{:d}"),

@@ -38,9 +38,9 @@ from ..body.model import BodyModel
 from ..people.types import Certainty, Crowd, Keypoints, Person
 from ..refiner.weights import STAGE as REFINER_STAGE
 from ..segment.types import CrowdView, PersonMask
+from . import review
 from .config import Job
 from .photo import Photo
-from .review import GROUND_PREVIEW, ground_view, missed_in, person_warnings, scene_warnings
 from .stages import Measure, Stages, files_for
 
 log = logging.getLogger(__name__)
@@ -170,14 +170,14 @@ def start_scene(
         people=entries,
         models=models,
         settings=settings,
-        warnings=scene_warnings(crowd),
+        warnings=review.scene_warnings(crowd),
         writer=f"crowdgaussian {__version__}",
     )
     picture = _encoded(Image.fromarray(photo.pixels), "JPEG")
     folder = SceneFolder.create(job.out, picture, ".jpg", info)
     save_crowd(folder, crowd)
-    floor = Image.fromarray(ground_view(photo.pixels, crowd))
-    folder.write_preview(GROUND_PREVIEW, _encoded(floor, "PNG"))
+    floor = Image.fromarray(review.ground_view(photo.pixels, crowd))
+    folder.write_preview(review.GROUND_PREVIEW, _encoded(floor, "PNG"))
     return folder
 
 
@@ -190,7 +190,7 @@ def person_entry(index: int, person: Person, on_ground: bool, body: BodyModel) -
         score=float(person.score),
         on_ground=bool(on_ground),
         quality={"reprojection_px": float(person.reprojection_px)},
-        warnings=person_warnings(index, person, bool(on_ground), body),
+        warnings=review.person_warnings(index, person, bool(on_ground), body),
     )
 
 
@@ -227,7 +227,7 @@ def load_crowd(folder: SceneFolder) -> Crowd | None:
             info.ground.height_error,
             info.camera.focal_error,
         ),
-        missed=missed_in(info.warnings),
+        missed=review.missed_in(info.warnings),
     )
 
 
@@ -301,7 +301,8 @@ def keep_outcome(
         folder.write_splats(index)
         seconds = {"avatar": built - begun, "measure": time.perf_counter() - built}
         folder.add_person_timings(index, seconds)
-        folder.update_person(index, state="done", error="", quality=quality)
+        warnings = review.seen_all_round(folder.info.people[index].warnings, index, quality)
+        folder.update_person(index, state="done", error="", quality=quality, warnings=warnings)
     spent = [
         steps.get(step, 0.0)
         for steps in folder.timings.people.values()

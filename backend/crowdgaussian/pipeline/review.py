@@ -5,7 +5,7 @@ A wrong floor shows at a glance: the grid runs through shoes, or the horizon mis
 people as tall as the camera is high.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import cv2
 import numpy as np
@@ -24,6 +24,10 @@ _MOSTLY_GUESSED = 1 / 3  # of the body's landmarks: with fewer seen, more is gue
 _ADULT = (1.4, 2.05)  # metres: hardly any grown-up is shorter or taller
 _FLOATING = 0.25  # metres between the floor and the lowest skin; a step is lower
 _LEAST_STANDING = 2  # people from whom a floor is sure: one may stand on a step, or be a child
+# Of avatar.quality.all_round: below it are 6 of 9 whom a look from all sides found badly wrong, and
+# one of 34 who look right.
+_LOOKS_RIGHT = 0.5
+ALL_ROUND = "all_round"  # code of the warning
 _OWN_FACE = 0.75  # of a face's size: a nose this near to its middle is in it
 
 
@@ -125,6 +129,41 @@ def person_warnings(
             )
         )
     return tuple(found)
+
+
+# Words for the parts of avatar.quality.all_round
+_WRONG_ROUND = {
+    "whole": "holes",
+    "shape": "swollen or torn",
+    "colours": "stray colours",
+    "legs": "legs unlike each other",
+    "upright": "upside down or lying",
+    "known": "mostly guessed",
+    "head": "a guessed head",
+    "free": "limbs where the photo shows nobody",
+    "outline": "an outline that is not filled",
+}
+
+
+def seen_all_round(
+    warnings: tuple[SceneWarning, ...], index: int, quality: Mapping[str, float]
+) -> tuple[SceneWarning, ...]:
+    """A person's warnings, and that they probably look wrong from other sides than the photo's.
+
+    Args:
+        warnings: what was said of the person before.
+        index: of the person, for the sentence.
+        quality: of the avatar, as avatar.quality.measure gives it.
+    """
+    others = tuple(one for one in warnings if one.code != ALL_ROUND)
+    if quality.get("all_round", 1.0) >= _LOOKS_RIGHT:
+        return others
+    worst = min(_WRONG_ROUND, key=lambda part: quality.get(f"round_{part}", 1.0))
+    sentence = (
+        f"Person {index} probably looks wrong from the side or back: {_WRONG_ROUND[worst]}. "
+        "Look all round; pose them and press Refit, or leave them out."
+    )
+    return (*others, SceneWarning(ALL_ROUND, sentence))
 
 
 def _height(person: Person, body: BodyModel) -> float:

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """A painted person becomes an avatar: outline, colours, holes, and what was not seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from _support.avatar_scene import HAIR, SHIRT, SKIN, TROUSERS, crowd_of, paint, view_of
 from crowdgaussian.avatar.photo_fit import PhotoFit
-from crowdgaussian.avatar.quality import coverage, measure
+from crowdgaussian.avatar.quality import all_round, coverage, measure
 from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.avatar.visibility import PAINTED, make_view, visible
 from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.segment.types import CrowdView, PersonMask
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.geometry.sh import colour_to_sh
 
 CONFIG = PhotoFitConfig(gaussians=12000, max_crop_px=320, colour_steps=25)
 C0 = 0.28209479177387814
@@ -105,8 +108,6 @@ def test_an_occluder_hides_but_leaves_no_hole(body, scene):
 
 
 def test_coverage_sees_a_hole(built):
-    from dataclasses import replace
-
     gaussians = built.avatar.gaussians
     solid = np.where(np.abs(gaussians.means[:, 1] - 0.2) < 0.06, 0.0, gaussians.opacities)
     holed = replace(built.avatar, gaussians=replace(gaussians, opacities=solid.astype(np.float32)))
@@ -139,3 +140,35 @@ def test_a_gaussian_is_seen_by_what_it_paints_of_its_disc():
     plain = visible(painted, radius, 1000.0, depth)
     alike = visible(*map(torch.from_numpy, (painted, radius)), 1000.0, torch.from_numpy(depth))
     np.testing.assert_array_equal(alike.numpy(), plain)
+
+
+def test_all_round_is_high_for_a_good_fit_and_low_for_disasters(built, scene, body):
+    seen = make_view(view_of(scene), 0, 0.08, 320)
+    good = all_round(built.avatar, seen, 0.95)
+    assert good["all_round"] > 0.8
+    gaussians, means = built.avatar.gaussians, built.avatar.gaussians.means
+
+    def score(avatar, part, view=seen, iou=0.95):
+        parts = all_round(avatar, view, iou)
+        assert parts["all_round"] < 0.5
+        assert parts[f"round_{part}"] < min(0.6, good[f"round_{part}"])
+
+    def changed(**fields):
+        return replace(built.avatar, gaussians=replace(gaussians, **fields))
+
+    net = gaussians.sh.copy()  # one leg shows a thing
+    net[(means[:, 0] > 0) & (means[:, 1] < -0.3)] = colour_to_sh(np.array([[0.1, 0.9, 0.1]]))
+    score(changed(sh=net), "legs")
+    beads = gaussians.sh.copy()  # the back is sown with saturated beads
+    beads[(means[:, 2] < 0) & (np.arange(len(means)) % 5 == 0)] *= -3
+    score(changed(sh=beads), "colours")
+    puffed = means * np.where(means[:, 1:2] < 0.3, np.float32([1, 1, 3.5]), 1)  # a balloon
+    score(changed(means=puffed.astype(np.float32)), "shape")
+    holed = np.where(np.abs(means[:, 1] - 0.2) < 0.06, 0, gaussians.opacities)
+    score(changed(opacities=holed.astype(np.float32)), "whole")
+    pose = built.avatar.pose.copy()
+    pose[0] = np.pi, 0, 0  # upside down, also in the photo
+    score(built.avatar.with_params(pose=pose), "upright")
+    beside = built.avatar.with_params(transl=built.avatar.transl + np.float32([0.3, 0, 0]))
+    score(beside, "free")
+    score(built.avatar, "outline", iou=0.72)

@@ -11,7 +11,9 @@ from crowdgaussian.body.model import pose_body
 from crowdgaussian.body.parts import HEAD, LEG, TORSO, find_regions, sample_surface
 from crowdgaussian_shared.geometry.avatar import BodyParams
 
-SHIRT, JEANS, SKIN = np.array([[0.1, 0.3, 0.4], [0.2, 0.2, 0.6], [0.7, 0.5, 0.4]])
+SHIRT, JEANS, SKIN, HAIR = np.array(
+    [[0.1, 0.3, 0.4], [0.2, 0.2, 0.6], [0.7, 0.5, 0.4], [0.15, 0.1, 0.08]]
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +45,47 @@ def test_a_print_does_not_change_the_usual_colour(dressed):
     assert middle[printed].all()
 
 
-def test_a_borrowed_print_is_held_to_the_garment(dressed):
+def test_no_print_on_the_back(dressed):
+    cloud, limbs, colours, seen, _ = dressed
+    filled = fill_colours(cloud, ObservedColors(colours, seen), limbs)
+    back = (cloud.group == TORSO) & (cloud.normals[:, 2] < -0.5)
+    assert (np.abs(filled[back] - SHIRT).max(1) < 0.1).mean() > 0.9  # the rest is at its edges
+
+
+def test_an_open_jacket_is_closed_behind(dressed):
+    """The back asks the flanks, not the middle of the front, where the shirt shows."""
+    cloud, limbs, colours, seen, _ = dressed
+    worn = colours.copy()
+    trunk = cloud.group == TORSO
+    worn[trunk] = np.where(np.abs(cloud.means[trunk, :1]) < 0.05, SKIN, SHIRT)
+    filled = fill_colours(cloud, ObservedColors(worn, seen), limbs)
+    back = trunk & (cloud.normals[:, 2] < -0.7) & (np.abs(cloud.means[:, 1] - 0.1) < 0.2)
+    far = np.abs(filled[back] - SHIRT).max(1)
+    assert (far < 0.1).mean() > 0.95
+
+
+def test_a_hem_goes_round_as_a_line(dressed):
+    """Shirt over jeans: behind too each place is one of both, not a mixture."""
     cloud, limbs, colours, seen, printed = dressed
-    held = color_prior(cloud, colours, seen > 0.5, limbs).clamp_to_prior(colours)
-    assert np.abs(colours[printed] - SHIRT).max() > 0.3
-    assert np.abs(held[printed] - SHIRT).max() < 0.1
-    assert np.allclose(held[cloud.group == HEAD], colours[cloud.group == HEAD])
+    trunk, hem = cloud.group == TORSO, 0.0
+    worn = np.where(printed[:, None], SHIRT, colours)
+    worn[trunk] = np.where(cloud.means[trunk, 1:2] > hem, SHIRT, JEANS)
+    filled = fill_colours(cloud, ObservedColors(worn, seen), limbs)
+    back = trunk & (cloud.normals[:, 2] < -0.5)
+    for beside, wanted in ((0.03, SHIRT), (-0.03, JEANS)):
+        strip = back & (np.abs(cloud.means[:, 1] - hem - 2 * beside) < abs(beside))
+        assert strip.sum() > 20
+        assert (np.abs(filled[strip] - wanted).max(1) < 0.1).mean() > 0.9
+
+
+def test_a_face_turned_away_is_plain_skin_under_the_hair(dressed):
+    cloud, limbs, colours, _, _ = dressed
+    looks, seen = colours.copy(), (cloud.normals[:, 2] < -0.2).astype(float)
+    looks[(cloud.group == HEAD) & (cloud.scalp > 0.3)] = HAIR
+    filled = fill_colours(cloud, ObservedColors(looks, seen), limbs)
+    face = cloud.face > 0.9
+    assert np.abs(filled[face].mean(0) - SKIN).max() < 0.05
+    assert (np.abs(filled[face] - SKIN).max(1) < 0.15).mean() > 0.9
 
 
 def test_an_unseen_head_is_skin_not_shirt(dressed):

@@ -11,7 +11,7 @@ from crowdgaussian.people.types import Certainty
 from crowdgaussian.pipeline.checkpoint import load_crowd
 from crowdgaussian.pipeline.config import Config
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct
-from crowdgaussian.pipeline.review import person_warnings, scene_warnings
+from crowdgaussian.pipeline.review import person_warnings, scene_warnings, seen_all_round
 from crowdgaussian_shared.scene.edit import PoseEdit, SceneEdit, SceneEdits
 from crowdgaussian_shared.scene.folder import SceneFolder
 
@@ -185,3 +185,13 @@ def test_people_left_out_are_no_matter(job, base):
         SceneEdit(included=(2,)),
     )
     assert len(back.checks) == 4
+
+
+def test_who_looks_wrong_from_behind_is_named_with_the_reason():
+    fine = {"all_round": 0.8, "round_legs": 0.8}
+    bad = {"all_round": 0.2, "round_legs": 0.2, "round_known": 0.9}
+    assert seen_all_round((), 2, fine) == seen_all_round((), 2, {}) == ()
+    (one,) = said = seen_all_round((), 2, bad)
+    assert seen_all_round(said, 2, bad) == said and seen_all_round(said, 2, fine) == ()
+    assert one.code == "all_round"
+    assert "Person 2" in one.sentence and "legs unlike each other" in one.sentence
