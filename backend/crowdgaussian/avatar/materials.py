@@ -182,8 +182,7 @@ def _first_clothes(
     hips = np.flatnonzero((height > _HIPS[0]) & (height < _HIPS[1]) & (seen > _SEEN))
     for label, place in usual.items():
         own = np.flatnonzero(place & (seen > _SEEN))
-        others = [skin] if label != LOWER or UPPER not in found else [skin, found[UPPER]]
-        for other in others:
+        for other in [skin, found[UPPER]] if label == LOWER and UPPER in found else [skin]:
             rest = own[~other.like(lab[own], _LIKE)]
             own = rest if len(rest) > max(_LEAST, _DRESSED * len(own)) else own
         if len(own) >= _LEAST and not (label == LOWER and _bare(lab, own, hips, skin)):
