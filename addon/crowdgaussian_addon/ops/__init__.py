@@ -13,7 +13,6 @@ from . import (
     import_files,
     jobs,
     layout,
-    materials,
     motion,
     people,
     poses,
@@ -35,7 +34,6 @@ _CLASSES = (
     *poses.CLASSES,
     *display.CLASSES,
     *people.CLASSES,
-    *materials.CLASSES,
     *layout.CLASSES,
     *scatter.CLASSES,
 )

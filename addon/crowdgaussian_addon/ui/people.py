@@ -6,7 +6,7 @@ from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
 
 from ..ops.corrections import chosen_crowd, photo_of
-from ..ops.materials import NO_MATERIALS, with_materials
+from ..ops.display import NO_MATERIALS, with_materials
 from ..ops.people import have_controls
 from ..ops.state import choices
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in

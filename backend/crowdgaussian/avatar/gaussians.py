@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from ..body.model import PosedBody
@@ -128,3 +129,11 @@ def face_density(
     density[regions.interior[posed.faces].any(1)] = 0
     density[np.linalg.norm(face_normals(posed.rest, posed.faces), axis=1) < 1e-12] = 0
     return density
+
+
+def mean_around(means: np.ndarray, neighbours: int) -> csr_array:
+    """Takes the mean over each of N points and so many neighbours.  # [N, N]"""
+    count, each = len(means), min(neighbours + 1, len(means))
+    _, near = cKDTree(means).query(means, k=each)
+    ends = np.arange(count + 1) * each
+    return csr_array((np.full(count * each, 1 / each), near.ravel(), ends), (count, count))

@@ -23,7 +23,7 @@ from ..body.model import PosedBody
 from ..body.parts import ARM, FOOT, HAND, HEAD, LEG, TORSO
 from ..core.optim import best_path
 from .color_statistics import LimbPlaces, like_skin, skin_colour
-from .gaussians import SurfaceGaussians
+from .gaussians import SurfaceGaussians, mean_around
 from .visibility import ANY_COLOR, Palette, PhotoView, closed_legs, palette_of, to_lab
 
 OTHER, SKIN, HAIR, UPPER, LOWER, SHOES = range(len(MATERIALS))
@@ -128,6 +128,8 @@ _ANY_SKIN = np.array([[72.0, 16, 19], [52, 17, 21], [35, 13, 16]])  # CIELAB, wh
 _ON_FACE, _ON_SCALP = 0.7, 0.5  # of a Gaussian's share in face or scalp
 _TOP, _LEGS = (0.3, 0.75), (1.2, 2.4)  # heights where the top and what covers the legs usually are
 _LIKE = 2.5  # logarithm below a palette's best, down to which a colour is like it
+_BARE = 1.2  # the same for legs without anything over most of them
+_HIP, _HIPS = 1.0, (1.0, 1.2)  # heights from which a top covers the legs, and of what covers hips
 _HAIRY = 2.0  # logarithm by which hair must fit better than the top to be left out of its palette
 _DRESSED = 0.2  # share of cloth among what might be cloth, over which the rest is none
 _FAR_FROM_FACE = 0.4  # quantile of the scalp's distances from the face, from which it is hair
@@ -177,15 +179,22 @@ def _first_clothes(
         SHOES: cloud.group == FOOT,
     }
     found: dict[int, Palette] = {}
+    hips = np.flatnonzero((height > _HIPS[0]) & (height < _HIPS[1]) & (seen > _SEEN))
     for label, place in usual.items():
         own = np.flatnonzero(place & (seen > _SEEN))
-        others = [skin] if label != LOWER or UPPER not in found else [skin, found[UPPER]]
-        for other in others:
-            rest = own[other.log_density(lab[own]) < other.log_density(other.centres).max() - _LIKE]
+        for other in [skin, found[UPPER]] if label == LOWER and UPPER in found else [skin]:
+            rest = own[~other.like(lab[own], _LIKE)]
             own = rest if len(rest) > max(_LEAST, _DRESSED * len(own)) else own
-        if len(own) >= _LEAST:
+        if len(own) >= _LEAST and not (label == LOWER and _bare(lab, own, hips, skin)):
             found[label] = palette_of(lab[own])
     return found
+
+
+def _bare(lab: np.ndarray, legs: np.ndarray, hips: np.ndarray, skin: Palette) -> bool:
+    """Whether legs of a skin's colours are bare: something else covers the hips."""
+    if min(len(legs), len(hips)) < _LEAST or skin.like(lab[legs], _BARE).mean() < 0.5:
+        return False
+    return bool(palette_of(lab[legs]).like(lab[hips], _LIKE).mean() < 0.5)
 
 
 def _fits(palettes: dict[int, Palette], lab: np.ndarray) -> np.ndarray:
@@ -223,16 +232,18 @@ _ONE_CLOTH = -1.2  # mean logarithm of how well the top's palette fits what cove
 _BARE_SLICES = 3  # of bare legs below, which a dress has and a suit has not
 
 
-def _is_dress(
+def _parted(
     body: _Slices, path: np.ndarray, fits: np.ndarray, seen: np.ndarray, closed: dict[bool, float]
-) -> bool:
-    """Whether what covers the legs is the top's cloth, in one piece; closed: see closed_legs."""
+) -> np.ndarray:
+    """The path with a dress as one piece, and shirt and trousers of one cloth as two.  # [B]"""
     label = body.labels(path)
-    lower = (body.index >= 0) & (label == LOWER)[body.index] & (seen > _SEEN)
-    if UPPER not in label or lower.sum() < _LEAST or fits[lower, UPPER].mean() < _ONE_CLOTH:
-        return False
-    bare = bool(((path > _LOWER_PIECE) & (label == SKIN)).sum() >= _BARE_SLICES)
-    return bare if np.isnan(closed[bare]) else closed[bare] > 0.5
+    legs = label == LOWER if LOWER in label else (label == UPPER) & (body.place > _HIP)
+    own = (body.index >= 0) & legs[body.index] & (seen > _SEEN)
+    if UPPER not in label or own.sum() < _LEAST or fits[own, UPPER].mean() < _ONE_CLOTH:
+        return path
+    bare = bool(((path > _UPPER_PIECE) & (label == SKIN)).sum() >= _BARE_SLICES)
+    dress = bare if np.isnan(closed[bare]) else closed[bare] > 0.5
+    return np.where(legs, _UPPER_PIECE if dress else _LOWER_PIECE, path)
 
 
 # How usual each material is, on top of the slices
@@ -320,9 +331,7 @@ def find_materials(
     thinned = tuple(replace(some, index=some.index[asked]) for some in slices)
     paths, palettes = _clothes(thinned, palettes, lab[asked], seen[asked])
     fits = _fits(palettes, lab)
-    if _is_dress(slices[0], paths[0], fits, seen, closed_legs(posed, view)):
-        paths[0] = np.where(paths[0] == _LOWER_PIECE, _UPPER_PIECE, paths[0])
-        fits[:, LOWER] = _WORST
+    paths[0] = _parted(slices[0], paths[0], fits, seen, closed_legs(posed, view))
     borrowed = _BORROWED * (1 - seen[:, None]) * _borrowed(cloud, fits, seen, limbs)
     unary = _usual(cloud, height, slices, paths, crown)
     unary += _COLOR * (seen[:, None] * fits + borrowed)
@@ -352,7 +361,7 @@ def _agreed(
     cloud: SurfaceGaussians, unary: np.ndarray, seen: np.ndarray, height: np.ndarray
 ) -> Materials:
     """Neighbours agree; hair hangs from a head or is none."""
-    around = _neighbours(cloud.means)
+    around = mean_around(cloud.means, _NEIGHBOURS)
     share = _mean_field(unary, softmax(unary, axis=1), around)
     root = (cloud.group == HEAD) | (height < _SHOULDERS)
     rooted = _rooted_hair(root, share.argmax(1), around)
@@ -361,14 +370,6 @@ def _agreed(
     share = _mean_field(unary, share, around)
     confidence = share.max(1) * (_GUESSED + (1 - _GUESSED) * (around @ seen))
     return Materials(share.argmax(1).astype(np.uint8), np.clip(confidence, 0, 1).astype(np.float32))
-
-
-def _neighbours(means: np.ndarray) -> csr_array:
-    """Takes the mean over a Gaussian and its neighbours.  # [N, N]"""
-    count, each = len(means), min(_NEIGHBOURS + 1, len(means))
-    _, near = cKDTree(means).query(means, k=each)
-    ends = np.arange(count + 1) * each
-    return csr_array((np.full(count * each, 1 / each), near.ravel(), ends), (count, count))
 
 
 def _mean_field(unary: np.ndarray, share: np.ndarray, around: csr_array) -> np.ndarray:

@@ -259,6 +259,10 @@ class Palette:
         peak = (1 - _STRAY) * self.shares / ((2 * np.pi) ** 1.5 * self.shade * self.hue**2)
         return np.log(np.exp(-exponent) @ peak + _STRAY * np.exp(ANY_COLOR))
 
+    def like(self, lab: np.ndarray, depth: float) -> np.ndarray:
+        """Colours [N, 3] at most so much less likely (logarithm) than the likeliest.  # [N] bool"""
+        return self.log_density(lab) > self.log_density(self.centres).max() - depth
+
 
 def palette_of(lab: np.ndarray, shade: float = _SHADE, hue: float = _HUE) -> Palette:
     """Clusters of colours [N, 3], N > 0; the same on every run."""

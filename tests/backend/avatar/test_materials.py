@@ -177,3 +177,17 @@ def test_best_path_leaves_states_out_and_never_goes_back():
     gains = np.array([[1.0, 0, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0.9], [0, 0, 1]])
     assert best_path(gains, 0.5).tolist() == [0, 0, 2, 2, 2]
     assert best_path(gains, 9.0).tolist() == [0] * 5
+
+
+def test_shirt_and_trousers_of_one_cloth_are_two(figure):
+    label = figure.worn(0.2, 0.0)
+    seen = seen_from_the_front(figure)
+    shade = np.random.default_rng(0).uniform(0.8, 1.1, (len(label), 1))
+    worn = np.where(label == LOWER, UPPER, label)
+    colours = np.array([COLOURS[k] for k in worn]) * shade
+    limbs = limb_places(figure.cloud, figure.posed.joints, figure.front)
+    view = figure.view(False)
+    found = find_materials(figure.cloud, figure.posed, colours, seen, limbs, view).label
+    legs = (figure.cloud.group == LEG) & (seen > 0.5)
+    assert (found[legs] == LOWER).mean() > 0.85
+    assert (found[(figure.cloud.group == TORSO) & (seen > 0.5)] == UPPER).mean() > 0.7

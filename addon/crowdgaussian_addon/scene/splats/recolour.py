@@ -86,7 +86,7 @@ def select_faces(mesh: bpy.types.Mesh, chosen: np.ndarray) -> None:
     ends = np.empty(2 * len(mesh.edges), np.int32)
     mesh.edges.foreach_get("vertices", ends)
     mesh.vertices.foreach_set("select", vertices)
-    mesh.edges.foreach_set("select", vertices[ends].reshape(-1, 2).all(axis=1))
+    mesh.edges.foreach_set("select", vertices[ends[::2]] & vertices[ends[1::2]])
     mesh.polygons.foreach_set("select", chosen)
     mesh.update()
 
