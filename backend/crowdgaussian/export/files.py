@@ -237,11 +237,11 @@ def fractional_bits(path: Path, means: np.ndarray) -> int:
 
 # Splats as glTF 2.0 with KHR_gaussian_splatting, the container by pygltflib (MIT).
 #
-# Source of the layout: the extension's specification (Khronos, ratified 2026): one POINTS primitive;
-# rotations xyzw, scales linear in metres, opacity 0..1, one VEC3 for each coefficient of the
-# spherical harmonics, whose basis is that of 3DGS. glTF is y up and z to the viewer: our scene frame.
-# COLOR_0 shows viewers that do not know the extension coloured points. _MATERIAL, an attribute of our
-# own as glTF allows them, says what a splat shows: a place in MATERIALS.
+# Source of the layout: the extension's specification (Khronos, ratified 2026): one POINTS
+# primitive; rotations xyzw, scales linear in metres, opacity 0..1, one VEC3 for each coefficient
+# of the spherical harmonics, whose basis is that of 3DGS. glTF is y up and z to the viewer: our
+# scene frame. COLOR_0 shows viewers that do not know the extension coloured points. _MATERIAL, an
+# attribute of our own as glTF allows them, says what a splat shows: a place in MATERIALS.
 
 EXTENSION = "KHR_gaussian_splatting"
 _FLOAT, _UNSIGNED_BYTE, _ARRAY_BUFFER, _POINTS = 5126, 5121, 34962, 0
