@@ -4,5 +4,5 @@
 from .files import FORMATS as FORMATS
 from .files import ExportJob as ExportJob
 from .files import export_files as export_files
+from .files import write_gltf as write_gltf
 from .files import write_spz as write_spz
-from .gltf import write_gltf as write_gltf
