@@ -18,7 +18,7 @@ from .gaussians import SurfaceGaussians
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one, but for _MAJORITY
 # and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees 16.69
-# (blurred hems, ghosts of prints); 3 and 0, 28, 45 degrees 16.22, 16.37, 16.44; 2 and 45 degrees
+# (mixes materials at hems; not looked at); 3 and 0, 28, 45 degrees 16.22, 16.37, 16.44; 2 and 45 degrees
 # 16.57. One median over all materials, as before, had 16.61.
 _SURE = 0.5  # how well a Gaussian must be seen to be a source of colour
 _COUNTERPART = 0.04  # metres: as near the counterpart must be seen

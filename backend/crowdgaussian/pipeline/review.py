@@ -25,7 +25,7 @@ _ADULT = (1.4, 2.05)  # metres: hardly any grown-up is shorter or taller
 _FLOATING = 0.25  # metres between the floor and the lowest skin; a step is lower
 _LEAST_STANDING = 2  # people from whom a floor is sure: one may stand on a step, or be a child
 # Of avatar.quality.all_round: below it are 6 of 9 whom a look from all sides found badly wrong, and
-# one of 34 who look right.
+# one of 34 who look right; chosen on these same people.
 _LOOKS_RIGHT = 0.5
 ALL_ROUND = "all_round"  # code of the warning
 _OWN_FACE = 0.75  # of a face's size: a nose this near to its middle is in it
