@@ -18,8 +18,8 @@ from .gaussians import SurfaceGaussians
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one, but for _MAJORITY
 # and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees 16.69
-# (mixes materials at hems; not looked at); 3 and 0, 28, 45 degrees 16.22, 16.37, 16.44; 2 and 45 degrees
-# 16.57. One median over all materials, as before, had 16.61.
+# (mixes materials at hems; not looked at); 3 and 0, 28, 45 degrees 16.22, 16.37, 16.44; 2 and 45
+# degrees 16.57. One median over all materials, as before, had 16.61.
 _SURE = 0.5  # how well a Gaussian must be seen to be a source of colour
 _COUNTERPART = 0.04  # metres: as near the counterpart must be seen
 _OTHER_GROUP = 0.3  # metres: rather as far away than from another part of the body
@@ -31,6 +31,7 @@ _SHADE, _TINT = 0.6, 1.5  # how much brightness and hue count when colours are t
 _CELL, _LEAST_CELL = 0.06, 0.004  # of these colours; share of the sources under which they mix
 _ALONG_FIRST = (1, 0.3, 0.3, 1, 1, 1)  # a distance around a limb counts less than one along it
 _VOTERS, _HEM = 24, 0.006  # sources asked, and metres farther that cost a vote a factor e
+_STRANGER = 0.05  # of a vote of those who show another material: skin, hair, upper, lower, shoes
 _HEM_NEIGHBOURS, _HEM_ROUNDS = 9, 1  # of a vote's sharing; more straightens hems
 _MAJORITY = 2  # power of votes: 1 mixes materials by their shares, more gives all to the first
 _LEAST_SHARE = 0.02  # of a colour, under which a material is left out
@@ -59,15 +60,30 @@ class ObservedColors:
 
 
 def fill_colours(
-    cloud: SurfaceGaussians, observed: ObservedColors, limbs: LimbPlaces, seed: int = 1
+    cloud: SurfaceGaussians,
+    observed: ObservedColors,
+    limbs: LimbPlaces,
+    seed: int = 1,
+    material: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Colours of all Gaussians; well seen ones keep theirs.  # [N, 3] sRGB"""
+    """Colours of all Gaussians; well seen ones keep theirs.
+
+    Args:
+        cloud: the person.
+        observed: what the photo showed of it.
+        limbs: who asks whom.
+        seed: of the sources that lend their texture.
+        material: [N] what each shows, as materials.find_materials has it; None: not known yet.
+
+    Returns:
+        # [N, 3] sRGB
+    """
     sure = observed.seen >= _SURE
     if not sure.any():
         return np.where(observed.seen[:, None] > 0, observed.colours, 0.5)
     source = sure & ~_not_hair(cloud, observed) & ~_collar(cloud, observed, sure)
     filled = _from_nearby(cloud, observed.colours, source, np.random.default_rng(seed))
-    _from_same_limb(filled, observed.colours, source, cloud, limbs)
+    _from_same_limb(filled, observed.colours, source, cloud, limbs, material)
     _from_counterpart(filled, cloud, observed.colours, source)
     _bare_skin(filled, cloud, observed)
     trust = np.clip(observed.seen / _SURE, 0, 1)[:, None]
@@ -93,13 +109,14 @@ def _from_same_limb(
     source: np.ndarray,
     cloud: SurfaceGaussians,
     limbs: LimbPlaces,
+    material: np.ndarray | None,
 ) -> None:
     """First which of the person's materials a place wears, then how that looks thereabouts."""
     sources, asking = np.flatnonzero(source & limbs.on_limb), limbs.on_limb
     if len(sources) < _LEAST_SOURCES:
         return
     label = _materials(colours[sources])
-    votes, far = _votes(limbs, sources, label)
+    votes, far = _votes(limbs, sources, label, material)
     shares = _agreed(cloud.means[asking], votes[asking]) ** _MAJORITY
     shares /= shares.sum(1, keepdims=True)
     found = np.zeros((len(shares), 3))
@@ -130,9 +147,9 @@ def _materials(colours: np.ndarray) -> np.ndarray:
 
 
 def _votes(
-    limbs: LimbPlaces, sources: np.ndarray, label: np.ndarray
+    limbs: LimbPlaces, sources: np.ndarray, label: np.ndarray, material: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the seen places of a limb say of what others wear.
+    """What the seen places of a limb say of what others wear; arms before a shirt say little of it.
 
     Returns:
         # [N, M] sums to one for those on limbs; [N] metres to the nearest of those who say it
@@ -145,6 +162,8 @@ def _votes(
         distance, index = tree.query(query * _ALONG_FIRST, k=count)
         distance, index = distance.reshape(len(query), -1), index.reshape(len(query), -1)
         weight = np.exp((distance[:, :1] - distance) / _HEM)
+        if material is not None:
+            weight[material[sources][index] != material[:, None]] *= _STRANGER
         weight *= (share / weight.sum(1))[:, None]
         votes += np.einsum("nk,nkm->nm", weight, one_hot[index])
         far = np.minimum(far, distance[:, 0])

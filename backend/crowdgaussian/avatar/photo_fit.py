@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians, Materials
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat
 from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
@@ -107,8 +107,7 @@ class PhotoFit:
         seen = seen_gaussians(cloud, posed, fitted, view)
         full = make_view(scene, index, self.config.crop_margin, COMPARED_PX)
         avatar = self._coloured(cloud, posed, surface, full or view, fitted, seen)
-        materials = self._materials(cloud, posed, view, ObservedColors(fitted.colours, seen))
-        avatar = replace(avatar, body=_body_mesh(naked, surface), materials=materials)
+        avatar = replace(avatar, body=_body_mesh(naked, surface))
         tell(1.0, "done")
         return Reconstruction(avatar, seen.astype(np.float32))
 
@@ -122,7 +121,10 @@ class PhotoFit:
         seen: np.ndarray,
     ) -> Avatar:
         """The avatar with its unseen parts filled and, as far as the photo allows, tidied."""
-        tidy, wrong = self._fill(cloud, posed, view, ObservedColors(fitted.colours, seen))
+        observed = ObservedColors(fitted.colours, seen)
+        trusted, limbs, wrong = self._trusted(cloud, posed, view, observed)
+        materials = find_materials(cloud, posed, trusted.colours, trusted.seen, limbs, view)
+        tidy = fill_colours(cloud, trusted, limbs, self.config.seed, materials.label)
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = colour_to_sh(tidy).astype(np.float32)
@@ -132,7 +134,7 @@ class PhotoFit:
             share = np.float32(tidy_share(avatar, wanted, view, self.config.tidy_loss))
             sh = sh + share * (wanted - sh)
             avatar = replace(avatar, gaussians=replace(avatar.gaussians, sh=sh))
-        return avatar
+        return replace(avatar, materials=materials)
 
     def _pose(self, person: Person, view: PhotoView, on_ground: bool) -> PosedBody:
         """The person's body under the outline, its lowest point as high as it was."""
@@ -174,24 +176,9 @@ class PhotoFit:
         mesh = posed.pose_points(surface.vertices).astype(np.float32)
         depth, _ = render_mesh_depth(mesh, posed.faces, view.camera)
         seen = seen_points(scene, normals, np.asarray(depth), view)
-        return self._fill(cloud, posed, view, ObservedColors(colours_at(scene, view), seen))[0]
-
-    def _materials(
-        self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors
-    ) -> Materials:
-        """What each Gaussian shows, from the colours that are its own."""
+        observed = ObservedColors(colours_at(scene, view), seen)
         trusted, limbs, _ = self._trusted(cloud, posed, view, observed)
-        return find_materials(cloud, posed, trusted.colours, trusted.seen, limbs, view)
-
-    def _fill(
-        self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Colours with misplaced and slanting ones replaced, and which were misplaced.
-
-        # [N, 3], [N] bool
-        """
-        trusted, limbs, wrong = self._trusted(cloud, posed, view, observed)
-        return fill_colours(cloud, trusted, limbs, self.config.seed), wrong
+        return fill_colours(cloud, trusted, limbs, self.config.seed)
 
     def _trusted(
         self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors
