@@ -90,6 +90,16 @@ def fill_colours(
     return trust * observed.colours + (1 - trust) * _smooth(cloud, filled)
 
 
+def first_colours(cloud: SurfaceGaussians, observed: ObservedColors, seed: int = 1) -> np.ndarray:
+    """Colours to start a fit from: what nobody saw borrows from what is near.  # [N, 3] sRGB"""
+    sure = observed.seen >= _SURE
+    if not sure.any():
+        return np.where(observed.seen[:, None] > 0, observed.colours, 0.5)
+    filled = _from_nearby(cloud, observed.colours, sure, np.random.default_rng(seed))
+    trust = np.clip(observed.seen / _SURE, 0, 1)[:, None]
+    return trust * observed.colours + (1 - trust) * filled
+
+
 def _from_nearby(
     cloud: SurfaceGaussians, colours: np.ndarray, source: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:

@@ -106,14 +106,19 @@ def find_hem(posed: PosedBody, regions: Regions, view: PhotoView) -> float | Non
     about_legs = cv2.dilate(naked.astype(np.uint8), disc(_STAND_OFF * scale)) > 0
     bare = Draped(posed, regions, np.zeros(len(posed.rest)), regions.neck & False)
     crotch, ankle = _crotch(posed, regions), posed.joints[JOINT_INDEX["left_ankle"], 1]
-    best, hem = _LEAST_EXPLAINED * scale**2, None
-    for height in np.arange(crotch - _LEAST_SKIRT, ankle, -_HEM_STEP):
-        tube = _silhouette(_skirt(bare, float(height)).posed, view)[0] & ~naked
-        explained = (tube & view.visible & ~about_legs).sum()
-        spilt = (tube & view.empty).sum()
-        if explained - _SPILT * spilt > best:
-            best, hem = explained - _SPILT * spilt, float(height)
-    return hem
+    beside = view.visible & ~about_legs
+
+    def explained(height: float) -> float:
+        tube = _silhouette(_skirt(bare, height).posed, view)[0] & ~naked
+        return float((tube & beside).sum() - _SPILT * (tube & view.empty).sum())
+
+    heights = np.arange(crotch - _LEAST_SKIRT, ankle, -_HEM_STEP)
+    found = {height: explained(height) for height in heights[1::3]}
+    if not found or max(found.values()) <= _LEAST_EXPLAINED * scale**2:
+        return None
+    best = int(np.flatnonzero(heights == max(found, key=lambda height: found[height]))[0])
+    around = heights[max(best - 1, 0) : best + 2]
+    return float(max(around, key=lambda height: found.get(height) or explained(height)))
 
 
 def _seated(posed: PosedBody) -> bool:

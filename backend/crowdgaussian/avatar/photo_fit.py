@@ -20,7 +20,7 @@ from ..core.progress import Progress, Report
 from ..people.types import Person
 from ..segment.types import CrowdView
 from ..splat.normals import render_mesh_depth
-from .color_completion import ObservedColors, fill_colours
+from .color_completion import ObservedColors, fill_colours, first_colours
 from .color_statistics import (
     LimbPlaces,
     cast_by_occluder,
@@ -32,7 +32,7 @@ from .gaussians import SurfaceGaussians, bind, face_density
 from .materials import find_materials
 from .optimise import Fitted, fit_photo, seen_gaussians
 from .pose_refine import refine_pose
-from .quality import tidy_share
+from .quality import tidied
 from .surface import ClothedSurface, fit_surface
 from .types import Outcome, PhotoFitConfig
 from .visibility import COMPARED_PX, PhotoView, colours_at, make_view, seen_points, seen_vertices
@@ -128,13 +128,9 @@ class PhotoFit:
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = colour_to_sh(tidy).astype(np.float32)
-        for some in (seen < _RIM, wrong, np.ones_like(wrong)):  # what looks worst first
-            sh = avatar.gaussians.sh
-            wanted = np.where(some[:, None, None], tidy_sh, sh)
-            share = np.float32(tidy_share(avatar, wanted, view, self.config.tidy_loss))
-            sh = sh + share * (wanted - sh)
-            avatar = replace(avatar, gaussians=replace(avatar.gaussians, sh=sh))
-        return replace(avatar, materials=materials)
+        steps = (seen < _RIM, wrong, np.ones_like(wrong))  # what looks worst first
+        sh = tidied(avatar, tidy_sh, steps, view, self.config.tidy_loss)
+        return replace(avatar, gaussians=replace(avatar.gaussians, sh=sh), materials=materials)
 
     def _pose(self, person: Person, view: PhotoView, on_ground: bool) -> PosedBody:
         """The person's body under the outline, its lowest point as high as it was."""
@@ -176,9 +172,7 @@ class PhotoFit:
         mesh = posed.pose_points(surface.vertices).astype(np.float32)
         depth, _ = render_mesh_depth(mesh, posed.faces, view.camera)
         seen = seen_points(scene, normals, np.asarray(depth), view)
-        observed = ObservedColors(colours_at(scene, view), seen)
-        trusted, limbs, _ = self._trusted(cloud, posed, view, observed)
-        return fill_colours(cloud, trusted, limbs, self.config.seed)
+        return first_colours(cloud, ObservedColors(colours_at(scene, view), seen), self.config.seed)
 
     def _trusted(
         self, cloud: SurfaceGaussians, posed: PosedBody, view: PhotoView, observed: ObservedColors

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well an avatar matches the photo, whether it has holes, and how it looks from all sides."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -236,26 +236,49 @@ def _in_photo(avatar: Avatar, view: PhotoView) -> dict[str, float]:
     }
 
 
-def tidy_share(avatar: Avatar, tidy_sh: np.ndarray, view: PhotoView, loss_db: float) -> float:
-    """How far the colours may go to the tidy ones before the photo suffers, 0..1.
+def tidied(
+    avatar: Avatar,
+    tidy_sh: np.ndarray,
+    steps: Sequence[np.ndarray],
+    view: PhotoView,
+    loss_db: float,
+) -> np.ndarray:
+    """Colours that go to the tidy ones as far as the photo does not suffer.
 
     Blending is linear in the colours, so the squared error inside the mask is a parabola in the
-    share, known from two renders.
+    share of the way, known from two renders; the picture after a step is known from them, too.
 
     Args:
         avatar: with colours as the photo shows them.
         tidy_sh: [N, 1, 3] the same with misplaced colours replaced.
+        steps: [N] bool each, whose colours may go in this step.
         view: the crop.
-        loss_db: how much of the avatar's own signal-to-noise ratio inside the mask may go.
+        loss_db: how much of the avatar's own signal-to-noise ratio inside the mask a step may cost.
+
+    Returns:
+        # [N, 1, 3]
     """
     posed, cameras = pose_avatar(avatar), Cameras.from_cameras(view.camera)
-    with torch.no_grad():
-        drawn = [
-            rasterize(Splats.from_gaussians(replace(posed, sh=sh)), cameras).color[0].numpy()
-            for sh in (posed.sh, tidy_sh)
-        ]
-    error = (drawn[0] - view.photo)[view.visible]
-    change = (drawn[1] - drawn[0])[view.visible]
+
+    def draw(sh: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            splats = Splats.from_gaussians(replace(posed, sh=sh))
+            return rasterize(splats, cameras).color[0].numpy()
+
+    sh = avatar.gaussians.sh
+    drawn = draw(sh)
+    for some in steps:
+        wanted = np.where(some[:, None, None], tidy_sh, sh)
+        changed = draw(wanted)
+        share = np.float32(_share(drawn, changed, view, loss_db))
+        sh, drawn = sh + share * (wanted - sh), drawn + share * (changed - drawn)
+    return sh
+
+
+def _share(drawn: np.ndarray, changed: np.ndarray, view: PhotoView, loss_db: float) -> float:
+    """How far to go from one picture [h, w, 3] to another, 0..1."""
+    error = (drawn - view.photo)[view.visible]
+    change = (changed - drawn)[view.visible]
     square, cross = (change**2).mean(), (error * change).mean()
     room = (10 ** (loss_db / 10) - 1) * (error**2).mean()
     if square + 2 * cross <= room:
