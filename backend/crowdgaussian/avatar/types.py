@@ -102,7 +102,7 @@ class PhotoFitConfig:
     move_rate: float = 0.03  # of the largest move
     shape_rate: float = 0.04  # of the logarithm of size and of opacity's logit
     loose: bool = True  # skirts and long hair leave the body; False: clothes stay close to it
-    tidy_loss: float = 0.4  # decibels of a person's own fit that a step of tidying may cost
+    tidy_loss: float = 0.3  # decibels of a person's own fit that a step of tidying may cost
     max_move: float = 0.012  # of a Gaussian from its place on the surface; more: gaps when posed
     face_density: float = 9.0  # Gaussians per area, against the unseen body; the total stays
     hand_density: float = 3.0
