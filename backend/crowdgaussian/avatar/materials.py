@@ -2,11 +2,10 @@
 """What each Gaussian shows: skin, hair, clothes, shoes; told from its place and its colour.
 
 Clothes lie along the body in an order: neck, top, perhaps a bare waist, trousers or skirt, bare
-legs, shoes; and along an arm a sleeve, then skin. The photo's colours decide where each ends
-(Viterbi's shortest path over slices of trunk and legs, and of the arms), with palettes of each
-material that are learnt from the person alone: first from where it usually is, then from where the
-path found it. Each Gaussian then weighs its slice against its own colour, what nobody sees takes
-the other side's or the front's word, and neighbours agree by a mean field.
+legs, shoes; along an arm a sleeve, then skin. The photo decides where each ends (Viterbi's shortest
+path over slices of trunk, legs and arms), with palettes learnt from the person alone, first where a
+material usually is, then where the path found it. Each Gaussian weighs its slice against its own
+colour, the unseen take the other side's or the front's word, neighbours agree by a mean field.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +23,8 @@ from ..body.parts import ARM, FOOT, HAND, HEAD, LEG, TORSO
 from ..core.optim import best_path
 from .color_statistics import LimbPlaces, like_skin, skin_colour
 from .gaussians import SurfaceGaussians, mean_around
-from .visibility import ANY_COLOR, Palette, PhotoView, closed_legs, palette_of, to_lab
+from .palettes import ANY_COLOR, Palette, palette_of, to_lab
+from .visibility import PhotoView, closed_legs
 
 OTHER, SKIN, HAIR, UPPER, LOWER, SHOES = range(len(MATERIALS))
 

@@ -16,7 +16,8 @@ from crowdgaussian.avatar.materials import (
     UPPER,
     find_materials,
 )
-from crowdgaussian.avatar.visibility import closed_legs, palette_of
+from crowdgaussian.avatar.palettes import palette_of
+from crowdgaussian.avatar.visibility import closed_legs
 from crowdgaussian.body import load_body
 from crowdgaussian.body.model import pose_body
 from crowdgaussian.body.parts import ARM, FOOT, HEAD, LEG, TORSO, find_regions, sample_surface
