@@ -159,7 +159,8 @@ class Broker:
 
     def _sweep(self) -> None:
         """Tidies up, and finds jobs that would wait for ever."""
-        self._jobs.reconcile({worker.job for worker in self._pool.workers})
+        if not self._due:  # else the end of a job may still wait to be stored
+            self._jobs.reconcile({worker.job for worker in self._pool.workers})
         self._jobs.expire()
         self._sessions.forget_idle()
 
