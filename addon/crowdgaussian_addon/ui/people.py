@@ -140,21 +140,26 @@ def doubts(
     return scene, found
 
 
-# The sub-panel Materials of People: skin, hair, clothes, shoes
+class _ClosedPart(CrowdPanel):
+    """A sub-panel of People that is closed at first."""
 
-
-class CROWDGAUSSIAN_PT_materials(CrowdPanel, bpy.types.Panel):
-    """What people wear."""
-
-    bl_idname = "CROWDGAUSSIAN_PT_materials"
     bl_parent_id = "CROWDGAUSSIAN_PT_people"
-    bl_label = "Materials"
     bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
         """People, above, says already that there is nobody."""
         return has_people(context.scene)
+
+
+# The sub-panel Materials of People: skin, hair, clothes, shoes
+
+
+class CROWDGAUSSIAN_PT_materials(_ClosedPart, bpy.types.Panel):
+    """What people wear."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_materials"
+    bl_label = "Materials"
 
     def draw_people(self, context: bpy.types.Context) -> None:
         """Two buttons, or why there are none."""
@@ -173,18 +178,11 @@ class CROWDGAUSSIAN_PT_materials(CrowdPanel, bpy.types.Panel):
 # The sub-panel Corrections of People: refit, leave out, bring back, add
 
 
-class CROWDGAUSSIAN_PT_corrections(CrowdPanel, bpy.types.Panel):
+class CROWDGAUSSIAN_PT_corrections(_ClosedPart, bpy.types.Panel):
     """What the photo's reconstruction got wrong."""
 
     bl_idname = "CROWDGAUSSIAN_PT_corrections"
-    bl_parent_id = "CROWDGAUSSIAN_PT_people"
     bl_label = "Corrections"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        """People, above, says already that there is nobody."""
-        return has_people(context.scene)
 
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""

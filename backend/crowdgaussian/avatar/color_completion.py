@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Colours for what the photo does not show: from the other side, then from the same part.
 
-The body's left-right counterpart answers first where it is seen. Else trunk, arms and legs wrap
-their front around (see wrap); on head, hands and feet the nearest seen place answers, the face
-only for the face, and the back of the head asks where hair grows.
+The body's left-right counterpart answers first where it is seen. Else trunk, arms, legs and feet
+ask their flanks what is worn there; on head and hands the nearest seen place answers, the face only
+for the face, and the back of the head asks where hair grows.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from ..body.parts import ARM, HAND, HEAD, TORSO
 from .color_statistics import LimbPlaces, like_skin, skin_colour
-from .gaussians import SurfaceGaussians
+from .gaussians import SurfaceGaussians, mean_around
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one, but for _MAJORITY
 # and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees 16.69
@@ -32,7 +32,7 @@ _CELL, _LEAST_CELL = 0.06, 0.004  # of these colours; share of the sources under
 _ALONG_FIRST = (1, 0.3, 0.3, 1, 1, 1)  # a distance around a limb counts less than one along it
 _VOTERS, _HEM = 24, 0.006  # sources asked, and metres farther that cost a vote a factor e
 _STRANGER = 0.05  # of a vote of those who show another material: skin, hair, upper, lower, shoes
-_HEM_NEIGHBOURS, _HEM_ROUNDS = 9, 1  # of a vote's sharing; more straightens hems
+_HEM_NEIGHBOURS, _HEM_ROUNDS = 8, 1  # of a vote's sharing; more straightens hems
 _MAJORITY = 2  # power of votes: 1 mixes materials by their shares, more gives all to the first
 _LEAST_SHARE = 0.02  # of a colour, under which a material is left out
 _FINE, _WIDE = 24, 60  # sources around a texture, and around a usual colour; more: calmer backs
@@ -48,6 +48,7 @@ _LEAST_PART = 30  # well seen Gaussians of a part below which its colour is not 
 _LEAST_HAIR = 20  # the same for scalp and face
 _FAR_FROM_FACE = 0.5  # quantile of the scalp's distances from the face beyond which it is hair
 _FOREHEAD = 0.4  # of the way from hair to skin from which a colour is forehead; more lets skin grow
+_SMOOTH_NEIGHBOURS = 6
 _SMOOTH, _SMOOTH_HEAD = 0.4, 0.5  # of the neighbours' mean in a filled colour
 
 
@@ -63,8 +64,8 @@ def fill_colours(
     cloud: SurfaceGaussians,
     observed: ObservedColors,
     limbs: LimbPlaces,
+    material: np.ndarray,
     seed: int = 1,
-    material: np.ndarray | None = None,
 ) -> np.ndarray:
     """Colours of all Gaussians; well seen ones keep theirs.
 
@@ -72,8 +73,8 @@ def fill_colours(
         cloud: the person.
         observed: what the photo showed of it.
         limbs: who asks whom.
+        material: [N] what each shows, as materials.find_materials has it.
         seed: of the sources that lend their texture.
-        material: [N] what each shows, as materials.find_materials has it; None: not known yet.
 
     Returns:
         # [N, 3] sRGB
@@ -86,8 +87,7 @@ def fill_colours(
     _from_same_limb(filled, observed.colours, source, cloud, limbs, material)
     _from_counterpart(filled, cloud, observed.colours, source)
     _bare_skin(filled, cloud, observed)
-    trust = np.clip(observed.seen / _SURE, 0, 1)[:, None]
-    return trust * observed.colours + (1 - trust) * _smooth(cloud, filled)
+    return _as_trusted(observed, _smooth(cloud, filled))
 
 
 def first_colours(cloud: SurfaceGaussians, observed: ObservedColors, seed: int = 1) -> np.ndarray:
@@ -96,6 +96,11 @@ def first_colours(cloud: SurfaceGaussians, observed: ObservedColors, seed: int =
     if not sure.any():
         return np.where(observed.seen[:, None] > 0, observed.colours, 0.5)
     filled = _from_nearby(cloud, observed.colours, sure, np.random.default_rng(seed))
+    return _as_trusted(observed, filled)
+
+
+def _as_trusted(observed: ObservedColors, filled: np.ndarray) -> np.ndarray:
+    """What was seen as far as it is sure, else what was filled in.  # [N, 3]"""
     trust = np.clip(observed.seen / _SURE, 0, 1)[:, None]
     return trust * observed.colours + (1 - trust) * filled
 
@@ -119,7 +124,7 @@ def _from_same_limb(
     source: np.ndarray,
     cloud: SurfaceGaussians,
     limbs: LimbPlaces,
-    material: np.ndarray | None,
+    material: np.ndarray,
 ) -> None:
     """First which of the person's materials a place wears, then how that looks thereabouts."""
     sources, asking = np.flatnonzero(source & limbs.on_limb), limbs.on_limb
@@ -157,7 +162,7 @@ def _materials(colours: np.ndarray) -> np.ndarray:
 
 
 def _votes(
-    limbs: LimbPlaces, sources: np.ndarray, label: np.ndarray, material: np.ndarray | None
+    limbs: LimbPlaces, sources: np.ndarray, label: np.ndarray, material: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the seen places of a limb say of what others wear; arms before a shirt say little of it.
 
@@ -172,8 +177,7 @@ def _votes(
         distance, index = tree.query(query * _ALONG_FIRST, k=count)
         distance, index = distance.reshape(len(query), -1), index.reshape(len(query), -1)
         weight = np.exp((distance[:, :1] - distance) / _HEM)
-        if material is not None:
-            weight[material[sources][index] != material[:, None]] *= _STRANGER
+        weight[material[sources][index] != material[:, None]] *= _STRANGER
         weight *= (share / weight.sum(1))[:, None]
         votes += np.einsum("nk,nkm->nm", weight, one_hot[index])
         far = np.minimum(far, distance[:, 0])
@@ -182,9 +186,9 @@ def _votes(
 
 def _agreed(means: np.ndarray, votes: np.ndarray) -> np.ndarray:
     """Votes shared among neighbours, so that hems are smooth lines.  # [A, M]"""
-    _, near = cKDTree(means).query(means, k=min(_HEM_NEIGHBOURS, len(means)))
+    around = mean_around(means, _HEM_NEIGHBOURS)
     for _ in range(_HEM_ROUNDS):
-        votes = votes[near.reshape(len(means), -1)].mean(1)
+        votes = around @ votes
     return votes
 
 
@@ -293,8 +297,7 @@ def _not_hair(cloud: SurfaceGaussians, observed: ObservedColors) -> np.ndarray:
 
 def _smooth(cloud: SurfaceGaussians, colours: np.ndarray) -> np.ndarray:
     """Blurs filled colours a little, so that a change of source leaves no hard line."""
-    _, near = cKDTree(cloud.means).query(cloud.means, k=min(7, len(cloud)))
-    blurred = colours[near].mean(1)
+    blurred = mean_around(cloud.means, _SMOOTH_NEIGHBOURS) @ colours
     head = (cloud.group == HEAD)[:, None]
     share = np.where(head, _SMOOTH_HEAD, _SMOOTH)
     return (1 - share) * colours + share * blurred

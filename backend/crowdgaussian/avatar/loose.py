@@ -14,13 +14,13 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, mirror_index
 from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 
 from ..body.model import PosedBody
-from ..body.parts import HEAD, LEG, TORSO, Regions
+from ..body.parts import HEAD, LEG, TORSO, Regions, ramp
+from ..core.crop import disc
 from ..core.mesh import vertex_normals
-from ..segment.postprocess import disc
 from ..splat.normals import render_mesh_depth
 from .gaussians import dense_weights, top_four
 from .types import PhotoFitConfig
-from .visibility import PhotoView, pure_photo, seen_vertices
+from .visibility import PhotoView, places_in, pure_photo, seen_vertices
 
 # All lengths are metres. Hand-tuned on made-up people; benchmarks/clothed.py measures the whole.
 _LEVEL = 0.02  # between the heights that are looked at
@@ -146,15 +146,6 @@ def _legs_covered(posed: PosedBody, regions: Regions, view: PhotoView, scale: fl
     return not known.any() or float(view.visible[known].mean()) >= _COVERED
 
 
-def _places(pixels: np.ndarray, view: PhotoView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns, rows, and which are in the picture.  # [...] each"""
-    height, width = view.visible.shape
-    known = np.isfinite(pixels).all(-1)
-    column, row = np.moveaxis(np.floor(np.where(known[..., None], pixels, -1)).astype(int), -1, 0)
-    inside = known & (column >= 0) & (row >= 0) & (column < width) & (row < height)
-    return column.clip(0, width - 1), row.clip(0, height - 1), inside
-
-
 def _skirt(draped: Draped, hem: float) -> Draped:
     """Both legs above the hem as one tube that hangs from the hips."""
     posed, regions, rest = draped.posed, draped.regions, draped.posed.rest
@@ -163,7 +154,7 @@ def _skirt(draped: Draped, hem: float) -> Draped:
     hips = _hanging(_sections(posed, regions, top, hem), crotch)
     height = rest[:, 1]
     zone = np.isin(regions.group, (LEG, TORSO)) & (height < top) & (height > hem)
-    much = zone * _ramp((top - height) / (top - crotch))
+    much = zone * ramp((top - height) / (top - crotch))
     side = np.where(rest[:, 0] < 0, -1.0, 1.0)
     wanted, wall = _on_tube(rest * np.stack([side, side**2, side**2], 1), hips)
     wanted[:, 0] *= side
@@ -217,11 +208,6 @@ def _on_tube(points: np.ndarray, hips: _Sections) -> tuple[np.ndarray, np.ndarra
     return np.where(inside[:, None], inner, outer), inside & (from_panel > _PANEL + 5)
 
 
-def _ramp(t: np.ndarray) -> np.ndarray:
-    t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 # Long hair
 
 _HAIR_STEP = 0.025  # between the heights that are looked at
@@ -263,7 +249,7 @@ def find_hair(posed: PosedBody, regions: Regions, view: PhotoView) -> float | No
 
 
 def _pixel_of(points: np.ndarray, view: PhotoView) -> tuple[np.ndarray, np.ndarray]:
-    column, row, _ = _places(view.camera.project(points)[0], view)
+    column, row, _ = places_in(view.camera.project(points)[0], view)
     return row, column
 
 
@@ -277,7 +263,7 @@ def _lowest_hair(
     depth, _ = render_mesh_depth(scene.astype(np.float32), posed.faces, view.camera)
     affines = blend_transforms(joints, weights, posed.transforms)
     pixels, own = view.camera.project(move_points(affines, places))
-    column, row, inside = _places(pixels, view)
+    column, row, inside = places_in(pixels, view)
     told = inside & (own < np.asarray(depth)[row, column] + 0.02) & ~view.hidden[row, column]
     hair = (told & like[row, column] & view.visible[row, column]).reshape(len(heights), -1).sum(1)
     total = told.reshape(len(heights), -1).sum(1)
@@ -313,7 +299,7 @@ def _hanging_places(
 def _on_head(posed: PosedBody, height: np.ndarray) -> np.ndarray:
     """How much hair at a height turns with the head; the rest lies on the back.  # [N] 0..1"""
     head, spine = (posed.joints[JOINT_INDEX[name], 1] for name in ("head", "spine3"))
-    return _ramp((height - spine) / (head - spine))
+    return ramp((height - spine) / (head - spine))
 
 
 def _back_of(posed: PosedBody, regions: Regions, heights: np.ndarray) -> np.ndarray:
@@ -345,8 +331,8 @@ def _hair(draped: Draped, tips: float) -> Draped:
     angle = np.degrees(np.arctan2(np.abs(rest[:, 0]), axis[2] - rest[:, 2]))  # 0 at the back
     behind = vertex_normals(rest, posed.faces)[:, 2] < 0.1
     on_neck = regions.group == HEAD
-    much = zone * np.where(on_neck, _ramp((125 - angle) / 25), _ramp((100 - angle) / 20) * behind)
-    much = much * _ramp((rest[:, 1] - tips) / 0.03 + 0.3)
+    much = zone * np.where(on_neck, ramp((125 - angle) / 25), ramp((100 - angle) / 20) * behind)
+    much = much * ramp((rest[:, 1] - tips) / 0.03 + 0.3)
     radians = np.radians(angle)
     wide = np.where(on_neck, _HAIR_HALF_WIDTH - 0.01, np.abs(rest[:, 0]))
     x = np.sign(rest[:, 0]) * np.maximum(np.abs(rest[:, 0]), wide * np.sin(radians) * on_neck)

@@ -124,7 +124,7 @@ class PhotoFit:
         observed = ObservedColors(fitted.colours, seen)
         trusted, limbs, wrong = self._trusted(cloud, posed, view, observed)
         materials = find_materials(cloud, posed, trusted.colours, trusted.seen, limbs, view)
-        tidy = fill_colours(cloud, trusted, limbs, self.config.seed, materials.label)
+        tidy = fill_colours(cloud, trusted, limbs, materials.label, self.config.seed)
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = colour_to_sh(tidy).astype(np.float32)

@@ -19,7 +19,7 @@ from crowdgaussian_shared.geometry.skinning import (
 from scipy.spatial import cKDTree
 
 from ..core import metrics
-from ..segment.postprocess import disc
+from ..core.crop import disc
 from ..segment.types import CrowdView
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth
@@ -102,9 +102,8 @@ def orbit(avatar: Avatar, views: int, size: int, first: float = 0.0) -> Iterator
     vertices = pose_body(avatar)
     low, high = vertices.min(0), vertices.max(0)
     radius = _ORBIT_MARGIN * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
-    fine = Cameras.orbit((low + high) / 2, radius, 360, fov=_FOV, size=size)
-    turns = np.rad2deg(first) + 360 * np.arange(views) / views
-    cameras, splats = fine[np.round(turns).astype(int) % 360], Splats.from_gaussians(gaussians)
+    cameras = Cameras.orbit((low + high) / 2, radius, views, fov=_FOV, size=size, first=first)
+    splats = Splats.from_gaussians(gaussians)
     for index, camera in enumerate(cameras.to_cameras()):
         with torch.no_grad():
             render = rasterize(splats, cameras[index])
@@ -162,7 +161,8 @@ def all_round(avatar: Avatar, view: PhotoView, iou: float) -> dict[str, float]:
         iou: of the visible mask and the splat silhouette.
     """
     toward = view.eye - pose_body(avatar).mean(0)
-    first = float(np.arctan2(toward[0], toward[2]))
+    # Whole degrees, so that a hair's breadth of the camera changes no score.
+    first = float(np.deg2rad(np.round(np.rad2deg(np.arctan2(toward[0], toward[2])))))
     seen = list(orbit(avatar, _ROUND_VIEWS, _ROUND_SIZE, first))
     specks = [_specks(each) for each in seen]
     values = _in_photo(avatar, view) | {

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
+from crowdgaussian_shared.geometry.skinning import move_points
 from scipy import ndimage
 from torch import Tensor
 
 from ..body.model import PosedBody
-from ..core.crop import Crop, box_of
+from ..core.crop import Crop, box_of, disc
 from ..core.mesh import sample_image, unit, vertex_normals
-from ..segment.postprocess import disc
 from ..segment.types import CrowdView, PersonMask
 from ..splat.normals import render_mesh_depth
 
@@ -117,14 +117,20 @@ def seen_points(
         view: a point counts where its pixel is pure.
     """
     pixels, own_depth = view.camera.project(points)
-    column, row = np.floor(pixels).astype(int).T
-    height, width = depth.shape
-    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
-    row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+    column, row, inside = places_in(pixels, view)
     nearest = ndimage.grey_dilation(np.where(np.isfinite(depth), depth, -np.inf), size=3)
     front = own_depth < nearest[row, column] + _SAME_SURFACE
     facing = facing_camera(points, normals, view)
     return inside * front * view.pure[row, column] * np.clip((facing - _GRAZING) / _FRONTAL, 0, 1)
+
+
+def places_in(pixels: np.ndarray, view: PhotoView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns, rows, cut to the crop, and which are in it, of pixels [..., 2].  # [...] each"""
+    height, width = view.visible.shape
+    known = np.isfinite(pixels).all(-1)
+    column, row = np.moveaxis(np.floor(np.where(known[..., None], pixels, -1)).astype(int), -1, 0)
+    inside = known & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    return column.clip(0, width - 1), row.clip(0, height - 1), inside
 
 
 def facing_camera(points: np.ndarray, normals: np.ndarray, view: PhotoView) -> np.ndarray:
@@ -167,8 +173,7 @@ def closed_legs(posed: PosedBody, view: PhotoView) -> dict[bool, float]:
 
     NaN where they are not spread or out of the picture.
     """
-    rest = np.c_[posed.joints, np.ones(len(posed.joints))]
-    bones = np.einsum("jik,jk->ji", posed.transforms[:, :3], rest)
+    bones = move_points(posed.transforms[:, :3], posed.joints)
     chains = {
         side: bones[[JOINT_INDEX[f"{side}_{n}"] for n in ("hip", "knee", "ankle")]]
         for side in ("left", "right")
@@ -185,10 +190,8 @@ def _share_between(left: np.ndarray, right: np.ndarray, view: PhotoView) -> floa
     (a, depth), (b, _) = (
         view.camera.project((1 - along) * bone[0] + along * bone[1]) for bone in (left, right)
     )
-    column, row = np.floor((a + b) / 2).astype(int).T
-    height, width = view.visible.shape
-    asked = np.linalg.norm(a - b, axis=1) > _SPREAD * view.camera.K[0, 0] / depth
-    asked &= (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    column, row, inside = places_in((a + b) / 2, view)
+    asked = inside & (np.linalg.norm(a - b, axis=1) > _SPREAD * view.camera.K[0, 0] / depth)
     if not asked.any():
         return np.nan
     return float(view.visible[row[asked], column[asked]].mean())

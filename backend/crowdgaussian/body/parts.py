@@ -60,15 +60,16 @@ def _face_and_scalp(posed: PosedBody, head: np.ndarray) -> tuple[np.ndarray, np.
     local = (posed.rest - 0.5 * (left + right)) / apart  # [V, 3]
     normals = vertex_normals(posed.rest, posed.faces)
     forward, height = local[:, 2], local[:, 1]
-    front = _ramp(forward, -0.75, -0.25) * _ramp(normals[:, 2], -0.1, 0.25)
-    below_hairline = _ramp(-height, -1.15, -0.85)
+    front = ramp(forward, -0.75, -0.25) * ramp(normals[:, 2], -0.1, 0.25)
+    below_hairline = ramp(-height, -1.15, -0.85)
     face = head * front * below_hairline
     hairline = 0.9 + 0.85 * np.minimum(forward, 0.0)  # falls towards the nape
-    scalp = head * _ramp(height - np.maximum(hairline, -1.3), -0.1, 0.15) * (1 - face)
+    scalp = head * ramp(height - np.maximum(hairline, -1.3), -0.1, 0.15) * (1 - face)
     return face, scalp
 
 
-def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def ramp(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    """A smooth step from 0 at low to 1 at high."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 

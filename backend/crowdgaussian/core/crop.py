@@ -178,3 +178,9 @@ def normalised(picture: np.ndarray) -> Tensor:
     """Values 0..1 by ImageNet's mean and spread.  # [H, W, 3] -> [3, H, W] float32"""
     values = (picture - np.array(MEAN, np.float32)) / np.array(SPREAD, np.float32)
     return torch.as_tensor(np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32))
+
+
+def disc(radius: float) -> np.ndarray:
+    """A round structuring element of the given radius in pixels."""
+    size = 2 * max(round(radius), 0) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

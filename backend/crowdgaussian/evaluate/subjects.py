@@ -29,14 +29,12 @@ from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
 from PIL import Image, UnidentifiedImageError
 
 from ..body import BodyModel
-from ..body.model import pose_body
-from ..body.parts import find_regions
-from ..core.mesh import face_normals, unit, vertex_normals
+from ..core.mesh import face_normals, unit
 from ..people.types import Crowd, Person, person_from_parameters
 from ..splat.cameras import Cameras
 from ..synthetic.dressed import dressed_actor
-from ..synthetic.people import draw_parameters, dress, lit, on_white, paint, render_rgba
-from ..synthetic.scenes import Actor
+from ..synthetic.people import draw_parameters, lit, on_white, render_rgba
+from ..synthetic.scenes import Actor, painted_actor
 
 FILE = "person.json"
 
@@ -221,20 +219,7 @@ def write_people(
 
 def tight_actor(body: BodyModel, rng: np.random.Generator) -> Actor:
     """Somebody who stands about in clothes that lie on the body, in the usual light."""
-    parameters = draw_parameters(body, rng)
-    posed = pose_body(body, parameters)
-    regions = find_regions(body, posed)
-    dressed = dress(posed, regions, rng)
-    colours = lit(paint(posed, regions, rng), vertex_normals(posed.rest, posed.faces))
-    return Actor(
-        posed.pose_points(dressed),
-        posed.faces,
-        colours[posed.faces].mean(1),
-        False,
-        body,
-        parameters,
-        posed.pose_points(posed.rest),
-    )
+    return painted_actor(body, draw_parameters(body, rng), rng, unlit=False)
 
 
 def write_person(folder: Path, actor: Actor, size: int) -> Path:

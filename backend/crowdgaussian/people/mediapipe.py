@@ -11,6 +11,7 @@ from crowdgaussian_shared.geometry.camera import photo_camera
 from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..body.model import BodyModel
+from ..core.crop import disc
 from ..core.landmarks import TORSO
 from ..core.progress import Progress, Report, each, within
 from .config import PeopleConfig
@@ -137,11 +138,11 @@ def sure_pixels(crowd: Crowd, sizes: Sequence[float], model: BodyModel) -> np.nd
         depth = body_depth(model, person, crowd.camera)
         claims.claim(index, person.person_mask.astype(np.float32) / 255, depth)
         silhouette = np.isfinite(depth).astype(np.uint8)
-        near.append(cv2.dilate(silhouette, _disc(_REACH * sizes[index])) > 0)
+        near.append(cv2.dilate(silhouette, disc(_REACH * sizes[index])) > 0)
     sure = np.full_like(claims.owner, -1)
     for index, person in enumerate(crowd.people):
         own = (claims.owner == index).astype(np.uint8)
-        core = cv2.erode(own, _disc(_RIM * sizes[index])) > 0
+        core = cv2.erode(own, disc(_RIM * sizes[index])) > 0
         sure[core & near[index] & (person.person_mask > 255 * _SURE)] = index
     return sure
 
@@ -183,9 +184,3 @@ def mask_alone(
     mask[y0:y1, x0:x1] = warp_mask(again.mask, again.mask_to_photo, holes.shape)
     mask[others] = 0
     return np.clip(mask * 255 + 0.5, 0, 255).astype(np.uint8)
-
-
-def _disc(radius: float) -> np.ndarray:
-    """A round structuring element of the given radius in pixels."""
-    side = 2 * max(round(radius), 0) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
+from scipy.special import softmax
 
-from ..core.crop import box_of
+from ..core.crop import box_of, disc
 from ..people.types import Keypoints, Person
-from .postprocess import disc
 from .types import BodyLayer
 
 # The copy of the photo in which pixels are shared out: people are about this tall in the median,
@@ -325,22 +325,15 @@ def agree(photo: np.ndarray, odds: np.ndarray) -> np.ndarray:
     """
     scores = np.concatenate([np.zeros_like(odds[:1]), odds])
     links = list(_links(photo))
-    owner = _softmax(scores)
+    owner = softmax(scores, axis=0)
     for _ in range(_ROUNDS):
         total = scores.copy()
         for mine, before in zip(total, owner, strict=True):
             for first, second, weight in links:
                 mine[first] += weight * before[second]
                 mine[second] += weight * before[first]
-        owner = _softmax(total)
+        owner = softmax(total, axis=0)
     return owner[1:]
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    powers = scores - scores.max(axis=0)
-    np.exp(powers, out=powers)
-    powers /= powers.sum(axis=0)
-    return powers
 
 
 def _links(photo: np.ndarray) -> Iterator[tuple[tuple, tuple, np.ndarray]]:

@@ -6,16 +6,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..core.crop import disc
 from ..people.types import Claims
 from .types import PersonMask, SegmentConfig
 
 # Removes specks and holes from a mask, but keeps the parts an occluder cut a body into
-
-
-def disc(radius: float) -> np.ndarray:
-    """A round structuring element of the given radius in pixels."""
-    size = 2 * max(int(round(radius)), 0) + 1
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
 def clean(

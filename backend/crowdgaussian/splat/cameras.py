@@ -120,6 +120,7 @@ class Cameras:
         elevation: float = 0.0,
         fov: float = 0.7,
         size: int | tuple[int, int] = 512,
+        first: float = 0.0,
     ) -> "Cameras":
         """n cameras evenly around the vertical axis through the target, looking at it.
 
@@ -133,8 +134,9 @@ class Cameras:
             elevation: Height angle of the cameras above the horizon, radians.
             fov: Vertical field of view, radians.
             size: Image width and height, or the side of a square one, pixels.
+            first: How far round the first one stands, radians.
         """
-        azimuths = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
+        azimuths = first + 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
         directions = _directions(azimuths, torch.full_like(azimuths, elevation))
         return _looking_at(target, radius, directions, fov, size)
 

@@ -13,7 +13,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from ..body import BodyModel
 from ..body.model import pose_body
 from ..body.parts import find_regions
-from ..core.mesh import face_normals, unit
+from ..core.mesh import face_normals, unit, vertex_normals
 from ..splat.cameras import Cameras
 from .people import draw_parameters, dress, lit, on_floor, paint, spread_points, surface_gaussians
 
@@ -60,15 +60,26 @@ def made_up_actor(body: BodyModel, rng: np.random.Generator) -> Actor:
     parameters = draw_parameters(body, rng)
     if rng.random() < _LIVELY:
         parameters = on_floor(body, parameters.betas, _lively(parameters.pose, rng))
+    return painted_actor(body, parameters, rng, unlit=True)
+
+
+def painted_actor(
+    body: BodyModel, parameters: BodyParams, rng: np.random.Generator, unlit: bool
+) -> Actor:
+    """Somebody in clothes that lie on the body; without `unlit` in the usual light."""
     posed = pose_body(body, parameters)
     regions = find_regions(body, posed)
     dressed = dress(posed, regions, rng)
-    colours = paint(posed, regions, rng).clip(0.02, _HIGHEST)
+    colours = paint(posed, regions, rng)
+    if unlit:
+        colours = colours.clip(0.02, _HIGHEST)
+    else:
+        colours = lit(colours, vertex_normals(posed.rest, posed.faces))
     return Actor(
         posed.pose_points(dressed),
         posed.faces,
         colours[posed.faces].mean(1),
-        True,
+        unlit,
         body,
         parameters,
         posed.pose_points(posed.rest),

@@ -70,7 +70,7 @@ def retarget(source: Source) -> Motion:
     if not leg > 0:
         raise InputError(f"{source.name} has a skeleton with legs of no length.")
     unit = source.unit or guess_unit(leg)
-    places = _places(source)
+    places = _places(source, found[0])
     axis = source.up or _find_up(source, places, found)
     world = SCENE_FROM[axis]
     if _is_stand(source.rest, found):
@@ -111,7 +111,7 @@ def _source_leg(rest: np.ndarray, found: dict[int, int]) -> float:
 _LEG = ("hip", "knee", "ankle")
 
 
-def _places(source: Source) -> np.ndarray:
+def _places(source: Source, pelvis: int) -> np.ndarray:
     """Where all joints go, in the source's world and unit.  # [T, J, 3]"""
     places = np.empty((len(source.turns), len(source.names), 3))
     for index, parent in enumerate(source.parents):
@@ -121,7 +121,6 @@ def _places(source: Source) -> np.ndarray:
             else places[:, parent]
             + source.turns[:, parent] @ (source.rest[index] - source.rest[parent])
         )
-    pelvis = find_joints(source.names, source.parents)[0]
     return places + (source.root - places[:, pelvis])[:, None]
 
 

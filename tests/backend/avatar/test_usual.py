@@ -47,7 +47,7 @@ def test_a_print_does_not_change_the_usual_colour(dressed):
 
 def test_no_print_on_the_back(dressed):
     cloud, limbs, colours, seen, _ = dressed
-    filled = fill_colours(cloud, ObservedColors(colours, seen), limbs)
+    filled = fill_colours(cloud, ObservedColors(colours, seen), limbs, np.zeros(len(cloud), int))
     back = (cloud.group == TORSO) & (cloud.normals[:, 2] < -0.5)
     assert (np.abs(filled[back] - SHIRT).max(1) < 0.1).mean() > 0.9  # the rest is at its edges
 
@@ -58,7 +58,7 @@ def test_an_open_jacket_is_closed_behind(dressed):
     worn = colours.copy()
     trunk = cloud.group == TORSO
     worn[trunk] = np.where(np.abs(cloud.means[trunk, :1]) < 0.05, SKIN, SHIRT)
-    filled = fill_colours(cloud, ObservedColors(worn, seen), limbs)
+    filled = fill_colours(cloud, ObservedColors(worn, seen), limbs, np.zeros(len(cloud), int))
     back = trunk & (cloud.normals[:, 2] < -0.7) & (np.abs(cloud.means[:, 1] - 0.1) < 0.2)
     far = np.abs(filled[back] - SHIRT).max(1)
     assert (far < 0.1).mean() > 0.95
@@ -70,7 +70,7 @@ def test_a_hem_goes_round_as_a_line(dressed):
     trunk, hem = cloud.group == TORSO, 0.0
     worn = np.where(printed[:, None], SHIRT, colours)
     worn[trunk] = np.where(cloud.means[trunk, 1:2] > hem, SHIRT, JEANS)
-    filled = fill_colours(cloud, ObservedColors(worn, seen), limbs)
+    filled = fill_colours(cloud, ObservedColors(worn, seen), limbs, np.zeros(len(cloud), int))
     back = trunk & (cloud.normals[:, 2] < -0.5)
     for beside, wanted in ((0.03, SHIRT), (-0.03, JEANS)):
         strip = back & (np.abs(cloud.means[:, 1] - hem - 2 * beside) < abs(beside))
@@ -82,7 +82,7 @@ def test_a_face_turned_away_is_plain_skin_under_the_hair(dressed):
     cloud, limbs, colours, _, _ = dressed
     looks, seen = colours.copy(), (cloud.normals[:, 2] < -0.2).astype(float)
     looks[(cloud.group == HEAD) & (cloud.scalp > 0.3)] = HAIR
-    filled = fill_colours(cloud, ObservedColors(looks, seen), limbs)
+    filled = fill_colours(cloud, ObservedColors(looks, seen), limbs, np.zeros(len(cloud), int))
     face = cloud.face > 0.9
     assert np.abs(filled[face].mean(0) - SKIN).max() < 0.05
     assert (np.abs(filled[face] - SKIN).max(1) < 0.15).mean() > 0.9
@@ -91,6 +91,6 @@ def test_a_face_turned_away_is_plain_skin_under_the_hair(dressed):
 def test_an_unseen_head_is_skin_not_shirt(dressed):
     cloud, limbs, colours, seen, _ = dressed
     hidden = np.where(cloud.group == HEAD, 0.0, seen)
-    filled = fill_colours(cloud, ObservedColors(colours, hidden), limbs)
+    filled = fill_colours(cloud, ObservedColors(colours, hidden), limbs, np.zeros(len(cloud), int))
     skull = (cloud.group == HEAD) & (cloud.scalp > 0.5)
     assert np.abs(filled[skull] - SKIN).max() < 0.1
