@@ -35,15 +35,15 @@ from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel, render_white
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
-from crowdgaussian.lorm.training.config import DistillationWeights, LormTraining
-from crowdgaussian.lorm.training.dataset import PeopleDataset
-from crowdgaussian.lorm.training.occlusion import hide, occlude
-from crowdgaussian.lorm.training.sample import (
+from crowdgaussian.lorm.training.dataset import (
     InputSizes,
+    PeopleDataset,
     TrainingPerson,
     complete_inputs,
     occluded_inputs,
 )
+from crowdgaussian.lorm.training.distill import DistillationWeights, LormTraining
+from crowdgaussian.lorm.training.occlusion import hide, occlude
 from crowdgaussian.lorm.training.trainer import SampleRow, TrainJob, sample_grid, train
 from PIL import Image
 from torch import Tensor

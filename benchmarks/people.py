@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian.core.progress import quiet_native_stderr
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.faces import FaceNetwork
 from crowdgaussian.people.detect.landmark_net import LANDMARK_NETWORKS, PatchPrediction, PoseNetwork
 from crowdgaussian.people.detect.residual import PeopleSearch
+from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.pipeline.photo import load_photo
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 

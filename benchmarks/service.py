@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-from crowdgaussian.service.keys import KeyFolder
 from crowdgaussian.service.results import Folders
+from crowdgaussian.service.settings import KeyFolder
 from crowdgaussian.service.store import JobRow, Store
 from crowdgaussian_shared.client.server import Pairing
 from crowdgaussian_shared.protocol import decode, encode

@@ -11,9 +11,9 @@ from crowdgaussian.lorm.model.config import HeadEncoderConfig, LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
-from crowdgaussian.lorm.training.config import LormTraining
+from crowdgaussian.lorm.training.dataset import InputSizes
+from crowdgaussian.lorm.training.distill import LormTraining
 from crowdgaussian.lorm.training.occlusion import OcclusionConfig
-from crowdgaussian.lorm.training.sample import InputSizes
 from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.normals import render_normals
 from PIL import Image

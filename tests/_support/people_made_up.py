@@ -3,7 +3,7 @@
 
 import cv2
 import numpy as np
-from crowdgaussian.people.detect.roi import Roi, apply, invert, patch_to_photo
+from crowdgaussian.people.detect.landmark_net import Roi, apply, invert, patch_to_photo
 from crowdgaussian.people.detect.tta import MASK_SIDE, Body
 
 # A standing figure of height 1 around its middle; x right, y down.

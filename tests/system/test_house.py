@@ -55,7 +55,7 @@ LAYERS = {
     ),
     "crowdgaussian_addon": ({"scene", "jobs"}, {"ops"}, {"ui", "scripting"}, {"blend"}),
     "crowdgaussian.people": (
-        {"types", "config"},
+        {"types"},
         {"detect"},
         {"fit"},
         {"ground"},

@@ -11,8 +11,8 @@ import pytest
 import torch
 from _support.running import photo_or_skip
 from crowdgaussian.body.load import load_body
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.detections import detect_people
+from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.pipeline.checkpoint import load_crowd
 from crowdgaussian.pipeline.config import Config
 from crowdgaussian.pipeline.stages import STAGES, load_stage

@@ -11,8 +11,8 @@ import pytest
 from _support.running import SECOND_SAMPLE
 from crowdgaussian.body import load_body
 from crowdgaussian.core.landmarks import ARMS, LEGS, Landmark
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.mediapipe import KeypointFit
+from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.synthetic.sample import load_ground_truth
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX

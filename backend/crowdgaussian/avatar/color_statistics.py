@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The usual colour of clothes and skin along each limb, without what crosses it.
+"""The colours of one material of a person, and the usual colour along each limb.
 
-A hand in front of a shirt, its shadow, or a neighbour's arm cover a smaller part of a garment than
-the garment itself. The median over a wide neighbourhood that reaches far around a limb and less far
-along it does not see them, but keeps the hem where it is.
+A palette (skin, a head of hair, a garment) is learnt from what the photo shows of one person and
+says how likely another colour is.
+
+Along a limb, a hand in front of a shirt, its shadow, or a neighbour's arm cover a smaller part of a
+garment than the garment itself. The median over a wide neighbourhood that reaches far around a limb
+and less far along it does not see them, but keeps the hem where it is.
 """
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from scipy.spatial import cKDTree
@@ -15,6 +19,64 @@ from scipy.spatial import cKDTree
 from ..body.parts import ARM, FOOT, HAND, HEAD, LEG, TORSO
 from ..core.mesh import unit
 from .gaussians import SurfaceGaussians
+
+# Palettes: a few colours, each in light and shade
+
+_SHADE, _HUE = 15.0, 6.0  # CIELAB: spread of a colour from shade to light, and across it
+_COLOURS = 4  # of a palette; more follow patterns, and dirt
+_PALETTE_SOURCES = 1200  # colours that a palette is learnt from, at most
+_ROUNDS = 5  # of the clustering
+TELLING = 25  # Gaussians that tell a palette
+_INLIER = 0.9  # quantile of the distances at which a further cluster starts; more: at a stray one
+_STRAY = 0.02  # share of a material that has any colour
+ANY_COLOR = -float(np.log(1e6))  # logarithm of any colour's density: CIELAB has about 10^6 units
+
+
+@dataclass(frozen=True)
+class Palette:
+    """A few colours, each in light and shade: along the way to black they may differ more."""
+
+    centres: np.ndarray  # [C, 3] CIELAB
+    shares: np.ndarray  # [C] sum to 1
+    shade: float = _SHADE
+    hue: float = _HUE
+
+    def log_density(self, lab: np.ndarray) -> np.ndarray:
+        """How likely colours [N, 3] are.  # [N]"""
+        toward = self.centres / (np.linalg.norm(self.centres, axis=1, keepdims=True) + 1e-6)
+        along = lab @ toward.T - (self.centres * toward).sum(1)  # [N, C]
+        away = np.square(lab).sum(1)[:, None] + np.square(self.centres).sum(1)
+        across = away - 2 * lab @ self.centres.T - along**2
+        exponent = 0.5 * (along / self.shade) ** 2 + 0.5 * across / self.hue**2
+        peak = (1 - _STRAY) * self.shares / ((2 * np.pi) ** 1.5 * self.shade * self.hue**2)
+        return np.log(np.exp(-exponent) @ peak + _STRAY * np.exp(ANY_COLOR))
+
+    def like(self, lab: np.ndarray, depth: float) -> np.ndarray:
+        """Colours [N, 3] at most so much less likely (logarithm) than the likeliest.  # [N] bool"""
+        return self.log_density(lab) > self.log_density(self.centres).max() - depth
+
+
+def palette_of(lab: np.ndarray, shade: float = _SHADE, hue: float = _HUE) -> Palette:
+    """Clusters of colours [N, 3], N > 0; the same on every run."""
+    lab = lab[:: max(1, len(lab) // _PALETTE_SOURCES)]
+    centres = np.median(lab, axis=0)[None]
+    while len(centres) < min(_COLOURS, len(lab)):
+        apart = np.square(lab[:, None] - centres).sum(2).min(1)
+        far = np.argsort(apart, kind="stable")[int(_INLIER * (len(lab) - 1))]
+        centres = np.concatenate([centres, lab[far][None]])
+    for _ in range(_ROUNDS):
+        mine = np.square(lab[:, None] - centres).sum(2).argmin(1)
+        counts = np.bincount(mine, minlength=len(centres))
+        sums = np.stack([np.bincount(mine, lab[:, k], len(centres)) for k in range(3)], 1)
+        centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
+    return Palette(centres, counts / counts.sum(), shade, hue)
+
+
+def to_lab(colours: np.ndarray) -> np.ndarray:
+    """sRGB 0..1 to CIELAB.  # [N, 3]"""
+    rgb = np.clip(colours, 0, 1).astype(np.float32)
+    return cv2.cvtColor(rgb[None], cv2.COLOR_RGB2LAB)[0].astype(np.float64)
+
 
 # Coordinates along and around each limb, and how its front wraps to its back. A limb is a bent tube
 # about its bones. The camera sees the part of it that faces it; the rest asks for the colour at the
@@ -189,6 +251,9 @@ _REACH = 0.12  # metres from a fitted arm to its print
 _ON_FACE, _WELL_SEEN, _SEEN = 0.8, 0.5, 0.3  # shares of face; 0..1 of how well a Gaussian is seen
 # Chromaticities of human skin, red and green of the sum; blue is less than green.
 _SKIN_RED, _SKIN_GREEN = (0.37, 0.6), (0.24, 0.37)
+_SKIN_SPREADS = 20.0, 7.0  # CIELAB, along and across the shade: face, arms and legs differ
+_ANY_SKIN = np.array([[72.0, 16, 19], [52, 17, 21], [35, 13, 16]])  # CIELAB, where none is seen
+_MOSTLY_FACE = 0.7  # share of face from which a Gaussian tells the palette of skin
 _STRANGE, _LEAST_STRANGE = 3.0, 0.12  # spreads, and sRGB, from the usual colour of a print
 
 
@@ -227,6 +292,23 @@ def like_skin(colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
     total, own = colours.sum(1) + 1e-6, skin.sum() + 1e-6
     tone = np.linalg.norm((colours / total[:, None] - skin / own)[:, :2], axis=1)
     return (tone < _TONE) & (total > _DARKEST * own) & (total < _BRIGHTEST * own)
+
+
+def skin_palette(cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray) -> Palette:
+    """The person's skin as a palette, that of any skin where none is seen.
+
+    Args:
+        cloud: the bound Gaussians.
+        colours: [N, 3] sRGB.
+        seen: [N] 0..1.
+    """
+    skin = skin_colour(cloud, colours, seen)
+    if skin is None:
+        return Palette(_ANY_SKIN, np.full(3, 1 / 3), *_SKIN_SPREADS)
+    bare = (cloud.face > _MOSTLY_FACE) | (cloud.group == HAND)
+    own = bare & (seen > _SEEN) & like_skin(colours, skin)
+    told = colours[own] if own.sum() >= TELLING else skin[None]
+    return palette_of(to_lab(told), *_SKIN_SPREADS)
 
 
 def cast_by_occluder(

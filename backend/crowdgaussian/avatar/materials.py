@@ -21,9 +21,16 @@ from scipy.special import softmax
 from ..body.model import PosedBody
 from ..body.parts import ARM, FOOT, HAND, HEAD, LEG, TORSO
 from ..core.optim import best_path
-from .color_statistics import LimbPlaces, like_skin, skin_colour
+from .color_statistics import (
+    ANY_COLOR,
+    TELLING,
+    LimbPlaces,
+    Palette,
+    palette_of,
+    skin_palette,
+    to_lab,
+)
 from .gaussians import SurfaceGaussians, mean_around
-from .palettes import ANY_COLOR, Palette, palette_of, to_lab
 from .visibility import PhotoView, closed_legs
 
 OTHER, SKIN, HAIR, UPPER, LOWER, SHOES = range(len(MATERIALS))
@@ -122,9 +129,6 @@ def _slices(cloud: SurfaceGaussians, joints: np.ndarray) -> tuple[_Slices, _Slic
 # A person's palettes
 
 _SEEN = 0.3  # of how well a Gaussian is seen, from which its colour counts
-_LEAST = 25  # Gaussians that tell a palette
-_SKIN_SPREADS = 20.0, 7.0  # CIELAB, along and across the shade: face, arms and legs differ
-_ANY_SKIN = np.array([[72.0, 16, 19], [52, 17, 21], [35, 13, 16]])  # CIELAB, where none is seen
 _ON_FACE, _ON_SCALP = 0.7, 0.5  # of a Gaussian's share in face or scalp
 _TOP, _LEGS = (0.3, 0.75), (1.2, 2.4)  # heights where the top and what covers the legs usually are
 _LIKE = 2.5  # logarithm below a palette's best, down to which a colour is like it
@@ -138,26 +142,17 @@ _HAT_CHROMA, _HAT_HUES = 14.0, (20.0, 100.0)  # CIELAB: hair has less, or a hue 
 _BALD_HUE, _BALD_LIGHT, _BALD_SPREAD = 7.0, (0.9, 1.12), 7.0
 
 
-def _skin_palette(cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray) -> Palette:
-    skin = skin_colour(cloud, colours, seen)
-    if skin is None:
-        return Palette(_ANY_SKIN, np.full(3, 1 / 3), *_SKIN_SPREADS)
-    bare = (cloud.face > _ON_FACE) | (cloud.group == HAND)
-    own = bare & (seen > _SEEN) & like_skin(colours, skin)
-    return palette_of(to_lab(colours[own] if own.sum() >= _LEAST else skin[None]), *_SKIN_SPREADS)
-
-
 def _crown(
     cloud: SurfaceGaussians, lab: np.ndarray, seen: np.ndarray
 ) -> tuple[int, Palette | None]:
     """What the scalp shows away from the face: hair, skin or a hat, and its colours."""
     scalp, face = (seen > _SEEN) & (cloud.scalp > _ON_SCALP), cloud.face > _ON_FACE
-    if scalp.sum() < _LEAST or not face.any():
+    if scalp.sum() < TELLING or not face.any():
         return HAIR, None
     away, _ = cKDTree(cloud.means[face]).query(cloud.means[scalp])
     own = lab[scalp][away >= np.quantile(away, _FAR_FROM_FACE)]
     middle, shown = np.median(own, axis=0), face & (seen > _SEEN)
-    if shown.sum() >= _LEAST:
+    if shown.sum() >= TELLING:
         skin = np.median(lab[shown], axis=0)
         across = np.linalg.norm(middle - skin * (middle @ skin) / (skin @ skin))
         light = _BALD_LIGHT[0] < middle[0] / skin[0] < _BALD_LIGHT[1]
@@ -184,15 +179,15 @@ def _first_clothes(
         own = np.flatnonzero(place & (seen > _SEEN))
         for other in [skin, found[UPPER]] if label == LOWER and UPPER in found else [skin]:
             rest = own[~other.like(lab[own], _LIKE)]
-            own = rest if len(rest) > max(_LEAST, _DRESSED * len(own)) else own
-        if len(own) >= _LEAST and not (label == LOWER and _bare(lab, own, hips, skin)):
+            own = rest if len(rest) > max(TELLING, _DRESSED * len(own)) else own
+        if len(own) >= TELLING and not (label == LOWER and _bare(lab, own, hips, skin)):
             found[label] = palette_of(lab[own])
     return found
 
 
 def _bare(lab: np.ndarray, legs: np.ndarray, hips: np.ndarray, skin: Palette) -> bool:
     """Whether legs of a skin's colours are bare: something else covers the hips."""
-    if min(len(legs), len(hips)) < _LEAST or skin.like(lab[legs], _BARE).mean() < 0.5:
+    if min(len(legs), len(hips)) < TELLING or skin.like(lab[legs], _BARE).mean() < 0.5:
         return False
     return bool(palette_of(lab[legs]).like(lab[hips], _LIKE).mean() < 0.5)
 
@@ -221,7 +216,7 @@ def _clothes(
         worn = (seen > _SEEN) & (fits[:, SKIN] < 0) & (fits[:, HAIR] < own + _HAIRY)
         palettes = {k: v for k, v in palettes.items() if k not in (UPPER, LOWER, SHOES)}
         for piece in (UPPER, LOWER, SHOES):
-            if (worn & (label == piece)).sum() >= _LEAST:
+            if (worn & (label == piece)).sum() >= TELLING:
                 palettes[piece] = palette_of(lab[worn & (label == piece)])
     return paths, palettes
 
@@ -239,7 +234,7 @@ def _parted(
     label = body.labels(path)
     legs = label == LOWER if LOWER in label else (label == UPPER) & (body.place > _HIP)
     own = (body.index >= 0) & legs[body.index] & (seen > _SEEN)
-    if UPPER not in label or own.sum() < _LEAST or fits[own, UPPER].mean() < _ONE_CLOTH:
+    if UPPER not in label or own.sum() < TELLING or fits[own, UPPER].mean() < _ONE_CLOTH:
         return path
     bare = bool(((path > _UPPER_PIECE) & (label == SKIN)).sum() >= _BARE_SLICES)
     dress = bare if np.isnan(closed[bare]) else closed[bare] > 0.5
@@ -323,7 +318,7 @@ def find_materials(
         view: tells a dress from shirt and trousers of one colour.
     """
     lab, height = to_lab(colours), _height(cloud.means, posed.joints)
-    palettes = {SKIN: _skin_palette(cloud, colours, seen)}
+    palettes = {SKIN: skin_palette(cloud, colours, seen)}
     crown, hair = _crown(cloud, lab, seen)
     palettes |= {crown: hair} if hair is not None else {}
     palettes |= _first_clothes(cloud, lab, seen, height, palettes[SKIN])
@@ -392,7 +387,7 @@ def _hangs_behind(cloud: SurfaceGaussians, hair: np.ndarray, height: np.ndarray)
     """Where hair that falls over the shoulders hangs behind, as low and as wide.  # [N] bool"""
     aside, falls = np.abs(cloud.means[:, 0]), hair & (cloud.group == TORSO)
     falls &= cloud.normals[:, 2] > 0
-    if falls.sum() < _LEAST:
+    if falls.sum() < TELLING:
         return falls & False
     behind = (cloud.normals[:, 2] < 0) & np.isin(cloud.group, (HEAD, TORSO))
     behind &= aside < np.quantile(aside[falls], _HANGS)

@@ -177,7 +177,7 @@ def scanned_people(folder: Path, body_file: Path | None):
         CrowdGaussianError: a package or the body model is missing, or the folder holds nobody.
     """
     from ..body import load_body
-    from ..body.smplx_body import find_smplx
+    from ..body.load import find_smplx
     from ..weights import local_path
 
     try:

@@ -147,9 +147,8 @@ def _revoke_key(arguments: argparse.Namespace) -> int:
 
 
 def _keys(arguments: argparse.Namespace):
-    from ..service.keys import KeyFolder
     from ..service.results import Folders, default_data
-    from ..service.settings import ServiceSettings
+    from ..service.settings import KeyFolder, ServiceSettings
 
     data = arguments.data or default_data()
     Folders(data).make()

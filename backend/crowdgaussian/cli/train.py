@@ -67,7 +67,7 @@ _LORM_LOSS = {"rgb": "rgb-weight", "ssim": "ssim-weight"}
 
 
 def _add_lorm_settings(parser: argparse.ArgumentParser) -> None:
-    from ..lorm.training.config import DistillationWeights, LormTraining
+    from ..lorm.training.distill import DistillationWeights, LormTraining
 
     group = parser.add_argument_group("training")
     add_fields(group, LormTraining, _LORM)
@@ -80,7 +80,7 @@ def _add_lorm_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(arguments: argparse.Namespace):
-    from ..lorm.training.config import DistillationWeights, LormTraining
+    from ..lorm.training.distill import DistillationWeights, LormTraining
 
     return LormTraining(
         **given_fields(arguments, _LORM),
@@ -234,9 +234,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     from ..refiner.training.dataset import PairDataset
     from ..refiner.training.losses import refiner_loss
-    from ..refiner.training.release import new_network, save_trained, training_facts
-    from ..refiner.training.trainer import RefinerTrainer
-    from ..refiner.weights import find_base
+    from ..refiner.training.trainer import RefinerTrainer, new_network, save_trained, training_facts
+    from ..refiner.types import find_base
     from ..weights import local_path
     from .console import ConsoleReport
 
@@ -313,7 +312,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _refiners(options: list[str]) -> dict:
     """Refiners by name, on the best device."""
     from ..core.device import choose_device
-    from ..refiner.training.release import load_any
+    from ..refiner.training.trainer import load_any
 
     refiners = {}
     for text in options:

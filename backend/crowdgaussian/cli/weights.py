@@ -127,7 +127,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..weights.verify import verify, verify_packaged
+    from ..weights.hub import verify, verify_packaged
 
     if arguments.names:
         verdicts = [verify(find(name)) for name in arguments.names]

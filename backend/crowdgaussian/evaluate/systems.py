@@ -27,7 +27,7 @@ from ..pipeline.config import Config
 from ..segment.types import CrowdView, PersonMask
 from ..splat.splats import Splats
 from ..synthetic.people import spread_points, surface_gaussians
-from ..synthetic.textured import read_parts, surface_colours
+from ..synthetic.scans import read_parts, surface_colours
 from .subjects import Subject
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from .inputs import (
     head_points,
 )
 from .model.config import LormConfig
-from .model.decoder import Attributes
 from .model.encoders import PatchEncoder
 from .model.lorm import LormModel
+from .model.posing import Attributes
 from .to_avatar import same_body, shape_of
 from .weights import LormStageConfig
 

@@ -28,8 +28,7 @@ from ..core.rotations import (
     multiply_quats,
 )
 from ..people.types import Person
-from .model.decoder import Attributes
-from .model.posing import Posing
+from .model.posing import Attributes, Posing
 from .model.query_points import TemplateMesh
 
 

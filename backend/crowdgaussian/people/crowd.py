@@ -20,7 +20,6 @@ from ..body.model import BodyModel
 from ..core.landmarks import HIPS, TORSO
 from ..splat.cameras import project
 from ..splat.normals import render_mesh_depth
-from .config import PeopleConfig
 from .detect.detections import Detection, detection_flags, visible_box
 from .fit.body_points import BodyPoints
 from .fit.convert import StartBodies
@@ -28,7 +27,7 @@ from .fit.fitter import Bodies, Fitter
 from .fit.schedules import fit_hands
 from .fit.targets import Targets, make_targets
 from .ground.placement import put_on_ground
-from .types import Crowd, Keypoints, Person
+from .types import Crowd, Keypoints, PeopleConfig, Person
 
 _FAR = 0.1  # of the body's height: a landmark further off counts as this far in reprojection_px
 

@@ -14,18 +14,16 @@ from ..body.model import BodyModel
 from ..core.crop import disc
 from ..core.landmarks import TORSO
 from ..core.progress import Progress, Report, each, within
-from .config import PeopleConfig
 from .crowd import Fitted, body_depth, crowd_on_floor, single_thread
 from .detect.detections import Detection, detect_people
-from .detect.landmark_net import PoseNetwork
+from .detect.landmark_net import LandmarkPrediction, PhotoPyramid, PoseNetwork, warp_mask
 from .detect.residual import filled_in
-from .detect.roi import LandmarkPrediction, PhotoPyramid, warp_mask
 from .detect.tta import Body, fuse_predictions
 from .fit.body_points import BodyPoints
 from .fit.fitter import Fitter
 from .fit.schedules import fit_in_camera
 from .fit.targets import make_targets
-from .types import Claims, Crowd
+from .types import Claims, Crowd, PeopleConfig
 
 # Shares of the stage's time after which everybody is found, fitted, and on the floor: measured on
 # the sample, with 140 s for the search, 20 s for the fit and 15 s for the floor on one busy core;

@@ -36,7 +36,7 @@ from .. import __version__
 from ..avatar.types import Outcome
 from ..body.model import BodyModel
 from ..people.types import Certainty, Crowd, Keypoints, Person
-from ..refiner.weights import STAGE as REFINER_STAGE
+from ..refiner.types import STAGE as REFINER_STAGE
 from ..segment.types import CrowdView, PersonMask
 from . import review
 from .config import Job

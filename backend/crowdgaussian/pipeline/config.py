@@ -13,7 +13,7 @@ from crowdgaussian_shared.scene.edit import SceneEdits
 
 from ..avatar.types import PhotoFitConfig
 from ..lorm.weights import LormStageConfig
-from ..people.config import PeopleConfig
+from ..people.types import PeopleConfig
 from ..refiner.types import RefineConfig
 from ..segment.types import SegmentConfig
 

@@ -18,8 +18,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import ModelProvenance
 
-from ..refiner.types import RefinedCluster
-from ..refiner.weights import STAGE
+from ..refiner.types import STAGE, RefinedCluster
 from ..segment.types import CrowdView
 from .checkpoint import coarse_path, concerns_everybody, forget_coarse, is_refinement
 from .config import Config

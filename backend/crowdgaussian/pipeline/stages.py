@@ -62,8 +62,8 @@ STAGES = (
         "vitpose",
         "people",
         "people",
-        ".people.vitpose.stage:VitPoseFit",
-        ".people.config:vitpose_files",
+        ".people.vitpose:VitPoseFit",
+        ".people.types:vitpose_files",
         "ViTPose's keypoints, and a body fitted to them",
     ),
     StageSpec(
@@ -71,7 +71,7 @@ STAGES = (
         "people",
         "people",
         ".people.multihmr.stage:MultiHmr",
-        ".people.config:multihmr_files",
+        ".people.types:multihmr_files",
         "Multi-HMR, which regresses SMPL-X",
     ),
     StageSpec(
@@ -79,7 +79,7 @@ STAGES = (
         "people",
         "people",
         ".people.external.stage:CommandPeople",
-        ".people.config:other_program",
+        ".people.types:other_program",
         "a program of the user, run on the photo",
     ),
     StageSpec(
@@ -87,7 +87,7 @@ STAGES = (
         "people",
         "people",
         ".people.external.stage:ResultPeople",
-        ".people.config:other_program",
+        ".people.types:other_program",
         "results that another program wrote earlier",
     ),
     StageSpec(
@@ -127,7 +127,7 @@ STAGES = (
         "refiner",
         "refine",
         ".refiner.stage:small_refinement",
-        ".refiner.weights:small_files",
+        ".refiner.types:small_files",
         "the small network that ships",
     ),
     StageSpec(
@@ -135,7 +135,7 @@ STAGES = (
         "refiner",
         "refine",
         ".refiner.stage:turbo_refinement",
-        ".refiner.weights:turbo_files",
+        ".refiner.types:turbo_files",
         "one-step diffusion, trained from SD-Turbo",
     ),
 )

@@ -29,8 +29,7 @@ from .distil import (
     refined_views,
 )
 from .trainable import Anchor, Movable, refined_avatars
-from .types import RefineConfig, RefinedCluster, Refiner
-from .weights import small_path, turbo_files, turbo_path
+from .types import RefineConfig, RefinedCluster, Refiner, small_path, turbo_files, turbo_path
 
 # The refinement stage: the clusters of a crowd, and the steps that each of them takes
 

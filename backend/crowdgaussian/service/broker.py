@@ -13,13 +13,11 @@ from functools import partial
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
 
-from .control import Control, Greeting, offered_presets
+from .control import Control, Greeting, Sessions, offered_presets
 from .data import NEWS, SEND_LIMIT, STOP, DataServer
 from .jobs import Jobs
-from .keys import KeyFolder
 from .results import Folders
-from .sessions import Sessions
-from .settings import Address, ServiceSettings
+from .settings import Address, KeyFolder, ServiceSettings
 from .sockets import Envelope, Inbox, ZapAuthenticator, open_router
 from .store import Store
 from .workers import WorkerPool

@@ -18,9 +18,8 @@ from crowdgaussian_shared.errors import CrowdGaussianError, MissingFileError
 from crowdgaussian_shared.protocol import ProtocolError, decode, encode
 from crowdgaussian_shared.protocol import messages as m
 
-from .keys import KeyFolder
 from .results import Folders, OpenFiles, PhotoRefusedError, Uploads
-from .settings import ServiceSettings
+from .settings import KeyFolder, ServiceSettings
 from .sockets import Envelope, Inbox, request_of
 from .store import JobRow, Store
 

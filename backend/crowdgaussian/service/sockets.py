@@ -12,8 +12,7 @@ from crowdgaussian_shared.protocol import Message, encode
 from crowdgaussian_shared.protocol.wire import HEADER_LIMIT, MESSAGE_LIMIT
 from zmq.utils import z85
 
-from .keys import KeyFolder
-from .settings import Address
+from .settings import Address, KeyFolder
 
 ZAP_DOMAIN = b"crowdgaussian"
 HANDSHAKE_MS = HEARTBEAT_MS = 10_000

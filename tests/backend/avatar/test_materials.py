@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from crowdgaussian.avatar.color_statistics import limb_places
+from crowdgaussian.avatar.color_statistics import limb_places, palette_of
 from crowdgaussian.avatar.gaussians import bind
 from crowdgaussian.avatar.materials import (
     HAIR,
@@ -16,7 +16,6 @@ from crowdgaussian.avatar.materials import (
     UPPER,
     find_materials,
 )
-from crowdgaussian.avatar.palettes import palette_of
 from crowdgaussian.avatar.visibility import closed_legs
 from crowdgaussian.body import load_body
 from crowdgaussian.body.model import pose_body

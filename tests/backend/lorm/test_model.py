@@ -10,9 +10,9 @@ import torch
 from _support.lorm_made_up import assert_close
 from crowdgaussian.body import load_body
 from crowdgaussian.lorm.model.config import HeadEncoderConfig, LormConfig
-from crowdgaussian.lorm.model.decoder import Attributes, GaussianDecoder
 from crowdgaussian.lorm.model.encoders import HeadEncoder, PatchEncoder, SapiensEncoder
 from crowdgaussian.lorm.model.lorm import LormModel, Tokens
+from crowdgaussian.lorm.model.posing import Attributes, GaussianDecoder
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
 from crowdgaussian.splat.reference import covariances
 from crowdgaussian_shared.errors import CrowdGaussianError

@@ -8,8 +8,7 @@ import pytest
 import torch
 from _support.lorm_made_up import SHARED, assert_close
 from crowdgaussian.lorm.model.config import LormConfig
-from crowdgaussian.lorm.model.decoder import Attributes, GaussianDecoder
-from crowdgaussian.lorm.model.posing import Posing
+from crowdgaussian.lorm.model.posing import Attributes, GaussianDecoder, Posing
 from crowdgaussian.lorm.model.query_points import PointEmbedding, QueryPoints, TemplateMesh
 from crowdgaussian.lorm.model.transformer import BodyHeadTransformer
 

@@ -13,11 +13,20 @@ from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.core.training import CHECKPOINT
 from crowdgaussian.lorm.model.adapters import adapters_off, load_adapters
-from crowdgaussian.lorm.training.config import DistillationWeights, LormTraining, distillation_loss
-from crowdgaussian.lorm.training.dataset import PeopleDataset
-from crowdgaussian.lorm.training.distill import TeacherCache, fingerprint
+from crowdgaussian.lorm.training.dataset import (
+    InputSizes,
+    PeopleDataset,
+    complete_inputs,
+    occluded_inputs,
+)
+from crowdgaussian.lorm.training.distill import (
+    DistillationWeights,
+    LormTraining,
+    TeacherCache,
+    distillation_loss,
+    fingerprint,
+)
 from crowdgaussian.lorm.training.occlusion import hide
-from crowdgaussian.lorm.training.sample import InputSizes, complete_inputs, occluded_inputs
 from crowdgaussian.lorm.training.trainer import RESULT, LormTrainer, TrainJob, train
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from PIL import Image

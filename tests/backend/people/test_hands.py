@@ -9,7 +9,6 @@ import torch
 from _support.people_made_up import body as made_up_body
 from _support.smplx_made_up import VERTICES, synthetic
 from crowdgaussian.body.load import load_body
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect import detections
 from crowdgaussian.people.detect.hands import (
     HandClaim,
@@ -19,11 +18,12 @@ from crowdgaussian.people.detect.hands import (
     settle_claims,
     shared_look,
 )
-from crowdgaussian.people.detect.roi import PhotoPyramid
+from crowdgaussian.people.detect.landmark_net import PhotoPyramid
 from crowdgaussian.people.fit.body_points import BodyPoints, HandAngles, HandPoints
 from crowdgaussian.people.fit.fitter import Bodies, Fitter
 from crowdgaussian.people.fit.objective import FINGER_LIMITS, arm_limits, relaxed_hands
 from crowdgaussian.people.fit.schedules import fit_hands
+from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 from crowdgaussian.weights import WeightFile
 from crowdgaussian_shared.errors import MissingFileError

@@ -8,8 +8,7 @@ import pytest
 from _support.avatar_scene import crowd_of, paint, person_of
 from crowdgaussian.body import load_body
 from crowdgaussian.body.model import pose_body
-from crowdgaussian.people.detect.landmark_net import PATCH, PatchPrediction
-from crowdgaussian.people.detect.roi import Roi, patch_to_photo
+from crowdgaussian.people.detect.landmark_net import PATCH, PatchPrediction, Roi, patch_to_photo
 from crowdgaussian.people.detect.tta import MASK_SIDE, Body
 from crowdgaussian.people.mediapipe import mask_alone, sure_pixels
 from crowdgaussian.splat.normals import render_mesh_depth

@@ -11,7 +11,6 @@ from _support.smplx_made_up import synthetic
 from crowdgaussian.body import load_body
 from crowdgaussian.core.crop import letterbox
 from crowdgaussian.core.progress import silent
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.crowd import single_thread
 from crowdgaussian.people.fit.body_points import BodyPoints
 from crowdgaussian.people.fit.fitter import Fitter
@@ -23,6 +22,7 @@ from crowdgaussian.people.multihmr.stage import (
     known_camera,
     start_bodies,
 )
+from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.synthetic.sample import load_ground_truth
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin

@@ -7,7 +7,6 @@ import torch
 from _support.people_made_up import figure
 from crowdgaussian.body import load_body
 from crowdgaussian.core.rotations import axis_angle_to_matrix
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.detections import Detection
 from crowdgaussian.people.fit.body_points import BodyPoints, pose_matrices
 from crowdgaussian.people.fit.fitter import Fitter
@@ -15,9 +14,14 @@ from crowdgaussian.people.fit.init import bend_limb, swing, torso_frame
 from crowdgaussian.people.fit.objective import limit_energy, pose_energy, relaxed_hands, usual_pose
 from crowdgaussian.people.fit.schedules import fit_in_camera
 from crowdgaussian.people.fit.targets import make_targets, straightness
-from crowdgaussian.people.ground.contact import overlaps, push_apart, sphere_centers, sphere_radii
-from crowdgaussian.people.ground.placement import put_on_ground
-from crowdgaussian.people.types import Keypoints
+from crowdgaussian.people.ground.placement import (
+    overlaps,
+    push_apart,
+    put_on_ground,
+    sphere_centers,
+    sphere_radii,
+)
+from crowdgaussian.people.types import Keypoints, PeopleConfig
 from crowdgaussian.splat.cameras import project
 from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin
 from crowdgaussian_shared.geometry.camera import (

@@ -12,7 +12,6 @@ import torch
 from crowdgaussian.body.load import load_body
 from crowdgaussian.core.progress import silent
 from crowdgaussian.core.rotations import axis_angle_to_matrix
-from crowdgaussian.people.config import PeopleConfig, other_program
 from crowdgaussian.people.external.formats import (
     SQUARE,
     camera_of_photo,
@@ -23,6 +22,7 @@ from crowdgaussian.people.external.stage import CommandPeople, ResultPeople
 from crowdgaussian.people.external.types import bodies_of
 from crowdgaussian.people.fit.body_points import BodyPoints
 from crowdgaussian.people.fit.convert import JOINTS, LANDMARKS
+from crowdgaussian.people.types import PeopleConfig, other_program
 from crowdgaussian.pipeline.config import configured, is_local
 from crowdgaussian.pipeline.stages import files_for
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError

@@ -8,7 +8,6 @@ import pytest
 from _support.people_made_up import body, figure
 from crowdgaussian.body.load import load_body
 from crowdgaussian.core.landmarks import ARM_SIDES
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect import residual
 from crowdgaussian.people.detect.choice import Candidate, Witnesses, choose_people, is_duplicate
 from crowdgaussian.people.detect.faces import (
@@ -20,7 +19,7 @@ from crowdgaussian.people.detect.faces import (
     head_rotation,
     head_rotations,
 )
-from crowdgaussian.people.detect.landmark_net import PoseNetwork
+from crowdgaussian.people.detect.landmark_net import PhotoPyramid, PoseNetwork
 from crowdgaussian.people.detect.residual import (
     PeopleSearch,
     filled_in,
@@ -28,8 +27,8 @@ from crowdgaussian.people.detect.residual import (
     painted_out,
     shared_hands,
 )
-from crowdgaussian.people.detect.roi import PhotoPyramid
 from crowdgaussian.people.mediapipe import KeypointFit
+from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 from crowdgaussian.weights import POSE_LANDMARKS_HEAVY
 from crowdgaussian_shared.errors import (

@@ -4,7 +4,6 @@
 import numpy as np
 import pytest
 from _support.people_made_up import body, figure
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.detect.choice import (
     Candidate,
     Witnesses,
@@ -15,6 +14,7 @@ from crowdgaussian.people.detect.choice import (
 from crowdgaussian.people.detect.choice import is_duplicate as is_double
 from crowdgaussian.people.detect.detections import detection_flags, visible_box
 from crowdgaussian.people.detect.tta import body_score
+from crowdgaussian.people.types import PeopleConfig
 
 CONFIG = PeopleConfig()
 

@@ -6,14 +6,19 @@ import pytest
 import torch
 from crowdgaussian.body import load_body
 from crowdgaussian.core.progress import silent
-from crowdgaussian.people.config import PeopleConfig
 from crowdgaussian.people.crowd import single_thread
 from crowdgaussian.people.detect.search import choose_boxes, overlap, read_boxes
 from crowdgaussian.people.fit.body_points import BodyPoints
 from crowdgaussian.people.fit.init import DEPTH_HYPOTHESES, Lengths, body_size, lift
 from crowdgaussian.people.ground.support import feet_seen
-from crowdgaussian.people.vitpose.network import KeypointNetwork, PersonDetector, to_landmarks
-from crowdgaussian.people.vitpose.stage import VitPoseFit, detection_of
+from crowdgaussian.people.types import PeopleConfig
+from crowdgaussian.people.vitpose import (
+    KeypointNetwork,
+    PersonDetector,
+    VitPoseFit,
+    detection_of,
+    to_landmarks,
+)
 from crowdgaussian.synthetic.sample import load_ground_truth
 from crowdgaussian_shared.errors import CrowdGaussianError
 from transformers import (

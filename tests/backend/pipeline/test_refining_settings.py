@@ -14,7 +14,7 @@ from crowdgaussian.pipeline import refinement as refining
 from crowdgaussian.pipeline import stages
 from crowdgaussian.pipeline.config import Config, is_local, with_setting
 from crowdgaussian.pipeline.stages import files_for
-from crowdgaussian.refiner import weights as used_files
+from crowdgaussian.refiner import types as used_files
 from crowdgaussian.refiner.networks.small_unet import SmallConfig, SmallRefiner, save_small
 from crowdgaussian.weights import find
 from crowdgaussian_shared.errors import CrowdGaussianError

@@ -20,8 +20,8 @@ from crowdgaussian.refiner.networks.sd_checkpoint import (
 )
 from crowdgaussian.refiner.networks.sd_turbo import TurboConfig
 from crowdgaussian.refiner.networks.small_unet import SmallConfig, SmallRefiner, save_small
-from crowdgaussian.refiner.training.release import load_any, new_network
-from crowdgaussian.refiner.weights import EXTRAS, TRAINED, find_base
+from crowdgaussian.refiner.training.trainer import load_any, new_network
+from crowdgaussian.refiner.types import EXTRAS, TRAINED, find_base
 from crowdgaussian.weights import find
 from crowdgaussian_shared.errors import CrowdGaussianError
 from safetensors.torch import load_file, save_file

@@ -28,8 +28,13 @@ from crowdgaussian.refiner.training.losses import (
     RefinerLossWeights,
     RefinerTraining,
 )
-from crowdgaussian.refiner.training.release import load_any, save_trained, training_facts
-from crowdgaussian.refiner.training.trainer import RefinerTrainer, precision
+from crowdgaussian.refiner.training.trainer import (
+    RefinerTrainer,
+    load_any,
+    precision,
+    save_trained,
+    training_facts,
+)
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file

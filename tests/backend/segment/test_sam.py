@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 from _support import sam_made_up as made_up
-from crowdgaussian.segment.sam.checkpoint import config_from, load_sam, to_transformers_names
-from crowdgaussian.segment.sam.network import CHUNK, FAMILIES, Prompts, SamNetwork, load_network
+from crowdgaussian.segment.sam.network import (
+    CHUNK,
+    FAMILIES,
+    Prompts,
+    SamNetwork,
+    config_from,
+    load_network,
+    load_sam,
+    to_transformers_names,
+)
 from crowdgaussian_shared.errors import CrowdGaussianError
 from safetensors.torch import load_file, save_file
 from transformers import Sam2Config, Sam2Model, Sam3TrackerConfig, Sam3TrackerModel, SamModel

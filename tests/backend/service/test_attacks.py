@@ -15,9 +15,8 @@ from crowdgaussian.service import broker as broker_module
 from crowdgaussian.service import sockets, submit
 from crowdgaussian.service.broker import Broker
 from crowdgaussian.service.jobs import Jobs
-from crowdgaussian.service.keys import KeyFolder
 from crowdgaussian.service.results import Folders
-from crowdgaussian.service.settings import ServiceSettings, parse_address
+from crowdgaussian.service.settings import KeyFolder, ServiceSettings, parse_address
 from crowdgaussian.service.store import JobRow, Store
 from crowdgaussian.service.submit import result_key
 from crowdgaussian.service.worker import _check_photo

@@ -15,8 +15,8 @@ import zmq
 from _support.service_running import Client, serving, start, use_pairing
 from _support.stand_ins import write_photo
 from crowdgaussian.cli import main as cli
-from crowdgaussian.service.keys import KeyFolder
 from crowdgaussian.service.results import Folders
+from crowdgaussian.service.settings import KeyFolder
 from crowdgaussian_shared.client.server import parse_pairing
 from crowdgaussian_shared.protocol import messages as m
 from zmq.utils import z85

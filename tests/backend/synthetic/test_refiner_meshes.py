@@ -15,9 +15,14 @@ from crowdgaussian.body import load_body
 from crowdgaussian.body.model import pose_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.synthetic.people import draw_parameters
-from crowdgaussian.synthetic.scans import MeshPeople, body_of, read_parameters
+from crowdgaussian.synthetic.scans import (
+    ColouredMesh,
+    MeshPeople,
+    body_of,
+    read_parameters,
+    simplified,
+)
 from crowdgaussian.synthetic.scenes import compose, made_up_actor, moved_body
-from crowdgaussian.synthetic.textured import ColouredMesh, simplified
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.npz import write_npz
 from PIL import Image

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from _support.smplx_made_up import synthetic
 from crowdgaussian.cli.main import main
-from crowdgaussian.weights import TABLE, find, hub, local_path, require, verify, weights_folder
+from crowdgaussian.weights import TABLE, find, hub, local_path, require, weights_folder
 from crowdgaussian.weights.catalogue import RemoteFile, RemoteWeights, Source
 from crowdgaussian_shared.errors import CrowdGaussianError
 
@@ -241,7 +241,7 @@ def test_smplx_is_verified_by_its_arrays(capsys, folder):
     path.write_bytes(b"no zip")
     assert "no readable .npz" in run(capsys, "weights", "verify", "smplx")[1]
     path.unlink()
-    assert verify.verify(find("smplx")).state == "missing"
+    assert hub.verify(find("smplx")).state == "missing"
 
 
 def test_where_the_files_go(monkeypatch, tmp_path):

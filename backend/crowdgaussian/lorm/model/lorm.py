@@ -19,9 +19,8 @@ from ...splat.rasterize import rasterize
 from ...splat.splats import Render, Splats
 from ..to_avatar import CanonicalPerson, canonical_person
 from .config import LormConfig
-from .decoder import Attributes, GaussianDecoder
 from .encoders import BodyEncoder, HeadEncoder
-from .posing import Posing
+from .posing import Attributes, GaussianDecoder, Posing
 from .query_points import PointEmbedding, QueryPoints
 from .transformer import BodyHeadTransformer
 

@@ -21,10 +21,8 @@ from ...core.progress import Progress, Report, silent
 from ...core.training import Trainer, trained_parts
 from ..model.adapters import adapter_layers, add_adapters, save_adapters
 from ..model.lorm import LormModel, Tokens, render_people
-from .config import LormTraining
-from .dataset import PeopleDataset
-from .distill import Student, Teacher, TeacherCache, digest, fingerprint, step_loss
-from .sample import complete_inputs
+from .dataset import PeopleDataset, complete_inputs
+from .distill import LormTraining, Student, Teacher, TeacherCache, digest, fingerprint, step_loss
 
 # A picture of how far a training is: one row a person
 

@@ -24,9 +24,9 @@ from ...core.landmarks import (
     TORSO,
     Landmark,
 )
-from ..config import PeopleConfig
+from ..types import PeopleConfig
 from .faces import Face
-from .roi import compose, invert, warp_mask
+from .landmark_net import compose, invert, warp_mask
 from .tta import Body, body_score
 
 # Hand-tuned; not measured one by one unless it says so.

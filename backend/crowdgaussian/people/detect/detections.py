@@ -8,13 +8,11 @@ from crowdgaussian_shared.errors import InputError
 
 from ...core.landmarks import ARMS, FEET, LEGS, TORSO, Landmark
 from ...core.progress import Progress, Report, silent, within
-from ..config import PeopleConfig
-from ..types import Keypoints
+from ..types import Keypoints, PeopleConfig
 from .faces import Face, FaceNetwork, head_rotations
 from .hands import HandNetwork, Hands, find_hands
-from .landmark_net import PoseNetwork
+from .landmark_net import PhotoPyramid, PoseNetwork, warp_mask
 from .residual import PeopleSearch
-from .roi import PhotoPyramid, warp_mask
 from .search import bodies_in_boxes, read_boxes
 from .tta import Body, body_score
 

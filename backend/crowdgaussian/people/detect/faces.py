@@ -9,8 +9,16 @@ from mediapipe.modules.face_detection import face_detection_pb2  # noqa: F401  t
 
 from ...core.landmarks import HEAD, Landmark
 from ...core.progress import Progress, Report, each, silent, within
-from .landmark_net import Graph, image_packet, packet_getter, whole_patch
-from .roi import PhotoPyramid, Roi, apply, patch_to_photo
+from .landmark_net import (
+    Graph,
+    PhotoPyramid,
+    Roi,
+    apply,
+    image_packet,
+    packet_getter,
+    patch_to_photo,
+    whole_patch,
+)
 from .tta import Body
 
 # MediaPipe's face networks, all three from the wheel (Apache-2.0)

@@ -8,8 +8,16 @@ import numpy as np
 
 from ...core.landmarks import Landmark as L
 from ...weights import HAND_LANDMARKS
-from .landmark_net import Graph, image_packet, packet_getter, whole_patch
-from .roi import PhotoPyramid, Roi, apply, patch_to_photo
+from .landmark_net import (
+    Graph,
+    PhotoPyramid,
+    Roi,
+    apply,
+    image_packet,
+    packet_getter,
+    patch_to_photo,
+    whole_patch,
+)
 from .tta import Body
 
 # MediaPipe's hand network, from the wheel (Apache-2.0)

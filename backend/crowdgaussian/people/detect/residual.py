@@ -16,11 +16,18 @@ import numpy as np
 
 from ...core.landmarks import ARM_SIDES, WRISTS, Landmark
 from ...core.progress import Progress, Report, each, silent, within
-from ..config import PeopleConfig
+from ..types import PeopleConfig
 from .choice import Candidate, Witnesses, choose_people, is_near, usual_size
 from .faces import Face, FaceNetwork, find_faces
-from .landmark_net import PoseNetwork
-from .roi import CIRCLE_SCALE, LandmarkPrediction, PhotoPyramid, Roi, predict_in_roi, warp_mask
+from .landmark_net import (
+    CIRCLE_SCALE,
+    LandmarkPrediction,
+    PhotoPyramid,
+    PoseNetwork,
+    Roi,
+    predict_in_roi,
+    warp_mask,
+)
 from .search import find_bodies, same_place
 from .tta import Body, body_score, fuse_predictions, trust
 

@@ -7,12 +7,12 @@ from crowdgaussian_shared.errors import InputError, SettingError
 
 from ...core.landmarks import TORSO
 from ...core.progress import Progress, Report, each, silent, within
-from ..config import PeopleConfig
-from .landmark_net import PoseNetwork
-from .roi import (
+from ..types import PeopleConfig
+from .landmark_net import (
     CIRCLE_SCALE,
     LandmarkPrediction,
     PhotoPyramid,
+    PoseNetwork,
     Roi,
     roi_from_points,
 )

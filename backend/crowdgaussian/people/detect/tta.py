@@ -8,11 +8,11 @@ import numpy as np
 
 from ...core.landmarks import NUM_LANDMARKS, TORSO, Landmark
 from ...core.landmarks import Landmark as L
-from .landmark_net import PoseNetwork
-from .roi import (
+from .landmark_net import (
     CIRCLE_SCALE,
     LandmarkPrediction,
     PhotoPyramid,
+    PoseNetwork,
     Roi,
     apply,
     compose,

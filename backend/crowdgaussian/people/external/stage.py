@@ -20,11 +20,10 @@ from PIL import Image
 
 from ...body.model import BodyModel
 from ...core.progress import Progress, Report
-from ..config import PeopleConfig
 from ..crowd import build_crowd, single_thread
 from ..fit.convert import StartBodies
 from ..ground.placement import at_focal
-from ..types import Crowd
+from ..types import Crowd, PeopleConfig
 from .formats import read_results
 from .types import FoundPeople, bodies_of
 

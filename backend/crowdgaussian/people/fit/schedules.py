@@ -11,9 +11,9 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 
 from ...core.optim import Descent, minimise, parameter_groups
 from ...core.rotations import axis_angle_to_matrix
-from ..config import PeopleConfig
 from ..detect.detections import Detection
 from ..detect.hands import Hands
+from ..types import PeopleConfig
 from .body_points import HandAngles, HandPoints
 from .fitter import Bodies, Fitter, Schedule
 from .init import DEPTH_HYPOTHESES, Guess, Lengths, guess, lift

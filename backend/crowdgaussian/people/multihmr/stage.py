@@ -13,17 +13,16 @@ from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS, FACE_JOINTS, JOINT_INDEX, NUM_JOINTS
 from torch import Tensor
 
+from ...body.load import find_smplx, read_smplx, smplx_vertex_ids
 from ...body.model import BodyModel, read_arrays
-from ...body.smplx_body import find_smplx, read_smplx, smplx_vertex_ids
 from ...core.crop import Letterbox, letterbox
 from ...core.device import choose_device, float_tensor
 from ...core.progress import Progress, Report
-from ..config import PeopleConfig, multihmr_file, smplx_file
 from ..crowd import build_crowd, single_thread
 from ..detect.search import read_boxes
 from ..fit.convert import StartBodies, fit_to_joints
 from ..fit.fitter import Bodies
-from ..types import Crowd
+from ..types import Crowd, PeopleConfig, multihmr_file, smplx_file
 from .head import NUM_EXPRESSIONS
 from .network import Humans, MultiHmrNetwork, load_multihmr
 

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ...people.vitpose.network import load_pretrained
-from ..weights import EXTRAS, PLAIN, TRAINED
+from ...core.pretrained import load_pretrained
+from ..types import EXTRAS, PLAIN, TRAINED
 from .sd_turbo import (
     SCHEDULE,
     TurboConfig,

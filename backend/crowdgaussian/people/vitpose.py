@@ -1,69 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RT-DETR finds people, ViTPose their keypoints; both from transformers, without torchvision."""
+"""Photo -> everybody in it by RT-DETR and ViTPose; implements PeopleEstimator."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from crowdgaussian_shared.errors import DamagedFileError
+from crowdgaussian_shared.errors import DamagedFileError, InputError
+from crowdgaussian_shared.geometry.axes import camera_at_origin
+from crowdgaussian_shared.geometry.camera import photo_camera
+from crowdgaussian_shared.scene.schema import FocalSource
 
-from ...core.landmarks import NUM_LANDMARKS
-from ...core.landmarks import Landmark as L
+from ..body.model import BodyModel
+from ..core.device import choose_device
+from ..core.landmarks import NUM_LANDMARKS, TORSO
+from ..core.landmarks import Landmark as L
+from ..core.pretrained import load_pretrained, load_processor, model_type
+from ..core.progress import Progress, Report
+from .crowd import Fitted, crowd_on_floor, single_thread, with_body_masks
+from .detect.detections import OUTSIDE, Detection, detection_flags
+from .detect.search import choose_boxes, read_boxes
+from .fit.body_points import BodyPoints
+from .fit.fitter import Fitter
+from .fit.init import Lengths, body_size
+from .fit.schedules import fit_2d_keypoints, without_directions
+from .fit.targets import make_targets
+from .types import Crowd, Keypoints, PeopleConfig, detector_folder, vitpose_folder
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-    from transformers.image_processing_base import ImageProcessingMixin
-
-_Processor = TypeVar("_Processor", bound="ImageProcessingMixin")
-
-# Networks of transformers from a folder on this machine: safetensors only, nothing missing
-
-
-def model_type(folder: Path) -> str:
-    """What config.json of a folder says it is; empty when it says nothing."""
-    try:
-        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return str(document["model_type"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def load_pretrained(
-    class_name: str, folder: Path, device: torch.device | str = "cpu"
-) -> "PreTrainedModel":
-    """A network of transformers in evaluation mode, every tensor from the folder.
-
-    Args:
-        class_name: as in "VitPoseForPoseEstimation".
-        folder: holds config.json and model.safetensors.
-        device: where the network goes.
-
-    Raises:
-        DamagedFileError: the folder is missing, damaged, or holds another network.
-    """
-    import transformers
-    from safetensors import SafetensorError
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        model, info = getattr(transformers, class_name).from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise DamagedFileError(
-            f"The folder {folder} cannot be read as {class_name}: it needs config.json and "
-            "model.safetensors as published; download it again."
-        ) from error
-    if info["missing_keys"]:
-        raise DamagedFileError(
-            f"{folder}/model.safetensors lacks {len(info['missing_keys'])} tensors of "
-            f"{class_name}, {sorted(info['missing_keys'])[0]} among them; download it again."
-        )
-    return model.eval().to(device)
-
+# The networks, both from transformers, without torchvision
 
 _BATCH = 16  # people a run of the keypoint network
 
@@ -81,7 +45,7 @@ class PersonDetector:
 
         second = "V2" if model_type(folder) == "rt_detr_v2" else ""
         self.model = load_pretrained(f"RTDetr{second}ForObjectDetection", folder, device)
-        self.processor = _processor(RTDetrImageProcessorPil, folder)
+        self.processor = load_processor(RTDetrImageProcessorPil, folder)
         self.device = device
         labels = self.model.config.id2label or {}
         names = {name.lower(): int(k) for k, name in labels.items()}
@@ -112,7 +76,7 @@ class KeypointNetwork:
         from transformers import VitPoseImageProcessorPil
 
         self.model = load_pretrained("VitPoseForPoseEstimation", folder, device)
-        self.processor = _processor(VitPoseImageProcessorPil, folder)
+        self.processor = load_processor(VitPoseImageProcessorPil, folder)
         self.device = device
 
     @torch.no_grad()
@@ -144,17 +108,6 @@ class KeypointNetwork:
 
     def _experts(self) -> int:
         return int(getattr(self.model.config.backbone_config, "num_experts", 1))
-
-
-def _processor(kind: type[_Processor], folder: Path) -> _Processor:
-    """The image processor of a folder, by the class that needs no torchvision."""
-    try:
-        return kind.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedFileError(
-            f"The folder {folder} lacks a preprocessor_config.json that can be read; download the "
-            "model again."
-        ) from error
 
 
 # COCO's 17 and COCO-WholeBody's 133 keypoints as the 33 landmarks that bodies are fitted to
@@ -253,3 +206,127 @@ def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
         if landmark not in table and (len(xy) == 17 or landmark not in _TOES):
             places[landmark] = places[neighbour]
     return places.astype(np.float32), np.clip(sure, 0, 1).astype(np.float32)
+
+
+# The stage
+
+_NOBODY = 0.2  # mean confidence of the trunk below which a box holds nobody
+
+
+class VitPoseFit:
+    """The same fit as KeypointFit's, to keypoints of networks and without any depth of theirs."""
+
+    def __init__(self, config: PeopleConfig, body: BodyModel) -> None:
+        """Finds and loads the networks; boxes of the user need no detector.
+
+        Raises:
+            CrowdGaussianError: a file is missing or damaged.
+        """
+        device = choose_device()
+        self.config, self.body = config, body
+        self.detector = None if config.boxes else PersonDetector(detector_folder(config), device)
+        self.keypoints = KeypointNetwork(vitpose_folder(config), device)
+        self.points = BodyPoints(body)
+        self.lengths = Lengths.of(body.joint_template.numpy())
+
+    def estimate(self, photo: np.ndarray, focal_px: float | None, report: Report) -> Crowd:
+        """Finds and fits everybody.
+
+        Args:
+            photo: [H, W, 3] uint8 sRGB.
+            focal_px: pixels, from EXIF or an option; None takes the configured field of view.
+            report: called between the steps.
+
+        Raises:
+            CrowdGaussianError: nobody was found, or people.boxes is wrong.
+        """
+        shape = photo.shape[:2]
+        report(Progress("people", 0.0, message="looking for people"))
+        found = self.find(photo)
+        K, source = photo_camera(focal_px, shape, self.config.default_fov)
+        people = len(found)
+        report(Progress("people", 0.4, None, people, f"{people} found, fitting bodies"))
+        with single_thread():
+            crowd = self.fit(found, K, shape, source)
+        report(Progress("people", 0.95, None, people, "people placed"))
+        return with_body_masks(crowd, self.body)
+
+    def find(self, photo: np.ndarray) -> list[Detection]:
+        """Everybody as the networks see them, left to right.
+
+        Raises:
+            CrowdGaussianError: nobody was found, or people.boxes is wrong.
+        """
+        boxes, scores = self._boxes(photo)
+        found = []
+        if len(boxes):
+            keypoints = zip(*self.keypoints.keypoints(photo, boxes))
+            found = [
+                detection_of(*to_landmarks(*points), box, score, photo.shape[:2], self.lengths)
+                for points, box, score in zip(keypoints, boxes, scores)
+            ]
+        found = [
+            one
+            for one in found
+            if self.config.boxes or one.keypoints.confidence[TORSO].mean() > _NOBODY
+        ]
+        if not found:
+            raise InputError(
+                "No person was found in the photo; use one in which people are larger, lower "
+                "people.detector_score, or set people.boxes."
+            )
+        return sorted(found, key=lambda one: float(one.keypoints.xy[TORSO, 0].mean()))
+
+    def fit(
+        self,
+        found: list[Detection],
+        K: np.ndarray,
+        shape: tuple[int, int],
+        focal_source: FocalSource,
+    ) -> Crowd:
+        """Bodies that project onto landmarks, on one floor; person_mask stays empty.
+
+        Args:
+            found: people; their metric landmarks are not used.
+            K: [3, 3] of the photo.
+            shape: height and width of the photo.
+            focal_source: where K comes from.
+        """
+        config = replace(self.config, use_silhouette=False)
+        alone = Fitter(self.body, self.points, K, camera_at_origin())
+        targets = without_directions(make_targets(found, K))
+        bodies = fit_2d_keypoints(alone, found, targets, K, config)
+        return crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, config, focal_source)
+
+    def _boxes(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The user's boxes, or those of the detector that are people of the photo."""
+        if self.detector is None:
+            boxes = read_boxes(self.config.boxes, photo.shape[:2])
+            return boxes, np.ones(len(boxes))
+        boxes, scores = self.detector.boxes(photo)
+        kept = choose_boxes(boxes, scores, self.config)
+        return boxes[kept], scores[kept]
+
+
+def detection_of(
+    xy: np.ndarray,
+    confidence: np.ndarray,
+    box: np.ndarray,
+    score: float,
+    shape: tuple[int, int],
+    lengths: Lengths,
+) -> Detection:
+    """One person as landmarks [33, 2] with their confidence [33] and a box tell."""
+    inside = ((xy >= 0) & (xy < [shape[1], shape[0]])).all(axis=1)
+    confidence = (confidence * np.where(inside, 1.0, OUTSIDE)).astype(np.float32)
+    size = body_size(xy, confidence, lengths)
+    keypoints = Keypoints(xy, confidence, np.zeros((NUM_LANDMARKS, 3), np.float32))
+    known = np.where(confidence > 0, confidence, 1.0)  # a layout's gaps do not hide anybody
+    return Detection(
+        keypoints,
+        box.astype(np.float32),
+        float(score),
+        np.zeros(shape, np.uint8),
+        size,
+        detection_flags(size, known, box, shape),
+    )
