@@ -71,8 +71,14 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_the_command_on_the_sample(tmp_path, truth, capsys):
-    """Both stages for real, with few steps; the sample is easy enough for them."""
-    changes = ("people.pose_steps=40", "people.ground_steps=20", "segment.grabcut_iterations=1")
+    """Both stages for real, with few steps and the quick network: the sample is easy enough."""
+    changes = (
+        "people.landmarks=full",
+        "people.hands=false",
+        "people.pose_steps=40",
+        "people.ground_steps=20",
+        "segment.grabcut_iterations=1",
+    )
     options = [word for change in changes for word in ("--set", change)]
     out = tmp_path / "out"
     assert run(*written(tmp_path, document(truth)), "--out", out, "--limit", 1, *options) == 0

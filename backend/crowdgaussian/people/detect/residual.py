@@ -46,7 +46,7 @@ _OWNER, _LATE_OWNER, _OWNED = 0.26, 0.42, 0.75
 _PAINT_SCORE = 0.3  # from which somebody is painted out; lower: ghosts wipe people out
 _PAINT_MARGIN = 2  # pixels around a mask
 _FREE_FACE = 0.75  # of the box: nobody's face is never painted over
-_CHANGED = 0.03  # of the region of a face that must be newly painted for another try
+_CHANGED = 0.03  # of a region that must be newly painted for another try
 # Two wrists in one place, in parts of the smaller body; how sure each is. Seen again: the part of
 # that for a hand that stays, and how much less will do for one that is elsewhere.
 _SAME_HAND, _CLAIM, _STILL_SURE, _LESS_SURE = 0.05, 0.2, 0.5, 0.05
@@ -78,10 +78,12 @@ class PeopleSearch:
     def __init__(self, network: PoseNetwork, faces: FaceNetwork, config: PeopleConfig) -> None:
         self.network, self.face_network, self.config = network, faces, config
         self.scout = PoseNetwork("full")
+        self._looked: list[tuple[Roi, np.ndarray]] = []  # regions for backs, and what was painted
 
     def find(self, photo: np.ndarray, report: Report = silent) -> Found:
         """The people of a photo [H, W, 3] uint8 sRGB; report is called at every step, 0 to 1."""
         pyramid = PhotoPyramid(photo)
+        self._looked = []
         faces = find_faces(self.face_network, pyramid, within(report, 0.0, _FACES))
         witnesses = Witnesses(faces, (photo.shape[0], photo.shape[1]))
         part = within(report, _FACES, _FIRST)
@@ -105,7 +107,7 @@ class PeopleSearch:
             without_others = PhotoPyramid(rest)
             share = _LONELY if lonely else 0.0
             for face in each(lonely, within(part, 0.0, share), _LEFT):
-                if before is None or _newly_painted(before, paint, face):
+                if before is None or _newly_painted(before, paint, _below(face)):
                     pool += [
                         Candidate(body, tuple(others), on_paint(body, paint))
                         for body in self._bodies_at(face, without_others)
@@ -209,9 +211,15 @@ class PeopleSearch:
         pyramid = PhotoPyramid(rest)
         found: list[Candidate] = []
         regions = self._seen_on_grid(pyramid, paint, size, within(report, 0.0, _GRID))
+        before = list(self._looked)
         for roi in each(regions[:_MOST], within(report, _GRID, 1.0), _LEFT):
             if any(same_place(roi, one.body.roi) for one in found + kept):
                 continue
+            if any(
+                _alike(roi, seen) and not _newly_painted(was, paint, roi) for seen, was in before
+            ):
+                continue  # whoever is there is among the candidates
+            self._looked.append((roi, paint))
             scouted = fuse_predictions(self.scout, pyramid, roi, 0.0)
             if scouted is None or on_paint(scouted, paint) > _ON_PAINT:
                 continue
@@ -364,10 +372,15 @@ def _alike(roi: Roi, other: Roi) -> bool:
     return apart < near * other.size and low < roi.size / other.size < high
 
 
-def _newly_painted(before: np.ndarray, paint: np.ndarray, face: Face) -> bool:
-    """Whether the paint around a face is not what it was."""
-    left, top = np.maximum(face.center - [3 * face.size, face.size], 0).astype(int)
-    right, bottom = (face.center + [3 * face.size, 6 * face.size]).astype(int)
+def _below(face: Face) -> Roi:
+    """The region of a face and the body below it."""
+    return Roi(face.center + [0.0, 2.5 * face.size], 7.0 * face.size)
+
+
+def _newly_painted(before: np.ndarray, paint: np.ndarray, roi: Roi) -> bool:
+    """Whether the paint in a region is not what it was."""
+    left, top = np.maximum(roi.center - roi.size / 2, 0).astype(int)
+    right, bottom = (roi.center + roi.size / 2).astype(int)
     part = np.s_[top:bottom, left:right]
     return bool((before[part] ^ paint[part]).mean() > _CHANGED)
 
