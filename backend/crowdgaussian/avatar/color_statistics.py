@@ -254,6 +254,11 @@ _SKIN_RED, _SKIN_GREEN = (0.37, 0.6), (0.24, 0.37)
 _SKIN_SPREADS = 20.0, 7.0  # CIELAB, along and across the shade: face, arms and legs differ
 _ANY_SKIN = np.array([[72.0, 16, 19], [52, 17, 21], [35, 13, 16]])  # CIELAB, where none is seen
 _MOSTLY_FACE = 0.7  # share of face from which a Gaussian tells the palette of skin
+# A bald scalp is as the face is: CIELAB across the shade, lightness against it, spread of lightness
+_BALD_HUE, _BALD_LIGHT, _BALD_SPREAD = 7.0, (0.9, 1.12), 7.0
+# or it mirrors the sky, but is as red: lightness against the face, CIELAB a apart, b above. Two of
+# two bald men in the park, none of 25 other heads of six photos; tells nothing of grey photos.
+_SHEEN_LIGHT, _SHEEN_RED, _SHEEN_YELLOW = (0.9, 1.5), 4.5, 4.0
 _STRANGE, _LEAST_STRANGE = 3.0, 0.12  # spreads, and sRGB, from the usual colour of a print
 
 
@@ -292,6 +297,19 @@ def like_skin(colours: np.ndarray, skin: np.ndarray) -> np.ndarray:
     total, own = colours.sum(1) + 1e-6, skin.sum() + 1e-6
     tone = np.linalg.norm((colours / total[:, None] - skin / own)[:, :2], axis=1)
     return (tone < _TONE) & (total > _DARKEST * own) & (total < _BRIGHTEST * own)
+
+
+def is_bald(scalp: np.ndarray, skin: np.ndarray) -> bool:
+    """Whether colours of the scalp [n, 3] are of skin [3] in light or sheen; CIELAB."""
+    middle = np.median(scalp, axis=0)
+    across = np.linalg.norm(middle - skin * (middle @ skin) / (skin @ skin))
+    light = middle[0] / skin[0]
+    if _BALD_LIGHT[0] < light < _BALD_LIGHT[1] and across < _BALD_HUE:
+        if scalp[:, 0].std() < _BALD_SPREAD:
+            return True
+    red, yellow = (middle - skin)[1:]
+    shines = _SHEEN_LIGHT[0] < light < _SHEEN_LIGHT[1]
+    return bool(shines and abs(red) < _SHEEN_RED < skin[1] and yellow < _SHEEN_YELLOW)
 
 
 def skin_palette(cloud: SurfaceGaussians, colours: np.ndarray, seen: np.ndarray) -> Palette:

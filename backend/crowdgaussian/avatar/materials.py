@@ -26,6 +26,7 @@ from .color_statistics import (
     TELLING,
     LimbPlaces,
     Palette,
+    is_bald,
     palette_of,
     skin_palette,
     to_lab,
@@ -138,8 +139,6 @@ _HAIRY = 2.0  # logarithm by which hair must fit better than the top to be left 
 _DRESSED = 0.2  # share of cloth among what might be cloth, over which the rest is none
 _FAR_FROM_FACE = 0.4  # quantile of the scalp's distances from the face, from which it is hair
 _HAT_CHROMA, _HAT_HUES = 14.0, (20.0, 100.0)  # CIELAB: hair has less, or a hue between (degrees)
-# A bald scalp is as the face is: CIELAB across the shade, lightness against it, spread of lightness
-_BALD_HUE, _BALD_LIGHT, _BALD_SPREAD = 7.0, (0.9, 1.12), 7.0
 
 
 def _crown(
@@ -153,10 +152,7 @@ def _crown(
     own = lab[scalp][away >= np.quantile(away, _FAR_FROM_FACE)]
     middle, shown = np.median(own, axis=0), face & (seen > _SEEN)
     if shown.sum() >= TELLING:
-        skin = np.median(lab[shown], axis=0)
-        across = np.linalg.norm(middle - skin * (middle @ skin) / (skin @ skin))
-        light = _BALD_LIGHT[0] < middle[0] / skin[0] < _BALD_LIGHT[1]
-        if across < _BALD_HUE and light and own[:, 0].std() < _BALD_SPREAD:
+        if is_bald(own, np.median(lab[shown], axis=0)):
             return SKIN, None
     hue = np.degrees(np.arctan2(middle[2], middle[1]))
     hat = np.hypot(*middle[1:]) > _HAT_CHROMA and not _HAT_HUES[0] < hue < _HAT_HUES[1]

@@ -82,8 +82,7 @@ class PeopleSearch:
 
     def find(self, photo: np.ndarray, report: Report = silent) -> Found:
         """The people of a photo [H, W, 3] uint8 sRGB; report is called at every step, 0 to 1."""
-        pyramid = PhotoPyramid(photo)
-        self._looked = []
+        pyramid, self._looked = PhotoPyramid(photo), []
         faces = find_faces(self.face_network, pyramid, within(report, 0.0, _FACES))
         witnesses = Witnesses(faces, (photo.shape[0], photo.shape[1]))
         part = within(report, _FACES, _FIRST)
