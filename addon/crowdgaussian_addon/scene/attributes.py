@@ -17,6 +17,7 @@ _LAYOUT = {
     "QUATERNION": ("value", np.float32, 4),
     "FLOAT4": ("vector", np.float32, 4),
     "FLOAT_COLOR": ("color", np.float32, 4),
+    "BYTE_COLOR": ("color_srgb", np.float32, 4),
 }
 
 
