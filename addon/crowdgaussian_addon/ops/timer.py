@@ -29,7 +29,7 @@ from ..scene.incremental import (
     waiting_people,
     within_reach,
 )
-from . import state
+from . import state, viewport
 
 log = logging.getLogger(__name__)
 ACTIVE, IDLE = 0.1, 0.5  # seconds between turns
@@ -176,8 +176,11 @@ def _import(row: JobRow, folder: SceneFolder, index: int) -> None:
         row.renewed = (*row.renewed, index)
     state.session().touch()
     try:
+        first = find_crowd(row.job) is None
         with in_a_window():
-            grow_crowd(folder, row.job, index)
+            grow_crowd(folder, row.job, index, state.shot_of(bpy.context.scene))
+            if first:
+                viewport.greet(find_crowd(row.job))
             push_undo(f"Import Person {index:03d} of {row.title}")
     except CrowdGaussianError as error:
         row.note = f"Person {index} is left out: {error}"

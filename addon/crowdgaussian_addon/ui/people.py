@@ -9,6 +9,7 @@ from ..ops.corrections import chosen_crowd, photo_of
 from ..ops.display import NO_MATERIALS, with_materials
 from ..ops.people import have_controls
 from ..ops.state import choices
+from ..ops.viewport import is_looking
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in
 from ..scene.people import (
     Person,
@@ -19,6 +20,7 @@ from ..scene.people import (
     selected_people,
 )
 from ..scene.rig.body import casts_shadow, obstacle_kind
+from ..scene.shot import needs_of
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
 
 _MOST = 12  # people that the list shows
@@ -34,6 +36,7 @@ class CROWDGAUSSIAN_PT_people(CrowdPanel, bpy.types.Panel):
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
         layout = self.layout
+        draw_view(layout, context)
         draw_list(layout, context)
         chosen = draw_choice_of_people(layout, context)
         row = layout.row(align=True)
@@ -41,6 +44,17 @@ class CROWDGAUSSIAN_PT_people(CrowdPanel, bpy.types.Panel):
         row.operator("crowdgaussian.rest_pose", icon="ARMATURE_DATA")
         draw_controls(layout, context)
         draw_bodies(layout, chosen)
+
+
+def draw_view(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """How this viewport shows people: bones or none, and from the photo's camera."""
+    row = layout.row(align=True)
+    space = getattr(context, "space_data", None)
+    if isinstance(space, bpy.types.SpaceView3D):
+        row.prop(space.overlay, "show_bones", text="Rigs", icon="OUTLINER_OB_ARMATURE", toggle=True)
+    looking = is_looking()
+    button = row.operator("crowdgaussian.first_look", icon="VIEW_CAMERA", depress=looking)
+    button.action = "BACK" if looking else "SHOW"
 
 
 def draw_list(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -138,6 +152,33 @@ def doubts(
     here = people_in(crowd, context.scene) if people else {}
     found = [(here[i].rig, sentence) for i in here for sentence in people.get(i, ())]
     return scene, found
+
+
+# The sub-panel Check Splats: what this scene needs to show them right
+
+
+class CROWDGAUSSIAN_PT_shot(CrowdPanel, bpy.types.Panel):
+    """What keeps the scene from showing splats right, while anything does."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_shot"
+    bl_parent_id = "CROWDGAUSSIAN_PT_people"
+    bl_label = "Check Splats"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only while there is something."""
+        return bool(needs_of(context.scene))
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """A sentence and a button each; also for splats without people."""
+        needs = needs_of(context.scene)
+        for need in needs:
+            draw_text(self.layout, need.sentence, context, "ERROR")
+            if need.button:
+                button = self.layout.operator("crowdgaussian.check_splats", text=need.button)
+                button.need = need.kind
+        if len(needs) > 1:
+            self.layout.operator("crowdgaussian.check_splats", text="Mend All").need = "ALL"
 
 
 class _ClosedPart(CrowdPanel):
@@ -252,6 +293,7 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
 
 CLASSES = (
     CROWDGAUSSIAN_PT_people,
+    CROWDGAUSSIAN_PT_shot,
     CROWDGAUSSIAN_PT_checks,
     CROWDGAUSSIAN_PT_materials,
     CROWDGAUSSIAN_PT_corrections,
