@@ -13,7 +13,6 @@ from crowdgaussian_shared.motion.npz import write_motion_npz
 from ..scene.export.folder import file_groups, first_lines, write_folder
 from ..scene.export.rigs import FORMATS, Take, write_rigs
 from ..scene.motion.record import Recording
-from ..scene.people import require_people
 from .base import Steps, count_people
 from .export import ExportOperator, FrameRange, record
 
@@ -48,6 +47,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "format")
+        layout.prop(self, "hidden")
         layout.prop(self, "separate")
         layout.prop(self, "animation")
         if self.animation:
@@ -55,7 +55,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Records the bones, then lets Blender's exporter write copies of the rigs."""
-        target, people = self.target(), require_people(context)
+        target, people = self.target(), self.people(context)
         frames = self.frame_range() if self.animation else [context.scene.frame_current]
         takes = [Take(person) for person in people]
         yield from record(context, frames, takes)
@@ -87,11 +87,12 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "format")
+        layout.prop(self, "hidden")
         self.draw_frames(layout)
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Records everybody at once, then writes one file after the other."""
-        target, people, frames = self.target(), require_people(context), self.frame_range()
+        target, people, frames = self.target(), self.people(context), self.frame_range()
         recordings = [Recording(person) for person in people]
         yield from record(context, frames, recordings)
         render = context.scene.render
@@ -130,7 +131,7 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """One person after the other into a folder that gets its name when it is whole."""
-        target, people = self.target(), require_people(context)
+        target, people = self.target(), self.people(context)
         yield from write_folder(target, people)
         return f"{count_people(len(people))} exported: {target}"
 

@@ -14,7 +14,7 @@ from crowdgaussian_shared.geometry.skinning import joint_transforms
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import LEFT_OUT, MISSED, SceneInfo
 
-from .people import PERSON, REFINED, set_role
+from .people import PERSON, REFINED, note_names, set_role
 from .render.camera import build_camera, show_photo
 from .render.photo_match import SOURCE
 from .render.settings import GROUND, build_ground, cover_people, engine_of
@@ -162,6 +162,7 @@ def _build_people(
     rigs = build_rigs(rests, collections)
     people = []
     for (index, avatar), collection, rig in zip(avatars.items(), collections, rigs):
+        note_names(collection, rig)
         place_rig(rig, avatar, info.ground.height)
         set_pose(rig, avatar.pose, avatar.transl, frame=PHOTO_FRAME)
         rig.animation_data.action.name = f"{names[index]} photo pose"

@@ -26,6 +26,7 @@ from .rig.read_pose import world_scale as world_scale
 
 PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
 REFINED = "crowdgaussian_refined"  # property of a person's collection: their avatar is refined
+NAMES = "crowdgaussian_names"  # of a person's collection: its name and the rig's, a line each
 ROLE = "crowdgaussian_role"  # property of a person's objects
 CORNER = "splat_corner"  # the attribute that tells splats from bodies in files without roles
 
@@ -46,8 +47,13 @@ class Person:
 
     @property
     def name(self) -> str:
-        """What to call them in sentences."""
-        return self.collection.name if self.index >= 0 else self.rig.name
+        """What to call them: as their collection or their rig, whichever was renamed."""
+        if self.index < 0:
+            return self.rig.name
+        noted = self.collection.get(NAMES)
+        before = str(noted).split("\n") if noted else [self.collection.name, self.rig.name]
+        renamed = self.collection.name == before[0] and self.rig.name != before[-1]
+        return self.rig.name if renamed else self.collection.name
 
     @property
     def objects(self) -> list[bpy.types.Object]:
@@ -123,6 +129,11 @@ def people_without_rig(scene: bpy.types.Scene) -> list[bpy.types.Collection]:
 def set_role(obj: bpy.types.Object, role: Role) -> None:
     """Mark what an object is to its person."""
     obj[ROLE] = role
+
+
+def note_names(collection: bpy.types.Collection, rig: bpy.types.Object) -> None:
+    """Names as they are now; whichever is changed by hand renames the person."""
+    collection[NAMES] = f"{collection.name}\n{rig.name}"
 
 
 def read_avatar(person: Person) -> Avatar:
@@ -206,8 +217,17 @@ def _person_collections(scene: bpy.types.Scene) -> Iterator[bpy.types.Collection
 
 
 def _owners(scene: bpy.types.Scene) -> dict[bpy.types.Object, bpy.types.Collection]:
-    """The person's collection of each rig that is in one."""
-    return {obj: c for c in _person_collections(scene) for obj in c.all_objects if is_rig(obj)}
+    """The person's collection of each rig that has one; of several rigs in one, the first's.
+
+    The others were duplicated by hand. The first has the name that was noted, or has splats.
+    """
+    meshes, owners = _meshes_by_rig(scene.objects), {}
+    for collection in _person_collections(scene):
+        rigs = [obj for obj in collection.all_objects if is_rig(obj)]
+        noted = str(collection.get(NAMES, "")).split("\n")[-1]
+        if rigs:
+            owners[min(rigs, key=lambda rig: (rig.name != noted, rig not in meshes))] = collection
+    return owners
 
 
 def _meshes_by_rig(

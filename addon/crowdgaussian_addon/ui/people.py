@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sub-panel People: who is there, one-click poses, IK controls, shadows and obstacles."""
 
+from typing import TYPE_CHECKING
+
 import bpy
 from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
@@ -20,8 +22,12 @@ from ..scene.people import (
     selected_people,
 )
 from ..scene.rig.body import casts_shadow, obstacle_kind
+from ..scene.roster import is_shown, strays
 from ..scene.shot import needs_of
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
+
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
 
 _MOST = 12  # people that the list shows
 
@@ -33,11 +39,18 @@ class CROWDGAUSSIAN_PT_people(CrowdPanel, bpy.types.Panel):
     bl_label = "People"
     bl_order = 1
 
+    def draw(self, context: bpy.types.Context) -> None:
+        """Also where everybody has lost their rigs."""
+        CrowdPanel.draw(self, context)
+        if not has_people(context.scene):
+            draw_broken(self.layout, context)
+
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
         layout = self.layout
         draw_view(layout, context)
         draw_list(layout, context)
+        draw_broken(layout, context)
         chosen = draw_choice_of_people(layout, context)
         row = layout.row(align=True)
         row.operator("crowdgaussian.photo_pose", icon="IMAGE_DATA")
@@ -64,17 +77,35 @@ def draw_list(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     doubtful = {rig for rig, _ in doubts(context)[1]}
     column = layout.column(align=True)
     for number, person in enumerate(people[:_MOST]):
-        button = column.operator(
+        row = column.row(align=True)
+        button = row.operator(
             "crowdgaussian.select_person",
             text=person.name,
             icon="ERROR" if person.rig in doubtful else "OUTLINER_OB_ARMATURE",
             depress=person.rig in selected,
         )
         button.person = number
+        shown = is_shown(person)
+        eye: IconItems = "HIDE_OFF" if shown else "HIDE_ON"
+        button = row.operator("crowdgaussian.hide_person", text="", icon=eye)
+        button.person, button.hide = number, shown
     if len(people) > _MOST:
         column.label(text=f"and {len(people) - _MOST} more")
-    for lost in people_without_rig(context.scene):
-        draw_text(layout, f"{lost.name}'s rig was deleted.", context, "ERROR")
+    row = layout.row(align=True)
+    row.operator("crowdgaussian.duplicate_person", icon="DUPLICATE")
+    row.operator("crowdgaussian.rename_person", text="", icon="SORTALPHA")
+    row.operator("crowdgaussian.isolate_person", text="", icon="SOLO_ON")
+    row.operator("crowdgaussian.delete_person", text="", icon="TRASH")
+
+
+def draw_broken(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Who was deleted or duplicated by hand, in part, and the button that mends it."""
+    said = [f"{lost.name}'s rig was deleted." for lost in people_without_rig(context.scene)]
+    said += [f"{rig.name} is a rig without splats of its own." for rig in strays(context.scene)]
+    for sentence in said[:_MOST]:
+        draw_text(layout, sentence, context, "ERROR")
+    if said:
+        layout.operator("crowdgaussian.mend_people", icon="MODIFIER")
 
 
 def draw_controls(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
