@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.motion.bvh import write_motion_bvh
+from crowdgaussian_shared.motion.bvh import CENTIMETRES, write_motion_bvh
 from crowdgaussian_shared.motion.npz import write_motion_npz
 
 from ..scene.export.folder import file_groups, first_lines, write_folder
@@ -15,6 +15,8 @@ from ..scene.export.rigs import FORMATS, Take, write_rigs
 from ..scene.motion.record import Recording
 from .base import Steps, count_people
 from .export import ExportOperator, FrameRange, record
+
+_UNITS = {"CENTIMETRES": CENTIMETRES, "METRES": 1.0}  # how many make a metre
 
 
 class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operator):
@@ -77,6 +79,10 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         ("NPZ", "SMPL-X (.npz)", "Poses of the 55 joints as AMASS writes them"),
         ("BVH", "BVH", "Biovision hierarchy: skeleton and motion, read by most 3D programs"),
     ))  # fmt: skip
+    unit: EnumProperty(name="Unit", default="CENTIMETRES", description="Of a BVH", items=(
+        ("CENTIMETRES", "Centimetres", "As most programs expect; scale 0.01 in Blender's importer"),
+        ("METRES", "Metres", "As Blender's own BVH importer reads it"),
+    ))  # fmt: skip
 
     def ending(self) -> str:
         """Of the format."""
@@ -87,6 +93,8 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "format")
+        if self.format == "BVH":
+            layout.prop(self, "unit")
         layout.prop(self, "hidden")
         self.draw_frames(layout)
 
@@ -102,7 +110,7 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         )
         for number, (path, (recording,)) in enumerate(groups.items()):
             yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
-            _write_motion(path, recording, fps, self.format)
+            _write_motion(path, recording, fps, self.format, _UNITS[self.unit])
         written = first_lines(list(groups))
         return f"{len(frames)} frames of {count_people(len(people))} exported: {written}"
 
@@ -136,12 +144,12 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
         return f"{count_people(len(people))} exported: {target}"
 
 
-def _write_motion(path: Path, recording: Recording, fps: float, kind: str) -> None:
+def _write_motion(path: Path, recording: Recording, fps: float, kind: str, unit: float) -> None:
     motion = recording.motion(fps)
     if kind == "NPZ":
         write_motion_npz(path, motion, recording.rest_joints)
     else:
-        write_motion_bvh(path, motion, recording.rest_joints)
+        write_motion_bvh(path, motion, recording.rest_joints, unit)
 
 
 CLASSES = (

@@ -160,7 +160,7 @@ def _build_one(row: JobRow) -> None:
         stale = [i for i in refined_people(folder) if i in row.imported and i not in row.renewed]
     except CrowdGaussianError as error:
         _due.discard(row.job)
-        row.note = "" if row.active else str(error)
+        row.note = str(error) if row.state == "done" else ""  # else the row says what happened
         return
     if len(waiting) + len(stale) <= 1:
         _due.discard(row.job)

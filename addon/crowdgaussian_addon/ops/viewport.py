@@ -115,6 +115,11 @@ FIRST_LOOKS = (
     ("ALWAYS", "Always", "Show people in colour from the photo's camera in each new shot"),
     ("NEVER", "Never", "Leave the view as it is"),
 )
+_ACTIONS = (
+    ("SHOW", "Show", "Look through the photo's camera, in colour and without bones"),
+    ("KEEP", "Keep", "Leave the view so, and do it again with the next new shot"),
+    ("BACK", "Back", "Put the view back as it was"),
+)
 _before: dict[int, Look] = {}  # how viewports were, by their pointers
 
 
@@ -156,7 +161,8 @@ def _camera_to_look_through(scene: bpy.types.Scene) -> bpy.types.Object | None:
 
 def _views() -> list[bpy.types.SpaceView3D]:
     areas = (area for screen in bpy.data.screens for area in screen.areas)
-    return [space for area in areas for space in area.spaces if space.type == "VIEW_3D"]
+    spaces = (space for area in areas for space in area.spaces)
+    return [space for space in spaces if isinstance(space, bpy.types.SpaceView3D)]
 
 
 class CROWDGAUSSIAN_OT_first_look(bpy.types.Operator):
@@ -169,18 +175,13 @@ class CROWDGAUSSIAN_OT_first_look(bpy.types.Operator):
     action: EnumProperty(
         name="Action",
         description="What becomes of the view",
-        items=(
-            ("SHOW", "Show", "Look through the photo's camera, in colour and without bones"),
-            ("KEEP", "Keep", "Leave the view so, and do it again with the next new shot"),
-            ("BACK", "Back", "Put the view back as it was"),
-        ),
+        items=_ACTIONS,
     )
 
     @classmethod
     def description(cls, _context: bpy.types.Context, properties: Any) -> str:
         """The action's own words."""
-        items = cls.bl_rna.properties["action"].enum_items
-        return items[properties.action].description
+        return next(text for key, _, text in _ACTIONS if key == properties.action)
 
     def execute(self, context: bpy.types.Context) -> Result:
         """Changes viewports only."""

@@ -74,7 +74,7 @@ def has_people(scene: bpy.types.Scene) -> bool:
 def all_people(scene: bpy.types.Scene) -> list[Person]:
     """Everybody who has a rig, in the order of scene.json."""
     meshes = _meshes_by_rig(scene.objects)
-    owners = _owners(scene)
+    owners = _owners(scene, meshes)
     people = [
         _person(obj, meshes.get(obj, ()), owners.get(obj)) for obj in scene.objects if is_rig(obj)
     ]
@@ -122,8 +122,8 @@ def require_people(context: bpy.types.Context) -> list[Person]:
 
 def people_without_rig(scene: bpy.types.Scene) -> list[bpy.types.Collection]:
     """Collections of people whose armature is gone while some of their objects are left."""
-    owned = set(_owners(scene).values())
-    return [c for c in _person_collections(scene) if c not in owned and len(c.all_objects)]
+    homes = (c for c in _person_collections(scene) if len(c.all_objects))
+    return [c for c in homes if not any(rig_of(obj) is not None for obj in c.all_objects)]
 
 
 def set_role(obj: bpy.types.Object, role: Role) -> None:
@@ -216,12 +216,14 @@ def _person_collections(scene: bpy.types.Scene) -> Iterator[bpy.types.Collection
     return (c for c in scene.collection.children_recursive if c.get(PERSON) is not None)
 
 
-def _owners(scene: bpy.types.Scene) -> dict[bpy.types.Object, bpy.types.Collection]:
+def _owners(
+    scene: bpy.types.Scene, meshes: dict[bpy.types.Object, list[bpy.types.Object]]
+) -> dict[bpy.types.Object, bpy.types.Collection]:
     """The person's collection of each rig that has one; of several rigs in one, the first's.
 
     The others were duplicated by hand. The first has the name that was noted, or has splats.
     """
-    meshes, owners = _meshes_by_rig(scene.objects), {}
+    owners = {}
     for collection in _person_collections(scene):
         rigs = [obj for obj in collection.all_objects if is_rig(obj)]
         noted = str(collection.get(NAMES, "")).split("\n")[-1]

@@ -11,6 +11,7 @@ from typing import Literal
 
 import bpy
 from crowdgaussian_shared.geometry.camera import Camera
+from mathutils import Vector
 
 from .attributes import mesh_data
 from .render.camera import set_resolution
@@ -45,8 +46,13 @@ NEEDS = (
     ("VERSION", "Version", "Splats get this version's nodes and materials"),
 )
 
-_STARTUP = {"Cube": "MESH", "Light": "LIGHT", "Camera": "CAMERA"}  # Blender's own startup file
-_CUBE = 8  # vertices
+_STARTUP = {  # Blender's own startup file: types and places, metres
+    "Cube": ("MESH", (0.0, 0.0, 0.0)),
+    "Light": ("LIGHT", (4.0762, 1.0055, 5.9039)),
+    "Camera": ("CAMERA", (7.3589, -6.9258, 4.9583)),
+}
+_CUBE = 8  # vertices; a cube that somebody adds has no material, that of the startup file has
+_MOVED = 1e-3  # metres
 
 
 def holds_work(scene: bpy.types.Scene) -> bool:
@@ -83,9 +89,13 @@ def fit_into_shot(scene: bpy.types.Scene) -> None:
 
 
 def _is_startup(obj: bpy.types.Object) -> bool:
-    if _STARTUP.get(obj.name) != obj.type:
+    kind, place = _STARTUP.get(obj.name, ("", (0.0, 0.0, 0.0)))
+    if kind != obj.type or (obj.location - Vector(place)).length > _MOVED:
         return False
-    return obj.type != "MESH" or (len(mesh_data(obj).vertices) == _CUBE and not obj.modifiers)
+    if obj.type != "MESH":
+        return True
+    whole = len(mesh_data(obj).vertices) == _CUBE and len(mesh_data(obj).materials) == 1
+    return whole and not obj.modifiers
 
 
 # What a scene still needs to show splats right
@@ -179,6 +189,8 @@ def _camera(scene: bpy.types.Scene) -> Need | None:
 
 def _ground(scene: bpy.types.Scene) -> Need | None:
     """Shadows fall on the crowd's ground where nothing else is there to catch them."""
+    if engine_of(scene) != "CYCLES":  # others show the catcher itself
+        return None
     grounds = _grounds(scene)
     bodies = [obj for obj in scene.objects if obj.type == "MESH" and casts_shadow(obj)]
     if not bodies or not grounds or not all(obj.hide_render for obj in grounds):

@@ -46,7 +46,7 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context
         (row.unrefined, "INFO"),
     )
     for sentence, icon in sentences:
-        if sentence:
+        if sentence and sentence != state.session().server.sentence:  # which stands above
             draw_text(box, sentence, context, icon)
     _draw_buttons(box, row)
 

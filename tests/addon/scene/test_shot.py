@@ -104,6 +104,9 @@ def test_the_startup_file_is_no_work_until_something_is_added(crowd):
     cube.modifiers.new("Mine", "BEVEL")
     assert holds_work(scene)
     cube.modifiers.clear()
+    scene.camera.location.x += 1.0  # somebody has framed something
+    assert holds_work(scene)
+    scene.camera.location.x -= 1.0
     import_scene(crowd, "AUTO")
     assert scene.camera.name == "Photo camera"
     assert cube.hide_viewport and cube.hide_render  # the photo's camera would stand in it
