@@ -113,14 +113,17 @@ def is_shown(person: Person) -> bool:
 
 
 def shown_people(scene: bpy.types.Scene, people: list[Person]) -> list[Person]:
-    """Those whom both the viewport and a render show."""
+    """Those whom both the viewport and a render show.
+
+    Somebody whose splats were deleted is not hidden, so that whoever needs them says so.
+    """
     rendered = set(_rendered(scene.collection))
-    return [
-        person
-        for person in people
-        if is_shown(person)
-        and any(part in rendered and not part.hide_render for part in _parts(person.rig))
-    ]
+
+    def seen(person: Person) -> bool:
+        parts = [part for part in _parts(person.rig) if not part.hide_render]
+        return is_shown(person) and not rendered.isdisjoint(parts)
+
+    return [p for p in people if seen(p) or (p.splats is None and p.index >= 0)]
 
 
 def strays(scene: bpy.types.Scene) -> list[bpy.types.Object]:

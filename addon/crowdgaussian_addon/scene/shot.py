@@ -27,7 +27,7 @@ from .render.settings import (
 )
 from .rig.body import casts_shadow
 from .splats.build import get_inputs, is_splats, set_depth_sort, splat_modifier
-from .splats.material import is_scene_linear, set_scene_linear
+from .splats.material import VERSION_KEY, is_scene_linear, set_scene_linear
 from .splats.nodes.project import INPUT_DEPTH_SORT
 from .splats.upgrade import outdated_splats, upgrade_splats
 
@@ -164,7 +164,7 @@ def _is_sorted(obj: bpy.types.Object) -> bool:
 
 def _colours(scene: bpy.types.Scene, splats: list[bpy.types.Object]) -> Need | None:
     slots = (slot.material for obj in splats for slot in obj.material_slots)
-    materials = {material for material in slots if material is not None and material.node_tree}
+    materials = {m for m in slots if m is not None and m.get(VERSION_KEY) is not None}  # ours
     transform = scene.view_settings.view_transform
     raw = transform == "Raw"
     wrong = [material for material in materials if is_scene_linear(material) == raw]

@@ -97,6 +97,19 @@ def test_a_new_shot_is_made_where_it_is_asked_for(own_shot, crowd):
     assert own_shot.view_settings.view_transform == "Raw" and not needs_of(own_shot)
 
 
+def test_undo_takes_a_new_shot_back_and_redo_brings_it_again(own_shot, crowd):
+    before = settings_of(own_shot)
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.crowdgaussian.import_scene(directory=str(crowd.path), shot="NEW")
+    bpy.ops.ed.undo_push(message="after")
+    after = settings_of(bpy.context.scene)
+    bpy.ops.ed.undo()
+    assert settings_of(bpy.context.scene) == before and not all_people(bpy.context.scene)
+    bpy.ops.ed.redo()
+    assert settings_of(bpy.context.scene) == after and len(all_people(bpy.context.scene)) == 2
+    assert len(bpy.data.scenes) == 1
+
+
 def test_the_startup_file_is_no_work_until_something_is_added(crowd):
     bpy.ops.wm.read_factory_settings(use_empty=False)
     scene, cube = bpy.context.scene, bpy.data.objects["Cube"]
