@@ -220,14 +220,18 @@ class CROWDGAUSSIAN_OT_check_splats(SimpleOperator, bpy.types.Operator):
 
     def run(self, context: bpy.types.Context) -> str:
         """One of the needs, or all of them."""
-        found = [need for need in needs_of(context.scene) if self.need in ("ALL", need.kind)]
-        mended = [need for need in found if need.button]
-        for need in mended:
-            mend(context.scene, need.kind)
-        if found and not mended:
-            raise InputError(found[0].sentence)
-        left = needs_of(context.scene)
-        said = ", ".join(need.button for need in mended) or "Nothing to mend"
+        scene, done = context.scene, []
+        for _ in NEEDS:  # mending one may show another
+            wanted = (need for need in needs_of(scene) if self.need in ("ALL", need.kind))
+            need = next((need for need in wanted if need.button and need not in done), None)
+            if need is None:
+                break
+            mend(scene, need.kind)
+            done.append(need)
+        left = needs_of(scene)
+        if left and not done:
+            raise InputError(left[0].sentence)
+        said = ", ".join(need.button for need in done) or "Nothing to mend"
         return f"{said}. Left: {left[0].sentence}" if left else f"{said}; splats show right."
 
 

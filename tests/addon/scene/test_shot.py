@@ -258,6 +258,21 @@ def test_check_splats_mends_all_of_it(own_shot, crowd):
     assert own_shot.cycles.samples == 77
 
 
+def test_people_of_another_file_are_checked_like_any_other(own_shot, crowd, tmp_path):
+    import_scene(crowd, "NEW")
+    bpy.data.libraries.write(str(tmp_path / "people.blend"), {bpy.data.collections["Person 000"]})
+    bpy.ops.wm.read_factory_settings(use_empty=False)
+    scene = bpy.context.scene
+    scene.render.engine = "CYCLES"
+    with bpy.data.libraries.load(str(tmp_path / "people.blend")) as (_, into):
+        into.collections = ["Person 000"]
+    scene.collection.children.link(into.collections[0])
+    bpy.context.view_layer.update()
+    assert [need.kind for need in needs_of(scene)] == ["BOUNCES", "COLOURS"]
+    assert bpy.ops.crowdgaussian.check_splats() == {"FINISHED"}
+    assert needs_of(scene) == [] and scene.camera.name == "Camera"
+
+
 def test_the_panel_says_what_a_scene_needs(own_shot, crowd):
     import_scene(crowd, "ADD")
     bpy.context.view_layer.update()
