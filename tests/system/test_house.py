@@ -68,8 +68,9 @@ LAYERS = {
         {"splats"},
         {"people"},
         {"render", "static_splats"},
+        {"shot"},
         {"importer", "motion", "layout"},
-        {"poses", "corrections", "export"},
+        {"poses", "corrections", "export", "roster"},
         {"incremental"},
     ),
 }

@@ -72,8 +72,11 @@ class JobRow(SavedJob):
 
     @property
     def title(self) -> str:
-        """The photo's file name, and what is corrected."""
-        name = Path(self.photo).name
+        """The photo's file name, which time it is reconstructed, and what is corrected."""
+        name, folder = Path(self.photo).name, Path(self.folder).name
+        number = folder.removeprefix(f"{Path(self.photo).stem}-")  # see reconstruct.new_folder
+        if number != folder and number.isdecimal():
+            name = f"{name} ({number})"
         return f"{name}: {self.what}" if self.what else name
 
     @property

@@ -11,21 +11,20 @@ from . import (
     export,
     export_rigs,
     import_files,
-    jobs,
     layout,
     motion,
     people,
     poses,
     reconstruct,
+    roster,
     scatter,
     timer,
-    view_timer,
+    viewport,
 )
 
 _CLASSES = (
     *corrections.CLASSES,
     *add_person.CLASSES,
-    *jobs.CLASSES,
     *reconstruct.CLASSES,
     *export.CLASSES,
     *export_rigs.CLASSES,
@@ -34,8 +33,10 @@ _CLASSES = (
     *poses.CLASSES,
     *display.CLASSES,
     *people.CLASSES,
+    *roster.CLASSES,
     *layout.CLASSES,
     *scatter.CLASSES,
+    *viewport.CLASSES,
 )
 
 
@@ -45,12 +46,12 @@ def register() -> None:
         bpy.utils.register_class(cls)
     base.watch_undo()
     timer.start()
-    view_timer.start()
+    viewport.start()
 
 
 def unregister() -> None:
     """Stops the timer, the connection and the server, and removes the operators."""
-    view_timer.stop()
+    viewport.stop()
     timer.stop()
     base.unwatch_undo()
     for cls in reversed(_CLASSES):

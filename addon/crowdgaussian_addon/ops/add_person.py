@@ -110,8 +110,10 @@ class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):
             raise InputError(
                 f"The photo camera of {crowd.name} was deleted; undo that or import it again."
             )
-        context.scene.camera = camera
-        view_of(context.area).region_3d.view_perspective = "CAMERA"
+        view = view_of(context.area)
+        if camera != context.scene.camera:
+            view.use_local_camera, view.camera = True, camera
+        view.region_3d.view_perspective = "CAMERA"
         self._seen = np.array(camera.matrix_world)[:3, :3]
 
 

@@ -83,6 +83,9 @@ class CROWDGAUSSIAN_OT_set_lit(SteppedOperator, bpy.types.Operator):
     bl_label = "Shade by Lights"
     lit: BoolProperty(name="Shaded by Lights", default=True,
                       description="Splats take the normals of the body underneath")  # fmt: skip
+    normals: BoolProperty(name="Normal Pass", default=False, options={"SKIP_SAVE"},
+                          description="Off: renders show quads that face the camera in their "
+                          "Normal pass; on: the body underneath, in unchanged colours")  # fmt: skip
     who: EnumProperty(name="Who", items=_WHO, default="CHOSEN", description="Whom this is about")
 
     def steps(self, context: bpy.types.Context) -> Steps:
@@ -90,7 +93,7 @@ class CROWDGAUSSIAN_OT_set_lit(SteppedOperator, bpy.types.Operator):
         people = _people(context, self.who)
         for number, person in enumerate(people):
             yield number / len(people), person.name
-            set_lit(person, self.lit)
+            set_lit(person, self.lit, self.normals)
         return None
 
 

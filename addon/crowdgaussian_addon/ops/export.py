@@ -24,6 +24,7 @@ from ..scene.export.splats import (
 from ..scene.layout.scatter import is_copy
 from ..scene.motion.record import each_frame
 from ..scene.people import Person, require_people, selected_people
+from ..scene.roster import shown_people
 from ..scene.static_splats import static_splats
 from . import state
 from .base import Result, SteppedOperator, Steps, count_people
@@ -40,6 +41,25 @@ class ExportOperator(SteppedOperator):
 
     filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
     check_existing: BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+    hidden: BoolProperty(
+        name="Hidden People",
+        default=False,
+        description="With nobody selected: also people whom viewport or render do not show",
+    )
+
+    def people(self, context: bpy.types.Context) -> list[Person]:
+        """The selected people, or everybody who is shown, or really everybody.
+
+        Raises:
+            InputError: there is nobody, or a selected person has lost their rig.
+        """
+        people = require_people(context)
+        if self.hidden or selected_people(context):
+            return people
+        shown = shown_people(context.scene, people)
+        if not shown:
+            raise InputError("Everybody is hidden; show somebody, or turn Hidden People on.")
+        return shown
 
     def ending(self) -> str:
         """Of the files, with its dot; empty for a folder."""
@@ -226,6 +246,7 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
         row.active = self.format == "PLY"
         row.prop(self, "axes")
         layout.prop(self, "separate")
+        layout.prop(self, "hidden")
         column = layout.column()
         column.active = self.format == "PLY"
         column.prop(self, "animation")
@@ -252,16 +273,18 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
                 written.append(path)
         return f"{count_people(len(casts))} exported: {first_lines(written)}"
 
-    @staticmethod
-    def _chosen(context: bpy.types.Context) -> list[tuple[Callable, Person | bpy.types.Object]]:
+    def _chosen(
+        self, context: bpy.types.Context
+    ) -> list[tuple[Callable, Person | bpy.types.Object]]:
         """Who is read by what: those selected, else everybody with their scattered copies."""
         selected = getattr(context, "selected_objects", None) or ()
         static, copies = static_splats(selected), [obj for obj in selected if is_copy(obj)]
         people: list[Person] = []
         if selected_people(context) or not (static or copies):
-            people = require_people(context)
+            people = self.people(context)
         if not (static or copies or selected_people(context)):
             copies = [obj for obj in context.scene.objects if is_copy(obj)]
+            copies = [obj for obj in copies if self.hidden or _is_seen(obj)]
         actors: dict = {}
         return [
             *((cast_person, person) for person in people),
@@ -294,6 +317,10 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
                 "A frame range is written as PLY; choose PLY, or turn Frame Range off."
             )
         return self.frame_range()
+
+
+def _is_seen(copy: bpy.types.Object) -> bool:
+    return copy.visible_get() and not copy.hide_render
 
 
 CLASSES = (CROWDGAUSSIAN_OT_export_splats,)

@@ -7,15 +7,16 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.motion.bvh import write_motion_bvh
+from crowdgaussian_shared.motion.bvh import CENTIMETRES, write_motion_bvh
 from crowdgaussian_shared.motion.npz import write_motion_npz
 
 from ..scene.export.folder import file_groups, first_lines, write_folder
 from ..scene.export.rigs import FORMATS, Take, write_rigs
 from ..scene.motion.record import Recording
-from ..scene.people import require_people
 from .base import Steps, count_people
 from .export import ExportOperator, FrameRange, record
+
+_UNITS = {"CENTIMETRES": CENTIMETRES, "METRES": 1.0}  # how many make a metre
 
 
 class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operator):
@@ -48,6 +49,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "format")
+        layout.prop(self, "hidden")
         layout.prop(self, "separate")
         layout.prop(self, "animation")
         if self.animation:
@@ -55,7 +57,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Records the bones, then lets Blender's exporter write copies of the rigs."""
-        target, people = self.target(), require_people(context)
+        target, people = self.target(), self.people(context)
         frames = self.frame_range() if self.animation else [context.scene.frame_current]
         takes = [Take(person) for person in people]
         yield from record(context, frames, takes)
@@ -77,6 +79,10 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         ("NPZ", "SMPL-X (.npz)", "Poses of the 55 joints as AMASS writes them"),
         ("BVH", "BVH", "Biovision hierarchy: skeleton and motion, read by most 3D programs"),
     ))  # fmt: skip
+    unit: EnumProperty(name="Unit", default="CENTIMETRES", description="Of a BVH", items=(
+        ("CENTIMETRES", "Centimetres", "As most programs expect; scale 0.01 in Blender's importer"),
+        ("METRES", "Metres", "As Blender's own BVH importer reads it"),
+    ))  # fmt: skip
 
     def ending(self) -> str:
         """Of the format."""
@@ -87,11 +93,14 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "format")
+        if self.format == "BVH":
+            layout.prop(self, "unit")
+        layout.prop(self, "hidden")
         self.draw_frames(layout)
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """Records everybody at once, then writes one file after the other."""
-        target, people, frames = self.target(), require_people(context), self.frame_range()
+        target, people, frames = self.target(), self.people(context), self.frame_range()
         recordings = [Recording(person) for person in people]
         yield from record(context, frames, recordings)
         render = context.scene.render
@@ -101,7 +110,7 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         )
         for number, (path, (recording,)) in enumerate(groups.items()):
             yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
-            _write_motion(path, recording, fps, self.format)
+            _write_motion(path, recording, fps, self.format, _UNITS[self.unit])
         written = first_lines(list(groups))
         return f"{len(frames)} frames of {count_people(len(people))} exported: {written}"
 
@@ -130,17 +139,17 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
 
     def steps(self, context: bpy.types.Context) -> Steps:
         """One person after the other into a folder that gets its name when it is whole."""
-        target, people = self.target(), require_people(context)
+        target, people = self.target(), self.people(context)
         yield from write_folder(target, people)
         return f"{count_people(len(people))} exported: {target}"
 
 
-def _write_motion(path: Path, recording: Recording, fps: float, kind: str) -> None:
+def _write_motion(path: Path, recording: Recording, fps: float, kind: str, unit: float) -> None:
     motion = recording.motion(fps)
     if kind == "NPZ":
         write_motion_npz(path, motion, recording.rest_joints)
     else:
-        write_motion_bvh(path, motion, recording.rest_joints)
+        write_motion_bvh(path, motion, recording.rest_joints, unit)
 
 
 CLASSES = (

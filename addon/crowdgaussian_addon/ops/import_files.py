@@ -13,9 +13,13 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..scene.importer import add_people, start_crowd
 from ..scene.render.settings import prepare_render
+from ..scene.shot import is_new_shot, needs_of
 from ..scene.static_splats import build_static_splats
 from .base import Result, SimpleOperator, SteppedOperator, Steps, count_people
 from .export import AXES
+from .reconstruct import SHOT_HINT, SHOT_ITEMS
+from .state import shot_of
+from .viewport import greet
 
 
 class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
@@ -27,6 +31,9 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
 
     directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE"})
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+    shot: EnumProperty(
+        name="Shot", items=SHOT_ITEMS, default="AUTO", options={"SKIP_SAVE"}, description=SHOT_HINT
+    )
 
     @classmethod
     def unavailable(cls, _context: bpy.types.Context) -> str:
@@ -37,10 +44,11 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
         """Opens the file browser, unless the folder is given."""
         if self.directory:
             return super().invoke(context, event)
+        self.shot = shot_of(context.scene)
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def steps(self, _context: bpy.types.Context) -> Steps:
+    def steps(self, context: bpy.types.Context) -> Steps:
         """Reads everybody first, and builds last: a stop before that leaves no trace."""
         folder = SceneFolder.open(Path(bpy.path.abspath(self.directory)))
         avatars, skipped = {}, []
@@ -57,9 +65,12 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
                 f"{folder.path} has nobody to import{why}; reconstruct the photo to the end."
             )
         yield 0.5, f"Building {count_people(len(avatars))}"
-        add_people(start_crowd(folder), folder, avatars)
+        crowd = start_crowd(folder, self.shot)
+        add_people(crowd, folder, avatars)
+        greet(crowd)
         left_out = f", {len(skipped)} left out: {skipped[0]}" if skipped else ""
-        return f"{count_people(len(avatars))} imported from {folder.path}{left_out}"
+        to_do = "" if not needs_of(context.scene) else ". Look at Check Splats in the panel."
+        return f"{count_people(len(avatars))} imported from {folder.path}{left_out}{to_do}"
 
 
 # Importing splats that any program wrote as PLY, as an object without a rig
@@ -82,7 +93,8 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
     render: BoolProperty(
         name="Set Up Rendering",
         default=True,
-        description="Let Cycles see through as many splats as they need",
+        options={"SKIP_SAVE"},
+        description="Render with Cycles, and let it see through as many splats as they need",
     )
 
     @classmethod
@@ -94,6 +106,7 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
         """Opens the file browser, unless the file is given."""
         if self.filepath:
             return self.execute(context)
+        self.render = is_new_shot(context.scene, shot_of(context.scene))
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 

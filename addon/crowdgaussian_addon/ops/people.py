@@ -10,6 +10,7 @@ from crowdgaussian_shared.errors import InputError
 from ..scene.people import PHOTO_POSE, Person, all_people, require_people
 from ..scene.poses.library import to_photo_pose, to_rest_pose
 from ..scene.rig import body, ik
+from ..scene.shot import mend, needs_of
 from .base import CrowdOperator, Result, SimpleOperator, SteppedOperator, Steps
 
 
@@ -100,9 +101,13 @@ class CROWDGAUSSIAN_OT_body_shadow(SimpleOperator, bpy.types.Operator):
 
     enabled: BoolProperty(name="Shadows", default=True, description="Off takes the shadows away")
 
-    def run(self, context: bpy.types.Context) -> None:
-        """All chosen people, or nobody."""
+    def run(self, context: bpy.types.Context) -> str | None:
+        """All chosen people, or nobody; the crowd's ground catches them where nothing else does."""
         body.cast_shadows([p.body for p in _with_bodies(require_people(context))], self.enabled)
+        if not any(need.kind == "GROUND" for need in needs_of(context.scene)):
+            return None
+        mend(context.scene, "GROUND")
+        return "The ground is in renders now, to catch the shadows of lights that you add."
 
 
 class CROWDGAUSSIAN_OT_body_collision(SimpleOperator, bpy.types.Operator):

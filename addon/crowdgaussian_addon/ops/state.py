@@ -3,12 +3,13 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import bpy
 from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
 
 from ..jobs.session import Session, Target
+from ..scene.shot import Shot
 
 ADDON = __package__.rpartition(".")[0]  # bl_ext.user_default.crowdgaussian when it is installed
 
@@ -20,10 +21,12 @@ class Preferences(Protocol):
     backend: str
     address: str
     pairing: str
+    first_look: Literal["ASK", "ALWAYS", "NEVER"]
 
 
 _session: Session | None = None
 complaint = ""  # why the last button did nothing, and what to do
+first_look: Literal["", "ASKED", "OFFERED"] = ""  # what the panel says about the view
 
 
 def session() -> Session:
@@ -55,9 +58,27 @@ def preferences() -> Preferences | None:
     return cast(Preferences, addon.preferences) if addon else None
 
 
+def first_look_wish() -> str:
+    """Whether the view shows people when a crowd comes in; see ops/viewport.py."""
+    return getattr(preferences(), "first_look", "ASK")
+
+
+def remember_first_look(wish: Literal["ALWAYS", "NEVER"]) -> None:
+    """The artist has answered; Blender saves its preferences by itself."""
+    chosen = preferences()
+    if chosen is not None:
+        chosen.first_look = wish
+        bpy.context.preferences.is_dirty = True
+
+
 def choices(context: bpy.types.Context, name: str) -> Any:
     """What the panels let a user choose: a group of properties that ui/ gives every scene."""
     return getattr(context.scene, name)
+
+
+def shot_of(scene: bpy.types.Scene) -> Shot:
+    """What the artist chose for crowds that come into a scene."""
+    return cast(Any, scene).crowdgaussian.shot
 
 
 def cache_folder() -> Path:

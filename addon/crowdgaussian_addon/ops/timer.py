@@ -29,7 +29,7 @@ from ..scene.incremental import (
     waiting_people,
     within_reach,
 )
-from . import state
+from . import state, viewport
 
 log = logging.getLogger(__name__)
 ACTIVE, IDLE = 0.1, 0.5  # seconds between turns
@@ -160,7 +160,7 @@ def _build_one(row: JobRow) -> None:
         stale = [i for i in refined_people(folder) if i in row.imported and i not in row.renewed]
     except CrowdGaussianError as error:
         _due.discard(row.job)
-        row.note = "" if row.active else str(error)
+        row.note = str(error) if row.state == "done" else ""  # else the row says what happened
         return
     if len(waiting) + len(stale) <= 1:
         _due.discard(row.job)
@@ -176,8 +176,11 @@ def _import(row: JobRow, folder: SceneFolder, index: int) -> None:
         row.renewed = (*row.renewed, index)
     state.session().touch()
     try:
+        first = find_crowd(row.job) is None
         with in_a_window():
-            grow_crowd(folder, row.job, index)
+            grow_crowd(folder, row.job, index, state.shot_of(bpy.context.scene))
+            if first:
+                viewport.greet(find_crowd(row.job))
             push_undo(f"Import Person {index:03d} of {row.title}")
     except CrowdGaussianError as error:
         row.note = f"Person {index} is left out: {error}"

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Between numpy arrays and Blender meshes: geometry, attributes and vertex groups."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import bpy
@@ -17,6 +19,7 @@ _LAYOUT = {
     "QUATERNION": ("value", np.float32, 4),
     "FLOAT4": ("vector", np.float32, 4),
     "FLOAT_COLOR": ("color", np.float32, 4),
+    "BYTE_COLOR": ("color_srgb", np.float32, 4),
 }
 
 
@@ -117,8 +120,7 @@ def write_vertex_groups(
     """Exact float weights, one row of joints and weights for each run of vertices.
 
     Each group is written as an attribute that Blender converts: three times as fast as adding
-    vertices to it. That runs an operator, which brings the scene up to date, so link heavy objects
-    to it afterwards.
+    vertices to it.
 
     Args:
         obj: a mesh object with N * vertices_per_row vertices.
@@ -131,9 +133,24 @@ def write_vertex_groups(
     order = np.argsort(joints.ravel(), kind="stable")
     ends = np.searchsorted(joints.ravel()[order], np.arange(len(group_names) + 1))
     rows, values = order // joints.shape[1], weights.ravel()[order]
-    with bpy.context.temp_override(object=obj, active_object=obj):
+    with aside(), bpy.context.temp_override(object=obj, active_object=obj):
         for name, start, end in zip(group_names, ends, ends[1:]):
             dense = np.bincount(rows[start:end], values[start:end], count)  # [N]
             write_attribute(mesh, name, "FLOAT", "POINT", np.repeat(dense, vertices_per_row))
             mesh.attributes.active = mesh.attributes[name]
             bpy.ops.geometry.attribute_convert(mode="VERTEX_GROUP")  # leaves zeros out
+
+
+@contextmanager
+def aside() -> Iterator[bpy.types.Scene]:
+    """A scene of its own for operators, which bring the scene that they run in up to date.
+
+    However many splats the artist's scene holds, they are not evaluated here. The scene is empty
+    and gone afterwards; what was linked to it stays in the file.
+    """
+    scene = bpy.data.scenes.new("CrowdGaussian Aside")
+    try:
+        with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
+            yield scene
+    finally:
+        bpy.data.scenes.remove(scene)

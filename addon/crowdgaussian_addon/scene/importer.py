@@ -14,14 +14,15 @@ from crowdgaussian_shared.geometry.skinning import joint_transforms
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import LEFT_OUT, MISSED, SceneInfo
 
-from .people import PERSON, REFINED, set_role
-from .render.camera import build_camera, set_resolution, show_photo
+from .people import PERSON, REFINED, note_names, set_role
+from .render.camera import build_camera, show_photo
 from .render.photo_match import SOURCE
-from .render.settings import GROUND, build_ground, cover_people, prepare_render, set_render_mode
+from .render.settings import GROUND, build_ground, cover_people, engine_of
 from .rig.armature import build_rigs, place_rig, rest_pose, set_pose
 from .rig.body import build_body
 from .rig.read_pose import PHOTO_FRAME, store_photo_pose
-from .splats.build import build_splats, set_footprint
+from .shot import Shot, fit_into_shot, is_new_shot, set_up_shot
+from .splats.build import build_splats, set_depth_sort, set_footprint
 from .splats.nodes.project import DILATION
 
 PROVENANCE = "crowdgaussian_models"  # collection property: JSON list, as in scene.json
@@ -53,13 +54,14 @@ class ImportResult:
     skipped: tuple[str, ...]  # one sentence for each person left out
 
 
-def import_scene(folder: SceneFolder | str | Path) -> ImportResult:
+def import_scene(folder: SceneFolder | str | Path, shot: Shot = "NEW") -> ImportResult:
     """Build everyone who is finished, and set the scene up to render like the photo.
 
     A person who failed, is not finished or cannot be read is skipped with a sentence.
 
     Args:
         folder: a scene folder or its path.
+        shot: "ADD" leaves the scene's camera and settings alone, "AUTO" where it holds work.
 
     Raises:
         CrowdGaussianError: not a scene folder, damaged, of a newer version, or without a camera.
@@ -68,28 +70,34 @@ def import_scene(folder: SceneFolder | str | Path) -> ImportResult:
         folder = SceneFolder.open(folder)
     _camera_of(folder)
     avatars, skipped = _read_people(folder)
-    crowd = start_crowd(folder)
+    crowd = start_crowd(folder, shot)
     people = add_people(crowd, folder, avatars)
-    return ImportResult(
-        crowd, tuple(people), bpy.context.scene.camera, ground_of(crowd), tuple(skipped)
-    )
+    camera = next(obj for obj in crowd.objects if obj.type == "CAMERA")
+    return ImportResult(crowd, tuple(people), camera, ground_of(crowd), tuple(skipped))
 
 
-def start_crowd(folder: SceneFolder) -> bpy.types.Collection:
-    """A crowd without people: collection, photo camera, floor and render settings.
+def start_crowd(folder: SceneFolder, shot: Shot = "NEW") -> bpy.types.Collection:
+    """A crowd without people: collection, photo camera, floor, and in a new shot its settings.
+
+    Args:
+        folder: gives camera and floor.
+        shot: as for import_scene.
 
     Raises:
         CrowdGaussianError: the scene has no camera yet.
     """
-    camera = _camera_of(folder)
+    camera, scene = _camera_of(folder), bpy.context.scene
+    new = is_new_shot(scene, shot)
     title = Path(folder.info.photo.name).stem or folder.path.resolve().name
     crowd = bpy.data.collections.new(f"Crowd {title}")
-    bpy.context.scene.collection.children.link(crowd)
+    scene.collection.children.link(crowd)
     _record_origin(crowd, folder)
-    _build_photo_camera(crowd, folder, camera)
+    photo_camera = _build_photo_camera(crowd, folder, camera)
     crowd.objects.link(build_ground(folder.info.ground.height, "Ground"))
-    prepare_render(bpy.context.scene)
-    set_render_mode(bpy.context.scene, "photo")
+    if new:
+        set_up_shot(scene, photo_camera, camera)
+    else:
+        fit_into_shot(scene)
     return crowd
 
 
@@ -104,6 +112,8 @@ def add_people(
         avatars: by index in scene.json.
     """
     people = _build_people(crowd, avatars, folder.info)
+    if engine_of(bpy.context.scene) == "EEVEE":
+        set_depth_sort([person.splats for person in people], True)
     ground = ground_of(crowd)
     if ground is not None:
         rigs = [obj for obj in crowd.all_objects if obj.type == "ARMATURE"]
@@ -152,6 +162,7 @@ def _build_people(
     rigs = build_rigs(rests, collections)
     people = []
     for (index, avatar), collection, rig in zip(avatars.items(), collections, rigs):
+        note_names(collection, rig)
         place_rig(rig, avatar, info.ground.height)
         set_pose(rig, avatar.pose, avatar.transl, frame=PHOTO_FRAME)
         rig.animation_data.action.name = f"{names[index]} photo pose"
@@ -163,10 +174,9 @@ def _build_people(
         set_role(splats, "splats")
         set_role(body, "body")
         people.append(ImportedPerson(index, collection, rig, splats, body))
-    for person in people:  # only now: writing weights evaluates what the scene has
+    for person in people:
         for obj in (person.splats, person.body):
             person.collection.objects.link(obj)
-    for person in people:
         person.body.hide_set(True)  # shown instead of the splats when wanted, never with them
     return people
 
@@ -187,9 +197,6 @@ def _build_photo_camera(
     crowd.objects.link(obj)
     if folder.photo_path.is_file():
         show_photo(obj, folder.photo_path)
-    scene = bpy.context.scene
-    scene.camera = obj
-    set_resolution(scene, camera)
     return obj
 
 

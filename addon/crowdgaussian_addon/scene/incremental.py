@@ -20,6 +20,7 @@ from .importer import (
     start_crowd,
 )
 from .people import REFINED
+from .shot import Shot
 
 JOB = "crowdgaussian_job"  # collection property
 
@@ -68,8 +69,8 @@ def people_of(crowd: bpy.types.Collection) -> tuple[int, ...]:
     return tuple(sorted(c[PERSON] for c in crowd.children_recursive if c.get(PERSON) is not None))
 
 
-def grow_crowd(folder: SceneFolder, job: str, index: int) -> ImportedPerson:
-    """Brings one finished person in; the first one brings camera, floor and settings too.
+def grow_crowd(folder: SceneFolder, job: str, index: int, shot: Shot) -> ImportedPerson:
+    """Brings one finished person in; the first one brings camera and floor, and starts the shot.
 
     Raises:
         CrowdGaussianError: the person's file cannot be read, or the scene has no camera.
@@ -77,7 +78,7 @@ def grow_crowd(folder: SceneFolder, job: str, index: int) -> ImportedPerson:
     avatar = folder.read_avatar(index)
     crowd = find_crowd(job)
     if crowd is None:
-        crowd = start_crowd(folder)
+        crowd = start_crowd(folder, shot)
         crowd[JOB] = job
     return add_people(crowd, folder, {index: avatar})[0]
 
@@ -100,13 +101,13 @@ def take_refined(folder: SceneFolder, job: str, index: int) -> bool:
     return True
 
 
-def import_again(folder: SceneFolder, job: str) -> ImportResult:
+def import_again(folder: SceneFolder, job: str, shot: Shot) -> ImportResult:
     """Everybody once more, in a crowd of their own that takes the job's later people.
 
     Raises:
         CrowdGaussianError: the scene cannot be read.
     """
-    result = import_scene(folder)
+    result = import_scene(folder, shot)
     older = find_crowd(job)
     if older is not None:
         del older[JOB]

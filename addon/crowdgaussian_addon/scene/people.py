@@ -26,6 +26,7 @@ from .rig.read_pose import world_scale as world_scale
 
 PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
 REFINED = "crowdgaussian_refined"  # property of a person's collection: their avatar is refined
+NAMES = "crowdgaussian_names"  # of a person's collection: its name and the rig's, a line each
 ROLE = "crowdgaussian_role"  # property of a person's objects
 CORNER = "splat_corner"  # the attribute that tells splats from bodies in files without roles
 
@@ -46,8 +47,13 @@ class Person:
 
     @property
     def name(self) -> str:
-        """What to call them in sentences."""
-        return self.collection.name if self.index >= 0 else self.rig.name
+        """What to call them: as their collection or their rig, whichever was renamed."""
+        if self.index < 0:
+            return self.rig.name
+        noted = self.collection.get(NAMES)
+        before = str(noted).split("\n") if noted else [self.collection.name, self.rig.name]
+        renamed = self.collection.name == before[0] and self.rig.name != before[-1]
+        return self.rig.name if renamed else self.collection.name
 
     @property
     def objects(self) -> list[bpy.types.Object]:
@@ -68,7 +74,7 @@ def has_people(scene: bpy.types.Scene) -> bool:
 def all_people(scene: bpy.types.Scene) -> list[Person]:
     """Everybody who has a rig, in the order of scene.json."""
     meshes = _meshes_by_rig(scene.objects)
-    owners = _owners(scene)
+    owners = _owners(scene, meshes)
     people = [
         _person(obj, meshes.get(obj, ()), owners.get(obj)) for obj in scene.objects if is_rig(obj)
     ]
@@ -116,13 +122,18 @@ def require_people(context: bpy.types.Context) -> list[Person]:
 
 def people_without_rig(scene: bpy.types.Scene) -> list[bpy.types.Collection]:
     """Collections of people whose armature is gone while some of their objects are left."""
-    owned = set(_owners(scene).values())
-    return [c for c in _person_collections(scene) if c not in owned and len(c.all_objects)]
+    homes = (c for c in _person_collections(scene) if len(c.all_objects))
+    return [c for c in homes if not any(rig_of(obj) is not None for obj in c.all_objects)]
 
 
 def set_role(obj: bpy.types.Object, role: Role) -> None:
     """Mark what an object is to its person."""
     obj[ROLE] = role
+
+
+def note_names(collection: bpy.types.Collection, rig: bpy.types.Object) -> None:
+    """Names as they are now; whichever is changed by hand renames the person."""
+    collection[NAMES] = f"{collection.name}\n{rig.name}"
 
 
 def read_avatar(person: Person) -> Avatar:
@@ -205,9 +216,20 @@ def _person_collections(scene: bpy.types.Scene) -> Iterator[bpy.types.Collection
     return (c for c in scene.collection.children_recursive if c.get(PERSON) is not None)
 
 
-def _owners(scene: bpy.types.Scene) -> dict[bpy.types.Object, bpy.types.Collection]:
-    """The person's collection of each rig that is in one."""
-    return {obj: c for c in _person_collections(scene) for obj in c.all_objects if is_rig(obj)}
+def _owners(
+    scene: bpy.types.Scene, meshes: dict[bpy.types.Object, list[bpy.types.Object]]
+) -> dict[bpy.types.Object, bpy.types.Collection]:
+    """The person's collection of each rig that has one; of several rigs in one, the first's.
+
+    The others were duplicated by hand. The first has the name that was noted, or has splats.
+    """
+    owners = {}
+    for collection in _person_collections(scene):
+        rigs = [obj for obj in collection.all_objects if is_rig(obj)]
+        noted = str(collection.get(NAMES, "")).split("\n")[-1]
+        if rigs:
+            owners[min(rigs, key=lambda rig: (rig.name != noted, rig not in meshes))] = collection
+    return owners
 
 
 def _meshes_by_rig(

@@ -6,7 +6,7 @@ import bpy
 from ..ops.display import LEVELS
 from ..scene.people import Person
 from ..scene.render.display import Where, level_of
-from ..scene.render.relight import is_lit
+from ..scene.render.relight import has_normals, is_lit
 from ..scene.render.settings import engine_of, render_mode
 from ..scene.splats.upgrade import outdated_splats
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
@@ -68,6 +68,9 @@ def draw_look(layout: bpy.types.UILayout, people: list[Person], context: bpy.typ
     row = titled_row(layout, "Light")
     for wanted, name in ((False, "Photo"), (True, "Scene")):
         row.operator("crowdgaussian.set_lit", text=name, depress=lit == wanted).lit = wanted
+    normals = all(has_normals(person) for person in people)
+    button = layout.operator("crowdgaussian.set_lit", text="Normal Pass", depress=normals)
+    button.lit, button.normals = lit, not normals
     layout.operator("crowdgaussian.limit_splats", icon="FULLSCREEN_EXIT")
     manager = context.window_manager
     if hasattr(manager, "crowdgaussian_follow_view"):

@@ -46,7 +46,7 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context
         (row.unrefined, "INFO"),
     )
     for sentence, icon in sentences:
-        if sentence:
+        if sentence and sentence != state.session().server.sentence:  # which stands above
             draw_text(box, sentence, context, icon)
     _draw_buttons(box, row)
 
@@ -174,6 +174,7 @@ class CROWDGAUSSIAN_PT_reconstruct(bpy.types.Panel):
             layout.separator()
         for row in rows:
             draw_row(layout, row, context)
+        draw_first_look(layout, context)
 
 
 def draw_server(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -211,6 +212,7 @@ def draw_choice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     column.row().prop(choice, "quality", expand=True)
     column.prop(choice, "most_people")
     column.prop(choice, "refinement")
+    column.prop(choice, "shot")
 
 
 def draw_licence(layout: bpy.types.UILayout, name: str, context: bpy.types.Context) -> None:
@@ -237,6 +239,30 @@ def draw_button(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     )
     if state.complaint and not told:
         draw_text(layout.box(), state.complaint, context, "ERROR")
+
+
+_LOOKS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {  # a sentence, and buttons
+    "ASKED": (
+        "The view shows people in colour, from the photo's camera. Your answer is remembered.",
+        (("KEEP", "Good"), ("BACK", "Put It Back")),
+    ),
+    "OFFERED": (
+        "People came into your shot. The view and all settings are as you left them.",
+        (("SHOW", "Photo View"), ("BACK", "Leave It")),
+    ),
+}
+
+
+def draw_first_look(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """What happened to the view when people came in, until it is answered."""
+    if not state.first_look:
+        return
+    sentence, answers = _LOOKS[state.first_look]
+    box = layout.box().column()
+    draw_text(box, sentence, context, "VIEW_CAMERA")
+    row = box.row(align=True)
+    for action, text in answers:
+        row.operator("crowdgaussian.first_look", text=text).action = action
 
 
 def photo_exists(photo: str) -> bool:

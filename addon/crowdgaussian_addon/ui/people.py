@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sub-panel People: who is there, one-click poses, IK controls, shadows and obstacles."""
 
+from typing import TYPE_CHECKING
+
 import bpy
 from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
@@ -9,6 +11,7 @@ from ..ops.corrections import chosen_crowd, photo_of
 from ..ops.display import NO_MATERIALS, with_materials
 from ..ops.people import have_controls
 from ..ops.state import choices
+from ..ops.viewport import is_looking
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in
 from ..scene.people import (
     Person,
@@ -19,7 +22,12 @@ from ..scene.people import (
     selected_people,
 )
 from ..scene.rig.body import casts_shadow, obstacle_kind
+from ..scene.roster import is_shown, strays
+from ..scene.shot import needs_of
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
+
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
 
 _MOST = 12  # people that the list shows
 
@@ -31,16 +39,35 @@ class CROWDGAUSSIAN_PT_people(CrowdPanel, bpy.types.Panel):
     bl_label = "People"
     bl_order = 1
 
+    def draw(self, context: bpy.types.Context) -> None:
+        """Also where everybody has lost their rigs."""
+        CrowdPanel.draw(self, context)
+        if not has_people(context.scene):
+            draw_broken(self.layout, context)
+
     def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
         layout = self.layout
+        draw_view(layout, context)
         draw_list(layout, context)
+        draw_broken(layout, context)
         chosen = draw_choice_of_people(layout, context)
         row = layout.row(align=True)
         row.operator("crowdgaussian.photo_pose", icon="IMAGE_DATA")
         row.operator("crowdgaussian.rest_pose", icon="ARMATURE_DATA")
         draw_controls(layout, context)
         draw_bodies(layout, chosen)
+
+
+def draw_view(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """How this viewport shows people: bones or none, and from the photo's camera."""
+    row = layout.row(align=True)
+    space = getattr(context, "space_data", None)
+    if isinstance(space, bpy.types.SpaceView3D):
+        row.prop(space.overlay, "show_bones", text="Rigs", icon="OUTLINER_OB_ARMATURE", toggle=True)
+    looking = is_looking()
+    button = row.operator("crowdgaussian.first_look", icon="VIEW_CAMERA", depress=looking)
+    button.action = "BACK" if looking else "SHOW"
 
 
 def draw_list(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -50,17 +77,35 @@ def draw_list(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     doubtful = {rig for rig, _ in doubts(context)[1]}
     column = layout.column(align=True)
     for number, person in enumerate(people[:_MOST]):
-        button = column.operator(
+        row = column.row(align=True)
+        button = row.operator(
             "crowdgaussian.select_person",
             text=person.name,
             icon="ERROR" if person.rig in doubtful else "OUTLINER_OB_ARMATURE",
             depress=person.rig in selected,
         )
         button.person = number
+        shown = is_shown(person)
+        eye: IconItems = "HIDE_OFF" if shown else "HIDE_ON"
+        button = row.operator("crowdgaussian.hide_person", text="", icon=eye)
+        button.person, button.hide = number, shown
     if len(people) > _MOST:
         column.label(text=f"and {len(people) - _MOST} more")
-    for lost in people_without_rig(context.scene):
-        draw_text(layout, f"{lost.name}'s rig was deleted.", context, "ERROR")
+    row = layout.row(align=True)
+    row.operator("crowdgaussian.duplicate_person", icon="DUPLICATE")
+    row.operator("crowdgaussian.rename_person", text="", icon="SORTALPHA")
+    row.operator("crowdgaussian.isolate_person", text="", icon="SOLO_ON")
+    row.operator("crowdgaussian.delete_person", text="", icon="TRASH")
+
+
+def draw_broken(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Who was deleted or duplicated by hand, in part, and the button that mends it."""
+    said = [f"{lost.name}'s rig was deleted." for lost in people_without_rig(context.scene)]
+    said += [f"{rig.name} is a rig without splats of its own." for rig in strays(context.scene)]
+    for sentence in said[:_MOST]:
+        draw_text(layout, sentence, context, "ERROR")
+    if said:
+        layout.operator("crowdgaussian.mend_people", icon="MODIFIER")
 
 
 def draw_controls(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -138,6 +183,33 @@ def doubts(
     here = people_in(crowd, context.scene) if people else {}
     found = [(here[i].rig, sentence) for i in here for sentence in people.get(i, ())]
     return scene, found
+
+
+# The sub-panel Check Splats: what this scene needs to show them right
+
+
+class CROWDGAUSSIAN_PT_shot(CrowdPanel, bpy.types.Panel):
+    """What keeps the scene from showing splats right, while anything does."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_shot"
+    bl_parent_id = "CROWDGAUSSIAN_PT_people"
+    bl_label = "Check Splats"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        """Only while there is something."""
+        return bool(needs_of(context.scene))
+
+    def draw(self, context: bpy.types.Context) -> None:
+        """A sentence and a button each; also for splats without people."""
+        needs = needs_of(context.scene)
+        for need in needs:
+            draw_text(self.layout, need.sentence, context, "ERROR")
+            if need.button:
+                button = self.layout.operator("crowdgaussian.check_splats", text=need.button)
+                button.need = need.kind
+        if len(needs) > 1:
+            self.layout.operator("crowdgaussian.check_splats", text="Mend All").need = "ALL"
 
 
 class _ClosedPart(CrowdPanel):
@@ -252,6 +324,7 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
 
 CLASSES = (
     CROWDGAUSSIAN_PT_people,
+    CROWDGAUSSIAN_PT_shot,
     CROWDGAUSSIAN_PT_checks,
     CROWDGAUSSIAN_PT_materials,
     CROWDGAUSSIAN_PT_corrections,

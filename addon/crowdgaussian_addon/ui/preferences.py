@@ -5,7 +5,14 @@ import bpy
 from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from ..ops import state
-from ..ops.reconstruct import QUALITY_ITEMS, REFINEMENT_HINT, REFINEMENT_ITEMS
+from ..ops.reconstruct import (
+    QUALITY_ITEMS,
+    REFINEMENT_HINT,
+    REFINEMENT_ITEMS,
+    SHOT_HINT,
+    SHOT_ITEMS,
+)
+from ..ops.viewport import FIRST_LOOKS
 from .base import draw_text
 from .panel import draw_state
 
@@ -55,6 +62,13 @@ class CrowdGaussianPreferences(bpy.types.AddonPreferences):
         description="Where jobs and scene folders are kept; empty: the extension's own folder",
     )
 
+    first_look: EnumProperty(
+        name="First Look",
+        items=FIRST_LOOKS,
+        default="ASK",
+        description="What the view does when the first people of a new shot come in",
+    )
+
     def draw(self, context: bpy.types.Context) -> None:
         """The preferences page."""
         layout = self.layout
@@ -67,6 +81,7 @@ class CrowdGaussianPreferences(bpy.types.AddonPreferences):
             layout.prop(self, "address")
         self._draw_server(context)
         layout.separator()
+        layout.prop(self, "first_look")
         layout.prop(self, "cache")
         if not self.cache:
             row = layout.split(factor=0.4)
@@ -144,3 +159,4 @@ class CrowdGaussianChoice(bpy.types.PropertyGroup):
     refinement: EnumProperty(
         name="Refinement", items=REFINEMENT_ITEMS, default="PRESET", description=REFINEMENT_HINT
     )
+    shot: EnumProperty(name="Shot", items=SHOT_ITEMS, default="AUTO", description=SHOT_HINT)

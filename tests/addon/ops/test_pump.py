@@ -13,6 +13,7 @@ from crowdgaussian_addon.ops import timer as pump
 from crowdgaussian_addon.scene.corrections import people_in
 from crowdgaussian_addon.scene.importer import SOURCE
 from crowdgaussian_addon.scene.incremental import JOB, find_crowd, people_of, refined_in
+from crowdgaussian_addon.scene.render.viewport import largest_view
 from crowdgaussian_addon.scene.splats.build import read_gaussians
 
 
@@ -208,6 +209,32 @@ def test_a_corrected_crowd_and_removed_people_are_left_alone(row, scene_folder):
     refine(row, scene_folder, 0)
     settle()
     assert row.renewed == (1, 0) and not row.note
+
+
+def test_the_first_person_of_a_new_shot_is_seen_in_colour(row):
+    view = largest_view(bpy.context.window_manager)
+    settle()
+    assert state.first_look == "ASKED" and view.shading.color_type == "VERTEX"
+    bpy.ops.crowdgaussian.first_look(action="BACK")
+    pump._due.add(row.job)
+    settle()
+    assert state.first_look == "" and view.shading.color_type != "VERTEX"
+
+
+def test_a_job_that_was_stopped_before_anybody_was_found_has_no_noise(row, tmp_path):
+    row.folder, row.state, row.finished = str(tmp_path / "nothing"), "cancelled", True
+    pump.pump()
+    assert row.note == ""
+    row.state = "done"
+    pump._due.add(row.job)
+    pump.pump()
+    assert "is not a scene folder" in row.note
+
+
+def test_two_jobs_of_one_photo_have_two_names():
+    titles = [JobRow("a", "/p/party.jpg", f"/c/{name}", "x").title for name in
+              ("party", "party-2", "party-10", "elsewhere", "party-late")]  # fmt: skip
+    assert titles == ["party.jpg", "party.jpg (2)", "party.jpg (10)", "party.jpg", "party.jpg"]
 
 
 def test_nothing_is_left_after_disabling(row):

@@ -16,7 +16,7 @@ from crowdgaussian_addon.scene.attributes import read_attribute, read_positions
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import all_people, read_avatar
 from crowdgaussian_addon.scene.render.display import level_of, reduced_of, set_level
-from crowdgaussian_addon.scene.render.relight import is_lit, set_lit
+from crowdgaussian_addon.scene.render.relight import has_normals, is_lit, set_lit
 from crowdgaussian_addon.scene.render.settings import engine_of, set_engine
 from crowdgaussian_addon.scene.rig.body import cast_shadows
 from crowdgaussian_addon.scene.splats.build import get_inputs, read_gaussians, splat_modifier
@@ -139,8 +139,22 @@ def test_lit_splats_carry_the_posed_normals_of_the_body(empty_blender, tmp_path)
     expected = np.array([hit[2] for hit in hits]) @ np.array(body.matrix_world.to_3x3()).T
     assert np.median(np.sum(normals * expected, axis=1)) > 0.98
     set_lit(person, False)
-    assert not is_lit(person)
+    assert not is_lit(person) and not has_normals(person)
     assert person.splats.active_material == splat_material()
+
+
+def test_glowing_splats_may_have_the_body_s_normals_for_a_pass(people):
+    person = people[0]
+    set_lit(person, False, normals=True)
+    assert has_normals(person) and not is_lit(person)
+    assert person.splats.active_material == splat_material()
+    bpy.context.view_layer.update()
+    evaluated = person.splats.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    stored = read_attribute(evaluated.data, SHADED_NORMAL)
+    shading = np.array([corner.vector for corner in evaluated.data.corner_normals])[::4]
+    assert np.median(np.sum(shading * stored, axis=1)) > 0.99
+    set_lit(person, False)
+    assert not has_normals(person)
 
 
 def test_engines_are_set_up_for_splats(people):

@@ -144,6 +144,17 @@ def test_the_gltf_is_valid(crowd, tmp_path):
     assert issues["numErrors"] == 0, issues["messages"]
 
 
+@pytest.mark.parametrize("unit, height", [("CENTIMETRES", 100.0), ("METRES", 1.0)])
+def test_a_bvh_has_the_unit_that_is_asked_for(crowd, tmp_path, unit, height):
+    path = tmp_path / "m_Person_001.bvh"
+    bpy.ops.crowdgaussian.export_motion(
+        filepath=str(tmp_path / "m"), format="BVH", unit=unit, frame_start=1, frame_end=1
+    )
+    bones = [line.split()[1:] for line in path.read_text().splitlines() if "OFFSET" in line][1:]
+    longest = max(np.linalg.norm([float(v) for v in bone]) for bone in bones)
+    assert 0.25 * height < longest < 0.7 * height  # of a thigh or a shin
+
+
 @pytest.mark.parametrize("kind", ["NPZ", "BVH"])
 def test_motions_come_back_to_a_tenth_of_a_degree(crowd, tmp_path, kind):
     before = record()

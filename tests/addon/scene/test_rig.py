@@ -143,7 +143,9 @@ def test_files_without_a_stored_photo_pose_say_so(crowd):
 
 def test_bodies_as_shadows_and_obstacles(crowd):
     bodies = [person.body for person in crowd.people]
+    assert crowd.ground.hide_render
     OPS.body_shadow(enabled=True)
+    assert not crowd.ground.hide_render  # nothing else would catch them
     for body in bodies:
         assert not body.hide_render and body.visible_shadow
         assert not (

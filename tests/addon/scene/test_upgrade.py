@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 from _support.blender.blender_people import make_avatar, make_camera, write_scene
-from crowdgaussian_addon.ops import view_timer
+from crowdgaussian_addon.ops import viewport
 from crowdgaussian_addon.scene.attributes import read_attribute, read_positions
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import all_people
@@ -51,9 +51,9 @@ def centres(splats):
 @pytest.fixture
 def watching():
     """The handlers that the add-on registers, without the rest of it."""
-    view_timer.start()
+    viewport.start()
     yield
-    view_timer.stop()
+    viewport.stop()
 
 
 def test_an_old_file_is_upgraded_when_it_is_opened(empty_blender, watching):
@@ -82,8 +82,8 @@ def test_the_upgrade_moves_nothing(empty_blender):
 
 
 def test_no_timer_runs_without_a_window(empty_blender, watching):
-    assert not bpy.app.timers.is_registered(view_timer._tick)
-    assert view_timer.follow() > 0
+    assert not bpy.app.timers.is_registered(viewport._tick)
+    assert viewport.follow() > 0
 
 
 def test_a_saved_file_renders_without_the_addon(empty_blender, tmp_path):

@@ -18,6 +18,8 @@ MISSED = SceneWarning("missed", "Somebody at (30, 40) was probably missed.", (1,
 FLOATS = SceneWarning("floating", "Person 0 floats 0.40 m above the floor.")
 TALL = SceneWarning("height", "Person 1 came out 2.31 m tall.")
 
+SELECT = "crowdgaussian.select_person"
+
 
 @pytest.fixture
 def crowd(scene_folder):
@@ -55,7 +57,7 @@ def icons():
     """Of the people in the list."""
     layout = FakeLayout()
     draw_list(layout, bpy.context)
-    return [call[2]["icon"] for call in layout.calls if call[0] == "operator"]
+    return [call[2]["icon"] for call in layout.calls if call[1:2] == (SELECT,)]
 
 
 def test_everything_is_told_and_of_selected_people_only_what_is_theirs(crowd):

@@ -169,8 +169,8 @@ def test_preferences_page(session, monkeypatch):
         ),
     )
     for place, names in (
-        ("HERE", {"place", "backend", "cache"}),
-        ("THERE", {"place", "pairing", "address", "cache"}),
+        ("HERE", {"place", "backend", "first_look", "cache"}),
+        ("THERE", {"place", "pairing", "address", "first_look", "cache"}),
     ):
         fake.place, fake.layout = place, FakeLayout()
         preferences.CrowdGaussianPreferences.draw(fake, bpy.context)

@@ -13,7 +13,7 @@ import numpy as np
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from mathutils import Matrix
 
-from ..people import PERSON, ROLE, Person, Role, set_role
+from ..people import PERSON, ROLE, Person, Role, note_names, set_role
 from ..render.display import make_reduced
 from ..rig.body import casts_shadow
 from ..splats.build import add_nodes, get_inputs, splat_modifier
@@ -139,14 +139,14 @@ def make_actor(
     rig = person.rig.copy()
     rig.parent = None
     rig.matrix_world = Matrix(_to_origin(person).tolist())
-    _retarget(rig, person.rig)
+    follow_own_controls(rig, person.rig)
     shown = make_reduced(person) if variation.reduced else person.splats
-    splats = _deformed_copy(shown, person.rig, rig)
+    splats = deformed_copy(shown, person.rig, rig)
     splats.hide_render = splats.hide_viewport = False
     _show_as_discs(splats)
     parts: dict[Role, bpy.types.Object] = {"rig": rig, "splats": splats}
     if person.body is not None:
-        body = _deformed_copy(person.body, person.rig, rig)
+        body = deformed_copy(person.body, person.rig, rig)
         body.hide_viewport = True
         body.hide_render = not casts_shadow(person.body)
         parts["body"] = body
@@ -171,16 +171,17 @@ def make_person(copy: bpy.types.Object) -> bpy.types.Collection:
     rig = source.copy()
     rig.data = source.data.copy()
     rig.matrix_world = copy.matrix_world @ source.matrix_basis
-    _retarget(rig, source)
+    follow_own_controls(rig, source)
     collection.objects.link(rig)
     for part in (obj for obj in actor.objects if obj != source):
-        obj = _deformed_copy(part, source, rig)
+        obj = deformed_copy(part, source, rig)
         collection.objects.link(obj)
         if part[ROLE] == "splats":
             obj.modifiers.remove(obj.modifiers[_DISCS])
             nodes = splat_modifier(obj)
             nodes.show_viewport = nodes.show_render = True
     bpy.data.objects.remove(copy)
+    note_names(collection, rig)
     return collection
 
 
@@ -192,7 +193,7 @@ def _to_origin(person: Person) -> np.ndarray:
     return np.array(back @ person.rig.matrix_world)
 
 
-def _deformed_copy(
+def deformed_copy(
     source: bpy.types.Object, old: bpy.types.Object, new: bpy.types.Object
 ) -> bpy.types.Object:
     """A copy that shares the mesh and follows another rig."""
@@ -205,8 +206,8 @@ def _deformed_copy(
     return obj
 
 
-def _retarget(rig: bpy.types.Object, source: bpy.types.Object) -> None:
-    """IK of a copied rig follows its own controls."""
+def follow_own_controls(rig: bpy.types.Object, source: bpy.types.Object) -> None:
+    """IK of a copied rig follows its own controls, not those of the rig it was copied from."""
     for constraint in (c for bone in rig.pose.bones for c in bone.constraints):
         for field in ("target", "pole_target"):
             if getattr(constraint, field, None) == source:

@@ -57,7 +57,7 @@ def photo_crowd(scene: bpy.types.Scene) -> bpy.types.Collection:
         InputError: there is none with a photo.
     """
     crowds = [c for c in scene.collection.children_recursive if c.get(SOURCE) is not None]
-    cameras = {crowd: camera for crowd in crowds if (camera := _camera_of(crowd)) is not None}
+    cameras = {crowd: camera for crowd in crowds if (camera := photo_camera_of(crowd)) is not None}
     if not cameras:
         raise InputError(
             "No crowd of this scene has its photo's camera any more; import the crowd again."
@@ -79,7 +79,7 @@ def match_photo(
         CrowdGaussianError: the photo or its camera is gone, or the render fails.
     """
     crowd = photo_crowd(scene)
-    camera = _camera_of(crowd)
+    camera = photo_camera_of(crowd)
     photo = _photo_of(camera)
     height = max(1, round(width * photo.shape[0] / photo.shape[1]))
     with tempfile.TemporaryDirectory() as scratch, _settings_kept(scene):
@@ -98,7 +98,8 @@ def match_photo(
     return Match(psnr, int(mask.sum()), known)
 
 
-def _camera_of(crowd: bpy.types.Collection) -> bpy.types.Object | None:
+def photo_camera_of(crowd: bpy.types.Collection) -> bpy.types.Object | None:
+    """The camera of a crowd that has the photo behind it, unless it was deleted."""
     return next(
         (
             obj

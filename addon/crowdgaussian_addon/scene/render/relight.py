@@ -15,24 +15,25 @@ from mathutils.bvhtree import BVHTree
 
 from ..attributes import mesh_data, read_attribute, read_positions, write_attribute
 from ..people import Person
-from ..splats.build import set_input
+from ..splats.build import get_inputs, set_input, splat_modifier
 from ..splats.material import LIT_KEY, MIN_SCALE, NORMAL, ROTATION, SCALE, splat_material
 from ..splats.nodes.project import INPUT_LIT
 from .display import splat_objects
 
 
-def set_lit(person: Person, enabled: bool) -> None:
+def set_lit(person: Person, enabled: bool, normals: bool = False) -> None:
     """Let the lights shade a person, or let them glow as in the photo.
 
     Args:
         person: from people.all_people.
         enabled: lit or glowing.
+        normals: glowing splats take the body's normals too, for a render's Normal pass.
 
     Raises:
         InputError: the body mesh or the splats' attributes are gone; nothing is changed.
     """
     objects = splat_objects(person)
-    if enabled:
+    if enabled or normals:
         for obj in objects:
             _store_normals(person, obj)
     for obj in objects:
@@ -40,13 +41,20 @@ def set_lit(person: Person, enabled: bool) -> None:
         slot.link = "OBJECT" if enabled else "DATA"
         if enabled:
             slot.material = splat_material(lit=True)
-        set_input(obj, INPUT_LIT, enabled)
+        set_input(obj, INPUT_LIT, enabled or normals)
 
 
 def is_lit(person: Person) -> bool:
     """Whether lights shade the person now."""
     slots = person.splats.material_slots if person.splats is not None else ()
     return any(slot.material is not None and slot.material.get(LIT_KEY) for slot in slots)
+
+
+def has_normals(person: Person) -> bool:
+    """Whether the splats carry the body's normals now, lit or not."""
+    return person.splats is not None and bool(
+        get_inputs(splat_modifier(person.splats)).get(INPUT_LIT)
+    )
 
 
 def _store_normals(person: Person, splats: bpy.types.Object) -> None:

@@ -65,8 +65,23 @@ def prepare_render(scene: bpy.types.Scene) -> None:
     cycles.samples = PHOTO_SAMPLES
     cycles.use_adaptive_sampling = False
     cycles.use_denoising = False
+    allow_transparency(scene)
+
+
+def allow_transparency(scene: bpy.types.Scene) -> None:
+    """Let Cycles cross as many splats as a ray to a person meets, without roulette."""
+    cycles = scene.cycles
     cycles.min_transparent_bounces = max(cycles.min_transparent_bounces, MIN_TRANSPARENT_BOUNCES)
     cycles.transparent_max_bounces = max(cycles.transparent_max_bounces, MAX_TRANSPARENT_BOUNCES)
+
+
+def has_transparency(scene: bpy.types.Scene) -> bool:
+    """Whether allow_transparency would change nothing."""
+    cycles = scene.cycles
+    return (
+        cycles.min_transparent_bounces >= MIN_TRANSPARENT_BOUNCES
+        and cycles.transparent_max_bounces >= MAX_TRANSPARENT_BOUNCES
+    )
 
 
 def render_mode(scene: bpy.types.Scene) -> RenderMode | None:

@@ -44,14 +44,15 @@ class Report:
 NOBODY = Report()
 
 
-def report_of(region: bpy.types.RegionView3D, width: int) -> Report:
-    """What a viewport sees; NOBODY when it looks through the camera.
+def report_of(region: bpy.types.RegionView3D, width: int, own_camera: bool = False) -> Report:
+    """What a viewport sees; NOBODY when it looks through the scene's camera.
 
     Args:
         region: of the viewport.
         width: pixels.
+        own_camera: the viewport looks through another camera than the scene's.
     """
-    if region.view_perspective == "CAMERA" or width < 1:
+    if (region.view_perspective == "CAMERA" and not own_camera) or width < 1:
         return NOBODY
     across = region.window_matrix[0][0]
     if across <= 0:
@@ -158,12 +159,53 @@ def views_of(manager: bpy.types.WindowManager) -> dict[int, Report]:
     for window in manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
-                region = view_of(area).region_3d
+                space = view_of(area)
+                region, scene = space.region_3d, window.scene
+                own = space.use_local_camera and space.camera not in (None, scene.camera)
                 width = next((r.width for r in area.regions if r.type == "WINDOW"), 0)
-                found[region.as_pointer()] = report_of(region, width)
+                found[region.as_pointer()] = report_of(region, width, own)
     return found
 
 
 def _nearly(now: Report, shown: Report) -> bool:
     ours, theirs = np.array(now.matrix), np.array(shown.matrix)
     return bool(np.abs(ours - theirs).max() < 1e-5)
+
+
+# A first look at people: in colour, from their photo's camera, in whatever shading there is
+
+
+Look = dict[str, object]  # settings of a viewport by their paths
+
+
+def largest_view(manager: bpy.types.WindowManager) -> bpy.types.SpaceView3D | None:
+    """The 3D viewport with the most pixels, in any window."""
+    areas = [area for window in manager.windows for area in window.screen.areas]
+    views = [area for area in areas if area.type == "VIEW_3D"]
+    return view_of(max(views, key=lambda area: area.width * area.height)) if views else None
+
+
+def show_people(
+    view: bpy.types.SpaceView3D, scene: bpy.types.Scene, camera: bpy.types.Object | None
+) -> Look:
+    """Look through a camera at people in colour, without bones -> how the view was before.
+
+    Solid shading shows the colours of the splats, unlit; Material Preview and Rendered stay. A
+    camera that is not the scene's becomes the view's own.
+    """
+    wanted: Look = {}
+    if view.shading.type in ("SOLID", "WIREFRAME"):
+        wanted |= {"shading.type": "SOLID", "shading.light": "FLAT", "shading.color_type": "VERTEX"}
+    if camera != scene.camera:
+        wanted |= {"use_local_camera": True, "camera": camera}
+    wanted |= {"overlay.show_bones": False, "region_3d.view_perspective": "CAMERA"}
+    before = {path: view.path_resolve(path) for path in wanted}
+    show_as(view, wanted)
+    return dict(reversed(before.items()))
+
+
+def show_as(view: bpy.types.SpaceView3D, look: Look) -> None:
+    """Set a viewport's settings, in their order."""
+    for path, value in look.items():
+        owner, _, name = path.rpartition(".")
+        setattr(view.path_resolve(owner) if owner else view, name, value)

@@ -19,8 +19,8 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from mathutils import Matrix
 
-from ..attributes import armature_data
-from .bones import bone_directions, collect_bones
+from ..attributes import armature_data, aside
+from .bones import FACE, bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
 PELVIS = JOINT_NAMES[0]
@@ -43,10 +43,7 @@ def rest_pose(avatar: Avatar, name: str) -> RestPose:
 def build_rigs(
     people: list[RestPose], collections: list[bpy.types.Collection]
 ) -> list[bpy.types.Object]:
-    """All armatures at once: entering edit mode re-evaluates the scene, so it happens one time.
-
-    Build them before the heavy meshes. The active object must be in object mode.
-    """
+    """All armatures at once. The active object must be in object mode."""
     rigs = []
     for person, collection in zip(people, collections):
         armature = bpy.data.armatures.new(person.name)
@@ -59,7 +56,9 @@ def build_rigs(
     if rigs:
         _edit(rigs, people)
     for rig in rigs:
+        rig.select_set(False)
         collect_bones(armature_data(rig))
+        armature_data(rig).collections[FACE].is_visible = False  # eyes and jaw lie over the face
     return rigs
 
 
@@ -164,22 +163,16 @@ def _offset(person: RestPose) -> np.ndarray:
 
 
 def _edit(rigs: list[bpy.types.Object], people: list[RestPose]) -> None:
-    view_layer = bpy.context.view_layer
-    selected, active = [o for o in view_layer.objects if o.select_get()], view_layer.objects.active
-    for obj in selected:
-        obj.select_set(False)
-    for rig in rigs:
-        rig.select_set(True)
-    view_layer.objects.active = rigs[0]
-    bpy.ops.object.mode_set(mode="EDIT")
-    for rig, person in zip(rigs, people):
-        _add_bones(armature_data(rig), person)
-    bpy.ops.object.mode_set(mode="OBJECT")
-    for rig in rigs:
-        rig.select_set(False)
-    for obj in selected:
-        obj.select_set(True)
-    view_layer.objects.active = active
+    with aside() as scene:
+        for rig in rigs:
+            scene.collection.objects.link(rig)
+            rig.select_set(True, view_layer=scene.view_layers[0])
+        scene.view_layers[0].objects.active = rigs[0]
+        with bpy.context.temp_override(active_object=rigs[0], object=rigs[0]):
+            bpy.ops.object.mode_set(mode="EDIT")
+            for rig, person in zip(rigs, people):
+                _add_bones(armature_data(rig), person)
+            bpy.ops.object.mode_set(mode="OBJECT")
 
 
 def _add_bones(armature: bpy.types.Armature, person: RestPose) -> None:

@@ -12,6 +12,7 @@ import bpy
 import numpy as np
 from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, FINGERS, JOINT_INDEX, JOINT_NAMES
 
+FACE = "Face"  # bone collection: jaw and eyes
 CONTROLS = "IK Controls"  # bone collection, while there are any
 
 _FRONT = np.array([0.0, -1.0, 0.0])  # a Blender character faces -y
@@ -101,7 +102,7 @@ def bone_collection(armature: bpy.types.Armature, name: str) -> bpy.types.BoneCo
 
 def _collection_of(name: str) -> str:
     if name in FACE_JOINTS:
-        return "Face"
+        return FACE
     if name[-1].isdigit() and "spine" not in name:
         return "Left Hand" if name.startswith("left") else "Right Hand"
     return "Body"

@@ -38,7 +38,7 @@ from .material import (
 from .nodes.graph import group_inputs
 from .nodes.project import INPUT_DEPTH_SORT, INPUT_FOOTPRINT, is_splat_group, splat_node_group
 from .read import read_gaussians as read_gaussians
-from .recolour import write_materials
+from .recolour import write_materials, write_solid
 
 MODIFIER = "Splats"
 _CORNERS = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
@@ -173,8 +173,9 @@ def _write_look(mesh: bpy.types.Mesh, gaussians: Gaussians) -> None:
     reach = np.sqrt(2 * np.log(np.maximum(opacities / ALPHA_CUTOFF, 1.0)))  # [N], std deviations
     corners = _CORNERS * reach[:, None, None]  # [N, 4, 3]
     write_attribute(mesh, CORNER, "FLOAT_VECTOR", "POINT", corners)
-    colours = sh_to_colour(gaussians.sh)
-    write_attribute(mesh, COLOUR, "FLOAT_COLOR", "FACE", np.c_[colours, opacities])
+    look = np.c_[sh_to_colour(gaussians.sh), opacities]
+    write_attribute(mesh, COLOUR, "FLOAT_COLOR", "FACE", look)
+    write_solid(mesh, look)
     if gaussians.sh_degree > 0:
         turned = rotate_sh(gaussians.sh, BLENDER_FROM_SCENE.astype(gaussians.sh.dtype))
         for k in range(1, turned.shape[1]):

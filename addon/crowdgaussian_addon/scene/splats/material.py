@@ -21,6 +21,7 @@ VERSION_KEY = "crowdgaussian_version"  # their property
 
 CORNER = "splat_corner"  # POINT FLOAT_VECTOR: corner of the quad in standard deviations, z unused
 COLOUR = "splat_colour"  # FACE FLOAT_COLOR: sRGB values of degree 0, and opacity as alpha
+SOLID = "splat_solid"  # POINT BYTE_COLOR: the same sRGB values, for viewports in Solid shading
 ROTATION = "splat_rotation"  # FACE QUATERNION: canonical rotation in Blender's axes
 SCALE = "splat_scale"  # FACE FLOAT_VECTOR: canonical standard deviations, metres
 SH_PREFIX = "splat_sh_"  # FACE FLOAT_VECTOR, splat_sh_1..15: the higher bands in Blender's axes

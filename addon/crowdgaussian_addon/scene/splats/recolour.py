@@ -12,7 +12,7 @@ import numpy as np
 from crowdgaussian_shared.geometry.avatar import MATERIALS, Materials
 
 from ..attributes import read_attribute, values_of, write_attribute
-from .material import COLOUR, CONFIDENCE, MATERIAL, MAX_COEFFICIENTS, SH_PREFIX
+from .material import COLOUR, CONFIDENCE, MATERIAL, MAX_COEFFICIENTS, SH_PREFIX, SOLID
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: how bright sRGB values look
 # The axes of hue beside it, I and Q of the same standard's predecessor (NTSC).
@@ -79,10 +79,8 @@ def showing(mesh: bpy.types.Mesh, material: str, least: float = 0.0) -> np.ndarr
 
 def select_faces(mesh: bpy.types.Mesh, chosen: np.ndarray) -> None:
     """Select the quads of some splats [N] bool and nothing else, for Edit Mode."""
-    corners = np.empty(len(mesh.loops), np.int32)
-    values_of(mesh.attributes[".corner_vert"]).foreach_get("value", corners)
     vertices = np.zeros(len(mesh.vertices), bool)
-    vertices[corners[np.repeat(chosen, 4)]] = True
+    vertices[_corners(mesh)[np.repeat(chosen, 4)]] = True
     ends = np.empty(2 * len(mesh.edges), np.int32)
     mesh.edges.foreach_get("vertices", ends)
     mesh.vertices.foreach_set("select", vertices)
@@ -102,6 +100,7 @@ def recolour(mesh: bpy.types.Mesh, chosen: np.ndarray, change: ColorChange) -> N
     changed = look[chosen, :3] @ change.linear.T + change.offset
     look[chosen, :3] = np.clip(changed, 0, 1)
     write_attribute(mesh, COLOUR, "FLOAT_COLOR", "FACE", look)
+    write_solid(mesh, look)
     for k in range(1, MAX_COEFFICIENTS):
         band = read_attribute(mesh, f"{SH_PREFIX}{k}")
         if band is None:
@@ -109,3 +108,25 @@ def recolour(mesh: bpy.types.Mesh, chosen: np.ndarray, change: ColorChange) -> N
         band[chosen] = band[chosen] @ change.linear.T
         write_attribute(mesh, f"{SH_PREFIX}{k}", "FLOAT_VECTOR", "FACE", band)
     mesh.update()
+
+
+def write_solid(mesh: bpy.types.Mesh, look: np.ndarray) -> None:
+    """The colours that Solid shading shows with Color set to Attribute: whole cards, no opacity.
+
+    Args:
+        mesh: of N splats.
+        look: [N, 4] sRGB values of degree 0, and opacity.
+    """
+    if len(mesh.loops) != 4 * len(look):  # edited by hand: no quads any more
+        return
+    colours = np.ones((len(mesh.vertices), 4), np.float32)
+    colours[_corners(mesh), :3] = np.repeat(np.clip(look[:, :3], 0, 1), 4, axis=0)
+    write_attribute(mesh, SOLID, "BYTE_COLOR", "POINT", colours)
+    mesh.attributes.active_color_name = mesh.attributes.default_color_name = SOLID
+
+
+def _corners(mesh: bpy.types.Mesh) -> np.ndarray:
+    """The vertex of each face corner.  # [4 N] int32"""
+    corners = np.empty(len(mesh.loops), np.int32)
+    values_of(mesh.attributes[".corner_vert"]).foreach_get("value", corners)
+    return corners

@@ -6,11 +6,13 @@ import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import convert_quats
 
-from ..attributes import mesh_data, write_attribute
+from ..attributes import mesh_data, read_attribute, write_attribute
 from .build import get_inputs, set_input, splat_modifier
 from .material import (
+    COLOUR,
     ROTATION,
     SCALE,
+    SOLID,
     VERSION,
     VERSION_KEY,
     is_scene_linear,
@@ -21,6 +23,7 @@ from .material import (
 from .nodes.graph import group_inputs
 from .nodes.project import group_version, is_splat_group, splat_node_group
 from .read import read_gaussians
+from .recolour import write_solid
 
 _MATERIAL = "CrowdGaussian Splats v1"  # the only older material; it carries no version
 
@@ -61,6 +64,9 @@ def _upgrade_mesh(obj: bpy.types.Object) -> int:
         quats = convert_quats(gaussians.quats.astype(np.float64), "scene", "blender")
         write_attribute(mesh, ROTATION, "QUATERNION", "FACE", quats)
         write_attribute(mesh, SCALE, "FLOAT_VECTOR", "FACE", gaussians.scales)
+    look = read_attribute(mesh, COLOUR)
+    if mesh.library is None and SOLID not in mesh.attributes and look is not None:
+        write_solid(mesh, look)
     return gaussians.sh_degree
 
 

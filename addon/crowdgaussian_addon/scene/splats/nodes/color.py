@@ -14,7 +14,7 @@ angle between bones, so five steps are exact to 1e-3 even where a joint is bent 
 
 from crowdgaussian_shared.geometry.sh import BANDS
 
-from ..material import COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX, SHADED_NORMAL
+from ..material import COLOUR, CORNER, MIN_SCALE, ROTATION, SCALE, SH_PREFIX, SHADED_NORMAL, SOLID
 from .graph import Graph, Socket, Value, add_item
 
 _STEPS = 5
@@ -138,6 +138,7 @@ def sort_nodes(
     first = graph.integer("MULTIPLY", of_vertex, 4)
     vertex = graph.integer("ADD", first, graph.integer("MODULO", index, 4))
     moved = _move(graph, moved, CORNER, "FLOAT_VECTOR", "POINT", vertex)
+    moved = _move(graph, moved, SOLID, "BYTE_COLOR", "POINT", vertex)
     return (
         graph.choose(wanted, geometry, moved, "GEOMETRY"),
         graph.choose(wanted, face, of_vertex, "INT"),
@@ -168,8 +169,9 @@ def _move(
     graph: Graph, geometry: Socket, name: str, kind: str, domain: str, source: Socket
 ) -> Socket:
     """Each element takes the attribute of the element with the given number."""
-    value = graph.call("GeometryNodeInputNamedAttribute", {"Name": name}, data_type=kind)
+    field = "FLOAT_COLOR" if kind == "BYTE_COLOR" else kind  # nodes know bytes only when they store
+    value = graph.call("GeometryNodeInputNamedAttribute", {"Name": name}, data_type=field)
     inputs = {"Value": value, "Index": source}
-    value = graph.call("GeometryNodeFieldAtIndex", inputs, data_type=kind, domain=domain)
+    value = graph.call("GeometryNodeFieldAtIndex", inputs, data_type=field, domain=domain)
     stored: dict[str, Value] = {"Geometry": geometry, "Name": name, "Value": value}
     return graph.call("GeometryNodeStoreNamedAttribute", stored, data_type=kind, domain=domain)

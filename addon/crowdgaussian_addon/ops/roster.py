@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Buttons for people as things: duplicate, delete, rename, hide, isolate, mend."""
+
+import bpy
+from bpy.props import BoolProperty, FloatVectorProperty, IntProperty, StringProperty
+from crowdgaussian_shared.errors import InputError
+from mathutils import Vector
+
+from ..scene.people import Person, all_people, people_without_rig, selected_people
+from ..scene.roster import (
+    broken_people,
+    delete_person,
+    delete_rest,
+    duplicate_person,
+    is_shown,
+    rename_person,
+    set_shown,
+    settle_stray,
+    strays,
+)
+from .base import CrowdOperator, Result, SimpleOperator, count_people
+
+_ASIDE = (0.7, 0.0, 0.0)  # metres: a shoulder's width beside the person
+
+
+class _OnSelected(CrowdOperator):
+    """An operator about people who are selected: everybody would be too many by mistake."""
+
+    modes = {"OBJECT"}
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Grey while nobody is selected."""
+        reason = super().unavailable(context)
+        return reason or ("" if selected_people(context) else "Select somebody first.")
+
+
+class CROWDGAUSSIAN_OT_duplicate_person(_OnSelected, SimpleOperator, bpy.types.Operator):
+    """Copy the selected people, each with a name, a rig and a motion of their own"""
+
+    bl_idname = "crowdgaussian.duplicate_person"
+    bl_label = "Duplicate"
+
+    offset: FloatVectorProperty(
+        name="Offset", subtype="TRANSLATION", default=_ASIDE, description="From where they stand"
+    )
+    share: BoolProperty(
+        name="Share Splats",
+        default=False,
+        description="Use the same mesh: a smaller file, but edits show in both",
+    )
+
+    def run(self, context: bpy.types.Context) -> str:
+        """Copies, and selects the copies."""
+        people = selected_people(context)
+        scene, offset = context.scene, Vector(self.offset)
+        copies = [duplicate_person(scene, person, offset, self.share) for person in people]
+        _select(context, [person.rig for person in copies])
+        return f"{count_people(len(copies))} duplicated"
+
+
+class CROWDGAUSSIAN_OT_delete_person(_OnSelected, SimpleOperator, bpy.types.Operator):
+    """Remove the selected people with rig, splats and body"""
+
+    bl_idname = "crowdgaussian.delete_person"
+    bl_label = "Delete"
+
+    def run(self, context: bpy.types.Context) -> str:
+        """What else hangs on their rigs stays where it is."""
+        people = selected_people(context)
+        for person in people:
+            delete_person(person)
+        return f"{count_people(len(people))} deleted"
+
+
+class CROWDGAUSSIAN_OT_rename_person(_OnSelected, SimpleOperator, bpy.types.Operator):
+    """Give the selected person another name: collection, rig, splats and body"""
+
+    bl_idname = "crowdgaussian.rename_person"
+    bl_label = "Rename"
+
+    name: StringProperty(name="Name", description="The new name")
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
+        """Asks for the name."""
+        self.name = selected_people(context)[0].name
+        return context.window_manager.invoke_props_dialog(self)
+
+    def run(self, context: bpy.types.Context) -> None:
+        """The first of the selected."""
+        if not self.name.strip():
+            raise InputError("The name is empty; type one.")
+        rename_person(selected_people(context)[0], self.name.strip())
+
+
+class CROWDGAUSSIAN_OT_hide_person(SimpleOperator, bpy.types.Operator):
+    """Hide this person in viewports and renders, or show them again"""
+
+    bl_idname = "crowdgaussian.hide_person"
+    bl_label = "Hide or Show"
+
+    person: IntProperty(
+        name="Person", min=0, description="Their number in the list", options={"SKIP_SAVE"}
+    )
+    hide: BoolProperty(
+        name="Hide", default=True, description="Off shows them", options={"SKIP_SAVE"}
+    )
+
+    def run(self, context: bpy.types.Context) -> None:
+        """Their whole collection."""
+        people = all_people(context.scene)
+        if self.person >= len(people):
+            raise InputError("This person is not in the scene any more.")
+        set_shown(_whole(people[self.person]), not self.hide)
+
+
+class CROWDGAUSSIAN_OT_isolate_person(SimpleOperator, bpy.types.Operator):
+    """Hide everybody who is not selected; once more shows everybody"""
+
+    bl_idname = "crowdgaussian.isolate_person"
+    bl_label = "Isolate"
+    modes = {"OBJECT"}
+
+    def run(self, context: bpy.types.Context) -> None:
+        """Viewports and renders alike."""
+        chosen = {person.rig for person in selected_people(context)}
+        people = [p for p in all_people(context.scene) if p.index >= 0]
+        others = [person for person in people if person.rig not in chosen]
+        if not chosen or not any(is_shown(person) for person in others):
+            others = []
+        for person in people:
+            wanted = person not in others
+            if is_shown(person) != wanted:
+                set_shown(person, wanted)
+
+
+class CROWDGAUSSIAN_OT_mend_people(SimpleOperator, bpy.types.Operator):
+    """Give rigs that were duplicated by hand splats of their own; delete splats without a rig"""
+
+    bl_idname = "crowdgaussian.mend_people"
+    bl_label = "Mend People"
+    modes = {"OBJECT"}
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Grey while nobody is broken."""
+        return "" if broken_people(context.scene) else "Everybody has rig and splats."
+
+    def run(self, context: bpy.types.Context) -> str:
+        """First those that can be made whole."""
+        scene = context.scene
+        made = [rig for rig in strays(scene) if settle_stray(scene, rig) is not None]
+        lost = people_without_rig(scene)
+        for collection in lost:
+            delete_rest(collection)
+        return f"{count_people(len(made))} made whole, the rest of {len(lost)} deleted"
+
+
+def _whole(person: Person) -> Person:
+    if person.index < 0:
+        raise InputError(f"{person.name} has no collection of their own; press Mend People first.")
+    return person
+
+
+def _select(context: bpy.types.Context, rigs: list[bpy.types.Object]) -> None:
+    for obj in context.selected_objects:
+        obj.select_set(False)
+    for rig in rigs:
+        rig.select_set(True)
+    context.view_layer.objects.active = rigs[0]
+
+
+CLASSES = (
+    CROWDGAUSSIAN_OT_duplicate_person,
+    CROWDGAUSSIAN_OT_delete_person,
+    CROWDGAUSSIAN_OT_rename_person,
+    CROWDGAUSSIAN_OT_hide_person,
+    CROWDGAUSSIAN_OT_isolate_person,
+    CROWDGAUSSIAN_OT_mend_people,
+)
