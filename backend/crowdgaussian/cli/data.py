@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian data crowd-scenes | people: made-up crowds to train on, people to measure with."""
+"""crowdgaussian data crowd-scenes | completion | people: what to train on and to measure with."""
 
 import argparse
 from dataclasses import replace
@@ -26,6 +26,7 @@ _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a p
     "avatar.colour_steps": "40",
 }
 _NUMBERS = {name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "seed")}
+_LESSONS = {name: name for name in ("geometries", "looks", "views", "seed")}
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -57,6 +58,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "default), or rebuilt from a photo of them (photo_fit, lorm); given "
         "several times, scenes take turns",
     )
+    lessons = kinds.add_parser("completion", help="dressed people, for `train completion`")
+    lessons.add_argument(
+        "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
+    )
+    lessons.add_argument(
+        "--makehuman",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="holds MakeHuman's base.obj, and base/clothes and base/hair if wanted (CC0)",
+    )
+    lessons.late = _add_lessons
+    lessons.set_defaults(run=_lessons)
     add_mesh_options(scenes)
     add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
     scenes.late = _add_numbers
@@ -67,6 +81,26 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
     from ..refiner.training.dataset import ScenesConfig
 
     add_fields(parser, ScenesConfig, _NUMBERS)
+
+
+def _add_lessons(parser: argparse.ArgumentParser) -> None:
+    from ..synthetic.lessons import LessonsConfig
+
+    add_fields(parser, LessonsConfig, _LESSONS)
+
+
+def _lessons(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..body import load_body
+    from ..synthetic.lessons import LessonsConfig, write_lessons
+    from .console import ConsoleReport
+
+    config = LessonsConfig(**given_fields(arguments, _LESSONS))
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        write_lessons(arguments.out, load_body("open"), arguments.makehuman, config, report)
+    print(arguments.out)
+    return 0
 
 
 def _scenes(arguments: argparse.Namespace) -> int:

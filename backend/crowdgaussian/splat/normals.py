@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth, face index and normal maps of body meshes by a z-buffer on the CPU."""
+"""Depth, face index and normal maps of meshes by a z-buffer on the CPU, and rays out of them."""
 
 import math
 from dataclasses import dataclass
@@ -100,12 +100,12 @@ def _numpy(values: np.ndarray | Tensor, dtype: type) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=dtype)
 
 
-def _z_buffer(
+def z_buffer(
     vertices: np.ndarray,
     faces: np.ndarray,
     camera: Camera,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Depth [H, W], face index [H, W] and barycentric coordinates [H, W, 2]."""
+    """Depth [H, W], face index [H, W] and two barycentric coordinates [H, W, 2], as below."""
     points = camera.to_camera(vertices.astype(np.float64))
     points[:, :2] = camera.onto_image(points)[0]
     size = (camera.height, camera.width)
@@ -134,7 +134,7 @@ def render_mesh_depth(
         Camera-space z in metres, float32, inf where empty [H, W], and the face index, int32, -1
         where empty [H, W].
     """
-    depth, index, _ = _z_buffer(_numpy(vertices, np.float64), _numpy(faces, np.int64), camera)
+    depth, index, _ = z_buffer(_numpy(vertices, np.float64), _numpy(faces, np.int64), camera)
     return depth, index
 
 
@@ -177,8 +177,145 @@ def render_normals(
     every_face = np.concatenate([faces + k * count for k in range(len(bodies))])
     maps = []
     for camera in cameras.to_cameras():
-        depth, index, bary = _z_buffer(bodies.reshape(-1, 3), every_face, camera)
+        depth, index, bary = z_buffer(bodies.reshape(-1, 3), every_face, camera)
         colors = _normal_colors(normals, every_face, index, bary, camera.rotation)
         body = np.where(index >= 0, index // len(faces), -1).astype(np.int32)
         maps.append((colors, index >= 0, depth, body))
     return NormalMaps(*(np.stack(part) for part in zip(*maps, strict=True)))
+
+
+# Rays through a grid of cubic cells, each with the triangles whose bounding boxes touch it
+
+
+@njit(**_OPTIONS)
+def _cells(vertices, face, axis, low, cell):
+    """First cell of a triangle along an axis, and the one after its last."""
+    a, b, c = vertices[face[0], axis], vertices[face[1], axis], vertices[face[2], axis]
+    return int((min(a, b, c) - low[axis]) / cell), int((max(a, b, c) - low[axis]) / cell) + 1
+
+
+@njit(**_OPTIONS)
+def fill_grid(vertices, faces, low, cell, dims, start, members):
+    """Count the triangles of each cell into ``start[1:]``, or list them where that is known.
+
+    ``members`` empty: counts only. Otherwise ``start`` [cells + 1] are the first places of the
+    cells in ``members``, and are moved on to the next cell's.
+    """
+    for f in range(len(faces)):
+        i0, i1 = _cells(vertices, faces[f], 0, low, cell)
+        j0, j1 = _cells(vertices, faces[f], 1, low, cell)
+        k0, k1 = _cells(vertices, faces[f], 2, low, cell)
+        for i in range(i0, i1):
+            for j in range(j0, j1):
+                for k in range(k0, k1):
+                    at = (i * dims[1] + j) * dims[2] + k
+                    if len(members) == 0:
+                        start[at + 1] += 1
+                    else:
+                        members[start[at]] = f
+                        start[at] += 1
+
+
+@njit(**_OPTIONS)
+def _cross(a, b):
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+@njit(**_OPTIONS)
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@njit(**_OPTIONS)
+def _from(a, b):
+    return b[0] - a[0], b[1] - a[1], b[2] - a[2]
+
+
+@njit(**_OPTIONS)
+def _hit(origin, direction, vertices, face, thin):
+    """Distance along the ray and two barycentric coordinates; nan where it misses.
+
+    Only the outside counts, except of thin triangles (Moeller, Trumbore 1997).
+    """
+    a = vertices[face[0]]
+    first, second = _from(a, vertices[face[1]]), _from(a, vertices[face[2]])
+    across = _cross(direction, second)
+    det = _dot(first, across)
+    if abs(det) < 1e-14 or (det > 0 and not thin):
+        return np.nan, 0.0, 0.0
+    away = _from(a, origin)
+    other = _cross(away, first)
+    v, w = _dot(away, across) / det, _dot(direction, other) / det
+    if v < -1e-6 or w < -1e-6 or v + w > 1 + 1e-6:
+        return np.nan, 0.0, 0.0
+    return _dot(second, other) / det, 1 - v - w, v
+
+
+@njit(**_OPTIONS)
+def cast_rays(start, stop, rays, mesh, grid, outputs):
+    """The last triangle that each of the rays start..stop leaves the mesh through.
+
+    ``rays`` = (origins [N, 3], unit directions [N, 3], nearest, farthest [N]); ``mesh`` =
+    (vertices, faces, thin [F]); ``grid`` = (low [3], cell, dims [3], first [cells + 1], members);
+    ``outputs`` = (face [N] started at -1, distance [N], first two barycentric coordinates [N, 2]).
+    """
+    origins, directions, nearest, farthest = rays
+    vertices, faces, thin = mesh
+    low, cell, dims, first, members = grid
+    step = 0.45 * cell
+    for r in range(start, stop):
+        best, last = -np.inf, -1
+        for s in range(int((farthest[r] - nearest) / step) + 2):
+            t = nearest + s * step
+            x = (origins[r, 0] + t * directions[r, 0] - low[0]) / cell
+            y = (origins[r, 1] + t * directions[r, 1] - low[1]) / cell
+            z = (origins[r, 2] + t * directions[r, 2] - low[2]) / cell
+            i, j, k = int(x), int(y), int(z)
+            if min(x, y, z) < 0 or i >= dims[0] or j >= dims[1] or k >= dims[2]:
+                continue
+            at = (i * dims[1] + j) * dims[2] + k
+            if at == last:
+                continue
+            last = at
+            for q in range(first[at], first[at + 1]):
+                f = members[q]
+                t, u, v = _hit(origins[r], directions[r], vertices, faces[f], thin[f])
+                if t >= nearest and t <= farthest[r] and t > best:
+                    best = t
+                    outputs[0][r], outputs[1][r] = f, t
+                    outputs[2][r, 0], outputs[2][r, 1] = u, v
+
+
+_CELL = 0.02  # metres: of the grid that rays walk through; about two edges of a garment
+
+
+def last_hits(
+    vertices: np.ndarray, faces: np.ndarray, thin: np.ndarray, rays: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where rays leave a mesh for the last time, from inside to outside.
+
+    Args:
+        vertices: metres.  # [V, 3]
+        faces: counter-clockwise seen from outside.  # [F, 3]
+        thin: faces that count from both sides.  # [F] bool
+        rays: origins [N, 3], unit directions [N, 3], and the farthest distances [N]; the nearest
+            is the fourth, one number, and may be negative.
+
+    Returns:
+        Face, -1 where there is none [N], distance [N], barycentric coordinates [N, 3].
+    """
+    origins, directions, farthest, nearest = rays
+    count = len(origins)
+    low = vertices.min(0) - _CELL
+    dims = ((np.ptp(vertices, axis=0) + _CELL) / _CELL).astype(np.int64) + 2
+    first, none = np.zeros(int(dims.prod()) + 1, np.int64), np.zeros(0, np.int64)
+    fill_grid(vertices, faces, low, _CELL, dims, first, none)
+    first = np.cumsum(first)
+    members = np.zeros(first[-1], np.int64)
+    fill_grid(vertices, faces, low, _CELL, dims, first.copy(), members)
+    outputs = np.full(count, -1), np.zeros(count), np.zeros((count, 2))
+    lines = origins, directions, float(nearest), farthest
+    grid = low, _CELL, dims, first, members
+    cast_rays(0, count, lines, (vertices, faces, thin), grid, outputs)
+    face, distance, bary = outputs
+    return face, distance, np.column_stack([bary, 1 - bary.sum(1)])

@@ -1,277 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dressed made-up people: skirts, dresses, shorts, jackets and long hair over the open body.
+"""Dressed made-up people: skirts, coats, shorts, jackets and long hair over the open body.
 
-Their clothes are surfaces of their own (garments.py), so outlines and backs are those of cloth and
-hair. Colours and patterns are painted here; nothing is read but MakeHuman's base mesh.
+Their clothes are surfaces of their own (garments.py, wardrobe.py), put on by outfits.py and painted
+by formula (paint.py), so outlines and backs are those of cloth and hair, and one person has any
+number of looks.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
-from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES
+from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 
-from ..avatar.gaussians import dense_weights
 from ..body import BodyModel
 from ..body.model import PosedBody, pose_body
-from ..body.parts import FOOT, find_regions
-from ..core.mesh import vertex_normals
-from .garments import Helpers, Piece, cut, join, load_helpers, puffed
-from .people import on_floor
+from ..body.parts import find_regions
+from .garments import join
+from .outfits import ARM_JOINTS, OUTFITS, Figure, Maker, Worn, draw_look, put_on
+from .paint import Paint, Spots, hair_colour, measure
+from .people import everyday_pose, on_floor
 from .scenes import Actor
+from .wardrobe import Wardrobe
 
-OUTFITS = ("skirt", "shorts", "jacket")
-_ARM_JOINTS = [
-    k
-    for k, name in enumerate(JOINT_NAMES)
-    if name.endswith(("shoulder", "elbow", "wrist")) or name[-1].isdigit() and "spine" not in name
-]
-_HAIR_COLOURS = np.array(
-    [
-        [0.06, 0.05, 0.05],
-        [0.13, 0.08, 0.06],
-        [0.24, 0.15, 0.09],
-        [0.38, 0.24, 0.14],
-        [0.58, 0.42, 0.25],
-        [0.76, 0.63, 0.42],
-        [0.45, 0.18, 0.10],
-        [0.70, 0.69, 0.67],
-    ]
-)
-_SKIN = np.array([0.88, 0.68, 0.56])
-_LONG_HAIR = 0.33  # of the people whose hair is not named
+_CHILDREN = 0.12  # of the people
+_AGES = (5, 16), (17, 80)  # years, of children and of the others
+_ODD = 0.35  # of betas beside those that age and build tell
 
 
 @dataclass(frozen=True)
 class Look:
     """What somebody wears."""
 
-    outfit: str  # of OUTFITS
-    long_hair: bool
+    outfit: str  # of OUTFITS, or one of MakeHuman's garments
+    hair: str  # of HAIRS, or MakeHuman's
 
 
-@dataclass
-class _Figure:
-    """Somebody being dressed."""
+@dataclass(frozen=True)
+class Dressed:
+    """Somebody dressed, at rest: all pieces as one mesh of N vertices and F faces."""
 
-    posed: PosedBody
-    helpers: Helpers
-    rng: np.random.Generator
-    pieces: list[Piece]
-    colours: list[np.ndarray]
-    hair_colour: np.ndarray  # [3] sRGB
+    posed: PosedBody  # the body inside
+    look: Look
+    vertices: np.ndarray  # [N, 3] metres, canonical
+    faces: np.ndarray  # [F, 3]
+    joints: np.ndarray  # [N, 4]
+    weights: np.ndarray  # [N, 4]
+    arm: np.ndarray  # [N] 0..1: on a sleeve
+    eye: np.ndarray  # [N] 0..1: on an eyeball
+    group: np.ndarray  # [N] int, see Spots
+    piece: np.ndarray  # [F] int
+    thin: np.ndarray  # [F] bool: strands, seen from both sides
+    materials: np.ndarray  # [pieces], of avatar.materials
+    makers: tuple[Maker, ...]  # of each piece
 
-    def height(self, joint: str) -> float:
-        """Of a joint at rest, metres."""
-        return float(self.posed.joints[JOINT_INDEX[joint], 1])
+    def paints(self, rng: np.random.Generator) -> tuple[Paint, ...]:
+        """New colours for all pieces."""
+        colour = hair_colour(rng)
+        different = {id(maker): maker for maker in self.makers}
+        new = {key: maker(rng, colour) for key, maker in different.items()}
+        return tuple(new[id(maker)] for maker in self.makers)
 
-    def wear(self, piece: Piece, colours: np.ndarray) -> None:
-        self.pieces.append(piece)
-        self.colours.append(colours)
+    def spots(self, face: np.ndarray, bary: np.ndarray) -> dict[int, tuple[np.ndarray, Spots]]:
+        """Places [P] faces, [P, 3] barycentric, by piece: which of them it has, and where."""
+        piece, found = self.piece[face], {}
+        for k in np.unique(piece):
+            own = np.flatnonzero(piece == k)
+            at, share = self.faces[face[own]], bary[own]
+            spots = Spots(
+                np.einsum("nk,nkc->nc", share, self.vertices[at]),
+                (share * self.arm[at]).sum(1),
+                self.group[at[:, 0]],
+                (share * self.eye[at]).sum(1),
+            )
+            found[int(k)] = own, spots
+        return found
+
+    def posed_as(self, posed: PosedBody) -> np.ndarray:
+        """All vertices where the same body is posed so.  # [N, 3] metres"""
+        affines = blend_transforms(self.joints, self.weights, posed.transforms)
+        return move_points(affines, self.vertices)
+
+
+def colours_of(spots: dict[int, tuple[np.ndarray, Spots]], paints: Sequence[Paint]) -> np.ndarray:
+    """sRGB without light at the places of Dressed.spots.  # [P, 3] 0..1"""
+    colours = np.zeros((sum(len(own) for own, _ in spots.values()), 3))
+    for piece, (own, places) in spots.items():
+        colours[own] = paints[piece](places)
+    return colours
+
+
+@lru_cache(maxsize=2)
+def _wardrobe(folder: Path, body: BodyModel) -> Wardrobe:
+    return Wardrobe(folder, body)
+
+
+def dress_person(
+    body: BodyModel, folder: Path, rng: np.random.Generator, look: Look | None = None
+) -> Dressed:
+    """Somebody who does not exist, in clothes.
+
+    Args:
+        body: the open body.
+        folder: holds MakeHuman's base mesh and perhaps its garments, see Wardrobe.
+        rng: decides everything else.
+        look: None draws one, without what is held out from training.
+
+    Raises:
+        CrowdGaussianError: there is no base mesh, or no such garment.
+    """
+    wardrobe = _wardrobe(folder, body)
+    male = bool(rng.random() < 0.5)
+    if look is not None and look.outfit in OUTFITS:
+        male = bool(rng.random() * sum(OUTFITS[look.outfit]) > OUTFITS[look.outfit][0])
+    elif look is not None:
+        male = look.outfit.startswith("male")
+    look = look or Look(*draw_look(wardrobe, male, rng))
+    at_rest = np.zeros((55, 3), np.float32), np.zeros(3, np.float32), 1.0
+    posed = pose_body(body, BodyParams(_betas(body, male, rng), *at_rest))
+    hidden, regions = np.zeros(len(posed.rest), bool), find_regions(body, posed)
+    figure = Figure(body, posed, regions, wardrobe, rng, male, measure(posed), [], hidden)
+    put_on(figure, look.outfit, look.hair)
+    return _joined(posed, look, figure.worn, np.asarray(body.eyes, float))
+
+
+def _betas(body: BodyModel, male: bool, rng: np.random.Generator) -> np.ndarray:
+    """Of somebody of any age and build.  # [B] float32"""
+    lowest, highest = _AGES[int(rng.random() >= _CHILDREN)]
+    described = body.betas_from(
+        sex=float(np.clip((not male) + rng.normal(0, 0.12), 0, 1)),
+        age=float(rng.uniform(lowest, highest)),
+        weight=float(rng.beta(2.2, 2.2)),
+        height=float(rng.beta(2.5, 2.5)),
+        muscle=float(rng.beta(2.2, 2.2)),
+    ).numpy()
+    return (described + _ODD * rng.standard_normal(body.num_betas).clip(-2, 2)).astype(np.float32)
+
+
+def _joined(posed: PosedBody, look: Look, worn: list[Worn], eyes: np.ndarray) -> Dressed:
+    """All pieces, the skin first."""
+    pieces = [each.piece for each in worn]
+    vertices, faces, joints, weights = join(pieces)
+    arm = np.concatenate([piece.weights[:, ARM_JOINTS].sum(1) for piece in pieces])
+    eye = np.zeros(len(vertices))
+    eye[: len(eyes)] = eyes
+    counts = [len(piece.faces) for piece in pieces]
+    return Dressed(
+        posed,
+        look,
+        vertices,
+        faces,
+        joints,
+        weights,
+        arm,
+        eye,
+        np.concatenate([each.group for each in worn]),
+        np.repeat(np.arange(len(worn)), counts),
+        np.repeat([each.thin for each in worn], counts),
+        np.array([each.material for each in worn]),
+        tuple(each.maker for each in worn),
+    )
 
 
 def dressed_actor(
     body: BodyModel, folder: Path, rng: np.random.Generator, look: Look | None = None
 ) -> Actor:
-    """Somebody who does not exist, in clothes.
-
-    Args:
-        body: the open body.
-        folder: holds MakeHuman's base mesh, see load_helpers.
-        rng: decides everything else.
-        look: None draws one.
-
-    Raises:
-        CrowdGaussianError: there is no base mesh.
-    """
-    if look is None:
-        look = Look(str(rng.choice(OUTFITS)), bool(rng.random() < _LONG_HAIR))
-    given = on_floor(body, 0.7 * rng.standard_normal(body.num_betas).clip(-2, 2), _pose(rng))
+    """A dressed person who stands, walks or sits somewhere; see dress_person."""
+    person = dress_person(body, folder, rng, look)
+    given = on_floor(body, person.posed.params.betas, everyday_pose(rng))
     posed = pose_body(body, given)
-    helpers = load_helpers(folder, body)
-    figure = _Figure(posed, helpers, rng, [], [], _hair_colour(rng))
-    _body(figure, body, look)
-    outfits = {"skirt": _skirt_outfit, "shorts": _shorts_outfit, "jacket": _jacket_outfit}
-    outfits[look.outfit](figure)
-    if look.long_hair:
-        _long_hair(figure)
-    vertices, faces, joints, weights = join(figure.pieces)
-    affines = blend_transforms(joints, weights, posed.transforms)
-    return Actor(
-        move_points(affines, vertices),
-        faces,
-        np.concatenate(figure.colours)[faces].mean(1),
-        True,
-        body,
-        given,
-        posed.pose_points(posed.rest),
-    )
-
-
-def _pose(rng: np.random.Generator) -> np.ndarray:
-    """Standing or walking, arms at the side or bent.  # [55, 3]"""
-    pose, stride = np.zeros((55, 3)), rng.normal(0, 0.22)
-    for side, sign in (("left", -1), ("right", 1)):
-        bent = rng.uniform(0, 0.5) if rng.random() < 0.6 else rng.uniform(0.5, 1.9)
-        pose[JOINT_INDEX[f"{side}_shoulder"]] = (
-            rng.normal(0, 0.15),
-            rng.normal(0, 0.25),
-            sign * rng.uniform(0.45, 1.25),
-        )
-        pose[JOINT_INDEX[f"{side}_elbow"]] = 0, sign * bent, 0
-        pose[JOINT_INDEX[f"{side}_hip"]] = (
-            sign * stride + rng.normal(0, 0.05),
-            rng.normal(0, 0.08),
-            -sign * rng.uniform(-0.02, 0.18),
-        )
-        pose[JOINT_INDEX[f"{side}_knee"]] = abs(rng.normal(0, 0.2)), 0, 0
-    pose[JOINT_INDEX["head"]] = rng.normal(0, 0.15, 3)
-    pose[JOINT_INDEX["spine2"]] = rng.normal(0, 0.07, 3)
-    pose[JOINT_INDEX["spine1"]] = rng.normal(0, 0.05, 3)
-    return pose
-
-
-# Colours: functions of places at rest, [N, 3] -> [N, 3] sRGB
-
-
-def _colour(rng: np.random.Generator) -> np.ndarray:
-    """Of a cloth; a third are greys.  # [3]"""
-    grey = rng.random() < 0.3
-    saturation = rng.uniform(0, 0.12) if grey else rng.beta(1.2, 1.6)
-    hsv = np.array([rng.uniform(0, 180), 255 * saturation, 255 * rng.beta(1.6, 1.3)])
-    return cv2.cvtColor(hsv.astype(np.uint8)[None, None], cv2.COLOR_HSV2RGB)[0, 0] / 255.0
-
-
-def _pattern(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-    """Plain cloth as a rule, else stripes, checks or blocks."""
-    first, second = _colour(rng), _colour(rng)
-    kind = rng.choice(["plain", "rows", "columns", "check", "block"], p=[0.55, 0.15, 0.1, 0.1, 0.1])
-    fine, phase, share = rng.uniform(25, 90), rng.uniform(0, 6, 3), rng.uniform(-0.6, 0.6)
-    folds = rng.normal(0, 25, (3, 3))
-
-    def paint(places: np.ndarray) -> np.ndarray:
-        rows = np.sin(places[:, 1] * fine + phase[0]) > share
-        columns = np.sin(places[:, 0] * fine + phase[1]) > share
-        second_there = {
-            "plain": np.zeros(len(places), bool),
-            "rows": rows,
-            "columns": columns,
-            "check": rows ^ columns,
-            "block": places[:, 1] > 0.5 * share,
-        }[kind]
-        shade = 1 + 0.04 * np.sin(places @ folds.T + phase).sum(1)
-        return (np.where(second_there[:, None], second, first) * shade[:, None]).clip(0.02, 1)
-
-    return paint
-
-
-def _hair_colour(rng: np.random.Generator) -> np.ndarray:
-    return _HAIR_COLOURS[rng.integers(len(_HAIR_COLOURS))] * rng.uniform(0.8, 1.2)
-
-
-# The pieces
-
-
-def _body(figure: _Figure, body: BodyModel, look: Look) -> None:
-    """Skin, short hair, and shoes a little off the feet."""
-    posed, rng = figure.posed, figure.rng
-    regions = find_regions(body, posed)
-    shoes = regions.group == FOOT
-    off = rng.uniform(0.006, 0.014) * shoes + rng.uniform(0.005, 0.03) * regions.scalp
-    points = posed.rest + off[:, None] * vertex_normals(posed.rest, posed.faces)
-    colours = np.tile(_SKIN * rng.uniform(0.4, 1.05), (len(points), 1))
-    colours[shoes] = _colour(rng)
-    colours[regions.scalp > 0.5] = figure.hair_colour
-    figure.wear(Piece("body", points, posed.faces, dense_weights(posed)), colours)
-
-
-def _top(figure: _Figure, thickness: float, sleeve: float, hem: float, opening: float) -> None:
-    """A shirt, or a jacket that is open by so many metres to either side in front.
-
-    sleeve: how far down the arm it reaches, 0 shoulder to 1 wrist; hem: metres at rest.
-    """
-    rng, joints = figure.rng, figure.posed.joints
-    piece = puffed(figure.helpers, "helper-tights", figure.posed, thickness, rng)
-    places = piece.vertices
-    shoulder, wrist, neck = (
-        joints[JOINT_INDEX[name]] for name in ("left_shoulder", "left_wrist", "neck")
-    )
-    on_arm = piece.weights[:, _ARM_JOINTS].sum(1) > 0.5
-    end = shoulder[0] + sleeve * (wrist[0] - shoulder[0])
-    inside = np.where(on_arm, end - np.abs(places[:, 0]), places[:, 1] - hem)
-    front = places[:, 2] > neck[2]
-    collar = neck[1] + rng.uniform(-0.03, 0.04) - 0.3 * np.abs(places[:, 0]) * front
-    inside = np.minimum(inside, np.where(on_arm, 1, collar - places[:, 1]))
-    if opening > 0:
-        apart = np.abs(places[:, 0]) - opening
-        inside = np.where(front & ~on_arm, np.minimum(inside, apart), inside)
-    piece = cut(piece, inside)
-    figure.wear(piece, _pattern(rng)(piece.vertices))
-
-
-def _legs(figure: _Figure, thickness: float, hem: float) -> None:
-    """Trousers or shorts down to hem, metres at rest."""
-    piece = puffed(figure.helpers, "helper-tights", figure.posed, thickness, figure.rng)
-    height = piece.vertices[:, 1]
-    inside = np.minimum(height - hem, figure.height("pelvis") + 0.06 - height)
-    inside[piece.weights[:, _ARM_JOINTS].sum(1) > 0.5] = -1
-    piece = cut(piece, inside)
-    figure.wear(piece, _pattern(figure.rng)(piece.vertices))
-
-
-def _skirt_outfit(figure: _Figure) -> None:
-    """A top over a skirt, or a dress of one cloth, of any length and flare."""
-    rng, waist = figure.rng, figure.height("pelvis") + 0.06
-    knee, hip = figure.height("left_knee"), figure.height("left_hip")
-    lowest = figure.height("left_ankle") + 0.08 if rng.random() < 0.5 else knee - 0.05
-    hem, flare = rng.uniform(lowest, hip - 0.2), rng.uniform(-0.05, 0.3)
-    piece = puffed(figure.helpers, "helper-skirt", figure.posed, rng.uniform(0, 0.03), rng)
-    middle = figure.posed.joints[0] * (1, 0, 1)
-    widening = 1 + flare * ((waist - piece.vertices[:, 1]) / 0.8).clip(0, 1)
-    spread = (piece.vertices - middle) * np.stack([widening, widening**0, widening], 1) + middle
-    piece = replace(piece, vertices=spread)
-    piece = cut(piece, np.minimum(spread[:, 1] - hem, waist + 0.04 - spread[:, 1]))
-    seed = int(rng.integers(1 << 30))
-    figure.wear(piece, _pattern(np.random.default_rng(seed))(piece.vertices))
-    sleeve = rng.choice([rng.uniform(-0.05, 0.1), rng.uniform(0.2, 0.5), rng.uniform(0.8, 1)])
-    _top(figure, rng.uniform(0.003, 0.014), sleeve, waist - rng.uniform(0.02, 0.12), 0)
-    if rng.random() < 0.5:  # a dress
-        figure.colours[-1] = _pattern(np.random.default_rng(seed))(figure.pieces[-1].vertices)
-
-
-def _shorts_outfit(figure: _Figure) -> None:
-    rng, knee, hip = figure.rng, figure.height("left_knee"), figure.height("left_hip")
-    _legs(figure, rng.uniform(0.006, 0.03), rng.uniform(knee - 0.08, hip - 0.15))
-    hem = figure.height("pelvis") - rng.uniform(0.0, 0.16)
-    _top(figure, rng.uniform(0.006, 0.022), rng.uniform(0.2, 0.5), hem, 0)
-
-
-def _jacket_outfit(figure: _Figure) -> None:
-    rng, ankle = figure.rng, figure.height("left_ankle")
-    _legs(figure, rng.uniform(0.004, 0.025), rng.uniform(ankle - 0.02, ankle + 0.08))
-    hem = figure.height("pelvis") - rng.uniform(0.0, 0.1)
-    _top(figure, rng.uniform(0.004, 0.012), rng.uniform(0.3, 1), hem, 0)
-    _top(
-        figure,
-        rng.uniform(0.022, 0.045),
-        rng.uniform(0.85, 1.0),
-        hem - rng.uniform(0, 0.3),
-        rng.choice([0, 0.03, 0.06, 0.09]),
-    )
-
-
-def _long_hair(figure: _Figure) -> None:
-    """Hair down to somewhere between chin and the small of the back, the face left free."""
-    rng, joints = figure.rng, figure.posed.joints
-    piece = puffed(figure.helpers, "helper-hair", figure.posed, rng.uniform(0.015, 0.05), rng)
-    places, head = piece.vertices, joints[JOINT_INDEX["head"]]
-    eyes = joints[[JOINT_INDEX["left_eye_smplhf"], JOINT_INDEX["right_eye_smplhf"]]]
-    inside = places[:, 1] - rng.uniform(places[:, 1].min() + 0.02, head[1] - 0.06)
-    behind_face = head[2] + rng.uniform(0.05, 0.1) - places[:, 2]
-    inside = np.minimum(inside, np.where(places[:, 1] < eyes[:, 1].mean() + 0.05, behind_face, 1))
-    piece = cut(piece, inside)
-    strands = 1 + 0.08 * np.sin(piece.vertices @ np.array([300.0, 20, 250]))
-    figure.wear(piece, (figure.hair_colour * strands[:, None]).clip(0.02, 1))
+    count = len(person.faces)
+    middles = np.full((count, 3), 1 / 3)
+    colours = colours_of(person.spots(np.arange(count), middles), person.paints(rng))
+    surface = posed.pose_points(posed.rest)
+    return Actor(person.posed_as(posed), person.faces, colours, True, body, given, surface)

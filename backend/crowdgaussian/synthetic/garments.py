@@ -6,7 +6,7 @@ hair. The body is the open body's, vertex by vertex, so they follow every shape 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,6 +53,30 @@ class Helper:
     share: np.ndarray  # [H, K] rows sum to 1
     weights: np.ndarray  # [H, 55] skin weights
     mean: sparse.csr_matrix  # [H, H] average of the neighbours
+    smoothed: int  # steps, of its weights and of how it follows the body
+
+
+@dataclass(frozen=True)
+class Stand:
+    """The open body where the base mesh stands: what garments are bound to."""
+
+    base: BaseMesh
+    own: np.ndarray  # [V] vertex of the base mesh that each of the body's is
+    outer: np.ndarray  # [O] vertices of the body's outside
+    weights: np.ndarray  # [O, 55]
+    transforms: np.ndarray  # [55, 4, 4] T-pose -> stand
+
+    def bind(self, points: np.ndarray, faces: np.ndarray, smoothed: int) -> Helper:
+        """A surface round the standing body [H, 3], bound to it and brought to the T-pose."""
+        far, near = cKDTree(self.base.vertices[self.own][self.outer]).query(points, k=_NEAR)
+        share = 1 / (far + _TOUCH) ** 2
+        share /= share.sum(1, keepdims=True)
+        mean = neighbour_mean(faces, len(points))
+        weights = np.einsum("hk,hkj->hj", share, self.weights[near])
+        for _ in range(smoothed):
+            weights = 0.5 * (weights + mean @ weights)
+        rest = _unposed(points, *top_four(weights), self.transforms)
+        return Helper(rest, faces, self.outer[near], share, weights, mean, smoothed)
 
 
 @dataclass(frozen=True)
@@ -60,14 +84,14 @@ class Helpers:
     """All helper surfaces and the body that they belong to."""
 
     body: np.ndarray  # [V, 3] metres, T-pose, vertices in the open body's order
+    stand: Stand
     surfaces: dict[str, Helper]
 
-    def on(self, name: str, posed: PosedBody) -> np.ndarray:
+    def on(self, helper: Helper, posed: PosedBody) -> np.ndarray:
         """A surface round somebody's body at rest.  # [H, 3] metres"""
-        helper = self.surfaces[name]
         drift = (posed.rest - self.body)[helper.near]  # [H, K, 3]
         moved = np.einsum("hk,hkc->hc", helper.share, drift)
-        for _ in range(_SMOOTHED[name]):
+        for _ in range(helper.smoothed):
             moved = 0.5 * (moved + helper.mean @ moved)
         return helper.vertices + moved
 
@@ -101,6 +125,12 @@ def cut(piece: Piece, inside: np.ndarray) -> Piece:
     return Piece(piece.kind, vertices[kept], number[faces], piece.weights[kept])
 
 
+def off(piece: Piece, far: np.ndarray) -> Piece:
+    """A piece moved along its normals, metres [N]."""
+    moved = piece.vertices + vertex_normals(piece.vertices, piece.faces) * far[:, None]
+    return replace(piece, vertices=moved)
+
+
 def join(pieces: Sequence[Piece]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices [N, 3], faces [F, 3], and the four joints and weights of each vertex [N, 4]."""
     starts = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
@@ -120,7 +150,8 @@ def puffed(helpers: Helpers, name: str, posed: PosedBody, thickness: float, rng)
         thickness: metres.
         rng: of the folds.
     """
-    helper, points = helpers.surfaces[name], helpers.on(name, posed)
+    helper = helpers.surfaces[name]
+    points = helpers.on(helper, posed)
     normals = vertex_normals(points, helper.faces)
     folds = np.sin(points @ rng.normal(0, 9, (3, 3)) + rng.uniform(0, 6, 3)).mean(1)
     moved = points + normals * (thickness * (1 + 0.35 * folds))[:, None]
@@ -144,9 +175,8 @@ def load_helpers(folder: Path, body: BodyModel) -> Helpers:
     weights = np.asarray(body.skin_weights, np.float64)
     rest = _unposed(base.vertices[own], *top_four(weights), transforms)
     outer = np.flatnonzero(~np.asarray(body.interior, bool))
-    bound = _Bound(base.vertices[own][outer], outer, weights[outer])
-    surfaces = {name: _helper(name, base, bound, transforms) for name in _SURFACES}
-    return Helpers(rest, surfaces)
+    stand = Stand(base, own, outer, weights[outer], transforms)
+    return Helpers(rest, stand, {name: _helper(name, stand) for name in _SURFACES})
 
 
 def read_base(path: Path) -> BaseMesh:
@@ -227,31 +257,14 @@ def _unposed(
     return np.linalg.solve(affines[:, :, :3], local[..., None])[..., 0]
 
 
-@dataclass(frozen=True)
-class _Bound:
-    """What garments hang on: the body's outside."""
-
-    points: np.ndarray  # [O, 3] where the base mesh stands
-    vertices: np.ndarray  # [O] of the body
-    weights: np.ndarray  # [O, 55]
-
-
-def _helper(name: str, base: BaseMesh, bound: _Bound, transforms: np.ndarray) -> Helper:
-    """One surface made finer, bound to the body's outside and brought to the T-pose."""
-    corners = base.groups[name][:, :, 0]
+def _helper(name: str, stand: Stand) -> Helper:
+    """One surface of the base mesh made finer."""
+    corners = stand.base.groups[name][:, :, 0]
     ids, faces = np.unique(corners, return_inverse=True)
-    points, faces = base.vertices[ids], faces.reshape(corners.shape)
+    points, faces = stand.base.vertices[ids], faces.reshape(corners.shape)
     for _ in range(_SURFACES[name]):
         points, faces = _finer(points, faces)
-    far, near = cKDTree(bound.points).query(points, k=_NEAR)
-    share = 1 / (far + _TOUCH) ** 2
-    share /= share.sum(1, keepdims=True)
-    mean = _neighbour_mean(faces, len(points))
-    weights = np.einsum("hk,hkj->hj", share, bound.weights[near])
-    for _ in range(_SMOOTHED[name]):
-        weights = 0.5 * (weights + mean @ weights)
-    rest = _unposed(points, *top_four(weights), transforms)
-    return Helper(rest, faces, bound.vertices[near], share, weights, mean)
+    return stand.bind(points, faces, _SMOOTHED[name])
 
 
 def _finer(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -265,7 +278,8 @@ def _finer(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.concatenate([points, points[unique].mean(1)]), finer
 
 
-def _neighbour_mean(faces: np.ndarray, count: int) -> sparse.csr_matrix:
+def neighbour_mean(faces: np.ndarray, count: int) -> sparse.csr_matrix:
+    """The average of each vertex's neighbours as a matrix.  # [N, N]"""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     linked = sparse.coo_matrix((np.ones(len(edges)), edges.T), (count, count)).tocsr()
     linked = ((linked + linked.T) > 0).astype(float)

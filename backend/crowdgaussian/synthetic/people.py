@@ -38,6 +38,28 @@ def draw_parameters(body: BodyModel, rng: np.random.Generator) -> BodyParams:
     return on_floor(body, betas, pose)
 
 
+_SEATED, _HANGING = 0.1, 0.6  # of people in everyday poses; of their arms
+
+
+def everyday_pose(rng: np.random.Generator) -> np.ndarray:
+    """Standing, walking or sitting; arms hang, or are lifted and bent.  # [55, 3]"""
+    pose, stride = np.zeros((55, 3)), rng.normal(0, 0.22)
+    seat = rng.uniform(1.2, 1.6) if rng.random() < _SEATED else 0.0
+    for side, sign in (("left", -1), ("right", 1)):
+        down = rng.uniform(1.0, 1.4) if rng.random() < _HANGING else rng.uniform(0.1, 1.3)
+        bent = rng.uniform(0, 0.5) if rng.random() < 0.6 else rng.uniform(0.5, 1.9)
+        shoulder = rng.normal(0, 0.15), rng.normal(0, 0.25), sign * down
+        swing = sign * stride + rng.normal(0, 0.05) - seat
+        pose[JOINT_INDEX[f"{side}_shoulder"]] = shoulder
+        pose[JOINT_INDEX[f"{side}_elbow"]] = 0, sign * bent, 0
+        pose[JOINT_INDEX[f"{side}_hip"]] = swing, rng.normal(0, 0.08), -sign * rng.uniform(0, 0.18)
+        pose[JOINT_INDEX[f"{side}_knee"]] = abs(rng.normal(0, 0.2)) + seat, 0, 0
+    pose[JOINT_INDEX["head"]] = rng.normal(0, 0.15, 3)
+    pose[JOINT_INDEX["spine2"]] = rng.normal(0, 0.07, 3)
+    pose[JOINT_INDEX["spine1"]] = rng.normal(0, 0.05, 3)
+    return pose
+
+
 def on_floor(body: BodyModel, betas: np.ndarray, pose: np.ndarray) -> BodyParams:
     """A body over the origin whose lowest point touches the floor."""
     transl = np.array([0, 1.0, 0])
