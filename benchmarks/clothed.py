@@ -3,11 +3,13 @@
 
     python benchmarks/clothed.py --makehuman FOLDER [--people 44] [--quick] [--noise 0.1] ...
 
-FOLDER holds MakeHuman's base.obj (CC0). Each person has a quarter of the people's outfits: skirts
-and dresses, T-shirts with shorts, jackets over trousers, and any of them under long hair; every
-second one is partly hidden. Body and masks are the true ones; --noise moves the body away, as an
-estimate is. Printed: silhouette IoU over six views around, PSNR there inside the true outline of
-what the photo shows and of what it does not, and seconds a person, for each variant.
+FOLDER holds MakeHuman's base.obj (CC0). Each person has a quarter of the people's outfits: skirts,
+T-shirts with shorts, jackets over trousers, and any of them under long hair; with --held-out, which
+needs FOLDER/base with MakeHuman's garments, outfits and hair that `data completion` shows to no
+network: two suits, a skirt suit, a jacket over a shirt. Every second one is partly hidden. Body and
+masks are the true ones; --noise moves the body away, as an estimate is. Printed: silhouette IoU
+over six views around, PSNR there inside the true outline of what the photo shows and of what it
+does not, and seconds a person, for each variant.
 """
 
 import argparse
@@ -34,12 +36,15 @@ from crowdgaussian.splat.cameras import Cameras  # noqa: E402
 from crowdgaussian.splat.normals import render_mesh_depth  # noqa: E402
 from crowdgaussian.splat.rasterize import rasterize  # noqa: E402
 from crowdgaussian.splat.splats import Splats  # noqa: E402
-from crowdgaussian.synthetic.dressed import OUTFITS, Look, dressed_actor  # noqa: E402
+from crowdgaussian.synthetic.dressed import Look, dressed_actor, held_out_look  # noqa: E402
 from crowdgaussian.synthetic.people import lit, render_rgba  # noqa: E402
 from crowdgaussian.synthetic.scenes import Actor  # noqa: E402
 from crowdgaussian_shared.geometry.skinning import pose_avatar  # noqa: E402
 from PIL import Image  # noqa: E402
 
+SKIRTS, SHORTS = ("skirt", "female_elegantsuit01"), ("shorts", "female_casualsuit02")
+JACKETS = "jacket", "male_casualsuit05", "male_elegantsuit01"
+OUTFITS = ("skirt", "shorts", "jacket")
 SEED, VIEWS, VIEW_PX, PHOTO_PX = 77, 6, 256, 512
 FOV, ON_SURFACE = 0.4, 0.012  # radians; metres behind the z-buffer that still are its surface
 QUICK = PhotoFitConfig(gaussians=12_000, max_crop_px=400, colour_steps=16)
@@ -64,11 +69,17 @@ class Case:
     seen: np.ndarray  # [C, H, W] bool: shows what the photo shows
 
 
-def make_case(index: int, folder: Path, noise: float) -> Case:
+def look_of(index: int, held_out: bool) -> Look:
+    """What person number index wears; the same each time."""
+    if held_out:
+        return held_out_look(index)
+    outfit = OUTFITS[index % 4] if index % 4 < 3 else OUTFITS[index // 4 % 3]
+    return Look(outfit, "long" if index % 4 == 3 else "short")
+
+
+def make_case(index: int, look: Look, folder: Path, noise: float) -> Case:
     """Person number index; the same each time."""
     rng, body = np.random.default_rng([SEED, index]), load_body("open")
-    outfit = OUTFITS[index % 4] if index % 4 < 3 else OUTFITS[index // 4 % 3]
-    look = Look(outfit, index % 4 == 3)
     actor = dressed_actor(body, folder, rng, look)
     middle = (actor.vertices.min(0) + actor.vertices.max(0)) / 2
     reach = 0.62 * float(np.ptp(actor.vertices[:, 1])) / np.tan(FOV / 2)
@@ -178,11 +189,11 @@ def sheet(case: Case, built: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.concatenate([photo, *row], 1) for row in rows])
 
 
-def _cached(path: Path | None, index: int, folder: Path, noise: float) -> Case:
+def _cached(path: Path | None, index: int, look: Look, folder: Path, noise: float) -> Case:
     """The case, kept in a file."""
     if path is not None and path.is_file():
         return pickle.loads(path.read_bytes())
-    made = make_case(index, folder, noise)
+    made = make_case(index, look, folder, noise)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(made))
@@ -198,10 +209,10 @@ def _print(looks: list[tuple[Look, bool]], table: np.ndarray, names: list[str]) 
     """table: [N, variants, 4]"""
     groups = {
         "all": np.ones(len(looks), bool),
-        "skirts": np.array([look.outfit == "skirt" for look, _ in looks]),
-        "long hair": np.array([look.long_hair for look, _ in looks]),
-        "shorts": np.array([look.outfit == "shorts" for look, _ in looks]),
-        "jackets": np.array([look.outfit == "jacket" for look, _ in looks]),
+        "skirts": np.array([look.outfit in SKIRTS for look, _ in looks]),
+        "long hair": np.array([look.hair.startswith("long") for look, _ in looks]),
+        "shorts": np.array([look.outfit in SHORTS for look, _ in looks]),
+        "jackets": np.array([look.outfit in JACKETS for look, _ in looks]),
         "hidden": np.array([hidden for _, hidden in looks]),
     }
     print(f"{'':16}{'':12}   n    IoU  unseen   seen  seconds")
@@ -219,6 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--makehuman", type=Path, required=True, help="folder of base.obj")
     parser.add_argument("--people", type=int, default=44)
+    parser.add_argument("--held-out", action="store_true", help="whom training never sees")
     parser.add_argument("--noise", type=float, default=0, help="radians, of the given bodies")
     parser.add_argument("--quick", action="store_true", help="small pictures, few steps")
     parser.add_argument("--cache", type=Path, help="folder for people")
@@ -228,8 +240,10 @@ def main() -> None:
     base = QUICK if options.quick else PhotoFitConfig()
     looks, rows = [], []
     for index in range(options.people):
-        path = options.cache and options.cache / f"{index:03d}_{options.noise}.pkl"
-        case = _cached(path, index, options.makehuman, options.noise)
+        look = look_of(index, options.held_out)
+        name = f"{index:03d}_{look.outfit}_{look.hair}_{options.noise}.pkl"
+        path = options.cache and options.cache / name
+        case = _cached(path, index, look, options.makehuman, options.noise)
         built = [rebuild(case, _variant(base, name)) for name in options.variants]
         looks.append((case.look, case.hidden))
         rows.append([[*scores(case, views), taken] for views, taken in built])

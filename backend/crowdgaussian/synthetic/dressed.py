@@ -7,7 +7,7 @@ number of looks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from ..body.parts import find_regions
 from .garments import join
 from .outfits import ARM_JOINTS, OUTFITS, Figure, Maker, Worn, draw_look, put_on
 from .paint import Paint, Spots, hair_colour, measure
-from .people import everyday_pose, on_floor
+from .people import everyday_pose
 from .scenes import Actor
 from .wardrobe import Wardrobe
 
 _CHILDREN = 0.12  # of the people
 _AGES = (5, 16), (17, 80)  # years, of children and of the others
+_LONGEST, _SPLITS = 0.012, 2  # metres, of an edge of a face that has one colour; halvings
 _ODD = 0.35  # of betas beside those that age and build tell
 
 
@@ -36,6 +37,20 @@ class Look:
 
     outfit: str  # of OUTFITS, or one of MakeHuman's garments
     hair: str  # of HAIRS, or MakeHuman's
+
+
+_HELD_OUT = (  # outfits and their hair, none of which training sees
+    ("female_elegantsuit01", ("long01", "bob01")),
+    ("female_casualsuit02", ("bob01", "long01")),
+    ("male_casualsuit05", ("short02", "short02")),
+    ("male_elegantsuit01", ("short02", "bob01")),
+)
+
+
+def held_out_look(index: int) -> Look:
+    """What person number index wears of those whom training never sees; in turns."""
+    outfit, heads = _HELD_OUT[index % len(_HELD_OUT)]
+    return Look(outfit, heads[index // len(_HELD_OUT) % 3 == 2])
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,16 @@ class Dressed:
             )
             found[int(k)] = own, spots
         return found
+
+    def stood(self, body: BodyModel, pose: np.ndarray) -> PosedBody:
+        """The body in a pose [55, 3], on the floor."""
+        given = self.posed.params
+        posed = pose_body(body, replace(given, pose=pose.astype(np.float32)))
+        transl = np.array([0, -posed.pose_points(posed.rest)[:, 1].min(), 0])
+        transforms = posed.transforms.copy()
+        transforms[:, :3, 3] += transl
+        given = replace(posed.params, transl=transl.astype(np.float32))
+        return replace(posed, params=given, transforms=transforms)
 
     def posed_as(self, posed: PosedBody) -> np.ndarray:
         """All vertices where the same body is posed so.  # [N, 3] metres"""
@@ -169,10 +194,28 @@ def dressed_actor(
 ) -> Actor:
     """A dressed person who stands, walks or sits somewhere; see dress_person."""
     person = dress_person(body, folder, rng, look)
-    given = on_floor(body, person.posed.params.betas, everyday_pose(rng))
-    posed = pose_body(body, given)
-    count = len(person.faces)
-    middles = np.full((count, 3), 1 / 3)
-    colours = colours_of(person.spots(np.arange(count), middles), person.paints(rng))
-    surface = posed.pose_points(posed.rest)
-    return Actor(person.posed_as(posed), person.faces, colours, True, body, given, surface)
+    posed = person.stood(body, everyday_pose(rng))
+    face, corners = _finer(person)
+    colours = colours_of(person.spots(face, corners.mean(1)), person.paints(rng))
+    worn = person.posed_as(posed)[person.faces[face]]
+    vertices = np.einsum("fkb,fbc->fkc", corners, worn).reshape(-1, 3)
+    faces, surface = np.arange(len(vertices)).reshape(-1, 3), posed.pose_points(posed.rest)
+    return Actor(vertices, faces, colours, True, body, posed.params, surface)
+
+
+def _finer(person: Dressed) -> tuple[np.ndarray, np.ndarray]:
+    """Faces split until a colour each shows stripes: whose [F'], and corners there [F', 3, 3]."""
+    face = np.arange(len(person.faces))
+    corners = np.tile(np.eye(3), (len(face), 1, 1))
+    for _ in range(_SPLITS):
+        places = np.einsum("fkb,fbc->fkc", corners, person.vertices[person.faces[face]])
+        edges = np.linalg.norm(places - np.roll(places, 1, axis=1), axis=2)
+        long = edges.max(1) > _LONGEST
+        middles = 0.5 * (corners[long] + np.roll(corners[long], -1, axis=1))  # after each corner
+        parts = [corners[~long], middles]
+        for k in range(3):
+            around = corners[long][:, k], middles[:, k], middles[:, k - 1]
+            parts.append(np.stack(around, 1))
+        corners = np.concatenate(parts)
+        face = np.concatenate([face[~long], np.tile(face[long], 4)])
+    return face, corners

@@ -11,28 +11,25 @@ not meet.
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.formats.atomic import atomic_file
 from crowdgaussian_shared.formats.npz import read_npz, write_npz
 from crowdgaussian_shared.geometry.avatar import BodyParams
-from crowdgaussian_shared.geometry.camera import Camera
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..avatar.materials import HAIR, SKIN, UPPER
 from ..body import BodyModel
-from ..body.model import PosedBody, pose_body
+from ..body.model import pose_body
 from ..body.parts import FOOT, HAND, HEAD, Regions, SurfacePoints, find_regions, sample_surface
 from ..core.mesh import sample_image, unit, vertex_normals
 from ..core.progress import Progress, Report, setting, silent
-from ..splat.cameras import Cameras
 from ..splat.normals import last_hits, z_buffer
 from .dressed import Dressed, colours_of, dress_person
 from .garments import neighbour_mean
-from .paint import Paint, Spots
-from .people import everyday_pose, on_floor
+from .paint import Paint
+from .photo import PORTRAIT, Portrait, draw_portrait, take_portrait, turned_to
 
 # Places of the body
 
@@ -132,11 +129,6 @@ def find_truth(person: Dressed, places: Places, regions: Regions) -> Truth:
 
 # What a photo shows
 
-_FINER = 2  # pixels are averages of so many by so many
-_SIZE, _FOV = (192, 256), 0.35  # pixels; radians, so that perspective is that of a few metres
-_FILLS = 0.9  # of the picture
-_FRONTAL, _SWAY = 0.8, 0.6  # share of views from somewhere in front, and how far round, radians
-_ELEVATION = -0.08, 0.3  # radians of the camera above the person
 _EDGE_PX = 4.0  # places that are projected so near to the outline are supported by it
 _ASIDE = 0.4  # cosine to the camera, under which a place is on the outline's rim
 _REACH = (15, 60)  # steps in which an outline's word spreads over the surface
@@ -146,100 +138,9 @@ _WRONG = 0.003  # metres by which it is wrong everywhere
 _GRAZING, _FULLY = 0.12, 0.3  # as avatar.visibility has them
 _SAME = 0.012  # metres behind the z-buffer that still are its surface
 _HEAD_TALL, _MISSED_HAIR = 0.25, 0.5  # metres; share of people
-_NOISE = 0.015  # most of a photo's, sRGB
 
 
-@dataclass(frozen=True)
-class Light:
-    """One direction, the sky and light from all around."""
-
-    towards: np.ndarray  # [3] unit
-    direct: float
-    sky: float
-    tint: np.ndarray  # [3]
-
-    def on(self, normals: np.ndarray) -> np.ndarray:
-        """Factor of colours.  # [N, 3] unit -> [N]"""
-        ambient = 1 - self.direct - self.sky
-        from_there = 0.8 * self.direct * (1 + normals @ self.towards)
-        return ambient + from_there + self.sky * (0.5 + 0.5 * normals[:, 1])
-
-
-def draw_light(rng: np.random.Generator) -> Light:
-    """From anywhere, mostly above; in half of all photos from before the person."""
-    round_, up = rng.normal(0, 0.9), rng.uniform(0.2, 1.4)
-    if rng.random() < 0.5:
-        round_ = rng.uniform(-np.pi, np.pi)
-    towards = np.array([np.sin(round_) * np.cos(up), np.sin(up), np.cos(round_) * np.cos(up)])
-    tint = rng.uniform(0.82, 1.15) * (1 + rng.normal(0, 0.035, 3))
-    return Light(towards, rng.uniform(0.05, 0.45), rng.uniform(0, 0.3), tint)
-
-
-def _camera(vertices: np.ndarray, rng: np.random.Generator) -> Camera:
-    """Round somebody who fills the picture."""
-    low, high = vertices.min(0), vertices.max(0)
-    wide, tall, deep = high - low
-    size = max(tall, max(wide, deep) * _SIZE[1] / _SIZE[0])
-    away = 0.5 * size / _FILLS / np.tan(_FOV / 2) + deep / 2
-    round_ = rng.normal(0, _SWAY) if rng.random() < _FRONTAL else rng.uniform(-np.pi, np.pi)
-    target, up = (low + high) / 2, float(rng.uniform(*_ELEVATION))
-    return Cameras.orbit(target, away, 1, up, _FOV, _SIZE, round_).to_cameras()[0]
-
-
-@dataclass(frozen=True)
-class _Photo:
-    """Somebody in one pose before one camera in one light."""
-
-    camera: Camera
-    light: Light
-    posed: PosedBody
-    vertices: np.ndarray  # [N, 3] of all that is worn
-    normals: np.ndarray  # [N, 3]
-    mask: np.ndarray  # [H, W] bool
-    shown: np.ndarray  # [h, w] bool: the same on a finer grid, of K pixels that show somebody
-    spots: dict[int, tuple[np.ndarray, Spots]]  # of these K
-    lit: np.ndarray  # [K, 3] factors of their colours
-
-
-def _photograph(person: Dressed, body: BodyModel, rng: np.random.Generator) -> _Photo:
-    given = on_floor(body, person.posed.params.betas, everyday_pose(rng))
-    posed = pose_body(body, given)
-    vertices = person.posed_as(posed)
-    camera = _camera(vertices, rng)
-    K = camera.K * np.array([[_FINER], [_FINER], [1]])
-    finer = Camera(K, camera.viewmat, camera.width * _FINER, camera.height * _FINER)
-    _, index, two = z_buffer(vertices, person.faces, finer)
-    shown = index >= 0
-    face, bary = index[shown], np.column_stack([two[shown], 1 - two[shown].sum(1)])
-    normals, corners = vertex_normals(vertices, person.faces), person.faces[face]
-    own = unit(np.einsum("nk,nkc->nc", bary, normals[corners]))
-    own = _towards(own, camera.eye - np.einsum("nk,nkc->nc", bary, vertices[corners]))
-    light = draw_light(rng)
-    mask = shown.reshape(camera.height, _FINER, camera.width, _FINER).mean((1, 3)) > 0.5
-    lit, spots = light.on(own)[:, None] * light.tint, person.spots(face, bary)
-    return _Photo(camera, light, posed, vertices, normals, mask, shown, spots, lit)
-
-
-def _picture(photo: _Photo, paints: tuple[Paint, ...], rng: np.random.Generator) -> np.ndarray:
-    """What the photo shows, on no ground.  # [H, W, 3] sRGB 0..1"""
-    layers = np.zeros((*photo.shown.shape, 4), np.float32)
-    layers[photo.shown, :3] = colours_of(photo.spots, paints) * photo.lit
-    layers[photo.shown, 3] = 1
-    size = (photo.camera.width, photo.camera.height)
-    small = np.asarray(cv2.resize(layers, size, interpolation=cv2.INTER_AREA), np.float64)
-    picture = small[..., :3] / np.maximum(small[..., 3:], 1e-3)
-    noise = rng.uniform(0, _NOISE) * rng.standard_normal(picture.shape)
-    return (picture + noise).clip(0, 1)
-
-
-def _towards(normals: np.ndarray, to_eye: np.ndarray) -> np.ndarray:
-    """Normals, or where they look away their reflection that does not.  # [N, 3]"""
-    sight = unit(to_eye)
-    away = np.minimum((normals * sight).sum(1, keepdims=True), 0)
-    return unit(normals - 2 * away * sight)
-
-
-def _supported(photo: _Photo, truth: Truth, places: Places) -> np.ndarray:
+def _supported(photo: Portrait, truth: Truth, places: Places) -> np.ndarray:
     """Places on the rim that make the outline, where it tells how far they are.  # [P] bool"""
     inner = photo.posed.pose_points(photo.posed.rest)
     normals = unit(places.on(vertex_normals(inner, places.faces)))
@@ -251,7 +152,7 @@ def _supported(photo: _Photo, truth: Truth, places: Places) -> np.ndarray:
     return aside & inside & photo.mask[row, column] & (away[row, column] < _EDGE_PX)
 
 
-def _pixel(photo: _Photo, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pixel(photo: Portrait, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Column, row, both cut to the picture, and whether they are in it.  # [N] each"""
     pixels = np.floor(photo.camera.project(points)[0])
     width, height = photo.camera.width, photo.camera.height
@@ -291,7 +192,7 @@ def _labels(truth: Truth, seen: np.ndarray, places: Places, rng: np.random.Gener
     return np.where(missed, UPPER, label)
 
 
-def _sight(photo: _Photo, guess: np.ndarray, places: Places) -> dict[str, np.ndarray]:
+def _sight(photo: Portrait, guess: np.ndarray, places: Places) -> dict[str, np.ndarray]:
     """What a reconstruction sees of the person on its own surface: points, seen, pixel."""
     rest = photo.posed.rest
     displaced = rest + guess[:, None] * vertex_normals(rest, places.faces)
@@ -317,19 +218,19 @@ def _view(
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """One photo of a person in several looks, see make_lesson."""
-    photo = _photograph(person, body, rng)
+    photo = take_portrait(person, body, rng)
     supported = _supported(photo, truth, places)
     guess = _guess(truth, supported, places, rng, len(person.posed.rest))
     sight = _sight(photo, guess, places)
     seen, pixels = sight["seen"], sight["pixels"]
-    shown = [sample_image(_picture(photo, paints, rng), pixels) for paints in looks]
+    shown = [sample_image(draw_portrait(photo, paints, rng), pixels) for paints in looks]
     corners = person.faces[np.maximum(truth.face, 0)]
     normals = unit(np.einsum("pk,pkc->pc", truth.bary, photo.normals[corners]))
     points = np.einsum("pk,pkc->pc", truth.bary, photo.vertices[corners])
-    turned = _towards(normals, photo.camera.eye - points)
+    turned = turned_to(normals, photo.camera.eye - points)
     return {
         "seen": _byte(seen),
-        "pixel": _byte(pixels / _SIZE),
+        "pixel": _byte(pixels / PORTRAIT),
         "shown": _byte(np.stack(shown)) * (seen > 0)[:, None],
         "light": photo.light.on(normals).astype(np.float16),
         "light_seen": photo.light.on(turned).astype(np.float16),

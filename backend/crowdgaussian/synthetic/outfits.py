@@ -17,7 +17,7 @@ from ..body import BodyModel
 from ..body.model import PosedBody
 from ..body.parts import FOOT, Regions, ramp
 from .garments import Piece, cut, off, puffed
-from .paint import Measures, Paint, cloth, hair, hair_colour, sewn, skin
+from .paint import Measures, Paint, cloth, hair, sewn, skin
 from .wardrobe import CLOTHES, HEADS, PAIRS, Wardrobe
 
 OUTFITS = {  # how often women and men are drawn in each
@@ -40,7 +40,9 @@ ARM_JOINTS = [
 # Shares of people who have or wear this
 
 _BAREFOOT, _SOCKS, _TIGHTS, _TUCKED = 0.07, 0.5, 0.2, 0.35
-_CAP, _BEARD, _SCARF, _SUIT, _V_NECK, _BOUND_SHOES = 0.06, 0.22, 0.05, 0.25, 0.3, 0.4
+_CAP, _BEARD, _SCARF, _SUIT, _V_NECK = 0.06, 0.22, 0.05, 0.25, 0.3
+_IN_SHOE = 0.03  # metres below the ankle, where a sock ends that nobody sees
+_BOOTS, _BOUND_SHOES, _SHORT = 0.25, 0.4, 0.5
 
 Maker = Callable[[np.random.Generator, np.ndarray], Paint]  # random numbers, colour of the hair
 
@@ -101,9 +103,8 @@ def draw_look(wardrobe: Wardrobe, male: bool, rng: np.random.Generator) -> tuple
     """Names of an outfit and of hair that may be trained on."""
     sex = "male" if male else "female"
     ready = [name for name in wardrobe.names(CLOTHES) if name.startswith(sex)]
-    heads = wardrobe.names(HEADS)
-    if male:
-        heads = [name for name in heads if name.startswith(("short", "afro"))]
+    on_men = ("short", "afro") if male else ""
+    heads = [name for name in wardrobe.names(HEADS) if name.startswith(on_men)]
     outfit = _drawn(OUTFITS, male, rng)
     if ready and rng.random() < _READY:
         outfit = str(rng.choice(ready))
@@ -122,11 +123,10 @@ def put_on(figure: Figure, outfit: str, head: str) -> None:
     """Dresses somebody: skin, shoes, clothes, hair."""
     rng = figure.rng
     _feet(figure, outfit)
-    made = _MADE.get(outfit)
-    if made is None:
-        _ready_made(figure, outfit)
+    if outfit in _MADE:
+        _MADE[outfit](figure)
     else:
-        made(figure)
+        _ready_made(figure, outfit)
     if rng.random() < _SCARF:
         height, low = figure.posed.rest[:, 1], figure.size.neck - 0.03
         inside = np.minimum(height - low, low + rng.uniform(0.07, 0.12) - height)
@@ -147,24 +147,22 @@ def _feet(figure: Figure, outfit: str) -> None:
     """Shoes or boots, socks, tights."""
     rng, size = figure.rng, figure.size
     height = figure.posed.rest[:, 1]
-    foot = np.where(figure.posed.rest[:, 1] < size.knee, 1.0, -1.0)
+    foot = np.where(height < size.knee, 1.0, -1.0)
     bare_legs = outfit in ("skirt", "dress", "shorts", "coat")
     if bare_legs and not figure.male and rng.random() < _TIGHTS:
         figure.wear(figure.shell(0.002, size.waist - height), LOWER, figure.cloth("shoes"))
     elif rng.random() < _SOCKS:
         tall = size.ankle + rng.uniform(0.03, 0.3 if bare_legs else 0.1)
-        figure.wear(
-            figure.shell(0.003, np.minimum(tall - height, foot)), SHOES, figure.cloth("shoes")
-        )
+        over = np.minimum(np.minimum(tall - height, foot), height - size.ankle + _IN_SHOE)
+        figure.wear(figure.shell(0.003, over), SHOES, figure.cloth("shoes"))
     pairs = figure.wardrobe.names(PAIRS)
     if rng.random() < _BAREFOOT:
         return
     if pairs and rng.random() < _BOUND_SHOES:
         _garment(figure, str(rng.choice(pairs)), PAIRS, SHOES, figure.cloth("shoes"))
         return
-    top = size.ankle + (
-        rng.uniform(-0.035, 0.03) if rng.random() < 0.75 else rng.uniform(0.05, 0.3)
-    )
+    boots = rng.random() > 1 - _BOOTS
+    top = size.ankle + (rng.uniform(0.05, 0.3) if boots else rng.uniform(-0.035, 0.03))
     thick = rng.uniform(0.008, 0.016) + 0.006 * (figure.regions.group == FOOT)
     piece = figure.shell(thick, np.minimum(top - height, foot), 10)
     figure.wear(piece, SHOES, figure.cloth("shoes"))
@@ -261,8 +259,8 @@ def _shorts_outfit(figure: Figure) -> None:
 
 def _hem(figure: Figure) -> float:
     """Of a skirt: above the knee, or anywhere down to the ankle."""
-    size, low = figure.size, 0.5
-    if figure.rng.random() < low:
+    size = figure.size
+    if figure.rng.random() < _SHORT:
         return figure.rng.uniform(size.knee - 0.03, size.hip - 0.18)
     return figure.rng.uniform(size.ankle + 0.05, size.knee)
 
@@ -297,7 +295,6 @@ def _jacket_outfit(figure: Figure) -> None:
 
 
 def _coat_outfit(figure: Figure) -> None:
-    """A long coat over trousers or a skirt's worth of legs."""
     rng, size, maker = figure.rng, figure.size, figure.cloth("over")
     if figure.male or rng.random() < 0.7:
         _legs(figure, rng.uniform(0.004, 0.015), size.ankle, figure.cloth("legs"))

@@ -6,6 +6,7 @@ So a stage-1 avatar can be built of people whose looks from everywhere are known
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import InputError
@@ -14,13 +15,18 @@ from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 
 from ..avatar.types import AvatarBuilder
+from ..body import BodyModel
+from ..body.model import PosedBody
+from ..core.mesh import unit, vertex_normals
 from ..core.progress import silent
 from ..people.types import Crowd, person_from_parameters
 from ..segment.types import CrowdView, PersonMask
 from ..splat.cameras import Cameras
-from ..splat.normals import render_mesh_depth
+from ..splat.normals import render_mesh_depth, z_buffer
 from .degradations import degrade, draw_chain
-from .people import render_rgba
+from .dressed import Dressed, colours_of
+from .paint import Paint, Spots
+from .people import everyday_pose, render_rgba
 from .scenes import MARGIN, CrowdScene, PlacedActor, clean_gaussians, face_light, moved_body
 
 _FOV = 0.7  # radians, of a usual lens, before the camera is framed
@@ -181,3 +187,104 @@ def _photo(scene: CrowdScene, rng: np.random.Generator, size: int) -> tuple[Crow
     if not shown.any():
         raise InputError("Nobody can be made out in the photo of a scene; make it of fewer people.")
     return best, shown
+
+
+# A portrait: one dressed person before one camera in one light
+
+_FINER = 2  # pixels are averages of so many by so many
+PORTRAIT, _LENS = (192, 256), 0.35  # pixels; radians, so that perspective is that of a few metres
+_FILLS = 0.9  # of the picture
+_FRONTAL, _SWAY = 0.8, 0.6  # share of views from somewhere in front, and how far round, radians
+_OVER = -0.08, 0.3  # radians of the camera above the person
+_NOISE = 0.015  # most of a photo's, sRGB
+
+
+@dataclass(frozen=True)
+class Light:
+    """One direction, the sky and light from all around."""
+
+    towards: np.ndarray  # [3] unit
+    direct: float  # share of the light that comes from there
+    sky: float  # from above
+    tint: np.ndarray  # [3]
+
+    def on(self, normals: np.ndarray) -> np.ndarray:
+        """Factor of colours.  # [N, 3] unit -> [N]"""
+        ambient = 1 - self.direct - self.sky
+        from_there = 0.8 * self.direct * (1 + normals @ self.towards)
+        return ambient + from_there + self.sky * (0.5 + 0.5 * normals[:, 1])
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """From anywhere, mostly above; in half of all photos from before the person."""
+    round_, up = rng.normal(0, 0.9), rng.uniform(0.2, 1.4)
+    if rng.random() < 0.5:
+        round_ = rng.uniform(-np.pi, np.pi)
+    towards = np.array([np.sin(round_) * np.cos(up), np.sin(up), np.cos(round_) * np.cos(up)])
+    tint = rng.uniform(0.82, 1.15) * (1 + rng.normal(0, 0.035, 3))
+    return Light(towards, rng.uniform(0.05, 0.45), rng.uniform(0, 0.3), tint)
+
+
+def _framing(vertices: np.ndarray, rng: np.random.Generator) -> Camera:
+    """Round somebody who fills the picture."""
+    low, high = vertices.min(0), vertices.max(0)
+    wide, tall, deep = high - low
+    size = max(tall, max(wide, deep) * PORTRAIT[1] / PORTRAIT[0])
+    away = 0.5 * size / _FILLS / np.tan(_LENS / 2) + deep / 2
+    round_ = rng.normal(0, _SWAY) if rng.random() < _FRONTAL else rng.uniform(-np.pi, np.pi)
+    target, up = (low + high) / 2, float(rng.uniform(*_OVER))
+    return Cameras.orbit(target, away, 1, up, _LENS, PORTRAIT, round_).to_cameras()[0]
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """Somebody in one pose before one camera in one light."""
+
+    camera: Camera
+    light: Light
+    posed: PosedBody
+    vertices: np.ndarray  # [N, 3] of all that is worn
+    normals: np.ndarray  # [N, 3]
+    mask: np.ndarray  # [H, W] bool
+    shown: np.ndarray  # [h, w] bool: the same on a finer grid, of K pixels that show somebody
+    spots: dict[int, tuple[np.ndarray, Spots]]  # of these K
+    lit: np.ndarray  # [K, 3] factors of their colours
+
+
+def take_portrait(person: Dressed, body: BodyModel, rng: np.random.Generator) -> Portrait:
+    posed = person.stood(body, everyday_pose(rng))
+    vertices = person.posed_as(posed)
+    camera = _framing(vertices, rng)
+    K = camera.K * np.array([[_FINER], [_FINER], [1]])
+    finer = Camera(K, camera.viewmat, camera.width * _FINER, camera.height * _FINER)
+    _, index, two = z_buffer(vertices, person.faces, finer)
+    shown = index >= 0
+    face, bary = index[shown], np.column_stack([two[shown], 1 - two[shown].sum(1)])
+    normals, corners = vertex_normals(vertices, person.faces), person.faces[face]
+    own = unit(np.einsum("nk,nkc->nc", bary, normals[corners]))
+    own = turned_to(own, camera.eye - np.einsum("nk,nkc->nc", bary, vertices[corners]))
+    light = draw_light(rng)
+    mask = shown.reshape(camera.height, _FINER, camera.width, _FINER).mean((1, 3)) > 0.5
+    lit, spots = light.on(own)[:, None] * light.tint, person.spots(face, bary)
+    return Portrait(camera, light, posed, vertices, normals, mask, shown, spots, lit)
+
+
+def draw_portrait(
+    photo: Portrait, paints: tuple[Paint, ...], rng: np.random.Generator
+) -> np.ndarray:
+    """What the photo shows, on no ground.  # [H, W, 3] sRGB 0..1"""
+    layers = np.zeros((*photo.shown.shape, 4), np.float32)
+    layers[photo.shown, :3] = colours_of(photo.spots, paints) * photo.lit
+    layers[photo.shown, 3] = 1
+    size = (photo.camera.width, photo.camera.height)
+    small = np.asarray(cv2.resize(layers, size, interpolation=cv2.INTER_AREA), np.float64)
+    picture = small[..., :3] / np.maximum(small[..., 3:], 1e-3)
+    noise = rng.uniform(0, _NOISE) * rng.standard_normal(picture.shape)
+    return (picture + noise).clip(0, 1)
+
+
+def turned_to(normals: np.ndarray, to_eye: np.ndarray) -> np.ndarray:
+    """Normals, or where they look away their reflection that does not.  # [N, 3]"""
+    sight = unit(to_eye)
+    away = np.minimum((normals * sight).sum(1, keepdims=True), 0)
+    return unit(normals - 2 * away * sight)
