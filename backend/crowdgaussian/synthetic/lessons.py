@@ -62,7 +62,7 @@ class Places:
         return np.bincount(corners, (self.points.barycentric * values[:, None]).ravel(), count)
 
 
-def draw_places(body: BodyModel, count: int = PLACES) -> SurfacePoints:
+def draw_places(body: BodyModel, count: int) -> SurfacePoints:
     """Places evenly over what of a body can be seen, denser on head and hands.
 
     Args:
@@ -316,7 +316,7 @@ def write_lessons(
     made = np.array([config.looks, config.views, config.seed])
     path = out / _PLACES
     if not path.is_file():
-        points = draw_places(body)
+        points = draw_places(body, PLACES)
         values = {"face": points.face, "bary": points.barycentric.astype(np.float32)}
         write_npz(path, {**values, "spacing": points.spacing, "made": made})
     stored = read_npz(path)

@@ -1,49 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dressed made-up people, on a made-up base mesh: the open body with a tube as its helpers."""
+"""Dressed made-up people, on the made-up base mesh of conftest.py."""
 
 import numpy as np
 import pytest
-from crowdgaussian.body import load_body
+from crowdgaussian.avatar.materials import LOWER, UPPER
 from crowdgaussian.splat.normals import render_mesh_depth
-from crowdgaussian.synthetic.dressed import Look, dressed_actor
+from crowdgaussian.synthetic.dressed import Look, colours_of, dress_person, dressed_actor
 from crowdgaussian.synthetic.garments import Piece, cut, load_helpers
+from crowdgaussian.synthetic.outfits import OUTFITS, draw_look
+from crowdgaussian.synthetic.wardrobe import CLOTHES, Wardrobe
 from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
 from crowdgaussian_shared.geometry.camera import Camera
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body()
-
-
-def tube(top, bottom, radius):
-    """A tube about the vertical: vertices and faces."""
-    angle = np.linspace(0, 2 * np.pi, 25)[:-1]
-    ring = np.stack([radius * np.cos(angle), 0 * angle, 0.7 * radius * np.sin(angle)], 1)
-    heights = np.linspace(top, bottom, 12)
-    vertices = np.concatenate([ring + (0, height, 0.02) for height in heights])
-    a = (np.arange(11)[:, None] * 24 + np.arange(24)).ravel()
-    b = (np.arange(11)[:, None] * 24 + (np.arange(24) + 1) % 24).ravel()
-    return vertices, np.concatenate([np.stack([a, b, a + 24], 1), np.stack([b, b + 24, a + 24], 1)])
-
-
-@pytest.fixture(scope="module")
-def folder(body, tmp_path_factory):
-    rest, faces = np.asarray(body.template), np.asarray(body.faces)
-    skirt, hair = tube(0.08, -0.85, 0.25), tube(0.7, 0.1, 0.12)
-    places = 10 * np.concatenate([rest, skirt[0], hair[0]])
-    lines = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in places]
-    lines += [f"vt {u:.6f} {v:.6f}" for u, v in np.asarray(body.uv)]
-    with_uv = zip(faces + 1, np.asarray(body.uv_faces) + 1)
-    own = ["f " + " ".join(f"{a}/{b}" for a, b in zip(*pair)) for pair in with_uv]
-    for name in ("helper-l-eye", "helper-r-eye", "helper-tights", "body"):
-        lines += [f"g {name}", *(own if name in ("body", "helper-tights") else own[:1])]
-    for name, part, start in (("skirt", skirt, len(rest)), ("hair", hair, len(rest) + 288)):
-        lines.append(f"g helper-{name}")
-        lines += ["f " + " ".join(f"{k + start + 1}/1" for k in face) for face in part[1]]
-    place = tmp_path_factory.mktemp("makehuman")
-    (place / "base.obj").write_text("\n".join(lines))
-    return place
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 
 
 def test_helpers_follow_the_body(body, folder):
@@ -53,8 +21,8 @@ def test_helpers_follow_the_body(body, folder):
 
 
 def test_a_skirt_covers_what_is_between_the_legs(body, folder):
-    actor = dressed_actor(body, folder, np.random.default_rng(3), Look("skirt", True))
-    again = dressed_actor(body, folder, np.random.default_rng(3), Look("skirt", True))
+    actor = dressed_actor(body, folder, np.random.default_rng(3), Look("skirt", "long"))
+    again = dressed_actor(body, folder, np.random.default_rng(3), Look("skirt", "long"))
     assert np.array_equal(actor.vertices, again.vertices)
     assert np.array_equal(actor.face_colours, again.face_colours)
     assert actor.face_colours.min() >= 0 and actor.face_colours.max() <= 1.15
@@ -70,6 +38,48 @@ def test_a_skirt_covers_what_is_between_the_legs(body, folder):
     )
     assert (naked & ~dressed).mean() < 0.002
     assert dressed.sum() > 1.1 * naked.sum()
+
+
+def heights_of(person, material):
+    return person.vertices[person.faces[person.materials[person.piece] == material], 1]
+
+
+def test_outfits_reach_where_they_should(body, folder):
+    person = dress_person(body, folder, np.random.default_rng(1), Look("coat", "none"))
+    knee = person.posed.joints[JOINT_INDEX["left_knee"], 1]
+    assert heights_of(person, UPPER).min() < knee + 0.21
+    assert heights_of(person, UPPER).max() > person.posed.joints[JOINT_INDEX["neck"], 1] - 0.1
+    shorts = dress_person(body, folder, np.random.default_rng(1), Look("shorts", "none"))
+    assert heights_of(shorts, LOWER).min() > knee - 0.2
+
+
+def test_a_person_has_any_number_of_looks(body, folder):
+    person = dress_person(body, folder, np.random.default_rng(2), Look("jacket", "bob"))
+    spots = person.spots(np.arange(len(person.faces)), np.full((len(person.faces), 3), 1 / 3))
+    first, again, other = (
+        colours_of(spots, person.paints(np.random.default_rng(seed))) for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert np.abs(first - other).mean() > 0.05
+    assert first.min() > 0 and first.max() <= 1
+
+
+def test_a_garment_lies_where_its_binding_says(body, folder):
+    wardrobe = Wardrobe(folder, body)
+    assert wardrobe.names(CLOTHES) == ["square"] and wardrobe.names(CLOTHES, held=True) == []
+    garment = wardrobe.garment("square", CLOTHES)
+    base, rest = wardrobe.helpers.stand.base.vertices, np.asarray(body.template)
+    assert np.flatnonzero(garment.hides).tolist() == [3, 5, 6, 7]
+    assert garment.helper.vertices[:3] == pytest.approx(rest[10:13], abs=2e-3)
+    above = np.array([0.5, 0.25, 0.25]) @ base[10:13]
+    above[1] += 2 * abs(base[100, 1] - base[0, 1])
+    assert garment.helper.vertices[3] == pytest.approx(above, abs=2e-3)
+
+
+def test_looks_are_drawn_from_what_may_be_trained_on(body, folder):
+    wardrobe, rng = Wardrobe(folder, body), np.random.default_rng(0)
+    drawn = {draw_look(wardrobe, male, rng) for male in (False, True) for _ in range(60)}
+    assert {outfit for outfit, _ in drawn} == set(OUTFITS)
 
 
 def test_a_cut_has_its_edge_where_it_is_asked_for():
