@@ -42,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--dressed",
         type=Path,
         metavar="FOLDER",
-        help="in skirts, jackets and long hair cut from MakeHuman's base.obj (CC0) of that folder",
+        help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
     )
     people.set_defaults(run=_people)
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
@@ -58,6 +58,20 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "default), or rebuilt from a photo of them (photo_fit, lorm); given "
         "several times, scenes take turns",
     )
+    scenes.add_argument(
+        "--dressed",
+        type=Path,
+        metavar="FOLDER",
+        help="made-up people in clothes and hair of their own surfaces, as for `data completion`",
+    )
+    add_mesh_options(scenes)
+    add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
+    scenes.late = _add_numbers
+    scenes.set_defaults(run=_scenes)
+    _add_completion(kinds)
+
+
+def _add_completion(kinds: argparse._SubParsersAction) -> None:
     lessons = kinds.add_parser("completion", help="dressed people, for `train completion`")
     lessons.add_argument(
         "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
@@ -71,10 +85,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     lessons.late = _add_lessons
     lessons.set_defaults(run=_lessons)
-    add_mesh_options(scenes)
-    add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
-    scenes.late = _add_numbers
-    scenes.set_defaults(run=_scenes)
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
@@ -112,12 +122,15 @@ def _scenes(arguments: argparse.Namespace) -> int:
     numbers = given_fields(arguments, _NUMBERS)
     coarse = tuple(arguments.coarse or ("damage",))
     config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))
+    if arguments.meshes and arguments.dressed:
+        raise SettingError("Give --meshes or --dressed: people are scanned or made up.")
     if arguments.meshes:
         people, body = scanned_people(arguments.meshes, arguments.body)
         draw, draw_test = people.split()
         config = replace(config, people=f"{len(people.names)} of {arguments.meshes.resolve().name}")
     else:
-        (draw, body), draw_test = made_up_people(), None
+        (draw, body), draw_test = made_up_people(arguments.dressed), None
+        config = replace(config, people="dressed" if arguments.dressed else "")
     builders = {name: _builder(name, arguments.changes, body) for name in STAGES if name in coarse}
     with ConsoleReport(Console(soft_wrap=True)) as report:
         write_scenes(arguments.out, config, draw, report, builders, draw_test)

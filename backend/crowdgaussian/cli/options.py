@@ -161,12 +161,15 @@ def add_mesh_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def made_up_people():
-    """People who do not exist and their body model."""
+def made_up_people(makehuman: Path | None = None):
+    """People who do not exist and their body model; dressed from a folder of MakeHuman's."""
     from ..body import load_body
+    from ..synthetic.dressed import dressed_actor
     from ..synthetic.scenes import made_up_actor
 
     body = load_body("open")
+    if makehuman is not None:
+        return lambda rng: dressed_actor(body, makehuman, rng), body
     return lambda rng: made_up_actor(body, rng), body
 
 

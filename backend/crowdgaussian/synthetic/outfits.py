@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What made-up people wear, from the skin outwards: shoes, clothes, hair, hats.
 
-Clothes are cut from the helper surfaces of the base mesh, shoes and short hair from the body's own
-surface moved outwards; garments that the folder has are worn as they are.
+Clothes are cut from the base mesh's helper surfaces, shoes and short hair from the body's surface
+moved outwards; MakeHuman's garments are worn as they are.
 """
 
 from collections.abc import Callable
@@ -72,9 +72,8 @@ class Figure:
     worn: list[Worn]
     hidden: np.ndarray  # [V] bool: vertices of the body that a garment hides
 
-    def wear(self, piece: Piece, material: int, maker: Maker, thin: bool = False) -> None:
-        group = np.zeros(len(piece.vertices), int)
-        self.worn.append(Worn(piece, material, maker, group, thin))
+    def wear(self, piece: Piece, material: int, maker: Maker) -> None:
+        self.worn.append(Worn(piece, material, maker, np.zeros(len(piece.vertices), int)))
 
     def cloth(self, where: str) -> Maker:
         """Makes a cloth for a place, see paint.cloth."""
@@ -319,16 +318,12 @@ _MADE = {
 # Garments of the folder
 
 
-def _garment(
-    figure: Figure, name: str, kind: str, material: int, maker: Maker, thin: bool = False
-) -> None:
-    """One of MakeHuman's, of one material."""
+def _garment(figure: Figure, name: str, kind: str, material: int, maker: Maker) -> None:
+    """Shoes or hair of MakeHuman's; hair is of strands."""
     garment = figure.wardrobe.garment(name, kind)
     points = figure.wardrobe.helpers.on(garment.helper, figure.posed)
     piece = Piece(name, points, garment.helper.faces, garment.helper.weights)
-    if kind == CLOTHES:
-        figure.hidden |= garment.hides
-    figure.worn.append(Worn(piece, material, maker, garment.group, thin))
+    figure.worn.append(Worn(piece, material, maker, garment.group, thin=kind == HEADS))
 
 
 def _ready_made(figure: Figure, name: str) -> None:
@@ -368,7 +363,7 @@ def _head(figure: Figure, name: str) -> None:
         figure.wear(figure.shell(rng.uniform(0.001, 0.012), inside), HAIR, hair)
     if name not in ("none", *HAIRS):
         figure.wear(figure.shell(0.004, scalp - 0.5), HAIR, hair)
-        _garment(figure, name, HEADS, HAIR, hair, thin=True)
+        _garment(figure, name, HEADS, HAIR, hair)
     elif name != "none":
         thick = rng.uniform(0.002, 0.05) if name == "short" else rng.uniform(0.008, 0.03)
         waves = np.sin(figure.posed.rest @ rng.normal(0, 40, (3, 3))).mean(1)
