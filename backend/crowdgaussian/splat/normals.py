@@ -290,7 +290,11 @@ _CELL = 0.02  # metres: of the grid that rays walk through; about two edges of a
 
 
 def last_hits(
-    vertices: np.ndarray, faces: np.ndarray, thin: np.ndarray, rays: tuple[np.ndarray, ...]
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    thin: np.ndarray,
+    rays: tuple[np.ndarray, np.ndarray, np.ndarray],
+    nearest: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where rays leave a mesh for the last time, from inside to outside.
 
@@ -298,13 +302,13 @@ def last_hits(
         vertices: metres.  # [V, 3]
         faces: counter-clockwise seen from outside.  # [F, 3]
         thin: faces that count from both sides.  # [F] bool
-        rays: origins [N, 3], unit directions [N, 3], and the farthest distances [N]; the nearest
-            is the fourth, one number, and may be negative.
+        rays: origins [N, 3], unit directions [N, 3], and the farthest distances [N].
+        nearest: distance; may be negative.
 
     Returns:
         Face, -1 where there is none [N], distance [N], barycentric coordinates [N, 3].
     """
-    origins, directions, farthest, nearest = rays
+    origins, directions, farthest = rays
     count = len(origins)
     low = vertices.min(0) - _CELL
     dims = ((np.ptp(vertices, axis=0) + _CELL) / _CELL).astype(np.int64) + 2

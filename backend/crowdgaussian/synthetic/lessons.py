@@ -16,7 +16,7 @@ from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.formats.atomic import atomic_file
 from crowdgaussian_shared.formats.npz import read_npz, write_npz
 from crowdgaussian_shared.geometry.avatar import BodyParams
-from scipy import ndimage
+from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 
 from ..avatar.materials import HAIR, SKIN, UPPER
@@ -50,7 +50,7 @@ class Places:
     tree: cKDTree  # of these
     mirrored: np.ndarray  # [P] the place on the other side, left for right
     opposite: np.ndarray  # [P] the place behind or before it
-    mean: object  # [V, V] a vertex and its neighbours, evened
+    mean: sparse.csr_matrix  # [V, V] average of the neighbours
 
     def on(self, per_vertex: np.ndarray) -> np.ndarray:
         """Values [V, ...] of the vertices at the places.  # [P, ...]"""
@@ -121,8 +121,9 @@ def find_truth(person: Dressed, places: Places, regions: Regions) -> Truth:
     head = _FACE + (_SCALP - _FACE) * regions.scalp
     farthest = np.where(regions.group == HEAD, np.where(regions.neck, _NECK, head), farthest)
     normals = unit(places.on(vertex_normals(rest, places.faces)))
-    rays = places.on(rest), normals, places.on(farthest), -_INWARDS
-    face, offset, bary = last_hits(person.vertices, person.faces, person.thin, rays)
+    rays = places.on(rest), normals, places.on(farthest)
+    mesh = person.vertices, person.faces, person.thin
+    face, offset, bary = last_hits(*mesh, rays, nearest=-_INWARDS)
     material = person.materials[person.piece[np.maximum(face, 0)]]
     return Truth(face, bary, np.where(face >= 0, offset, 0), np.where(face >= 0, material, SKIN))
 

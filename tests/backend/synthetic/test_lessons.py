@@ -31,7 +31,7 @@ def test_rays_stop_at_the_last_outside():
     vertices = np.concatenate([corners, corners + (0, 0, 0.3)])
     faces = np.array([[0, 1, 2], [3, 5, 4]])  # the second one looks back
     origins, up = np.array([[0, 0, -0.1], [5.0, 0, 0]]), np.tile([0.0, 0, 1], (2, 1))
-    rays = origins, up, np.ones(2), -0.01
+    rays = origins, up, np.ones(2)
     face, distance, bary = last_hits(vertices, faces, np.zeros(2, bool), rays)
     assert face.tolist() == [0, -1] and distance[0] == pytest.approx(0.1)
     assert bary[0] == pytest.approx([0.25, 0.25, 0.5])
