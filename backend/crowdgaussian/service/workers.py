@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 import zmq
 from crowdgaussian_shared.protocol.messages import Device
 
-from ..core.progress import available_cores
+from ..core.progress import available_cores, gpu_indices
 from .settings import ServiceSettings
 
 # What this machine computes on
@@ -42,22 +41,6 @@ def describe_device(look_for_gpu: bool) -> Device:
     total, free = _main_memory()
     name = platform.processor() or platform.machine()
     return Device("cpu", f"{name}, {available_cores()} cores", total, free)
-
-
-def gpu_indices() -> list[str]:
-    """The GPUs that workers may use, one each; empty without any. Does not import torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [index for index in chosen.split(",") if index.strip()]
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    query = [tool, "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return told.stdout.split()
 
 
 def _main_memory() -> tuple[int, int]:

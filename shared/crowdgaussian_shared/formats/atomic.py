@@ -249,7 +249,7 @@ class _Lease:
         return self._path.with_name(f".writer.{name}.tmp")
 
     def _read(self) -> tuple[_Writer, float] | None:
-        """Who holds the lease, and when it was touched; opened, as a shared disk keeps old stats."""
+        """Who holds it, and when it was touched; opened, as a shared disk keeps old stats."""
         try:
             with self._path.open("rb") as stream:
                 touched = os.fstat(stream.fileno()).st_mtime
