@@ -182,6 +182,20 @@ class _Worker:
     ready: bool = False
     task: PhotoTask | None = None
 
+    def say(self, line: str) -> None:
+        """Tells the process something."""
+        assert self.process.stdin is not None
+        with suppress(OSError):  # it has ended, which its answers tell
+            self.process.stdin.write(f"{line}\n")
+            self.process.stdin.flush()
+
+    def end(self) -> int:
+        """Waits for a process that ends -> its exit code."""
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.close()
+        return self.process.wait()
+
 
 class LocalPool:
     """Processes of this machine, one a GPU, or sharing the cores.
@@ -213,7 +227,7 @@ class LocalPool:
         """As Pool."""
         worker = next(worker for worker in self._workers if worker.ready and worker.task is None)
         worker.task, worker.until = task, time.monotonic() + self._limit
-        self._say(worker, json.dumps(asdict(task)))
+        worker.say(json.dumps(asdict(task)))
 
     def ended(self, seconds: float) -> list[tuple[PhotoTask, Outcome]]:
         """As Pool.
@@ -243,13 +257,13 @@ class LocalPool:
     def cancel(self) -> None:
         """As Pool."""
         for worker in self._workers:
-            self._say(worker, "null")
+            worker.say("null")
 
     def close(self) -> None:
         """Ends every process, at once."""
         for worker in self._workers:
             end_process_tree(worker.process.pid)
-            worker.process.wait()
+            worker.end()
         self._workers.clear()
 
     def _begin(self, worker: _Worker, complaint: str) -> None:
@@ -264,7 +278,7 @@ class LocalPool:
 
     def _bury(self, worker: _Worker) -> str:
         """Forgets a process that has ended -> how it did."""
-        code = worker.process.wait()
+        code = worker.end()
         self._workers.remove(worker)
         how = f"by signal {-code}" if code < 0 else f"with code {code}"
         words = f"The worker ended {how} (signal 9 may mean that memory ran out)."
@@ -292,16 +306,9 @@ class LocalPool:
             start_new_session=True,
         )
         worker = _Worker(process, gpu, time.monotonic() + START_SECONDS)
-        self._say(worker, self._start.rstrip())
+        worker.say(self._start.rstrip())
         threading.Thread(target=_hear, args=(worker, self._answers.put), daemon=True).start()
         return worker
-
-    @staticmethod
-    def _say(worker: _Worker, line: str) -> None:
-        assert worker.process.stdin is not None
-        with suppress(OSError):  # it has ended, which its answers tell
-            worker.process.stdin.write(f"{line}\n")
-            worker.process.stdin.flush()
 
     def _overdue(self, worker: _Worker) -> Iterator[tuple[PhotoTask, Outcome]]:
         busy = worker.task is not None or not worker.ready

@@ -8,6 +8,7 @@ with which settings, so that ten thousand finished photos are passed over withou
 import csv
 import glob
 import io
+import itertools
 import json
 import os
 import time
@@ -133,10 +134,9 @@ def plan(found: dict[str, str], known: Iterable["Entry"]) -> list[PhotoTask]:
 def _candidates(wish: str, photo: str) -> Iterator[str]:
     yield wish
     yield f"{wish}-{os.path.splitext(photo)[1][1:].lower() or 'photo'}"
-    number = 2
-    while True:
-        yield f"{wish}-{number}"
-        number += 1
+    flat = wish.replace("/", "-")  # lies in no scene, whatever photos are called as folders are
+    for number in itertools.count(1):
+        yield flat if number == 1 else f"{flat}-{number}"
 
 
 def _parents(name: str) -> set[str]:
