@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 COARSE = "coarse.npz"
 REFINER_KEY = "stages.refiner"
 PHOTO_KEY = "photo.blake2b"  # in the settings: the hash of the file the user gave
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # by formats.atomic
 _ARRAYS = ("betas", "pose", "transl", "box", "person_mask")
 _NUMBERS = ("scale", "score", "reprojection_px")
 
@@ -67,11 +68,13 @@ def find_run(
     Raises:
         CrowdGaussianError: the folder holds something else.
     """
-    if not SceneFolder.exists(out):
-        if out.exists() and not all(_is_begun(path) for path in out.iterdir()):
-            raise InputError(f"{out} is not empty and holds no scene; choose another folder.")
-        return None
-    if overwrite:
+    scene = SceneFolder.exists(out)
+    if not scene and out.exists() and not all(_is_begun(path) for path in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no scene; choose another folder.")
+    for path in out.glob("**/.*.tmp"):
+        if _HALF_WRITTEN.fullmatch(path.name):  # by a run that was killed, as no other is at work
+            path.unlink(missing_ok=True)
+    if not scene or overwrite:
         return None
     folder = SceneFolder.open(out)
     stored = folder.info.settings

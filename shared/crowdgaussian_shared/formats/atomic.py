@@ -301,5 +301,6 @@ def _make(path: Path, beside: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # no links here
+        content = beside.read_bytes()
         with path.open("xb") as stream:
-            stream.write(beside.read_bytes())
+            stream.write(content)

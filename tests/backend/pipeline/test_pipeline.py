@@ -270,3 +270,13 @@ def test_a_photo_without_people_leaves_no_folder(job):
     with pytest.raises(CrowdGaussianError, match="No person"):
         run(job, Script(people=0))
     assert not job.out.exists()
+
+
+def test_what_a_killed_run_has_half_written_goes_with_the_next(job):
+    with pytest.raises(Cancelled):
+        run(job, Script(), cancel_at("avatars", 1))
+    left = [job.out / ".photo.jpg.6ff3c9bc.tmp", job.out / "people/001/.avatar.npz.0123abcd.tmp"]
+    for path in (*left, job.out / ".notes.tmp"):
+        path.write_bytes(b"half")
+    run(job, Script())
+    assert not any(path.exists() for path in left) and (job.out / ".notes.tmp").exists()
