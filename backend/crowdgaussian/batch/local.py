@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,31 +83,31 @@ class PhotoWorker:
         """
         started, self._worked = time.perf_counter(), False
         outcome = self._tried(task, photo or Path(task.photo))
-        about = {"seconds": time.perf_counter() - started, "worked": self._worked}
-        return Outcome(**outcome, **about, host=socket.gethostname())
+        seconds = time.perf_counter() - started
+        return replace(outcome, seconds=seconds, worked=self._worked, host=socket.gethostname())
 
-    def _tried(self, task: PhotoTask, photo: Path) -> dict[str, Any]:
+    def _tried(self, task: PhotoTask, photo: Path) -> Outcome:
         out = Path(self._order.out) / task.folder
         name = Path(task.photo).name
         job = Job(photo, out, self._config, self._order.overwrite, name)
         try:
             info = self._reconstruct(job, self._report, lambda config: self._stages).info
         except Cancelled:
-            return {"state": "cancelled"}
+            return Outcome("cancelled")
         except BusyError as error:
-            return {"state": "busy", "sentence": str(error)}
+            return Outcome("busy", sentence=str(error))
         except CrowdGaussianError as error:
             state = "unusable" if isinstance(error, DiskFullError) else "failed"
-            return {"state": state, "sentence": str(error).replace(str(photo), task.photo)}
+            return Outcome(state, sentence=str(error).replace(str(photo), task.photo))
         except Exception as error:
             log.exception("%s failed", task.photo)
             words = f"An unexpected {type(error).__name__} ended the photo ({error}); report it."
-            return {"state": "failed", "sentence": words}
-        built = sum(person.state == "done" for person in info.people)
-        state = "done" if built == len(info.people) else "partly"
-        failed = next((p.error for p in info.people if p.state == "failed"), "")
-        people = {"people": len(info.people), "built": built, "warnings": tuple(info.checks)}
-        return {"state": state, "sentence": failed, **people}
+            return Outcome("failed", sentence=words)
+        people = info.people
+        built = sum(person.state == "done" for person in people)
+        reason = next((person.error for person in people if person.state == "failed"), "")
+        state = "partly" if built < len(people) else "done"
+        return Outcome(state, len(people), built, tuple(info.checks), sentence=reason)
 
     def _report(self, step: Progress) -> None:
         self._worked = True
