@@ -310,12 +310,12 @@ def _connect(ray: Any, address: str, verbose: bool) -> None:
     level = {} if verbose else {"logging_level": "error"}
     try:
         ray.init(address=address, log_to_driver=verbose, **level)
-    except (ConnectionError, ValueError, TimeoutError) as error:
+    except ConnectionError as error:
         raise ResourceError(nobody) from error
-    except RuntimeError as error:
+    except Exception as error:  # Ray raises plain ones too
         words = " ".join(str(error).split()).rstrip(".")
         if "ersion mismatch" in words:
             raise SettingError(
                 f"The Ray cluster at {address} has other versions; install the same ones: {words}."
             ) from error
-        raise ResourceError(nobody) from error
+        raise ResourceError(f"Ray could not be reached or started: {words}.") from error
