@@ -9,6 +9,7 @@
   · ResourceError
     - DiskFullError
     - OutOfMemoryError
+    - BusyError
   · RemoteError
     + protocol.wire.ProtocolError
 * Cancelled
@@ -52,6 +53,10 @@ class DiskFullError(ResourceError):
 
 class OutOfMemoryError(ResourceError):
     """The work does not fit into the memory of the computer or of its GPU."""
+
+
+class BusyError(ResourceError):
+    """Another program is at work in the same folder."""
 
 
 class RemoteError(CrowdGaussianError):

@@ -41,7 +41,7 @@ LAYERS = {
         {"synthetic"},
         {"refiner"},
         {"pipeline"},
-        {"evaluate", "service"},
+        {"evaluate", "service", "batch"},
         {"cli"},
         {"__main__"},
     ),

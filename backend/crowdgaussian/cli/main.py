@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: crowdgaussian reconstruct | inspect | blend | export | settings | serve | keys.
+"""The command line: crowdgaussian reconstruct | batch | inspect | blend | export | serve ...
 
-Exit codes: 0 done; 2 bad input or a limit of the machine, with one sentence on standard error;
-130 stopped by Ctrl-C. Heavy modules are imported by the command that needs them.
+Exit codes: 0 done; 1 a photo of a batch failed; 2 bad input or a limit of the machine, with one
+sentence on standard error; 130 stopped by Ctrl-C. Heavy modules are imported by the command that
+needs them.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
 from ..core.progress import prepare_process, quiet_native_stderr
 from . import data, train
+from .batch import add_commands as add_batch_command
 from .edit import add_commands as add_edit_commands
 from .evaluate import add_commands as add_evaluate_commands
 from .export import add_commands as add_export_commands
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_reconstruct(commands)
+    add_batch_command(commands)
     _add_inspect(commands)
     _add_blend(commands)
     settings = commands.add_parser("settings", help="list every setting of a preset")

@@ -87,8 +87,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = _settings(arguments)
     broker = Broker(settings)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: broker.stop())
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last: its terminal was closed
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(number, lambda *_: broker.stop())
     if arguments.stop_with_parent:
         threading.Thread(target=_wait_for_parent, args=(broker.stop,), daemon=True).start()
     host = settings.bind.endpoint().rsplit(":", 1)[0]

@@ -151,9 +151,13 @@ def log_samples(log: "SummaryWriter", out: Path, step: int, picture: np.ndarray)
     log.add_image("samples", picture, step, dataformats="HWC")
 
 
-def require_finite(loss: Tensor, step: int) -> None:
-    """Raises CrowdGaussianError when a step's loss is no number."""
-    if not loss.isfinite():
+def require_finite(loss: Tensor, step: int, accelerator: "Accelerator") -> None:
+    """Raises SettingError on every process when the loss of one of them is no number.
+
+    A process that stopped alone would leave the others waiting for its gradients.
+    """
+    share = accelerator.reduce(loss.detach().isfinite().float(), "mean")
+    if float(share) < 1.0:
         raise SettingError(
             f"The loss of step {step} is no number; go on from the "
             "last checkpoint with a lower learning rate (--lr)."
@@ -269,7 +273,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss, terms = self.loss()
-        require_finite(loss, self.step)
+        require_finite(loss, self.step, self.accelerator)
         self.accelerator.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
         self.optimizer.step()

@@ -7,7 +7,6 @@ is mask.png and amodal.png. The settings in scene.json say which photo and optio
 
 import io
 import logging
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,7 @@ from crowdgaussian_shared.errors import (
     ResourceError,
     SettingError,
 )
+from crowdgaussian_shared.formats.atomic import LEASE_FILE
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.skinning import pose_body
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 COARSE = "coarse.npz"
 REFINER_KEY = "stages.refiner"
 PHOTO_KEY = "photo.blake2b"  # in the settings: the hash of the file the user gave
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # by formats.atomic
 _ARRAYS = ("betas", "pose", "transl", "box", "person_mask")
 _NUMBERS = ("scale", "score", "reprojection_px")
 
@@ -67,14 +68,13 @@ def find_run(
     Raises:
         CrowdGaussianError: the folder holds something else.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; give the name of a folder.")
-    _check_writable(out)
-    if not SceneFolder.exists(out):
-        if out.exists() and not all(_is_begun(path) for path in out.iterdir()):
-            raise InputError(f"{out} is not empty and holds no scene; choose another folder.")
-        return None
-    if overwrite:
+    scene = SceneFolder.exists(out)
+    if not scene and out.exists() and not all(_is_begun(path) for path in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no scene; choose another folder.")
+    for path in out.glob("**/.*.tmp"):
+        if _HALF_WRITTEN.fullmatch(path.name):  # by a run that was killed, as no other is at work
+            path.unlink(missing_ok=True)
+    if not scene or overwrite:
         return None
     folder = SceneFolder.open(out)
     stored = folder.info.settings
@@ -93,22 +93,14 @@ def find_run(
 
 
 def _is_begun(path: Path) -> bool:
-    """Whether a file is what a run leaves that was killed while it wrote its first file."""
-    return path.is_file() and re.fullmatch(r"\.(photo|scene)\..*\.tmp", path.name) is not None
+    """Whether a file is a run's own lease, or left by one that was killed at its first file."""
+    left = re.fullmatch(r"\.(photo|scene|writer)\..*\.tmp", path.name) is not None
+    return path.is_file() and (left or path.name == LEASE_FILE)
 
 
 def is_refinement(setting: str) -> bool:
     """Whether a setting is about nothing but the refinement."""
     return setting == REFINER_KEY or setting.startswith("refine.")
-
-
-def _check_writable(out: Path) -> None:
-    """Says so before minutes of work, not after them."""
-    place = out
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise ResourceError(f"Nothing can be written to {place}; choose another folder.")
 
 
 def clear(out: Path) -> None:

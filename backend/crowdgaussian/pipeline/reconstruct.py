@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job, both halves of the paper's Figure 2: photo -> coarse crowd -> refined crowd."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crowdgaussian_shared.errors import InputError, ResourceError
+from crowdgaussian_shared.formats.atomic import only_writer
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 
@@ -30,7 +34,8 @@ def reconstruct(
 ) -> SceneFolder:
     """Run the whole job, or the rest of it where an earlier run stopped.
 
-    The folder is valid at every moment; who fails stops nobody else. Edits: corrections.py.
+    The folder is valid at every moment, and one run's own; who fails stops nobody else. Edits:
+    corrections.py.
 
     Args:
         report: called between steps; raises Cancelled to stop.
@@ -38,15 +43,34 @@ def reconstruct(
 
     Raises:
         InputError: an unusable photo or folder, nobody found, or nobody reconstructed.
+        BusyError: another run is at work in the folder.
         CrowdGaussianError: another branch: the disk, a setting, a file of weights.
         Cancelled: by `report`.
     """
     photo = load_photo(job.photo, job.config.photo.max_side)
     settings = {**job.config.flat(), kept.PHOTO_KEY: photo.digest}
-    steps = Steps(job, photo, report, make_stages)
-    if job.edits is not None:
-        return Corrections(job, job.edits, photo, steps).result(settings)
-    return steps.all(settings)
+    _check_place(job.out)
+    with only_writer(job.out) as check:
+
+        def told(step: Progress) -> None:
+            check()
+            report(step)
+
+        steps = Steps(job, photo, told, make_stages)
+        if job.edits is not None:
+            return Corrections(job, job.edits, photo, steps).result(settings)
+        return steps.all(settings)
+
+
+def _check_place(out: Path) -> None:
+    """Refuses what no scene can be written to, before minutes of work and not after them."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give the name of a folder.")
+    place = out
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ResourceError(f"Nothing can be written to {place}; choose another folder.")
 
 
 @dataclass

@@ -116,7 +116,7 @@ class Jobs:
     def next_task(self) -> Task | None:
         """The next job to run; those whose result has come about meanwhile are finished here."""
         running = {row.key for row in self.store.in_state("running")}
-        for row in self.store.in_state("queued"):
+        for row in filter(None, map(self.store.get, self.store.turns())):
             if row.key in running:
                 continue
             if self._finish_from_cache(row):
@@ -244,7 +244,7 @@ class Jobs:
             self.store.put(replace(row, attempts=row.attempts - 1))
 
     def expire(self) -> None:
-        """Forgets what is too old, the oldest results when there are too many, dead uploads."""
+        """Forgets what is too old or too much, dead uploads, and results that no job has."""
         now = time.time()
         for row in self.store.in_state("uploading"):
             upload = self.folders.upload(row.job)
@@ -254,10 +254,33 @@ class Jobs:
                 self.end(row, "cancelled", "The photo never arrived; submit it again.")
         for row in self.store.ended_before(now - self.settings.keep_hours * 3600):
             self.delete(row)
-        for row in self.store.ended_before(now):
+        ended = self.store.ended_before(now)
+        self._drop_photos(ended)
+        for row in ended:
             if self.store.result_bytes() <= self.settings.keep_bytes:
                 break
             self.delete(row)
+        self._drop_orphans()
+
+    def _drop_photos(self, ended: list[JobRow]) -> None:
+        """The photos of jobs that failed or were cancelled make room first, the oldest before."""
+        photos = {row.job: self.folders.received(row.job) for row in ended}
+        over = self.store.result_bytes() + sum(photos.values()) - self.settings.keep_bytes
+        for job, size in photos.items():
+            if over <= 0:
+                break
+            if size:
+                self.folders.results.discard(self.folders.upload(job))
+                over -= size
+
+    def _drop_orphans(self) -> None:
+        """Results whose last job went on under another key, as after an update of the program."""
+        known, results = self.store.keys(), self.folders.results
+        for key in self.store.result_keys() - known:
+            self.store.delete_result(key)
+        for path in results.root.iterdir():
+            if path.name not in known:
+                results.discard_result(path.name)
 
     def _finish_from_cache(self, row: JobRow) -> bool:
         """Ends a job at once when its result lies here already."""

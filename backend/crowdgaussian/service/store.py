@@ -7,6 +7,7 @@ One connection belongs to one thread. The broker writes; the data thread only re
 import json
 import sqlite3
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -139,13 +140,28 @@ class Store:
             return self._value(query, *ACTIVE)
         return self._value(query + " AND owner = ?", *ACTIVE, owner)
 
+    def turns(self) -> list[str]:
+        """The ids of all queued jobs, the next one first.
+
+        Owners take turns: whoever has fewer jobs at work and before this one comes first, and
+        among equals whoever has waited longest.
+        """
+        rows = self._db.execute(
+            "SELECT job, owner, state FROM jobs WHERE state IN ('running', 'queued') "
+            "ORDER BY state = 'queued', queued, created"
+        )
+        before: Counter[str] = Counter()
+        turns = []
+        for job, owner, state in rows:
+            if state == "queued":
+                turns.append((before[owner], job))
+            before[owner] += 1
+        return [job for _, job in sorted(turns, key=lambda turn: turn[0])]
+
     def position(self, row: JobRow) -> int:
         """Place in the queue, 1 is next; 0 when it is not queued."""
-        if row.state != "queued":
-            return 0
-        return 1 + self._value(
-            "SELECT count(*) FROM jobs WHERE state = 'queued' AND queued < ?", row.queued
-        )
+        turns = self.turns() if row.state == "queued" else []
+        return 1 + turns.index(row.job) if row.job in turns else 0
 
     def delete(self, job: str) -> None:
         """Removes a job with its events."""
@@ -244,6 +260,14 @@ class Store:
     def delete_result(self, key: str) -> None:
         with self._db:
             self._db.execute("DELETE FROM results WHERE key = ?", (key,))
+
+    def keys(self) -> set[str]:
+        """The keys of all results that a job has."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT key FROM jobs")}
+
+    def result_keys(self) -> set[str]:
+        """The keys of all results that are remembered."""
+        return {row[0] for row in self._db.execute("SELECT key FROM results")}
 
     def result_bytes(self) -> int:
         """Bytes of all results together."""

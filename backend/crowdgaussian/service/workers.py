@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import zmq
 from crowdgaussian_shared.protocol.messages import Device
 
-from ..core.progress import available_cores
+from ..core.progress import available_cores, gpu_indices
 from .settings import ServiceSettings
 
 # What this machine computes on
@@ -42,22 +43,6 @@ def describe_device(look_for_gpu: bool) -> Device:
     total, free = _main_memory()
     name = platform.processor() or platform.machine()
     return Device("cpu", f"{name}, {available_cores()} cores", total, free)
-
-
-def gpu_indices() -> list[str]:
-    """The GPUs that workers may use, one each; empty without any. Does not import torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [index for index in chosen.split(",") if index.strip()]
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    query = [tool, "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return told.stdout.split()
 
 
 def _main_memory() -> tuple[int, int]:
@@ -105,6 +90,23 @@ FIRST_BEAT = 60.0  # seconds from the start to the first beat
 LONGEST_PAUSE = 32.0  # seconds before another start of a worker that keeps dying
 
 
+def socket_folder(data: Path) -> "tempfile.TemporaryDirectory[str]":
+    """A folder with a short path, mode 0700; that of a service that was killed is removed.
+
+    Args:
+        data: of the service, which this process holds; there the folder is noted down.
+    """
+    note, prefix = data / "sockets", "crowdgaussian-"
+    with suppress(OSError):
+        old = Path(note.read_text())
+        if old.parent == Path(tempfile.gettempdir()) and old.name.startswith(prefix):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = tempfile.TemporaryDirectory(prefix=prefix)
+    with suppress(OSError):  # on a full disk it stays after a kill
+        note.write_text(folder.name)
+    return folder
+
+
 @dataclass
 class Worker:
     """One worker process as the broker sees it."""
@@ -143,7 +145,7 @@ class WorkerPool:
         self.socket = self.context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._folder = tempfile.TemporaryDirectory(prefix="crowdgaussian-")  # mode 0700
+        self._folder = socket_folder(self.settings.data)
         if zmq.has("ipc"):
             self._endpoint = f"ipc://{Path(self._folder.name) / 'workers'}"
             self.socket.bind(self._endpoint)

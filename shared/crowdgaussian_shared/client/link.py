@@ -198,6 +198,11 @@ class Link:
                 f"What listens at {self._endpoint} is no CrowdGaussian server; "
                 "check the address and the port."
             )
+        if self._server.pairing is None and mechanism == "NULL":
+            return "lost", (  # it wants no keys and answers now, so the network stood still
+                f"The connection to {self._endpoint} stood still and was given up; check the "
+                "network."
+            )
         if self._server.pairing is None:
             return "pairing", (
                 f"{self._endpoint} asks for a pairing line; run `crowdgaussian keys "

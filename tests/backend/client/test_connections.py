@@ -274,3 +274,19 @@ def test_a_file_that_the_disk_cannot_hold_is_refused(tmp_path):
 def test_a_scene_without_its_files_is_no_result(tmp_path):
     with one_job_server([], {}) as server:
         assert "did not send the whole result" in end_of_job(server, tmp_path).error
+
+
+def test_a_network_that_stood_still_is_not_told_as_missing_keys():
+    """After a stall a server without keys used to be said to ask for a pairing line."""
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    seen = []
+
+    def serve(connection):
+        seen.append(connection.recv(64))
+        if len(seen) > 1:  # the connection before was cut within its handshake; now it answers
+            connection.sendall(greeting)
+            connection.recv(64)
+
+    with tcp_server(serve) as port:
+        update = failure(Server.parse(f"tcp://127.0.0.1:{port}", ""))
+    assert update.reason == "lost" and "stood still" in update.message

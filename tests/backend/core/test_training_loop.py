@@ -7,8 +7,8 @@ import pytest
 import torch
 from crowdgaussian.core.optim import Descent, minimise, warmed_cosine
 from crowdgaussian.core.progress import silent
-from crowdgaussian.core.training import run_steps
-from crowdgaussian_shared.errors import Cancelled
+from crowdgaussian.core.training import require_finite, run_steps
+from crowdgaussian_shared.errors import Cancelled, SettingError
 
 
 class Steps:
@@ -83,3 +83,14 @@ def test_a_training_warms_up_and_cools_down():
     rates = [warmed_cosine(2.0, step, 100, 4) for step in range(101)]
     assert rates[0] == pytest.approx(0.5, rel=1e-3) and max(rates) == rates[3]
     assert rates[-1] == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("own, other", [(1.0, float("nan")), (float("inf"), 1.0)])
+def test_a_loss_that_is_no_number_stops_every_process(own, other):
+    """Each process asks all of them: who stopped alone would leave the others waiting."""
+    finite = float(torch.tensor(other).isfinite())
+    both = SimpleNamespace(reduce=lambda mine, how: {"mean": (mine + finite) / 2}[how])
+    with pytest.raises(SettingError, match="The loss of step 7 is no number"):
+        require_finite(torch.tensor(own), 7, both)
+    alone = SimpleNamespace(reduce=lambda mine, how: mine)
+    require_finite(torch.tensor(1.0), 7, alone)

@@ -17,7 +17,7 @@ from _support.stand_ins import HEIGHT, WIDTH, Script, make_person, write_photo
 from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.config import Config, with_setting
 from crowdgaussian.pipeline.reconstruct import Job, reconstruct
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, DiskFullError
+from crowdgaussian_shared.errors import BusyError, Cancelled, CrowdGaussianError, DiskFullError
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 pytestmark = pytest.mark.usefixtures("no_model_files")
@@ -249,3 +249,34 @@ def test_ctrl_c_leaves_a_valid_folder_and_running_again_resumes(job):
     assert again.returncode == 0, again.stderr
     assert states(SceneFolder.open(job.out)) == ["done"] * 3
     assert json.loads((job.out / "scene.json").read_text())["writer"].startswith("crowdgaussian")
+
+
+def test_a_second_run_in_the_same_folder_is_turned_away(job):
+    """Two runs of one photo at once used to compute everything twice, or to lose an update."""
+    second = Script()
+
+    def meanwhile(step):
+        if step.stage == "avatars" and step.person == 1:
+            with pytest.raises(BusyError, match="is being written by process"):
+                run(job, second)
+
+    folder = run(job, Script(), meanwhile)
+    assert states(folder) == ["done"] * 3 and second.diary == []
+    assert states(run(job, second)) == ["done"] * 3 and second.diary == []
+    assert not list(job.out.glob(".*"))
+
+
+def test_a_photo_without_people_leaves_no_folder(job):
+    with pytest.raises(CrowdGaussianError, match="No person"):
+        run(job, Script(people=0))
+    assert not job.out.exists()
+
+
+def test_what_a_killed_run_has_half_written_goes_with_the_next(job):
+    with pytest.raises(Cancelled):
+        run(job, Script(), cancel_at("avatars", 1))
+    left = [job.out / ".photo.jpg.6ff3c9bc.tmp", job.out / "people/001/.avatar.npz.0123abcd.tmp"]
+    for path in (*left, job.out / ".notes.tmp"):
+        path.write_bytes(b"half")
+    run(job, Script())
+    assert not any(path.exists() for path in left) and (job.out / ".notes.tmp").exists()

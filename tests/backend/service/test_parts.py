@@ -4,8 +4,10 @@
 import io
 import random
 import sqlite3
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from crowdgaussian.pipeline.config import preset, with_setting
@@ -15,6 +17,7 @@ from crowdgaussian.service.settings import ServiceSettings, parse_address, with_
 from crowdgaussian.service.store import JobRow, Store
 from crowdgaussian.service.submit import photo_size, plain_name, result_key
 from crowdgaussian.service.worker import Announcer
+from crowdgaussian.service.workers import socket_folder
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.protocol.messages import Artifact, Progress
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -158,6 +161,55 @@ def test_the_oldest_results_make_room(jobs):
     jobs.expire()
     assert [jobs.store.get(f"job{i}") is not None for i in range(4)] == [False, False, True, True]
     assert jobs.store.result_bytes() == 800
+
+
+def test_photos_of_failed_jobs_make_room_before_results_do(jobs):
+    """Cancelled uploads used to count nowhere, and to fill the disk for a day."""
+    finished(jobs, "kept", "key", 400, hours_ago=9)
+    for index in range(3):
+        name, changed = f"failed{index}", time.time() - 3600 * (8 - index)
+        row = JobRow(name, "local:b", "failed", f"k{index}", "a.png", 250, "", "open", {}, 1, 1)
+        jobs.store.put(replace(row, changed=changed))
+        jobs.folders.upload(name).write_bytes(bytes(250))
+    jobs.expire()
+    assert [jobs.folders.received(f"failed{index}") for index in range(3)] == [0, 250, 250]
+    assert jobs.store.get("kept") is not None and jobs.store.get("failed0") is not None
+
+
+def test_a_result_that_no_job_has_any_more_goes(jobs):
+    """As when a job that failed was submitted again after an update of the program."""
+    finished(jobs, "job", "old key", 400, hours_ago=1)
+    jobs.store.put(replace(jobs.store.get("job"), key="new key"))
+    jobs.folders.results.open_folders("new key")
+    jobs.expire()
+    assert jobs.store.result_bytes() == 0
+    assert [path.name for path in jobs.folders.results.root.iterdir()] == ["new key"]
+
+
+def test_owners_take_turns(jobs):
+    """One key's eight jobs used to go before another's first."""
+    names = ["a1", "a2", "a3", "b1", "b2", "c1"]
+    for moment, name in enumerate(names, start=1):
+        row = JobRow(name, name[0], "queued", name, "x.png", 5, "", "open", {}, moment, moment)
+        jobs.store.put(replace(row, queued=float(moment)))
+    assert jobs.store.turns() == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    jobs.store.put(replace(jobs.store.get("a1"), state="running"))
+    assert jobs.store.turns() == ["b1", "c1", "a2", "b2", "a3"]
+    places = {name: jobs.store.position(jobs.store.get(name)) for name in names}
+    assert places == {"a1": 0, "b1": 1, "c1": 2, "a2": 3, "b2": 4, "a3": 5}
+
+
+def test_the_folder_of_a_killed_service_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    killed = Path(tempfile.mkdtemp(prefix="crowdgaussian-"))
+    (tmp_path / "sockets").write_text(str(killed))
+    with socket_folder(tmp_path) as folder:
+        assert not killed.exists() and (tmp_path / "sockets").read_text() == folder
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "sockets").write_text(str(tmp_path / "elsewhere"))
+    with socket_folder(tmp_path):
+        assert (tmp_path / "elsewhere").exists()
 
 
 def test_a_shared_result_stays_until_its_last_job_goes(jobs):
