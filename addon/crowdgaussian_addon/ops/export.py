@@ -323,4 +323,26 @@ def _is_seen(copy: bpy.types.Object) -> bool:
     return copy.visible_get() and not copy.hide_render
 
 
-CLASSES = (CROWDGAUSSIAN_OT_export_splats,)
+class CROWDGAUSSIAN_OT_doctor(SteppedOperator, bpy.types.Operator):
+    """Have the backend check what this computer has: packages, networks, memory, folders, ports"""
+
+    bl_idname = "crowdgaussian.doctor"
+    bl_label = "Check This Computer"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        """In every mode: nothing of the scene is touched."""
+        return True
+
+    def steps(self, _context: bpy.types.Context) -> Steps:
+        """Runs `crowdgaussian doctor`, whose last line says what is wrong and what to do."""
+        for _ in run_backend(chosen_backend(), ["doctor"]):
+            yield 0.5, "Looking at packages, networks, memory, folders and ports"
+        return "All is well; `crowdgaussian doctor` on the command line says more."
+
+
+CLASSES = (
+    CROWDGAUSSIAN_OT_doctor,
+    CROWDGAUSSIAN_OT_export_splats,
+)

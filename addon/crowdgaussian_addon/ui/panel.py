@@ -48,7 +48,17 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow, context: bpy.types.Context
     for sentence, icon in sentences:
         if sentence and sentence != state.session().server.sentence:  # which stands above
             draw_text(box, sentence, context, icon)
+    if row.error or row.trouble:
+        draw_doctor(box, context)
     _draw_buttons(box, row)
+
+
+def draw_doctor(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Where more can be learnt about what went wrong: a button here, a command elsewhere."""
+    if getattr(state.preferences(), "place", "HERE") == "HERE":
+        layout.operator("crowdgaussian.doctor", icon="VIEWZOOM")
+    else:
+        draw_text(layout, "On the server, `crowdgaussian doctor` says more.", context, "INFO")
 
 
 def people_words(row: JobRow) -> str:
@@ -190,6 +200,7 @@ def draw_server(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
         box = layout.box()
         draw_text(box, server.sentence, context, "ERROR")
         _draw_repair(box)
+        draw_doctor(box, context)
 
 
 def draw_choice(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

@@ -14,7 +14,7 @@ from ..ops.reconstruct import (
 )
 from ..ops.viewport import FIRST_LOOKS
 from .base import draw_text
-from .panel import draw_state
+from .panel import draw_doctor, draw_state
 
 _PLACES = (
     ("HERE", "This Computer", "The add-on starts and stops the server itself"),
@@ -102,6 +102,7 @@ class CrowdGaussianPreferences(bpy.types.AddonPreferences):
         draw_state(box, server)
         if server.sentence:
             draw_text(box, server.sentence, context)
+            draw_doctor(box, context)
 
 
 # The panel's choices, kept in the scene

@@ -18,7 +18,6 @@ from typing import IO
 
 import crowdgaussian_shared
 from crowdgaussian_shared.errors import InputError, MissingFileError, ResourceError
-from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..core.progress import Progress, Report
 
@@ -50,6 +49,8 @@ def blend_scene(job: BlendJob, report: Report) -> list[Path]:
     Raises:
         CrowdGaussianError: no finished person, no Blender, or Blender failed.
     """
+    from crowdgaussian_shared.scene.folder import SceneFolder  # numpy, which `doctor` may miss
+
     folder = SceneFolder.open(job.out)
     if not any(person.state == "done" for person in folder.info.people):
         raise InputError(
@@ -82,17 +83,28 @@ def find_blender(given: Path | None = None) -> Path:
                 f"{named} is no program that can be run; give the path of a Blender with --blender."
             )
         return Path(found)
-    for environment in ENVIRONMENTS:
-        python = _root() / ".venv" / environment / "bin" / "python"
-        if (python.parent.parent / ".setup-stamp").is_file() and python.exists():
-            return python
-    found = shutil.which("blender")
-    if found is None:
+    blenders = _blenders_here()
+    if not blenders:
         raise MissingFileError(
             "No Blender was found; run `make setup`, or give one with --blender PATH or "
             f"{BLENDER_VARIABLE}."
         )
-    return Path(found)
+    return blenders[0]
+
+
+def find_blenders() -> list[Path]:
+    """Every Blender that find_blender might return, the one it does first."""
+    try:
+        return list(dict.fromkeys([find_blender(), *_blenders_here()]))
+    except MissingFileError:
+        return _blenders_here()
+
+
+def _blenders_here() -> list[Path]:
+    homes = [_root() / ".venv" / environment for environment in ENVIRONMENTS]
+    found = [home / "bin" / "python" for home in homes if (home / ".setup-stamp").is_file()]
+    on_path = shutil.which("blender")
+    return [path for path in [*found, *([Path(on_path)] if on_path else [])] if path.exists()]
 
 
 def _root() -> Path:

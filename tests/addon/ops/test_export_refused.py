@@ -136,6 +136,18 @@ def test_the_backend_s_own_sentence_is_shown(tmp_path, monkeypatch):
     assert said == "The disk is full." and os.listdir(tmp_path) == ["python"]
 
 
+def test_the_doctor_s_sentence_is_shown(tmp_path, monkeypatch):
+    fake = tmp_path / "python"
+    monkeypatch.setenv("CROWDGAUSSIAN_BACKEND", str(fake))
+    worst = "numpy is 1.26.4, not >=2.2. Run `make setup`. (2 more)"
+    told = f"[ \"$3\" = doctor ] || exit 3\necho '{worst}' | sed 's/^/crowdgaussian: /' >&2\n"
+    fake.write_text(f"#!/bin/sh\n{told}exit 2\n")
+    fake.chmod(0o755)
+    assert refused(bpy.ops.crowdgaussian.doctor) == worst
+    fake.write_text("#!/bin/sh\nexit 0\n")
+    assert bpy.ops.crowdgaussian.doctor() == {"FINISHED"}
+
+
 def test_a_stopped_backend_is_ended(tmp_path):
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")

@@ -100,6 +100,15 @@ def test_server_and_its_machine(session):
     )
     texts = draw().texts()
     assert "A:1: out of reach" in texts and "Nobody listens there; start the" in texts
+    assert "crowdgaussian.doctor" in draw().buttons()
+
+
+def test_for_a_server_elsewhere_the_doctor_is_a_command(session, monkeypatch):
+    monkeypatch.setattr(state, "preferences", lambda: SimpleNamespace(place="THERE", cache=""))
+    add_row(session, state="failed", finished=True, error="The worker died.")
+    layout = draw(width=900)
+    assert "On the server, `crowdgaussian doctor` says more." in layout.texts()
+    assert "crowdgaussian.doctor" not in layout.buttons()
 
 
 @pytest.mark.parametrize("values, words", [
@@ -130,7 +139,7 @@ def test_rows_on_their_way(session, values, words):
     ({"state": "done", "people_done": 5, "people_found": 6, "people_failed": 1},
      "Done: 5 of 6 people, 1 failed", ["remove_job", "import_again", "open_folder"]),
     ({"state": "failed", "error": "Nobody was found."}, "Failed",
-     ["remove_job", "go_on", "open_folder"]),
+     ["remove_job", "doctor", "go_on", "open_folder"]),
     ({"state": "cancelled", "people_done": 1, "people_found": 3}, "Cancelled: 1 of 3 people",
      ["remove_job", "go_on", "import_again", "open_folder"]),
 ])  # fmt: skip
