@@ -26,7 +26,7 @@ from ..scene.incremental import JOB
 from ..scene.people import PHOTO_POSE, Person, require_people, selected_people
 from . import state, timer
 from .base import Result, SimpleOperator
-from .reconstruct import new_folder, wait_for
+from .reconstruct import PHOTO_ENDINGS, new_folder, wait_for
 
 PHOTO_HASH = "photo.blake2b"  # in a scene's settings
 PHOTO = "crowdgaussian_original_photo"  # crowd property: its path, when it was found again
@@ -302,6 +302,7 @@ class CROWDGAUSSIAN_OT_find_photo(SimpleOperator, bpy.types.Operator):
 
     filepath: StringProperty(name="Original Photo", subtype="FILE_PATH", options={"SKIP_SAVE"})
     filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_glob: StringProperty(default=PHOTO_ENDINGS, options={"HIDDEN"})
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:

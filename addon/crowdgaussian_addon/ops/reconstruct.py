@@ -29,6 +29,8 @@ SHOT_ITEMS = [
     ("ADD", "Add to My Shot", "Camera, engine, colours, film, samples and size stay as they are"),
 ]
 SHOT_HINT = "What becomes of the scene that people come into"
+# Photos that Blender does not count as pictures, and the backend reads
+PHOTO_ENDINGS = "*.heic;*.heif;*.avif;*.dng;*.nef;*.cr2;*.cr3;*.arw;*.raf;*.rw2;*.orf;*.pef"
 _POLL = 0.05  # seconds
 
 
@@ -178,6 +180,7 @@ class CROWDGAUSSIAN_OT_choose_photo(bpy.types.Operator):
 
     filepath: StringProperty(subtype="FILE_PATH")
     filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_glob: StringProperty(default=PHOTO_ENDINGS, options={"HIDDEN"})
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
     display_type: StringProperty(default="THUMBNAIL", options={"HIDDEN"})
 

@@ -1,27 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any photo a user has -> upright sRGB pixels of a working size, and its focal length.
 
-The file's header is checked before a pixel is decoded, so a huge or hostile file costs nothing.
+decode.py turns the file into a picture; here it gets its size, its colours and its focal length.
 """
 
 import io
 import math
 import re
-import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crowdgaussian_shared.errors import DamagedFileError, InputError, MissingFileError, SettingError
+from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.scene.schema import FocalSource, hash_bytes
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps
+
+from .decode import EXIF_IFD, decode, read_file
 
 # Focal lengths in pixels: from EXIF, and from what a user types
 
 FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)  # mm; CIPA DCG-001 defines the 35 mm equivalent by it
-EXIF_IFD = 0x8769
 FOCAL_LENGTH, FOCAL_LENGTH_35 = 0x920A, 0xA405
 PLANE_X_RESOLUTION, PLANE_UNIT = 0xA20E, 0xA210
 PIXEL_WIDTH, PIXEL_HEIGHT = 0xA002, 0xA003
@@ -95,14 +94,8 @@ def parse_focal(text: str, width: int, height: int) -> float:
     return equivalent_focal_px(value, width, height) if match.group(2) == "mm" else value
 
 
-MIN_SIDE = 64  # pixels: nobody can be fitted in less
-MAX_SIDE = 16384  # pixels
-MAX_PIXELS = 120_000_000
-# What is decoded: none of these starts another program, as EPS does Ghostscript.
-_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM")
-_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands of its files
+_GREY = ("L", "LA", "La")  # modes
 BACKDROP = (255, 255, 255)  # what shows through transparent pixels
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)
 
 
 @dataclass(frozen=True)
@@ -149,22 +142,18 @@ def chosen_focal(photo: Photo, text: str) -> tuple[float | None, FocalSource]:
 
 
 def load_photo(path: str | Path, max_side: int = 2048) -> Photo:
-    """Reads any photo Pillow can read: grey, RGBA, palette, 16-bit, CMYK, EXIF-rotated.
+    """Reads any photo that decode can: grey, RGBA, palette, 16-bit, CMYK, RAW, EXIF-rotated.
 
     Args:
         path: the photo.
         max_side: longest side of the working size, pixels; larger photos are reduced to it.
 
     Raises:
-        MissingFileError: there is no such file.
-        DamagedFileError: the image is damaged or cut off.
-        InputError: no image, unreadable, too small or too large.
+        CrowdGaussianError: as of read_file and decode.
     """
     path = Path(path)
-    data = _read_bytes(path)
-    with _open_image(path, data) as image:
-        _check_size(path, image.size)
-        _decode(path, image)
+    data = read_file(path)
+    with decode(path, data) as image:
         exif = image.getexif()
         upright = ImageOps.exif_transpose(image)
         focal = exif_focal_px(exif, upright.size)
@@ -179,80 +168,18 @@ def load_photo(path: str | Path, max_side: int = 2048) -> Photo:
     )
 
 
-def _read_bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise MissingFileError(f"{path}: there is no such file; give the path of a photo.")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; give the path of one photo.")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); check its permissions."
-        ) from error
-
-
-def _open_image(path: Path, data: bytes) -> Image.Image:
-    try:
-        with warnings.catch_warnings():  # _check_size refuses in our own words
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.init()
-            return Image.open(io.BytesIO(data), formats=[f for f in _FORMATS if f in Image.OPEN])
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is {_kind(data)}; give a JPEG, PNG, TIFF or WebP photo."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{path} has too many pixels; make it at most {MAX_SIDE} pixels a side."
-        ) from error
-    except DECODE_ERRORS as error:
-        raise DamagedFileError(f"{path} is a damaged image; export the photo again.") from error
-
-
-def _kind(data: bytes) -> str:
-    """What a file is that Pillow cannot read, in words."""
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
-        return "a HEIC photo, which cannot be read here: export it from the phone or viewer"
-    return "not an image that can be read"
-
-
-def _check_size(path: Path, size: tuple[int, int]) -> None:
-    width, height = size
-    if min(size) < MIN_SIDE:
-        raise InputError(
-            f"{path} is only {width} x {height} pixels; give a photo of at least "
-            f"{MIN_SIDE} x {MIN_SIDE}."
-        )
-    if max(size) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise InputError(
-            f"{path} is {width} x {height} pixels, more than {MAX_SIDE} a side or "
-            f"{MAX_PIXELS // 1_000_000} million in all; make it smaller."
-        )
-
-
-def _decode(path: Path, image: Image.Image) -> None:
-    try:
-        image.load()
-    except DECODE_ERRORS as error:
-        raise DamagedFileError(
-            f"{path} is damaged or cut off; copy or export the photo again."
-        ) from error
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit sRGB; colour profiles are applied, transparency is laid on white."""
+    profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        return _from_deep_grey(image).convert("RGB")
+        image = _from_deep_grey(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        colours = rgba.convert("RGB")
-        colours.info["icc_profile"] = image.info.get("icc_profile")
-        colours = _apply_profile(colours)
+        colours = _apply_profile(rgba.convert("L" if image.mode in _GREY else "RGB"), profile)
         colours.putalpha(rgba.getchannel("A"))
         backdrop = Image.new("RGBA", rgba.size, (*BACKDROP, 255))
         return Image.alpha_composite(backdrop, colours).convert("RGB")
-    return _apply_profile(image).convert("RGB")
+    return _apply_profile(image, profile)
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
@@ -263,11 +190,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray((values / full * 255.0).clip(0, 255).round().astype(np.uint8))
 
 
-def _apply_profile(image: Image.Image) -> Image.Image:
-    """Converts an embedded ICC profile to sRGB; a profile that does not fit is ignored."""
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK", "P"):
-        return image
+def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts an embedded ICC profile to sRGB -> RGB; a profile that does not fit is ignored."""
+    if not profile or image.mode not in ("RGB", "CMYK", "P", "L"):
+        return image.convert("RGB")
     if image.mode == "P":
         image = image.convert("RGB")
     try:
@@ -276,8 +202,8 @@ def _apply_profile(image: Image.Image) -> Image.Image:
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image
-    return converted or image
+        return image.convert("RGB")
+    return converted or image.convert("RGB")
 
 
 def _reduce(image: Image.Image, max_side: int) -> Image.Image:
