@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from crowdgaussian_shared.errors import CrowdGaussianError, InputError
-from crowdgaussian_shared.formats.splat_ply import read_splat_ply
+from crowdgaussian_shared.formats.splat_ply import read_splat_file
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.scene.folder import SceneFolder
 
@@ -113,9 +113,10 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
     def run(self, context: bpy.types.Context) -> str:
         """Reads and checks the whole file before anything is made."""
         path = Path(bpy.path.abspath(self.filepath))
-        cloud = read_splat_ply(path)
-        if not 0 < len(cloud) <= _MOST:
-            raise InputError(f"{path} holds {len(cloud)} splats; choose a file of 1 to {_MOST}.")
+        read = read_splat_file(path, _MOST)
+        cloud = read.gaussians
+        if not len(cloud):
+            raise InputError(f"{path} holds 0 splats; choose a file of 1 to {_MOST}.")
         obj = build_static_splats(convert_gaussians(cloud, self.axes, "scene"), path.stem)
         context.collection.objects.link(obj)
         if self.render:
@@ -125,7 +126,8 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
         obj.select_set(True)
         context.view_layer.objects.active = obj
         size = np.ptp(cloud.means, axis=0).max()
-        return f"{len(cloud)} splats imported from {path.name}, {size:.1f} metres wide"
+        left_out = f"; {read.dropped} that are no splats left out" if read.dropped else ""
+        return f"{len(cloud)} splats imported from {path.name}, {size:.1f} metres wide{left_out}"
 
 
 CLASSES = (

@@ -2,6 +2,7 @@
 """crowdgaussian export: splats for other programs, without Blender."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from crowdgaussian_shared.errors import SettingError
@@ -12,13 +13,13 @@ _AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy fo
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Adds `export`."""
-    parser = commands.add_parser("export", help="scene folder or splat PLY -> PLY, SPZ or glTF")
+    parser = commands.add_parser("export", help="scene folder or splat files -> PLY, SPZ, glTF")
     parser.add_argument(
         "sources",
         type=Path,
         nargs="+",
-        metavar="SCENE_OR_PLY",
-        help="a scene folder, or PLYs, which are joined",
+        metavar="SCENE_OR_FILE",
+        help="a scene folder, or PLY, SPZ and .splat files, which are joined",
     )
     parser.add_argument(
         "-o",
@@ -44,7 +45,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--source-axes",
         choices=_AXES,
         default="opencv",
-        help="of a PLY that is read (default: opencv)",
+        help="of a file that is read (default: opencv); SPZ is y up",
     )
     parser.set_defaults(run=_export)
 
@@ -56,7 +57,11 @@ def _export(arguments: argparse.Namespace) -> int:
         tuple(arguments.sources), _target(arguments), arguments.format, _person(arguments.person),
         arguments.separate, arguments.axes, arguments.source_axes,
     )  # fmt: skip
-    export_files(job, lambda path: print(path, flush=True))
+    export_files(
+        job,
+        report=lambda path: print(path, flush=True),
+        warn=lambda sentence: print(sentence, file=sys.stderr, flush=True),
+    )
     return 0
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from crowdgaussian_shared.errors import InputError, MissingFileError, SettingError
 from crowdgaussian_shared.formats.atomic import write_bytes, write_error
-from crowdgaussian_shared.formats.splat_ply import read_labels, read_splat_ply, write_splat_ply
+from crowdgaussian_shared.formats.splat_ply import write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
 from crowdgaussian_shared.geometry.sh import sh_to_colour
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
+
+from .read import read_splats
 
 FORMATS = {"ply": ".ply", "spz": ".spz", "glb": ".glb", "gltf": ".gltf"}
 
@@ -25,13 +27,13 @@ class ExportJob:
     """One export.
 
     Attributes:
-        sources: a scene folder, or 3DGS PLYs, which are joined; glTF keeps them apart.
+        sources: a scene folder, or splat files, which are joined; glTF keeps them apart.
         target: the file to write.
         format: of FORMATS; None takes it from the target's ending.
         person: index in scene.json; None for everybody who is there.
         separate: one file for each person, `-NNN` before the ending.
         axes: of a PLY that is written; SPZ and glTF always are y up.
-        source_axes: of the PLYs that are read.
+        source_axes: of the files that are read; SPZ always is y up.
     """
 
     sources: tuple[Path, ...]
@@ -69,12 +71,17 @@ class _Clouds:
         return np.concatenate(list({**unknown, **self.labels}.values()))
 
 
-def export_files(job: ExportJob, report: Callable[[Path], None] = lambda _: None) -> list[Path]:
+def export_files(
+    job: ExportJob,
+    report: Callable[[Path], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
     """Write the files, each whole or not at all.
 
     Args:
         job: what to export.
         report: called with each file that is written.
+        warn: called with a sentence about each source of which something was left out.
 
     Returns:
         The files.
@@ -87,7 +94,7 @@ def export_files(job: ExportJob, report: Callable[[Path], None] = lambda _: None
     folders = [source for source in job.sources if source.is_dir()]
     if folders and len(job.sources) > 1:
         raise SettingError(f"{folders[0]} is a folder; give it alone, without other sources.")
-    clouds = _read_scene(folders[0], job.person) if folders else _read_clouds(job)
+    clouds = _read_scene(folders[0], job.person) if folders else _read_clouds(job, warn)
     groups = {job.target: clouds}
     if job.separate:
         target = job.target
@@ -113,7 +120,7 @@ def _format_of(job: ExportJob) -> str:
     return kind
 
 
-def _read_clouds(job: ExportJob) -> _Clouds:
+def _read_clouds(job: ExportJob, warn: Callable[[str], None]) -> _Clouds:
     if job.person is not None or job.separate:
         raise SettingError(
             f"{job.sources[0]} is a file of splats without people; leave --person and --separate "
@@ -122,8 +129,10 @@ def _read_clouds(job: ExportJob) -> _Clouds:
     clouds = _Clouds()
     for number, source in enumerate(job.sources):
         name = source.stem if source.stem not in clouds.gaussians else f"{source.stem} {number}"
-        gaussians = convert_gaussians(read_splat_ply(source), job.source_axes, "scene")
-        clouds.add(name, gaussians, read_labels(source))
+        read = read_splats(source, job.source_axes)
+        if read.dropped:
+            warn(f"{source}: {read.dropped} that are no splats were left out.")
+        clouds.add(name, read.gaussians, read.labels)
     return clouds
 
 

@@ -58,14 +58,18 @@ class _Element:
         return sum(2 if text else int(kind[1:]) for kind in self.kinds.values())
 
 
-def read_vertices(path: Path) -> np.ndarray:
+def read_vertices(path: Path, most: int | None = None) -> np.ndarray:
     """The rows of the element vertex, each property in the type of the file.  # [N] structured
+
+    Args:
+        path: the file.
+        most: rows that are accepted.
 
     Raises:
         MissingFileError: no such file; or it is not of our own layout, and plyfile is missing.
         ResourceError: unreadable.
         DamagedFileError: truncated or damaged, without vertices, or with lists in them.
-        InputError: so many lists around the vertices that memory is at risk.
+        InputError: more rows than are accepted, or so many lists that memory is at risk.
     """
     try:
         with path.open("rb") as stream:
@@ -75,6 +79,11 @@ def read_vertices(path: Path) -> np.ndarray:
             if vertex is None:
                 raise DamagedFileError(
                     f"{path}: the element vertex is missing, so there are no splats."
+                )
+            if most is not None and vertex.count > most:
+                raise InputError(
+                    f"{path} holds {vertex.count} splats, more than the {most} that are read here; "
+                    "make it smaller first, as with PlayCanvas' splat-transform (--decimate)."
                 )
             if vertex.lists:
                 raise DamagedFileError(

@@ -8,6 +8,7 @@ business: 3DGS viewers expect OpenCV world axes, see axes.convert_gaussians. One
 may follow, material: what a splat shows, a place in MATERIALS.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,11 @@ _REQUIRED = (
     "f_dc_1",
     "f_dc_2",
     "opacity",
-    "scale_0",
-    "scale_1",
-    "scale_2",
-    "rot_0",
-    "rot_1",
-    "rot_2",
-    "rot_3",
+    *("scale_0", "scale_1", "scale_2"),
+    *("rot_0", "rot_1", "rot_2", "rot_3"),
 )
+_QUATS = ("rot_0", "rot_1", "rot_2", "rot_3")
+_SCALES = ("scale_0", "scale_1", "scale_2")
 _MATERIAL = "material"
 _MIN_SCALE = 1e-12  # metres; keeps log(scale) finite
 _MIN_ODDS = 1e-7  # keeps logit(opacity) finite
@@ -71,8 +69,17 @@ def write_splat_ply(
         write_vertices(stream, vertex, comments)
 
 
-def read_splat_ply(path: str | Path) -> Gaussians:
-    """Read a splat PLY of any common tool.
+@dataclass(frozen=True)
+class SplatFile:
+    """What a splat PLY holds, in the axes of the file."""
+
+    gaussians: Gaussians  # N, float32
+    labels: np.ndarray | None  # [N] uint8, places in MATERIALS; None: the file does not say so
+    dropped: int  # rows that are no splat: not a number, without rotation, too large for float32
+
+
+def read_splat_file(path: str | Path, most: int | None = None) -> SplatFile:
+    """Read a splat PLY of any common tool; a row that is no splat is left out and counted.
 
     Binary of either byte order and ASCII, properties of any order and numeric type, further
     properties and elements (faces) are accepted. Missing normals do not matter; missing f_rest
@@ -80,47 +87,47 @@ def read_splat_ply(path: str | Path) -> Gaussians:
 
     Args:
         path: the file.
-
-    Returns:
-        N Gaussians, float32, in the axes of the file.
+        most: splats that are accepted; the header is asked, before a splat is read.
 
     Raises:
-        CrowdGaussianError: names the file and the missing, truncated or impossible field.
+        CrowdGaussianError: names the file and the missing or truncated field, or the limit; or no
+            row is a splat.
     """
-    vertex = read_vertices(Path(path))
+    vertex = read_vertices(Path(path), most)
     names = set(vertex.dtype.names or ())
     if _COMPRESSED in names:
         raise InputError(
-            f"{path} is a compressed PLY; convert it to a plain one first, with PlayCanvas' "
-            "splat-transform or the tool that wrote it."
+            f"{path} is a compressed PLY; convert it to a plain one first, with `crowdgaussian "
+            "export`, PlayCanvas' splat-transform or the tool that wrote it."
         )
     for name in _REQUIRED:
         if name not in names:
             raise DamagedFileError(
                 f"{path}: the vertex field {name} is missing, so this is not a Gaussian splat PLY."
             )
-    return Gaussians(
-        means=_finite(path, vertex, ("x", "y", "z")),
-        quats=_unit_quats(path, vertex),
-        scales=_scales(path, vertex),
-        opacities=_opacities(path, vertex),
-        sh=_sh(path, vertex, names),
+    rest = _rest_columns(path, names)
+    sound = _sound_rows(path, vertex, rest)
+    rows = vertex if sound.all() else vertex[sound]
+    gaussians = Gaussians(
+        means=_stack(rows, ("x", "y", "z")),
+        quats=_unit_quats(rows),
+        scales=np.exp(_stack(rows, _SCALES, np.float64)).astype(np.float32),
+        opacities=_opacities(rows),
+        sh=_sh(rows, rest),
     )
+    return SplatFile(gaussians, _labels(rows, names), len(vertex) - len(rows))
 
 
-def read_labels(path: str | Path) -> np.ndarray | None:
-    """What each splat of a PLY shows; None if the file does not say so, or not as we do.
+def read_splat_ply(path: str | Path) -> Gaussians:
+    """The Gaussians of read_splat_file alone."""
+    return read_splat_file(path).gaussians
 
-    Returns:
-        [N] uint8, places in MATERIALS.
 
-    Raises:
-        CrowdGaussianError: as read_splat_ply.
-    """
-    vertex = read_vertices(Path(path))
-    if _MATERIAL not in (vertex.dtype.names or ()):
+def _labels(rows: np.ndarray, names: set[str]) -> np.ndarray | None:
+    """What each splat shows; None if the file does not say so, or not as we do.  # [N] uint8"""
+    if _MATERIAL not in names:
         return None
-    labels = vertex[_MATERIAL].astype(np.float64)
+    labels = rows[_MATERIAL].astype(np.float64)
     ours = np.isfinite(labels) & (labels >= 0) & (labels < len(MATERIALS))
     return labels.astype(np.uint8) if (ours & (labels % 1 == 0)).all() else None
 
@@ -140,55 +147,54 @@ def _columns(gaussians: Gaussians) -> dict[str, np.ndarray]:
     return columns
 
 
-def _stack(path: str | Path, vertex: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Columns as float64 without NaN.  # [N, len(names)]"""
-    values = np.empty((len(vertex), len(names)))
-    for column, name in enumerate(names):
-        values[:, column] = vertex[name]
-        if np.isnan(values[:, column]).any():
-            raise DamagedFileError(f"{path}: the vertex field {name} holds NaN; export it again.")
-    return values
+def _sound_rows(path: str | Path, vertex: np.ndarray, rest: tuple[str, ...]) -> np.ndarray:
+    """Which rows can be splats.  # [N] bool
 
-
-def _finite(path: str | Path, vertex: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    values = _stack(path, vertex, names)
-    limit = np.finfo(np.float32).max
-    bad = np.flatnonzero((np.abs(values) > limit).any(axis=0))
-    if len(bad):
+    Raises:
+        DamagedFileError: none can.
+    """
+    sound = np.ones(len(vertex), bool)
+    fault = ""  # the first field without a value that could be one
+    for name in (*_REQUIRED, *rest):
+        good = _sound_values(name, vertex[name].astype(np.float64))
+        fault = fault or ("" if good.any() else name)
+        sound &= good
+    sound &= np.any([vertex[name] != 0 for name in _QUATS], axis=0)
+    if len(vertex) and not sound.any():
+        why = f"the vertex field {fault} holds" if fault else "each has a field with"
         raise DamagedFileError(
-            f"{path}: the vertex field {names[bad[0]]} holds values too large for a splat."
+            f"{path}: none of its {len(vertex)} splats can be one, {why} no number that could be; "
+            "export it again."
         )
-    return values.astype(np.float32)
+    return sound
 
 
-def _unit_quats(path: str | Path, vertex: np.ndarray) -> np.ndarray:
-    quats = _finite(path, vertex, ("rot_0", "rot_1", "rot_2", "rot_3")).astype(np.float64)
-    lengths = np.linalg.norm(quats, axis=1, keepdims=True)
-    if (lengths == 0).any():
-        raise DamagedFileError(
-            f"{path}: the vertex fields rot_0 to rot_3 are all zero at splat "
-            f"{int(np.argmin(lengths))}, which is no rotation."
-        )
-    return (quats / lengths).astype(np.float32)
+def _sound_values(name: str, values: np.ndarray) -> np.ndarray:
+    """Where a field's values can be those of a splat.  # [N] -> [N] bool"""
+    if name in _SCALES:
+        return values <= _MAX_LOG_SCALE
+    if name == "opacity":  # a logit may be infinite
+        return ~np.isnan(values)
+    return np.abs(values) <= np.finfo(np.float32).max
 
 
-def _scales(path: str | Path, vertex: np.ndarray) -> np.ndarray:
-    logs = _stack(path, vertex, ("scale_0", "scale_1", "scale_2"))
-    bad = np.flatnonzero((logs > _MAX_LOG_SCALE).any(axis=0))
-    if len(bad):
-        raise DamagedFileError(
-            f"{path}: the vertex field scale_{bad[0]} holds values above {_MAX_LOG_SCALE:g}, "
-            "which cannot be the logarithm of a length."
-        )
-    return np.exp(logs).astype(np.float32)
+def _stack(rows: np.ndarray, names: tuple[str, ...], kind: type = np.float32) -> np.ndarray:
+    """Columns side by side.  # [N, len(names)]"""
+    return np.stack([rows[name].astype(kind) for name in names], axis=1)
 
 
-def _opacities(path: str | Path, vertex: np.ndarray) -> np.ndarray:
-    logits = np.clip(_stack(path, vertex, ("opacity",))[:, 0], -700, 700)
+def _unit_quats(rows: np.ndarray) -> np.ndarray:
+    quats = _stack(rows, _QUATS, np.float64)
+    return (quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _opacities(rows: np.ndarray) -> np.ndarray:
+    logits = np.clip(rows["opacity"].astype(np.float64), -700, 700)
     return (1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
-def _sh(path: str | Path, vertex: np.ndarray, names: set[str]) -> np.ndarray:
+def _rest_columns(path: str | Path, names: set[str]) -> tuple[str, ...]:
+    """The fields of the higher bands up to degree 3, channel by channel."""
     rest = sum(name.startswith("f_rest_") for name in names)
     per_channel = rest // 3
     degree = round((per_channel + 1) ** 0.5) - 1
@@ -198,9 +204,13 @@ def _sh(path: str | Path, vertex: np.ndarray, names: set[str]) -> np.ndarray:
             f"{path}: {rest} vertex fields f_rest_* do not make whole bands of spherical harmonics."
         )
     kept = num_coefficients(min(degree, MAX_DEGREE)) - 1
-    columns = [f"f_rest_{c * per_channel + k}" for c in range(3) for k in range(kept)]
-    sh = np.empty((len(vertex), 1 + kept, 3), dtype=np.float32)
-    sh[:, 0] = _finite(path, vertex, ("f_dc_0", "f_dc_1", "f_dc_2"))
-    bands = _finite(path, vertex, tuple(columns)).reshape(len(vertex), 3, kept)
-    sh[:, 1:] = bands.transpose(0, 2, 1)
+    return tuple(f"f_rest_{c * per_channel + k}" for c in range(3) for k in range(kept))
+
+
+def _sh(rows: np.ndarray, rest: tuple[str, ...]) -> np.ndarray:
+    kept = len(rest) // 3
+    sh = np.empty((len(rows), 1 + kept, 3), dtype=np.float32)
+    sh[:, 0] = _stack(rows, ("f_dc_0", "f_dc_1", "f_dc_2"))
+    if kept:
+        sh[:, 1:] = _stack(rows, rest).reshape(len(rows), 3, kept).transpose(0, 2, 1)
     return sh

@@ -52,7 +52,12 @@ def test_the_panel_offers_what_can_be_done():
     bpy.data.scenes.remove(empty)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "NaN", "no splats", "no file"])
+TOO_MANY = "more than the 2000000"
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "truncated", "no number", "no splats", "no file", TOO_MANY]
+)
 def test_a_bad_ply_is_one_sentence(tmp_path, damage):
     path = tmp_path / "bad.ply"
     write_splat_ply(path, make_avatar(20).gaussians)
@@ -61,8 +66,15 @@ def test_a_bad_ply_is_one_sentence(tmp_path, damage):
         path.write_bytes(whole.replace(b"float rot_2", b"float rotx2"))
     elif damage == "truncated":
         path.write_bytes(whole[:-100])
-    elif damage == "NaN":
-        path.write_bytes(whole[:-4] + b"\0\0\xc0\x7f")
+    elif damage == "no number":
+        start = whole.index(b"end_header\n") + 11
+        path.write_bytes(whole[:start] + b"\0\0\xc0\x7f" * ((len(whole) - start) // 4))
+    elif damage == TOO_MANY:
+        count, width = 2_000_001, 4 * whole.count(b"property")
+        with path.open("wb") as stream:
+            stream.write(whole.partition(b"end_header")[0].replace(b"vertex 20", b"vertex 2000001"))
+            stream.write(b"end_header\n")
+            stream.truncate(stream.tell() + count * width)  # a hole, which takes no room
     elif damage == "no splats":
         path.write_bytes(
             whole.partition(b"end_header")[0].replace(b"vertex 20", b"vertex 0") + b"end_header\n"

@@ -16,7 +16,7 @@ from crowdgaussian_addon.scene.people import all_people, read_avatar
 from crowdgaussian_addon.scene.render.display import reduced_of, set_level
 from crowdgaussian_addon.scene.splats.recolour import read_materials, showing
 from crowdgaussian_addon.ui.people import CROWDGAUSSIAN_PT_materials
-from crowdgaussian_shared.formats.splat_ply import read_labels
+from crowdgaussian_shared.formats.splat_ply import read_splat_file
 from crowdgaussian_shared.geometry.avatar import MATERIALS, Materials
 from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -182,7 +182,7 @@ def test_hidden_splats_are_not_edited(people):
 def test_exports_keep_what_people_wear(people, tmp_path):
     worn = read_materials(people[0].splats.data).label
     crowd.export_splats(filepath=str(tmp_path / "crowd.ply"))
-    labels = read_labels(tmp_path / "crowd.ply")
+    labels = read_splat_file(tmp_path / "crowd.ply").labels
     np.testing.assert_array_equal(labels[: len(worn)], worn)
     assert not labels[len(worn) :].any()  # nobody has told what the second person wears
     crowd.export_scene(filepath=str(tmp_path / "scene"))

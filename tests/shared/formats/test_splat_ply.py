@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from _support.made_up import make_gaussians
 from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError, InputError
-from crowdgaussian_shared.formats.splat_ply import read_labels, read_splat_ply, write_splat_ply
+from crowdgaussian_shared.formats import ply
+from crowdgaussian_shared.formats.splat_ply import read_splat_file, read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from plyfile import PlyData, PlyElement
 
@@ -28,14 +29,14 @@ def test_labels_come_back_and_foreign_ones_are_nobodys(tmp_path):
     path, labels = tmp_path / "a.ply", np.array([0, 5, 2, 3, 1], np.uint8)
     write_splat_ply(path, make_gaussians(5, 1), labels=labels)
     assert_same(read_splat_ply(path), make_gaussians(5, 1), 1e-5)
-    np.testing.assert_array_equal(read_labels(path), labels)
+    np.testing.assert_array_equal(read_splat_file(path).labels, labels)
     write_splat_ply(path, make_gaussians(5, 1))
-    assert read_labels(path) is None
+    assert read_splat_file(path).labels is None
     for odd in (0.5, 6, -1, np.nan):
         rows = foreign_rows(5, [*FIELDS, "material"])
         rows["material"] = [0, 1, 2, 3, odd]
         write_foreign(path, rows)
-        assert read_labels(path) is None
+        assert read_splat_file(path).labels is None
 
 
 def foreign_rows(count=5, names=FIELDS, dtype="f4"):
@@ -153,31 +154,53 @@ def test_a_compressed_ply_says_what_to_do(tmp_path):
         read_splat_ply(tmp_path / "small.ply")
 
 
-@pytest.mark.parametrize("field", ["y", "f_dc_1", "opacity", "scale_2", "rot_0", "f_rest_4"])
-def test_nan_is_named(tmp_path, field):
-    rows = foreign_rows(3, [*FIELDS, *(f"f_rest_{k}" for k in range(9))])
-    rows[field][1] = np.nan
-    write_foreign(tmp_path / "a.ply", rows)
-    with pytest.raises(CrowdGaussianError, match=f"a.ply: the vertex field {field} holds NaN"):
-        read_splat_ply(tmp_path / "a.ply")
+UNSOUND = [
+    ("y", np.nan), ("f_dc_1", np.nan), ("opacity", np.nan), ("scale_2", np.nan), ("rot_0", np.nan),
+    ("f_rest_4", np.nan), ("x", np.inf), ("scale_1", 90.0), ("scale_0", np.inf), ("f_dc_2", 1e300),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("field", "value"), [("x", np.inf), ("scale_1", 90.0), ("f_dc_2", 1e300)])
-def test_impossible_values_are_named(tmp_path, field, value):
-    rows = foreign_rows(3, dtype="f8")
+@pytest.mark.parametrize(("field", "value"), UNSOUND)
+def test_a_row_that_is_no_splat_is_left_out_and_counted(tmp_path, field, value):
+    rows = foreign_rows(4, [*FIELDS, *(f"f_rest_{k}" for k in range(9)), "material"], "f8")
+    rows["material"] = [1, 2, 3, 4]
     rows[field][2] = value
     write_foreign(tmp_path / "a.ply", rows)
-    with pytest.raises(CrowdGaussianError, match=f"the vertex field {field} holds values"):
+    read = read_splat_file(tmp_path / "a.ply")
+    assert read.dropped == 1 and len(read.gaussians) == 3
+    np.testing.assert_allclose(read.gaussians.means[:, 0], rows["x"][[0, 1, 3]])
+    np.testing.assert_array_equal(read.labels, [1, 2, 4])
+    assert all(np.isfinite(values).all() for values in vars(read.gaussians).values())
+
+
+@pytest.mark.parametrize(("field", "value"), UNSOUND)
+def test_a_file_without_a_splat_is_refused(tmp_path, field, value):
+    rows = foreign_rows(3, [*FIELDS, *(f"f_rest_{k}" for k in range(9))], "f8")
+    rows[field] = value
+    write_foreign(tmp_path / "a.ply", rows)
+    with pytest.raises(DamagedFileError, match=rf"a.ply: none of its 3 .* {field} holds no number"):
         read_splat_ply(tmp_path / "a.ply")
 
 
-def test_a_rotation_of_length_zero_is_refused(tmp_path):
+def test_rotations_of_length_zero_are_no_splats(tmp_path):
     rows = foreign_rows(3)
     for k in range(4):
-        rows[f"rot_{k}"][1] = 0
+        rows[f"rot_{k}"][1:] = 0
     write_foreign(tmp_path / "a.ply", rows)
-    with pytest.raises(CrowdGaussianError, match="rot_0 to rot_3 are all zero at splat 1"):
+    assert read_splat_file(tmp_path / "a.ply").dropped == 2
+    for k in range(4):
+        rows[f"rot_{k}"] = 0
+    write_foreign(tmp_path / "a.ply", rows)
+    with pytest.raises(DamagedFileError, match="none of its 3 splats can be one, each has a field"):
         read_splat_ply(tmp_path / "a.ply")
+
+
+def test_the_limit_is_asked_before_a_splat_is_read(tmp_path, monkeypatch):
+    write_foreign(tmp_path / "a.ply", foreign_rows(30))
+    assert len(read_splat_file(tmp_path / "a.ply", 30).gaussians) == 30
+    monkeypatch.setattr(ply.np, "frombuffer", None)
+    with pytest.raises(InputError, match="holds 30 splats, more than the 29 that are read"):
+        read_splat_file(tmp_path / "a.ply", 29)
 
 
 def test_partial_bands_are_refused(tmp_path):
