@@ -22,7 +22,7 @@ from crowdgaussian_shared.geometry.sh import colour_to_sh
 MOST_SPLATS = 10_000_000  # of one file; Niantic's own reader of SPZ has the same limit
 _PLY_HEAD = 1 << 12  # bytes in which a compressed PLY names its first fields
 _GZIP, _SPZ, _SPZ_HEAD = b"\x1f\x8b", b"NGSP", 16
-_SPZ_VERSIONS = (2, 3)
+_SPZ_VERSIONS = (2, 3, 4)  # 4 is not compressed as a whole, and begins by itself
 # Of antimatter15's .splat: https://github.com/antimatter15/splat, convert.py
 _SPLAT = np.dtype([("xyz", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 _MIDDLE = 128.0  # of a byte that is a quaternion's number: (q + 1) * 128
@@ -30,7 +30,7 @@ _DAMAGED = (OSError, ValueError, EOFError, LookupError, TypeError, ArithmeticErr
 
 
 def read_splats(path: Path, axes: Frame) -> SplatFile:
-    """The splats of a PLY, compressed PLY, SPZ of version 2 or 3, or .splat file.
+    """The splats of a PLY, compressed PLY, SPZ of versions 2 to 4, or .splat file.
 
     Args:
         path: the file; its content says what it is, only .splat has to be called so.
@@ -44,10 +44,8 @@ def read_splats(path: Path, axes: Frame) -> SplatFile:
             head = stream.read(_PLY_HEAD)
     except OSError as error:
         raise read_error(path, error) from error
-    if head.startswith(_GZIP):
+    if head.startswith((_GZIP, _SPZ)):
         return _read_spz(path, head)
-    if head.startswith(_SPZ):
-        raise InputError(f"{path} is SPZ of version 4; save it as version 3, or as PLY.")
     if path.suffix.lower() == ".splat":
         read = _read_dot_splat(path)
     elif head.startswith(b"ply") and b"packed_position" in head:
@@ -58,10 +56,12 @@ def read_splats(path: Path, axes: Frame) -> SplatFile:
 
 
 def _read_spz(path: Path, head: bytes) -> SplatFile:
-    try:
-        start = zlib.decompressobj(wbits=31).decompress(head, _SPZ_HEAD)
-    except zlib.error as error:
-        raise DamagedFileError(f"{path} is damaged; export it again.") from error
+    start = head
+    if head.startswith(_GZIP):
+        try:
+            start = zlib.decompressobj(wbits=31).decompress(head, _SPZ_HEAD)
+        except zlib.error as error:
+            raise DamagedFileError(f"{path} is damaged; export it again.") from error
     version, count = (int.from_bytes(start[at : at + 4], "little") for at in (4, 8))
     if start[:4] != _SPZ or len(start) < _SPZ_HEAD:
         raise InputError(f"{path} is compressed and no SPZ; unpack it first.")
@@ -74,6 +74,7 @@ def _read_spz(path: Path, head: bytes) -> SplatFile:
 def _through_gsply(path: Path, kind: str, function: str) -> Any:
     try:
         import gsply
+        import zstandard  # noqa: F401  # gsply reads SPZ 4 with it
     except ImportError as error:
         raise MissingFileError(
             f"{path} is {kind}; to read it, run `pip install 'crowdgaussian[export]'`."
