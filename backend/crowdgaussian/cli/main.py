@@ -19,7 +19,7 @@ from pathlib import Path
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
 from ..core.progress import prepare_process, quiet_native_stderr
-from . import data, doctor, train
+from . import data, doctor, train, view
 from .batch import add_commands as add_batch_command
 from .edit import add_commands as add_edit_commands
 from .evaluate import add_commands as add_evaluate_commands
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     settings = commands.add_parser("settings", help="list every setting of a preset")
     settings.add_argument("--preset", default="open")
     settings.set_defaults(run=_settings)
+    view.add_command(commands)
     doctor.add_command(commands)
     add_service_commands(commands)
     add_client_commands(commands)

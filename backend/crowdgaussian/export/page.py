@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scene folder as one page that any browser shows, from a server or straight from a file.
+
+page.html beside this module draws the splats; it needs nothing from elsewhere. Splats are packed to
+24 bytes: centres to 1/65535 of their person's size, scales to 0.02 %, rotations to 16 bits, colours
+and opacity to 8. Colours that depend on the view are those that the photo's camera sees.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from crowdgaussian_shared.errors import InputError
+from crowdgaussian_shared.formats.atomic import write_bytes
+from crowdgaussian_shared.geometry.avatar import Gaussians
+from crowdgaussian_shared.geometry.sh import eval_sh
+from crowdgaussian_shared.geometry.skinning import pose_avatar
+from crowdgaussian_shared.scene.folder import SceneFolder
+from crowdgaussian_shared.scene.schema import PersonEntry
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_PLACE = "@SCENE@"  # of the scene in it
+_MOST = 4_000_000  # splats of a page: 130 MB, and as much again while a browser reads it
+_STEPS, _SMALLEST = 4096, -14.0  # of a scale's logarithm, as page.html has them
+_KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+
+
+def write_page(folder: SceneFolder, path: Path) -> None:
+    """Write the page of a scene, whole or not at all.
+
+    Raises:
+        CrowdGaussianError: as of make_page, or the file cannot be written.
+    """
+    write_bytes(path, make_page(folder))
+
+
+def make_page(folder: SceneFolder) -> bytes:
+    """The page of everybody who is done, posed as in the photo; UTF-8.
+
+    Raises:
+        CrowdGaussianError: nobody is done, a damaged file, or more splats than a browser takes.
+    """
+    info = folder.info
+    done = [index for index, entry in enumerate(info.people) if entry.state == "done"]
+    if not done:
+        raise InputError(
+            f"{folder.path} has no finished person; run `crowdgaussian reconstruct` to its end."
+        )
+    total = sum(info.people[index].gaussians for index in done)
+    if total > _MOST:
+        raise InputError(
+            f"{folder.path} has {total} splats, more than the {_MOST} of a page; use fewer "
+            "--gaussians, or Blender."
+        )
+    camera = info.camera
+    eye = camera.to_camera().eye if camera is not None else np.array([0.0, 1.5, 4.0])
+    scene = {
+        "title": Path(info.photo.name).stem or folder.path.name,
+        "photo": _photo(folder),
+        "camera": None if camera is None else {
+            "K": camera.K.ravel().tolist(), "viewmat": camera.viewmat.ravel().tolist(),
+            "width": camera.width, "height": camera.height,
+        },
+        "warnings": [warning.sentence for warning in info.warnings],
+        "people": [_person(folder, index, eye) for index in done],
+    }  # fmt: skip
+    # no tag of HTML can begin inside
+    text = json.dumps(scene, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return _TEMPLATE.read_text("utf-8").replace(_PLACE, text).encode()
+
+
+def _photo(folder: SceneFolder) -> str:
+    """The photo as an address of its own; empty where it is gone."""
+    path = folder.photo_path
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None or not path.is_file():
+        return ""
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _person(folder: SceneFolder, index: int, eye: np.ndarray) -> dict[str, Any]:
+    entry = folder.info.people[index]
+    cloud = pose_avatar(folder.read_avatar(index))
+    low = cloud.means.min(axis=0)
+    return {
+        "name": f"Person {index:03d}",
+        "words": _words(entry),
+        "warnings": [warning.sentence for warning in entry.warnings],
+        "count": len(cloud),
+        "low": low.astype(float).tolist(),
+        "size": np.ptp(cloud.means, axis=0).astype(float).tolist(),
+        "data": base64.b64encode(_packed(cloud, eye)).decode(),
+    }
+
+
+def _words(entry: PersonEntry) -> str:
+    """What the panel says of somebody in half a line."""
+    hidden = f"{100 * entry.occlusion:.0f} % hidden" if entry.occlusion >= 0.01 else ""
+    not_refined = "not refined" if entry.refinement in ("kept", "failed") else ""
+    return ", ".join(part for part in (hidden, not_refined) if part)
+
+
+def _packed(cloud: Gaussians, eye: np.ndarray) -> bytes:
+    """Centres, scales, rotations, colours with opacity, one after the other."""
+    low, size = cloud.means.min(axis=0), np.ptp(cloud.means, axis=0)
+    places = np.round((cloud.means - low) / np.maximum(size, 1e-9) * 65535)
+    logs = (np.log(np.maximum(cloud.scales, np.exp(_SMALLEST))) - _SMALLEST) * _STEPS
+    rays = cloud.means - eye
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-9)
+    colours = np.c_[eval_sh(cloud.sh, rays), cloud.opacities]
+    parts = (
+        (places, 65535, "<u2"),
+        (np.round(logs), 65535, "<u2"),
+        (np.round(cloud.quats * 32767), 32767, "<i2"),
+        (np.round(colours * 255), 255, "u1"),
+    )
+    return b"".join(
+        np.clip(values, -top if kind == "<i2" else 0, top).astype(kind).tobytes()
+        for values, top, kind in parts
+    )
