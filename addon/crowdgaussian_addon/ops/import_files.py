@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Importing a scene folder: what the backend, or an export of ours, wrote to this disk."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty, StringProperty
-from crowdgaussian_shared.errors import CrowdGaussianError, InputError
+from crowdgaussian_shared.errors import (
+    CrowdGaussianError,
+    InputError,
+    MissingFileError,
+    SettingError,
+)
 from crowdgaussian_shared.formats.splat_ply import read_splat_file
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.scene.folder import SceneFolder
 
+from ..jobs.local_server import run_backend
 from ..scene.importer import add_people, start_crowd
 from ..scene.render.settings import prepare_render
 from ..scene.shot import is_new_shot, needs_of
 from ..scene.static_splats import build_static_splats
-from .base import Result, SimpleOperator, SteppedOperator, Steps, count_people
-from .export import AXES
+from .base import Result, SteppedOperator, Steps, count_people
+from .export import AXES, chosen_backend
 from .reconstruct import SHOT_HINT, SHOT_ITEMS
 from .state import shot_of
 from .viewport import greet
@@ -73,20 +81,21 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
         return f"{count_people(len(avatars))} imported from {folder.path}{left_out}{to_do}"
 
 
-# Importing splats that any program wrote as PLY, as an object without a rig
+# Importing splats that any program wrote, as an object without a rig
 
+_BY_BACKEND = (".spz", ".splat", ".compressed.ply")  # the backend makes a PLY of these
 _MOST = 2_000_000  # splats: each is a face of four vertices
 
 
-class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
-    """Add the splats of a 3D Gaussian Splatting PLY file, from any program, as one object"""
+class CROWDGAUSSIAN_OT_import_splats(SteppedOperator, bpy.types.Operator):
+    """Add the splats of a PLY, SPZ or .splat file, from any program, as one object"""
 
     bl_idname = "crowdgaussian.import_splats"
     bl_label = "Import Splats"
     modes = {"OBJECT"}
 
     filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
-    filter_glob: StringProperty(default="*.ply", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.ply;*.spz;*.splat", options={"HIDDEN"})
     axes: EnumProperty(
         name="Axes", items=AXES, default="opencv", description="Which way is up in the file"
     )
@@ -102,22 +111,29 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
         """An empty scene will do."""
         return ""
 
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
+    def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> Result:
         """Opens the file browser, unless the file is given."""
         if self.filepath:
-            return self.execute(context)
+            return super().invoke(context, event)
         self.render = is_new_shot(context.scene, shot_of(context.scene))
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def run(self, context: bpy.types.Context) -> str:
+    def steps(self, context: bpy.types.Context) -> Steps:
         """Reads and checks the whole file before anything is made."""
         path = Path(bpy.path.abspath(self.filepath))
-        read = read_splat_file(path, _MOST)
+        yield 0.0, f"Reading {path.name}"
+        with tempfile.TemporaryDirectory() as folder:
+            axes, source = self.axes, path
+            if path.name.lower().endswith(_BY_BACKEND):
+                source, axes = Path(folder) / "splats.ply", "scene"
+                for _ in _as_ply(path, self.axes, source):
+                    yield 0.2, f"The backend reads {path.name}"
+            read = read_splat_file(source, _MOST)
         cloud = read.gaussians
         if not len(cloud):
             raise InputError(f"{path} holds 0 splats; choose a file of 1 to {_MOST}.")
-        obj = build_static_splats(convert_gaussians(cloud, self.axes, "scene"), path.stem)
+        obj = build_static_splats(convert_gaussians(cloud, axes, "scene"), path.stem)
         context.collection.objects.link(obj)
         if self.render:
             prepare_render(context.scene)
@@ -128,6 +144,23 @@ class CROWDGAUSSIAN_OT_import_splats(SimpleOperator, bpy.types.Operator):
         size = np.ptp(cloud.means, axis=0).max()
         left_out = f"; {read.dropped} that are no splats left out" if read.dropped else ""
         return f"{len(cloud)} splats imported from {path.name}, {size:.1f} metres wide{left_out}"
+
+
+def _as_ply(source: Path, axes: str, target: Path) -> Iterator[None]:
+    """Another splat format becomes a PLY of the scene frame; yields while the backend works.
+
+    Raises:
+        CrowdGaussianError: there is no backend, or it said what is wrong.
+    """
+    if not source.is_file():
+        raise MissingFileError(f"{source} does not exist; choose another file.")
+    options = ["--source-axes", axes, "--axes", "scene"]
+    try:
+        yield from run_backend(
+            chosen_backend(), ["export", str(source), *options, "-o", str(target)]
+        )
+    except SettingError as error:
+        raise SettingError(f"{source.name} is read by the backend. {error}") from error
 
 
 CLASSES = (

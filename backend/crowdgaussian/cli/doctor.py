@@ -69,7 +69,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     worst = [check for check in checks if EXIT_CODES[check.state] == code]
     if code:  # the add-on shows this line
         more = f" ({len(worst) - 1} more)" if len(worst) > 1 else ""
-        print(f"crowdgaussian: {worst[0].found} {worst[0].remedy}{more}", file=sys.stderr)
+        name = "" if worst[0].name in worst[0].found else f"{worst[0].name}: "
+        print(f"crowdgaussian: {name}{worst[0].found} {worst[0].remedy}{more}", file=sys.stderr)
     return code
 
 
@@ -230,7 +231,7 @@ def check_blenders() -> Iterator[Check]:
     found = find_blenders()
     if not found:
         remedy = "Install Blender 4.5 or newer, or name one in CROWDGAUSSIAN_BLENDER."
-        yield Check("blender", "Blender", WARNING, "There is none.", remedy)
+        yield Check("blender", "Blender", WARNING, "No Blender was found.", remedy)
     for path in found:
         version = _blender_version(path)
         if version is None:

@@ -40,8 +40,8 @@ class WeightFile:
         folders = list(spec.submodule_search_locations or ()) if spec else []
         if not folders:
             raise MissingFileError(
-                f"The package {self.package}, which carries {self.name}, is not installed; "
-                "run `make setup`."
+                f"The package {self.package}, which carries {self.name}, is not installed; run "
+                f"`make setup`, or `pip install --no-deps {self.package}=={self.version}`."
             )
         return Path(folders[0]) / self.file
 

@@ -148,6 +148,30 @@ def test_the_backend_s_own_sentence_is_shown(tmp_path, monkeypatch):
     assert said == "The disk is full." and os.listdir(tmp_path) == ["python"]
 
 
+def test_other_formats_are_read_by_the_backend(tmp_path, monkeypatch):
+    """A stand-in for the backend puts a PLY where the real one would."""
+    write_splat_ply(tmp_path / "made.ply", make_avatar(20).gaussians)
+    (tmp_path / "a.spz").write_bytes(b"as it is")
+    monkeypatch.delenv("CROWDGAUSSIAN_BACKEND", raising=False)
+    said = refused(bpy.ops.crowdgaussian.import_splats, filepath=str(tmp_path / "a.spz"))
+    assert "a.spz is read by the backend" in said and "preferences" in said
+    said = refused(bpy.ops.crowdgaussian.import_splats, filepath=str(tmp_path / "b.splat"))
+    assert "b.splat does not exist" in said
+    fake = tmp_path / "python"
+    wanted = f"-m crowdgaussian export {tmp_path}/a.spz --source-axes opencv --axes scene -o"
+    fake.write_text(
+        f'#!/bin/sh\nall="$*"\n[ "${{all%% -o *}} -o" = "{wanted}" ] || exit 3\n'
+        f'for last; do :; done\ncp {tmp_path}/made.ply "$last"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("CROWDGAUSSIAN_BACKEND", str(fake))
+    before = set(bpy.data.objects)
+    assert bpy.ops.crowdgaussian.import_splats(filepath=str(tmp_path / "a.spz")) == {"FINISHED"}
+    (made,) = set(bpy.data.objects) - before
+    assert made.name.startswith("a")
+    bpy.data.objects.remove(made)
+
+
 def test_the_doctor_s_sentence_is_shown(tmp_path, monkeypatch):
     fake = tmp_path / "python"
     monkeypatch.setenv("CROWDGAUSSIAN_BACKEND", str(fake))

@@ -108,7 +108,7 @@ def test_blenders(machine, capsys, tmp_path, says):
     assert code == 1
     words = {"Blender 4.2.1": "4.2.1 is too old.", "nothing": "It does not say its version."}
     name = "Blender" if says is None else str(blender)
-    assert checks[name]["found"] == words.get(says, "There is none.")
+    assert checks[name]["found"] == words.get(says, "No Blender was found.")
 
 
 def test_an_older_addon(machine, capsys, tmp_path):
