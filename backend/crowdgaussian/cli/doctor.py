@@ -316,7 +316,7 @@ def check_memory() -> Iterator[Check]:
 
 def check_weights() -> Iterator[Check]:
     """Bundled files are compared with their hashes; fetched ones have to be whole."""
-    from ..weights.verify import verify_packaged
+    from ..weights.hub import verify_packaged
 
     for file in (*(file for files in CATALOGUE.values() for file in files), OPEN_REFINER):
         verdict = verify_packaged(file)

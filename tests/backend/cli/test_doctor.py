@@ -13,8 +13,8 @@ import pytest
 from crowdgaussian.cli import blend, doctor
 from crowdgaussian.cli import main as cli
 from crowdgaussian.service import workers
-from crowdgaussian.weights import verify
-from crowdgaussian.weights.verify import Verdict
+from crowdgaussian.weights import hub
+from crowdgaussian.weights.hub import Verdict
 from crowdgaussian_shared.protocol.messages import Device
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,7 +42,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setenv("CROWDGAUSSIAN_BLENDER", str(blender))
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     monkeypatch.setattr(blend, "ENVIRONMENTS", ())
-    monkeypatch.setattr(verify, "verify_packaged", lambda file: Verdict(file.name, "ok"))
+    monkeypatch.setattr(hub, "verify_packaged", lambda file: Verdict(file.name, "ok"))
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setattr(metadata, "requires", lambda name: REQUIRED)
     monkeypatch.setattr(workers, "describe_device", lambda look_for_gpu: GPU)
@@ -146,7 +146,7 @@ def test_half_fetched_and_damaged_weights(machine, capsys, tmp_path, monkeypatch
     assert code == 0 and checks["vitpose"]["found"] == "fetched; Apache-2.0."
 
     damaged = Verdict("a network", "wrong", "The model file is another one; run `make setup`.")
-    monkeypatch.setattr(verify, "verify_packaged", lambda file: damaged)
+    monkeypatch.setattr(hub, "verify_packaged", lambda file: damaged)
     code, checks = verdict(capsys)
     assert code == 2 and checks[doctor.OPEN_REFINER.name]["found"].startswith("The model file")
 
