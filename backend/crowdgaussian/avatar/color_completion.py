@@ -7,6 +7,7 @@ for the face, and the back of the head asks where hair grows.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -20,7 +21,7 @@ from .gaussians import SurfaceGaussians, mean_around
 # and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees 16.69
 # (mixes materials at hems; not looked at); 3 and 0, 28, 45 degrees 16.22, 16.37, 16.44; 2 and 45
 # degrees 16.57. One median over all materials, as before, had 16.61.
-_SURE = 0.5  # how well a Gaussian must be seen to be a source of colour
+FULLY_SEEN = 0.5  # how well a Gaussian must be seen to be a source of colour, and to keep its own
 _COUNTERPART = 0.04  # metres: as near the counterpart must be seen
 _OTHER_GROUP = 0.3  # metres: rather as far away than from another part of the body
 _FACE, _SCALP = 0.6, 0.5  # metres between face, scalp and the rest of the head
@@ -60,6 +61,32 @@ class ObservedColors:
     seen: np.ndarray  # [N] 0..1
 
 
+class Completion(Protocol):
+    """What knows more of unseen colours than rules do."""
+
+    def complete(
+        self,
+        cloud: SurfaceGaussians,
+        observed: ObservedColors,
+        material: np.ndarray,
+        offset: np.ndarray,
+        filled: np.ndarray,
+    ) -> np.ndarray:
+        """Colours of all Gaussians; well seen ones keep theirs.
+
+        Args:
+            cloud: the person.
+            observed: what the photo showed of it.
+            material: [N] what each shows, as materials.find_materials has it.
+            offset: [N] metres from the naked body along its normal.
+            filled: [N, 3] sRGB, as fill_colours has them.
+
+        Returns:
+            # [N, 3] sRGB
+        """
+        ...
+
+
 def fill_colours(
     cloud: SurfaceGaussians,
     observed: ObservedColors,
@@ -79,7 +106,7 @@ def fill_colours(
     Returns:
         # [N, 3] sRGB
     """
-    sure = observed.seen >= _SURE
+    sure = observed.seen >= FULLY_SEEN
     if not sure.any():
         return np.where(observed.seen[:, None] > 0, observed.colours, 0.5)
     source = sure & ~_not_hair(cloud, observed) & ~_collar(cloud, observed, sure)
@@ -92,7 +119,7 @@ def fill_colours(
 
 def first_colours(cloud: SurfaceGaussians, observed: ObservedColors, seed: int = 1) -> np.ndarray:
     """Colours to start a fit from: what nobody saw borrows from what is near.  # [N, 3] sRGB"""
-    sure = observed.seen >= _SURE
+    sure = observed.seen >= FULLY_SEEN
     if not sure.any():
         return np.where(observed.seen[:, None] > 0, observed.colours, 0.5)
     filled = _from_nearby(cloud, observed.colours, sure, np.random.default_rng(seed))
@@ -101,7 +128,7 @@ def first_colours(cloud: SurfaceGaussians, observed: ObservedColors, seed: int =
 
 def _as_trusted(observed: ObservedColors, filled: np.ndarray) -> np.ndarray:
     """What was seen as far as it is sure, else what was filled in.  # [N, 3]"""
-    trust = np.clip(observed.seen / _SURE, 0, 1)[:, None]
+    trust = np.clip(observed.seen / FULLY_SEEN, 0, 1)[:, None]
     return trust * observed.colours + (1 - trust) * filled
 
 
@@ -229,7 +256,7 @@ def _from_counterpart(
 
 def _bare_skin(filled: np.ndarray, cloud: SurfaceGaussians, observed: ObservedColors) -> None:
     """Hands, a face or a head of which nothing is seen take the person's own skin."""
-    sure = observed.seen >= _SURE
+    sure = observed.seen >= FULLY_SEEN
     skin = skin_colour(cloud, observed.colours, observed.seen)
     hands, head = cloud.group == HAND, cloud.group == HEAD
     above_neck = head & (np.maximum(cloud.face, cloud.scalp) > _ON_SCALP)
@@ -278,8 +305,8 @@ def _not_hair(cloud: SurfaceGaussians, observed: ObservedColors) -> np.ndarray:
     Hair is what the scalp shows away from the face; where it looks like the face (a bald head)
     only the shine is held back.
     """
-    scalp = (observed.seen >= _SURE) & (cloud.scalp > _ON_SCALP)
-    face = (observed.seen >= _SURE) & (cloud.face > _ON_FACE)
+    scalp = (observed.seen >= FULLY_SEEN) & (cloud.scalp > _ON_SCALP)
+    face = (observed.seen >= FULLY_SEEN) & (cloud.face > _ON_FACE)
     held_back = np.zeros(len(cloud), bool)
     if scalp.sum() < _LEAST_HAIR or face.sum() < _LEAST_HAIR:
         return held_back

@@ -20,7 +20,7 @@ from ..core.progress import Progress, Report
 from ..people.types import Person
 from ..segment.types import CrowdView
 from ..splat.normals import render_mesh_depth
-from .color_completion import ObservedColors, fill_colours, first_colours
+from .color_completion import Completion, ObservedColors, fill_colours, first_colours
 from .color_statistics import (
     LimbPlaces,
     cast_by_occluder,
@@ -54,9 +54,13 @@ class Reconstruction:
 class PhotoFit:
     """Builds people's avatars from the photo alone; see AvatarBuilder."""
 
-    def __init__(self, config: PhotoFitConfig, body: BodyModel) -> None:
+    def __init__(
+        self, config: PhotoFitConfig, body: BodyModel, completion: Completion | None = None
+    ) -> None:
+        """completion: None leaves unseen colours to the rules alone."""
         self.config = config
         self.body = body
+        self.completion = completion
 
     @property
     def body_name(self) -> str:
@@ -125,6 +129,9 @@ class PhotoFit:
         trusted, limbs, wrong = self._trusted(cloud, posed, view, observed)
         materials = find_materials(cloud, posed, trusted.colours, trusted.seen, limbs, view)
         tidy = fill_colours(cloud, trusted, limbs, materials.label, self.config.seed)
+        if self.completion is not None:
+            offset = cloud.points.on(surface.away(posed.faces), posed.faces)
+            tidy = self.completion.complete(cloud, trusted, materials.label, offset, tidy)
         plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = colour_to_sh(tidy).astype(np.float32)

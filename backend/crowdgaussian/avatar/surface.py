@@ -135,6 +135,10 @@ class ClothedSurface:
     body: np.ndarray  # [V, 3] float64: the naked body, thinned where the photo shows less
     offset: np.ndarray  # [V] float64, metres along the body's normals
 
+    def away(self, faces: np.ndarray) -> np.ndarray:
+        """How far clothes, skirts and hair stand off the naked body, metres.  # [V]"""
+        return ((self.vertices - self.body) * vertex_normals(self.body, faces)).sum(1)
+
 
 def fit_surface(
     posed: PosedBody, regions: Regions, view: PhotoView, config: PhotoFitConfig

@@ -2,7 +2,7 @@
 """The front/back sheet: a body in an A-pose, seen from the front and from the back.
 
 Both sides are layers of one image, so a place and what lies behind it share a pixel, and left and
-right are a flip. Any body model has coordinates on the sheet; its texels are those of the open body.
+right are a flip. Any body model has coordinates on the sheet; its texels are the open body's.
 """
 
 from dataclasses import dataclass
@@ -66,6 +66,12 @@ class Sheet:
 
     def __len__(self) -> int:
         return len(self.face)
+
+    @property
+    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Layer, row and column of each texel.  # [V] each"""
+        layer, rest = np.divmod(self.cell, HEIGHT * WIDTH)
+        return layer, rest // WIDTH, rest % WIDTH
 
     def on(self, per_vertex: np.ndarray, faces: np.ndarray) -> np.ndarray:
         """Values [N, ...] of the open body's vertices at the texels.  # [V, ...]"""

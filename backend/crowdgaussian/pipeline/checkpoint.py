@@ -162,7 +162,7 @@ def start_scene(
         people=entries,
         models=models,
         settings=settings,
-        warnings=review.scene_warnings(crowd),
+        warnings=(*review.scene_warnings(crowd), *stages.warnings),
         writer=f"crowdgaussian {__version__}",
     )
     picture = _encoded(Image.fromarray(photo.pixels), "JPEG")

@@ -11,7 +11,7 @@ from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.protocol.wire import may_client_set
 from crowdgaussian_shared.scene.edit import SceneEdits
 
-from ..avatar.types import PhotoFitConfig
+from ..avatar.types import CompleteConfig, PhotoFitConfig
 from ..lorm.weights import LormStageConfig
 from ..people.types import PeopleConfig
 from ..refiner.types import RefineConfig
@@ -34,6 +34,7 @@ class StageNames:
     people: str = "keypoint_fit"
     segment: str = "silhouettes"
     avatar: str = "photo_fit"
+    completion: str = "none"
     refiner: str = "none"
 
 
@@ -47,6 +48,7 @@ class Config:
     people: PeopleConfig = field(default_factory=PeopleConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     avatar: PhotoFitConfig = field(default_factory=PhotoFitConfig)
+    complete: CompleteConfig = field(default_factory=CompleteConfig)  # of photo_fit
     lorm: LormStageConfig = field(default_factory=LormStageConfig)  # for stages.avatar=lorm
     refine: RefineConfig = field(default_factory=RefineConfig)  # of either refiner
 
@@ -72,6 +74,7 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "photo.max_side": (64, 16384),
     "people.max_people": (1, 1000),
     "avatar.gaussians": (500, 2_000_000),
+    "complete.share": (0.0, 1.0),
     "refine.reach": (0.01, 1000.0),
     "refine.most_people": (1, 100),
     "refine.photo_px": (32, 4096),
@@ -84,7 +87,7 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
 }
 PRESETS = {
     "open": Config(stages=StageNames(refiner="small")),
-    "paper": Config("paper", StageNames("smplx", "multihmr", "sam", "lorm", "turbo")),
+    "paper": Config("paper", StageNames("smplx", "multihmr", "sam", "lorm", refiner="turbo")),
 }
 
 

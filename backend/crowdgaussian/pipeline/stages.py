@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of all stages; what stands behind a name is imported only when it is chosen."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from crowdgaussian_shared.errors import SettingError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError, SettingError
 from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.scene.schema import SceneWarning
 
 from ..avatar.types import AvatarBuilder
 from ..people.types import PeopleEstimator
@@ -26,11 +28,12 @@ class StageSpec:
     """One stage: its name, how it is made, and which files it reads."""
 
     name: str  # as the settings give it, such as stages.people=vitpose
-    kind: str  # "body", "people", "segment", "avatar" or "refiner"
+    kind: str  # "body", "people", "segment", "avatar", "completion" or "refiner"
     config_field: str  # the part of Config with its settings; empty: it has none
     build: str  # ".module:function" of this package: settings, body model -> the stage
     files: str = ""  # ".module:function": settings -> the user's files that it reads
     help: str = ""  # one line for a user
+    completed: bool = False  # build takes the completion stage too
 
 
 STAGES = (
@@ -113,6 +116,7 @@ STAGES = (
         ".avatar.photo_fit:PhotoFit",
         "",
         "Gaussians on the body's surface, fitted to the photo",
+        completed=True,
     ),
     StageSpec(
         "lorm",
@@ -121,6 +125,14 @@ STAGES = (
         ".lorm.stage:LormReconstructor",
         ".lorm.weights:used_files",
         "LORM, or LHM without its adapters",
+    ),
+    StageSpec(
+        "open",
+        "completion",
+        "complete",
+        ".completion.stage:open_completion",
+        ".completion.weights:used_files",
+        "the small network that ships, beside the rules of photo_fit",
     ),
     StageSpec(
         "small",
@@ -139,9 +151,17 @@ STAGES = (
         "one-step diffusion, trained from SD-Turbo",
     ),
 )
+log = logging.getLogger(__name__)
 Measure = Callable[[Avatar, CrowdView, int], dict[str, float]]  # as avatar.quality.measure
-_NO_REFINER = "none"
-_FILE_ORDER = ("people", "segment", "avatar", "refiner", "body")  # as scene.json lists them
+_NONE = "none"  # of the kinds that may be left out
+_FILE_ORDER = (
+    "people",
+    "segment",
+    "avatar",
+    "completion",
+    "refiner",
+    "body",
+)  # as scene.json lists them
 
 
 @dataclass(frozen=True)
@@ -155,6 +175,7 @@ class Stages:
     measure: Measure
     people_with: Callable[[Config], PeopleEstimator] | None = None  # with other settings
     refiner: "CrowdRefinement | None" = None  # None: the avatars stay as they are
+    warnings: tuple[SceneWarning, ...] = ()  # of stages that work without what they should have
 
 
 def names_of(kind: str) -> list[str]:
@@ -174,14 +195,16 @@ def build_stages(config: Config) -> Stages:
 
     refiner = load_refiner(config)
     body = load_stage("body", config, None)
+    avatar, warnings = _avatar_stage(config, body)
     return Stages(
         body,
         load_stage("people", config, body),
         load_stage("segment", config, body),
-        load_stage("avatar", config, body),
+        avatar,
         measure,
         lambda other: load_stage("people", other, body),
         refiner,
+        warnings,
     )
 
 
@@ -208,7 +231,26 @@ def load_stage(kind: str, config: Config, body: "BodyModel | None") -> Any:
     Raises:
         SettingError: the stage name is unknown.
     """
+    if kind == "avatar":
+        return _avatar_stage(config, body)[0]
     return _built(_chosen(kind, config), config, body)
+
+
+def _avatar_stage(
+    config: Config, body: "BodyModel | None"
+) -> tuple[AvatarBuilder, tuple[SceneWarning, ...]]:
+    """The avatar stage, and that its completion is left out where that is so."""
+    spec = _chosen("avatar", config)
+    if not spec.completed or config.stages.completion == _NONE:
+        return _built(spec, config, body), ()
+    completion, warnings = None, ()
+    try:
+        completion = _built(_chosen("completion", config), config, body)
+    except (MissingFileError, DamagedFileError) as error:
+        sentence = f"Unseen colours are filled by rules alone: {error}"
+        log.warning(sentence)
+        warnings = (SceneWarning("completion", sentence),)
+    return _imported(spec.build)(_settings(spec, config), body, completion), warnings
 
 
 def load_refiner(config: Config) -> "CrowdRefinement | None":
@@ -217,7 +259,7 @@ def load_refiner(config: Config) -> "CrowdRefinement | None":
     Raises:
         CrowdGaussianError: the name is unknown, or its weights are missing or damaged.
     """
-    if config.stages.refiner == _NO_REFINER:
+    if config.stages.refiner == _NONE:
         return None
     return _built(_chosen("refiner", config), config, None)
 
@@ -232,7 +274,7 @@ def _chosen(kind: str, config: Config) -> StageSpec:
         raise SettingError(
             f"There is no body model '{name}'; choose one of {', '.join(names_of(kind))}."
         )
-    known = [*([_NO_REFINER] if kind == "refiner" else []), *names_of(kind)]
+    known = [*([_NONE] if kind in ("completion", "refiner") else []), *names_of(kind)]
     raise SettingError(f"There is no {kind} stage '{name}'; use one of: {', '.join(known)}.")
 
 

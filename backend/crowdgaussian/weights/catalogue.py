@@ -182,6 +182,19 @@ OPEN_REFINER = WeightFile(
     commercial=True,
 )
 
+OPEN_COMPLETION = WeightFile(
+    name="CrowdGaussian open completion",
+    stage="completion",
+    purpose="colours what the photo does not show of a person, from what it shows",
+    source="crowdgaussian train completion, on the project's own dressed people",
+    version="1",
+    package="crowdgaussian.completion",
+    file="open_completion.safetensors",
+    digest="",
+    licence="Apache-2.0",
+    commercial=True,
+)
+
 CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name
     "open": (OPEN_BODY,),
     "keypoint_fit": (

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The completion stage "open": the network beside the rules, each where it knows more.
+
+The rules of avatar/color_completion.py keep head and hands: they know hair from forehead, and skin
+that is nowhere seen. Elsewhere the network answers as far as it trusts itself.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from crowdgaussian_shared.formats.atomic import write_bytes
+from crowdgaussian_shared.geometry.avatar import MATERIALS
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ..avatar.color_completion import FULLY_SEEN, ObservedColors
+from ..avatar.gaussians import SurfaceGaussians
+from ..avatar.types import CompleteConfig
+from ..body.model import BodyModel
+from ..body.parts import HAND, HEAD
+from .layout import (
+    Coordinates,
+    Sheet,
+    nearest_points,
+    open_sheet,
+    points_on,
+    vertex_coordinates,
+)
+from .model import Completed, CompletionConfig, CompletionNet, Observed
+from .weights import KIND, damaged, read_facts, weights_path
+
+_NEIGHBOURS = 4  # Gaussians that a texel is read from
+_NEAR, _REACH = 0.7, 3.0  # texels: by which a Gaussian counts less, and beyond which none is seen
+# Expected absolute error of sRGB up to which the network has its full share, and from which none.
+_SURE, _UNSURE = 0.08, 0.3
+
+
+# A person's Gaussians on the sheet
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of N Gaussians."""
+
+    places: Coordinates  # on the sheet
+    observed: ObservedColors  # what the photo shows, without what is misplaced
+    material: np.ndarray  # [N] as avatar/materials.py labels them
+    offset: np.ndarray  # [N] metres from the body along its normal
+
+
+def observe(known: Known, sheet: Sheet) -> Observed:
+    """The Gaussians' colours, materials and offsets at the texels; a batch of one."""
+    distance, index = nearest_points(known.places, sheet, _NEIGHBOURS)
+    weight = np.exp(-((distance / _NEAR) ** 2)) + 1e-9  # [V, 4]
+    weight /= weight.sum(1, keepdims=True)
+    seen = weight * known.observed.seen[index]
+    total = seen.sum(1)
+    colours = np.einsum("vk,vkc->vc", seen, known.observed.colours[index])
+    colours /= np.maximum(total, 1e-9)[:, None]
+    total = np.where(distance[:, 0] < _REACH, total, 0.0)
+    votes = np.einsum("vk,vkm->vm", weight, np.eye(len(MATERIALS))[known.material[index]])
+    offset = (weight * known.offset[index]).sum(1)
+    values = (np.where(total[:, None] > 0, colours, 0).clip(0, 1), total, votes.argmax(1), offset)
+    colour, shown, material, away = (torch.from_numpy(value)[None] for value in values)
+    return Observed(colour.float(), shown.float(), material, away.float())
+
+
+def answers(done: Completed, places: Coordinates, sheet: Sheet) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of the Gaussians [N, 3] sRGB, and the expected absolute error of each [N]."""
+    values = torch.cat([done.colours[0].clamp(0, 1), done.log_error[0, :, None].exp()], 1)
+    read = sheet.read(values.double().cpu().numpy(), places)
+    return read[:, :3], read[:, 3]
+
+
+# The stage
+
+
+class OpenCompletion:
+    """See avatar.color_completion.Completion."""
+
+    def __init__(self, network: CompletionNet, sheet: Sheet, body: BodyModel, share: float) -> None:
+        self.network, self.sheet, self.share = network, sheet, share
+        self.vertices, self.faces = vertex_coordinates(body), body.faces.cpu().numpy()
+
+    @torch.no_grad()
+    def complete(
+        self,
+        cloud: SurfaceGaussians,
+        observed: ObservedColors,
+        material: np.ndarray,
+        offset: np.ndarray,
+        filled: np.ndarray,
+    ) -> np.ndarray:
+        """As Completion.complete."""
+        if not (observed.seen >= FULLY_SEEN).any():
+            return filled
+        corners = self.faces[cloud.points.face]
+        places = points_on(self.vertices, corners, cloud.points.barycentric)
+        known = Known(places, observed, material.astype(np.int64), offset)
+        done = self.network(observe(known, self.sheet))
+        colours, error = answers(done, places, self.sheet)
+        share = self.share * np.clip((_UNSURE - error) / (_UNSURE - _SURE), 0, 1)
+        share[np.isin(cloud.group, (HEAD, HAND))] = 0
+        share *= 1 - np.clip(observed.seen / FULLY_SEEN, 0, 1)
+        return filled + share[:, None] * (colours - filled)
+
+
+def open_completion(config: CompleteConfig, body: BodyModel) -> OpenCompletion:
+    """The stage with its weights.
+
+    Raises:
+        CrowdGaussianError: they are missing or damaged.
+    """
+    sheet = open_sheet()
+    return OpenCompletion(load_completion(weights_path(config), sheet), sheet, body, config.share)
+
+
+# The file
+
+
+def save_completion(network: CompletionNet, path: Path, about: dict[str, str]) -> None:
+    """Writes weights in half precision, and facts; an older file stays until this one is whole."""
+    facts = {**about, "kind": KIND, "config": json.dumps(asdict(network.config))}
+    state = {
+        name: value.detach().half().cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    write_bytes(path, save(state, facts))
+
+
+def load_completion(path: Path, sheet: Sheet) -> CompletionNet:
+    """A network that save_completion wrote, in evaluation mode.
+
+    Raises:
+        DamagedFileError: the file is damaged or of another architecture.
+    """
+    facts = read_facts(path)
+    try:
+        settings = json.loads(facts["config"])
+        config = CompletionConfig(**{**settings, "widths": tuple(settings["widths"])})
+        network = CompletionNet(sheet, config)
+        with safe_open(path, "pt") as stream:
+            state = {name: stream.get_tensor(name).float() for name in stream.keys()}
+        network.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise damaged(path) from error
+    return network.eval()
