@@ -37,6 +37,7 @@ LAYERS = {
         {"people"},
         {"segment"},
         {"avatar"},
+        {"completion"},
         {"lorm"},
         {"synthetic"},
         {"refiner"},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian train lorm | occlusion: LORM's adapters from pictures of single people."""
+"""crowdgaussian train: LORM's adapters, the completion network, the refiners."""
 
 import argparse
 import os
@@ -27,6 +27,7 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     parser = commands.add_parser("train", help="train a network on your own data")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
     _add_lorm(kinds)
+    _add_completion(kinds)
     hidden = kinds.add_parser("occlusion", help="draw the steps that hide parts of a person")
     hidden.add_argument("image", type=Path, metavar="IMAGE")
     hidden.add_argument("mask", type=Path, metavar="MASK", help="8 bit, 128 and more is the person")
@@ -131,6 +132,51 @@ def _occlusion(arguments: argparse.Namespace) -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows)).save(arguments.out)
     print(arguments.out)
+    return 0
+
+
+# crowdgaussian train completion
+
+_COMPLETION = {
+    name: name.replace("_", "-")
+    for name in ("steps", "batch", "lr", "ema", "seed", "save_every", "sample_every")
+}
+
+
+def _add_completion(kinds: argparse._SubParsersAction) -> None:
+    parser = kinds.add_parser(
+        "completion", help="teach a network to colour what a photo does not show of a person"
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="of `data completion`")
+    add_out(parser, _GOES_ON)
+    parser.late = _add_completion_settings
+    parser.set_defaults(run=_completion)
+
+
+def _add_completion_settings(parser: argparse.ArgumentParser) -> None:
+    from ..completion.training import CompletionTraining
+
+    add_fields(parser, CompletionTraining, _COMPLETION)
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    import torch
+    from rich.console import Console
+
+    from ..completion.layout import open_sheet
+    from ..completion.model import CompletionNet
+    from ..completion.training import CompletionTrainer, CompletionTraining, save_trained
+    from .console import ConsoleReport
+
+    config, sheet = CompletionTraining(**given_fields(arguments, _COMPLETION)), open_sheet()
+    torch.manual_seed(config.seed)
+    network = CompletionNet(sheet)
+    trainer = CompletionTrainer(network, sheet, arguments.data, arguments.out, config)
+    main_process = trainer.accelerator.is_main_process
+    with ConsoleReport(Console(soft_wrap=True, quiet=not main_process)) as report:
+        trainer.run(report)
+    if main_process:
+        print(save_trained(trainer, arguments.command_line))
     return 0
 
 

@@ -7,7 +7,16 @@ import sys
 
 from crowdgaussian_shared.errors import DamagedFileError
 
-from ..weights import CATALOGUE, OPEN_REFINER, TABLE, WeightFile, find, require, weights_folder
+from ..weights import (
+    CATALOGUE,
+    OPEN_COMPLETION,
+    OPEN_REFINER,
+    TABLE,
+    WeightFile,
+    find,
+    require,
+    weights_folder,
+)
 from ..weights.catalogue import RemoteWeights
 from ..weights.local import files_of, local_path
 
@@ -31,7 +40,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _bundled() -> list[WeightFile]:
-    return [*(file for files in CATALOGUE.values() for file in files), OPEN_REFINER]
+    return [
+        *(file for files in CATALOGUE.values() for file in files),
+        OPEN_COMPLETION,
+        OPEN_REFINER,
+    ]
 
 
 def _row(entry: WeightFile | RemoteWeights) -> dict:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from crowdgaussian_shared.formats.atomic import write_bytes
 from torch import Tensor
 
 from ..core.progress import setting
@@ -19,6 +20,8 @@ from ..core.training import Trainer, TrainingConfig, trained_parts
 from .dataset import DressedPeople, Lesson
 from .layout import HEIGHT, LAYERS, WIDTH, Sheet
 from .model import Completed, CompletionNet, Observed
+from .stage import save_completion
+from .weights import OWN_LICENCE
 
 # Weights of the loss, the prototype's; not measured one by one.
 _SEEN_COUNTS = 0.1  # of what the photo shows well, against what it does not
@@ -158,3 +161,33 @@ def completion_loss(
     terms = {"colour": float(colour.detach()), "edges": float(edges.detach())}
     terms["doubt"] = float(doubt.detach())
     return colour + _EDGES * edges + _ERROR * doubt, terms
+
+
+# What is said of a trained network
+
+WEIGHTS, CARD = "completion.safetensors", "completion_card.md"
+
+
+def save_trained(trainer: CompletionTrainer, command: str) -> Path:
+    """Writes OUT/completion.safetensors, averaged weights in half precision, and OUT's card."""
+    config, network = trainer.config, trainer.network
+    facts = {
+        "licence": OWN_LICENCE,
+        "people": f"{len(trainer.people)} made up by the program; no photo of anybody, no scan",
+        "command": command,
+        "steps": f"{config.steps} of {config.batch} people, AdamW {config.lr:g}",
+        "seed": str(config.seed),
+        "averaged weights": f"decay {config.ema:g}" if config.ema else "no",
+    }
+    path, count = trainer.out / WEIGHTS, sum(value.numel() for value in network.parameters())
+    with trainer.averaged():
+        save_completion(network, path, facts)
+    facts = {"parameters": f"{count:,}"} | facts
+    facts["unseen places of people held back"] = f"{trainer.unseen_psnr():.2f} dB"
+    rows = "\n".join(f"- **{name}:** {value}" for name, value in facts.items())
+    text = (
+        f"# {WEIGHTS}\n\nA completion network of CrowdGaussian for Blender: it colours what a "
+        f"photo does not show of a person from what it shows.\n\n{rows}\n"
+    )
+    write_bytes(trainer.out / CARD, text.encode())
+    return path
