@@ -76,9 +76,10 @@ class CompletionNet(nn.Module):
     mirror: Tensor  # [V] of the sheet
     opposite: Tensor  # [V]
     place: Tensor  # [V, 7] position, normal and one, as input
-    tile: Tensor  # [V] in which of the CELL x CELL texels of both layers each lies ...
+    tiles: Tensor  # [U] CELL x CELL texels of both layers that are in use
+    tile: Tensor  # [V] in which of them each lies ...
     slot: Tensor  # [V] ... and where in it
-    cells: Tensor  # [T] CELL x CELL texels of one layer that are in use
+    cells: Tensor  # [T] CELL x CELL texels of one layer in use, of LAYERS x U
     blocks: Tensor  # [K] BLOCK x BLOCK texels of one layer that are in use
     own_cell: Tensor  # [V] into cells
     own_block: Tensor  # [V] into blocks
@@ -108,14 +109,16 @@ class CompletionNet(nn.Module):
         """Keep the sheet's indices and planes."""
         place = np.column_stack([sheet.position, _NORMAL_UNIT * sheet.normal, np.ones(len(sheet))])
         layer, row, column = sheet.rows
-        cells, own_cell = np.unique(_square(sheet, CELL), return_inverse=True)
+        tiles, tile = np.unique(row // CELL * (WIDTH // CELL) + column // CELL, return_inverse=True)
+        cells, own_cell = np.unique(layer * len(tiles) + tile, return_inverse=True)
         blocks, own_block = np.unique(_square(sheet, BLOCK), return_inverse=True)
-        corners, shares = _between_cells(sheet, cells)
+        corners, shares = _between_cells(sheet, own_cell)
         arrays = {
             "mirror": sheet.mirror,
             "opposite": sheet.opposite,
             "place": place.astype(np.float32),
-            "tile": row // CELL * (WIDTH // CELL) + column // CELL,
+            "tiles": tiles,
+            "tile": tile,
             "slot": (layer * CELL + row % CELL) * CELL + column % CELL,
             "cells": cells,
             "blocks": blocks,
@@ -139,8 +142,9 @@ class CompletionNet(nn.Module):
     def forward(self, observed: Observed) -> Completed:
         """Colours of all texels, and how far off they may be."""
         sources = self._sources(observed)
-        features = self._features(sources.planes)  # [B, tiles, widths[0]]
-        fetched = self._fetched(features, observed)  # [B, T, M, heads * 3]
+        grid = self._features(sources.planes)
+        features = grid.flatten(2).index_select(2, self.tiles).transpose(1, 2)  # [B, U, width]
+        fetched = self._fetched(grid, features, observed)  # [B, T, M, heads * 3]
         wide = torch.cat([features, self._by_tiles(fetched, observed.material)], 2)
         raw = self.out(wide).unflatten(2, (LAYERS * CELL**2, self.outputs)).flatten(1, 2)
         raw = raw.index_select(1, self.tile * LAYERS * CELL**2 + self.slot)
@@ -184,26 +188,26 @@ class CompletionNet(nn.Module):
     # The network
 
     def _features(self, planes: Tensor) -> Tensor:
-        """What a U-Net over tiles of both layers makes of the planes.  # [B, tiles, widths[0]]"""
+        """What a U-Net over tiles of both layers makes of the planes.  # [B, widths[0], h, w]"""
         batch, _, count = planes.shape
         rows, columns = HEIGHT // CELL, WIDTH // CELL
-        tiles = planes.new_zeros(batch, rows * columns * LAYERS * CELL**2, count)
-        tiles = tiles.index_copy(1, self.tile * LAYERS * CELL**2 + self.slot, planes)
-        hidden = self.stem(tiles.view(batch, rows * columns, -1))
-        hidden, kept = hidden.transpose(1, 2).unflatten(2, (rows, columns)), []
+        used = planes.new_zeros(batch, len(self.tiles) * LAYERS * CELL**2, count)
+        used = used.index_copy(1, self.tile * LAYERS * CELL**2 + self.slot, planes)
+        stem = self.stem(used.view(batch, len(self.tiles), -1)).transpose(1, 2)
+        hidden = stem.new_zeros(*stem.shape[:2], rows * columns).index_copy(2, self.tiles, stem)
+        hidden, kept = hidden.unflatten(2, (rows, columns)), []
         for level, block in enumerate(self.down):
             hidden = block(functional.avg_pool2d(hidden, 2) if level else hidden)
             kept.append(hidden)
         for level in reversed(range(len(self.up))):
             wider = functional.interpolate(hidden, size=kept[level].shape[-2:])
             hidden = self.up[level](torch.cat([kept[level], wider], 1))
-        return hidden.flatten(2).transpose(1, 2)
+        return hidden
 
-    def _fetched(self, features: Tensor, observed: Observed) -> Tensor:
+    def _fetched(self, grid: Tensor, features: Tensor, observed: Observed) -> Tensor:
         """Colours that each cell asks for, of each material.  # [B, T, M, heads * 3]"""
         heads, keys, many = self.config.heads, self.config.keys, len(MATERIALS)
-        image = features.transpose(1, 2).unflatten(2, (HEIGHT // CELL, WIDTH // CELL))
-        coarse = functional.avg_pool2d(image, BLOCK // CELL).flatten(2).transpose(1, 2)
+        coarse = functional.avg_pool2d(grid, BLOCK // CELL).flatten(2).transpose(1, 2)
 
         def rows(values: Tensor, used: Tensor) -> Tensor:
             """[B, n, LAYERS * heads * keys] -> [B, heads, used of LAYERS * n, keys]"""
@@ -222,14 +226,14 @@ class CompletionNet(nn.Module):
         return colours.permute(0, 2, 3, 1, 4).flatten(3)
 
     def _by_tiles(self, fetched: Tensor, material: Tensor) -> Tensor:
-        """What was fetched for each cell's own materials.  # [B, tiles, LAYERS * heads * 3]"""
+        """What was fetched for each cell's own materials.  # [B, U, LAYERS * heads * 3]"""
         one_hot = functional.one_hot(material, len(MATERIALS)).float()
         share = _sum(one_hot[..., None], self.own_cell, len(self.cells))
         share = share / share.sum(2, keepdim=True)
         mean = (share[..., None] * fetched).sum(2)  # [B, T, heads * 3]
-        tiles = HEIGHT // CELL * (WIDTH // CELL)
-        flat = mean.new_zeros(len(mean), LAYERS * tiles, mean.shape[2])
-        flat = flat.index_copy(1, self.cells, mean).unflatten(1, (LAYERS, tiles))
+        count = len(self.tiles)
+        flat = mean.new_zeros(len(mean), LAYERS * count, mean.shape[2])
+        flat = flat.index_copy(1, self.cells, mean).unflatten(1, (LAYERS, count))
         return flat.transpose(1, 2).flatten(2)
 
     def _copies(self, fetched: Tensor, material: Tensor) -> Tensor:
@@ -312,11 +316,11 @@ def _square(sheet: Sheet, side: int) -> np.ndarray:
     return (layer * (HEIGHT // side) + row // side) * (WIDTH // side) + column // side
 
 
-def _between_cells(sheet: Sheet, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The four used cells around each texel, as indices of them; their shares.  # [V, 4] each"""
+def _between_cells(sheet: Sheet, own_cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The four used cells around each texel, by their numbers, and their shares.  # [V, 4] each"""
     rows, columns = HEIGHT // CELL, WIDTH // CELL
     number = np.full(LAYERS * rows * columns, -1)
-    number[cells] = np.arange(len(cells))
+    number[_square(sheet, CELL)] = own_cell
     layer, *place = sheet.rows
     y, x = ((part + 0.5) / CELL - 0.5 for part in place)
     corners, shares = [], []

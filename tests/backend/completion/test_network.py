@@ -83,8 +83,10 @@ def test_an_untrained_network_copies_what_is_of_the_same_material(network):
 def test_attention_fetches_seen_colours_of_each_material(network):
     observed, truth = dressed()
     with torch.no_grad():
-        features = network._features(network._sources(observed).planes)
-        copies = network._copies(network._fetched(features, observed), observed.material)
+        grid = network._features(network._sources(observed).planes)
+        features = grid.flatten(2).index_select(2, network.tiles).transpose(1, 2)
+        fetched = network._fetched(grid, features, observed)
+        copies = network._copies(fetched, observed.material)
     assert (copies - truth[:, :, None]).abs().max() < 0.05
 
 
