@@ -24,6 +24,7 @@ prepare_process()  # before torch and numba are imported
 import clothed  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from crowdgaussian.avatar.color_completion import Completion  # noqa: E402
 from crowdgaussian.avatar.photo_fit import PhotoFit  # noqa: E402
 from crowdgaussian.avatar.types import CompleteConfig, PhotoFitConfig  # noqa: E402
 from crowdgaussian.body import load_body  # noqa: E402
@@ -90,7 +91,9 @@ def fitted(index: int, options: argparse.Namespace, config: PhotoFitConfig) -> F
     return made
 
 
-def measured(made: Fitted, config: PhotoFitConfig, completion) -> tuple[list[float], np.ndarray]:
+def measured(
+    made: Fitted, config: PhotoFitConfig, completion: Completion | None
+) -> tuple[list[float], np.ndarray]:
     """A row of COLUMNS, and the views around [C, H, W, 4]."""
     fit, begun = PhotoFit(config, load_body("open"), completion), time.process_time()
     avatar = fit._coloured(*made.kept)
@@ -140,7 +143,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder for pictures")
     options = parser.parse_args()
     config = replace(clothed.QUICK if options.quick else PhotoFitConfig(), pose_steps=0)
-    body, systems = load_body("open"), {RULES: None}
+    body, systems = load_body("open"), dict[str, Completion | None]({RULES: None})
     for share in options.shares:
         given = CompleteConfig(options.weights, share)
         systems[f"network {share:g}"] = open_completion(given, body)

@@ -149,6 +149,7 @@ def _add_completion(kinds: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data completion`")
     add_out(parser, _GOES_ON)
+    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with (none)")
     parser.late = _add_completion_settings
     parser.set_defaults(run=_completion)
 
@@ -165,12 +166,14 @@ def _completion(arguments: argparse.Namespace) -> int:
 
     from ..completion.layout import open_sheet
     from ..completion.model import CompletionNet
+    from ..completion.stage import load_completion
     from ..completion.training import CompletionTrainer, CompletionTraining, save_trained
     from .console import ConsoleReport
 
     config, sheet = CompletionTraining(**given_fields(arguments, _COMPLETION)), open_sheet()
     torch.manual_seed(config.seed)
-    network = CompletionNet(sheet)
+    start = arguments.start
+    network = load_completion(start, sheet) if start else CompletionNet(sheet)
     trainer = CompletionTrainer(network, sheet, arguments.data, arguments.out, config)
     main_process = trainer.accelerator.is_main_process
     with ConsoleReport(Console(soft_wrap=True, quiet=not main_process)) as report:

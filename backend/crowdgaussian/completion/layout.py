@@ -178,7 +178,7 @@ def _draw(
     vertices: Coordinates, faces: np.ndarray, drawn: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What each cell's centre shows: cells in use [V], faces [V], barycentric places [V, 3]."""
-    shown = [], [], []
+    shown: tuple[list[np.ndarray], ...] = ([], [], [])
     for layer, sign in enumerate((1, -1)):
         turned = sign * vertices.normal[faces[drawn]].mean(1)[:, 2] > _FACES_SIDE
         cell, face, barycentric = _covered(vertices.xy, faces, drawn[turned])

@@ -172,10 +172,9 @@ class CompletionNet(nn.Module):
     def _around(self, observed: Observed) -> Tensor:
         """Of the same material, from the smallest neighbourhood that shows any.  # [B, V, 3]"""
         many, size = len(MATERIALS), (HEIGHT // PAIR, WIDTH // PAIR)
-        total: Tensor | float = 0.0
-        for side, counts in ((None, 1.0), (self.mirror, _MIRROR), (self.opposite, _BEHIND)):
-            there = [v if side is None else v[:, side] for v in observed[:3]]
-            total = total + counts * _by_material(*there)
+        total = _by_material(*observed[:3])
+        for side, counts in ((self.mirror, _MIRROR), (self.opposite, _BEHIND)):
+            total = total + counts * _by_material(*(values[:, side] for values in observed[:3]))
         known = _sum(total, self.own_pair, LAYERS * size[0] * size[1]) / PAIR**2
         known = known.unflatten(1, (LAYERS, *size)).unflatten(4, (many, 4))
         known = known.permute(0, 1, 4, 5, 2, 3).flatten(0, 2)  # [B * LAYERS * M, 4, h, w]
@@ -239,12 +238,12 @@ class CompletionNet(nn.Module):
     def _copies(self, fetched: Tensor, material: Tensor) -> Tensor:
         """What was fetched for each texel's material, between cells.  # [B, V, heads, 3]"""
         flat, many = fetched.flatten(1, 2), len(MATERIALS)
-        total: Tensor | float = 0.0
+        values = []
         for corner in range(4):
             row = self.corners[:, corner] * many + material  # [B, V]
-            values = flat.gather(1, row[..., None].expand(-1, -1, flat.shape[2]))
-            total = total + self.shares[:, corner, None] * values
-        return total.unflatten(2, (self.config.heads, 3))
+            own = flat.gather(1, row[..., None].expand(-1, -1, flat.shape[2]))
+            values.append(self.shares[:, corner, None] * own)
+        return sum(values[1:], values[0]).unflatten(2, (self.config.heads, 3))
 
     def _mixed(self, raw: Tensor, sources: _Sources, copies: Tensor) -> Completed:
         count = self.candidates

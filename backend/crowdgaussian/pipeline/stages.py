@@ -243,7 +243,7 @@ def _avatar_stage(
     spec = _chosen("avatar", config)
     if not spec.completed or config.stages.completion == _NONE:
         return _built(spec, config, body), ()
-    completion, warnings = None, ()
+    completion, warnings = None, tuple[SceneWarning, ...]()
     try:
         completion = _built(_chosen("completion", config), config, body)
     except (MissingFileError, DamagedFileError) as error:
