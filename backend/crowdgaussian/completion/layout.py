@@ -19,7 +19,7 @@ from ..body.load import load_body
 from ..body.model import BodyModel, pose_body
 from ..core.mesh import unit, vertex_normals
 
-LAYERS, HEIGHT, WIDTH = 2, 160, 64  # front and back; texels of 10 to 14 mm on an adult
+LAYERS, HEIGHT, WIDTH = 2, 128, 64  # front and back; texels of 10 to 14 mm on an adult
 _MARGIN = 2  # texels around the body
 _ARM_DOWN, _LEG_OUT, _PALM = 1.22, 0.07, -1.4  # radians of the A-pose
 _HEAD, _HANDS = 1.7, 1.2  # how much larger than in life they are drawn; faces need more texels

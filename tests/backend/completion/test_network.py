@@ -48,7 +48,7 @@ def dressed() -> tuple[Observed, torch.Tensor]:
 
 
 def test_sheet_mirrors_and_turns_round():
-    assert len(SHEET) > 4500 and SHEET.cell.max() < LAYERS * 160 * 64
+    assert len(SHEET) > 4500 and SHEET.cell.max() < LAYERS * 128 * 64
     assert np.allclose(SHEET.position[SHEET.mirror] * (-1, 1, 1), SHEET.position, atol=1e-3)
     behind = np.linalg.norm((SHEET.position[SHEET.opposite] - SHEET.position)[:, :2], axis=1)
     assert np.median(behind) < 0.01
