@@ -3,11 +3,12 @@
 
     python benchmarks/completion.py --makehuman FOLDER [--people 44] [--weights FILE] [--quick] ...
 
-The people are those of benchmarks/clothed.py; body and masks are the true ones, the pose stays as
-it is. Everything up to the last filling is done once a person. Printed for the rules and for shares
-of the network: PSNR of unseen Gaussians against the true surface nearest to them, PSNR of six views
-around where the photo shows the person and where not, silhouette IoU, seconds of the last step, and
-by the surface for how many people it is better than the rules, and the worst loss.
+The people are those of benchmarks/clothed.py --held-out; body and masks are the true ones, the pose
+stays as it is. Everything up to the last filling is done once a person. Printed for the rules and
+for shares of the network (complete.share): PSNR of unseen Gaussians against the true surface
+nearest to them, PSNR of six views around where the photo does not show the person and where it
+does, silhouette IoU, seconds of the last step; by the surface for how many people it is better than
+the rules, and the worst change.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from crowdgaussian.completion.stage import open_completion  # noqa: E402
 from crowdgaussian.core.mesh import face_normals, unit  # noqa: E402
 from crowdgaussian.splat.rasterize import rasterize  # noqa: E402
 from crowdgaussian.splat.splats import Splats  # noqa: E402
+from crowdgaussian.synthetic.dressed import dressed_actor  # noqa: E402
 from crowdgaussian.synthetic.people import lit  # noqa: E402
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix  # noqa: E402
 from crowdgaussian_shared.geometry.sh import sh_to_colour  # noqa: E402
@@ -78,11 +80,14 @@ def fitted(index: int, options: argparse.Namespace, config: PhotoFitConfig) -> F
     path = options.cache and options.cache / f"{index:03d}.pkl"
     if path and path.is_file():
         return pickle.loads(path.read_bytes())
-    case, actor = clothed.make_case(index, options.makehuman, 0)
+    look, body = clothed.look_of(index, not options.seen_kinds), load_body("open")
+    case = clothed.make_case(index, look, options.makehuman, 0)
+    rng = np.random.default_rng([clothed.SEED, index])  # draws the same person as make_case
+    actor = dressed_actor(body, options.makehuman, rng, look)
     corners = actor.vertices[actor.faces]
     normal = unit(face_normals(actor.vertices, actor.faces))
     surface = Surface(corners.mean(1), normal, lit(actor.face_colours, normal))
-    fit = KeepingFit(config, load_body("open"))
+    fit = KeepingFit(config, body)
     next(fit.reconstruct(case.view, [0], silent)).result()
     made = Fitted(case, surface, fit.kept)
     if path:
@@ -136,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--makehuman", type=Path, required=True, help="folder of base.obj")
     parser.add_argument("--people", type=int, default=44)
+    parser.add_argument("--seen-kinds", action="store_true", help="of clothes that training has")
     parser.add_argument("--weights", default="", help="of the network; none: the one that ships")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 1.0])
     parser.add_argument("--quick", action="store_true", help="small pictures, few steps")

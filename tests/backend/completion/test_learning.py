@@ -6,6 +6,7 @@ import pytest
 import torch
 from _support.dressed_lessons import write_people
 from crowdgaussian.cli import main as cli
+from crowdgaussian.completion import training as learning
 from crowdgaussian.completion.dataset import DressedPeople
 from crowdgaussian.completion.layout import open_sheet
 from crowdgaussian.completion.model import CompletionConfig, CompletionNet
@@ -15,6 +16,12 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 
 SHEET = open_sheet()
 TINY = CompletionConfig(widths=(8, 8), heads=1, keys=4)
+
+
+@pytest.fixture(autouse=True)
+def few_are_watched(monkeypatch):
+    monkeypatch.setattr(learning, "_WATCHED", 1)
+    monkeypatch.setattr(learning, "_SHOWN", 1)
 
 
 @pytest.fixture(scope="module")
