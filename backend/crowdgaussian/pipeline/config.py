@@ -86,7 +86,7 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
     "refine.distil.ssim_share": (0.0, 1.0),
 }
 PRESETS = {
-    "open": Config(stages=StageNames(refiner="small")),
+    "open": Config(stages=StageNames(completion="open", refiner="small")),
     "paper": Config("paper", StageNames("smplx", "multihmr", "sam", "lorm", refiner="turbo")),
 }
 
