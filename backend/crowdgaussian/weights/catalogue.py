@@ -26,7 +26,7 @@ class WeightFile:
     version: str
     package: str  # Python package that carries the file
     file: str  # path inside that package
-    digest: str  # hash_file of it; empty for a file of this repository
+    digest: str  # hash_file of it; empty: of this repository, and taken as it is
     licence: str
     commercial: bool  # whether results may be used commercially
 
@@ -190,7 +190,7 @@ OPEN_COMPLETION = WeightFile(
     version="1",
     package="crowdgaussian.completion",
     file="open_completion.safetensors",
-    digest="",
+    digest="92db372d5ef0efb203a3ea9117d7798e2f0098b8b508b07c16ab409557d853ba",
     licence="Apache-2.0",
     commercial=True,
 )
