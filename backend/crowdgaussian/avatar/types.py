@@ -115,4 +115,4 @@ class CompleteConfig:
     """Options of the completion stage, which colours what the photo does not show."""
 
     weights: str = ""  # a file of `crowdgaussian train completion`; empty: the one that ships
-    share: float = 0.5  # 0..1 of an easy colour that the network has; the rest is the rules'
+    share: float = 0.6  # 0..1 of an easy colour that the network has; the rest is the rules'

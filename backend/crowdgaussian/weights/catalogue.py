@@ -190,7 +190,7 @@ OPEN_COMPLETION = WeightFile(
     version="1",
     package="crowdgaussian.completion",
     file="open_completion.safetensors",
-    digest="92db372d5ef0efb203a3ea9117d7798e2f0098b8b508b07c16ab409557d853ba",
+    digest="66e652564cfd16847723b54f12eadb2a47926f707ec1555aa761c9588117d0cf",
     licence="Apache-2.0",
     commercial=True,
 )
