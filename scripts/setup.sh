@@ -97,7 +97,8 @@ setup_backend() {
     say "installing MediaPipe with its models"
     $pip --no-deps -r requirements/mediapipe.txt
     $pip --no-deps -e shared -e .
-    say "$(.venv/backend/bin/python -m crowdgaussian.splat)"
+    say "compiled the splatting kernels in $(.venv/backend/bin/python -c \
+        'from crowdgaussian.splat.rasterize import compile_kernels as run; print(f"{run():.1f}")') s"
     echo "$mark" >.venv/backend/.setup-stamp
 }
 

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian export: splats for other programs, without Blender."""
+"""crowdgaussian export | view: splats for other programs and a page for a browser, no Blender."""
 
 import argparse
 import sys
+import threading
+import webbrowser
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from crowdgaussian_shared.errors import SettingError
+from crowdgaussian_shared.errors import CrowdGaussianError, ResourceError, SettingError
 
 _FORMATS = ("ply", "spz", "glb", "gltf")
 _AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy for --help
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
+def add_export_command(commands: argparse._SubParsersAction) -> None:
     """Adds `export`."""
     parser = commands.add_parser("export", help="scene folder or splat files -> PLY, SPZ, glTF")
     parser.add_argument(
@@ -80,3 +84,100 @@ def _person(text: str) -> int | None:
     if not text.isdecimal():
         raise SettingError(f"--person {text} is neither a number nor all.")
     return int(text)
+
+
+# A page to look at, on this computer or as a file to pass on
+
+HOST = "127.0.0.1"  # nobody else's business: the page holds the photo
+
+
+def add_view_command(commands: argparse._SubParsersAction) -> None:
+    """Adds `view`."""
+    parser = commands.add_parser("view", help="scene folder -> a page in the browser")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument(
+        "--export", type=Path, metavar="PAGE.html", help="write one file that opens by itself"
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="N", help="of this computer (default: a free one)"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="only say the address")
+    parser.set_defaults(run=_view)
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    from crowdgaussian_shared.scene.folder import SceneFolder
+
+    from ..export.page import write_page
+
+    folder = SceneFolder.open(arguments.out)
+    if arguments.export is not None:
+        write_page(folder, arguments.export)
+        print(arguments.export)
+        return 0
+    with open_server(arguments.out, arguments.port) as server:
+        print(f"http://{HOST}:{server.server_port}/", "(Ctrl-C ends it)", flush=True)
+        if not arguments.no_browser:
+            address = f"http://{HOST}:{server.server_port}/"
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+def open_server(out: Path, port: int) -> ThreadingHTTPServer:
+    """A server of one page, made anew for each visit: of a running job it shows who is done.
+
+    Raises:
+        ResourceError: the port is taken.
+    """
+    handler = type("_Handler", (_PageHandler,), {"out": out})
+    try:
+        return ThreadingHTTPServer((HOST, port), handler)
+    except (OSError, OverflowError) as error:
+        raise ResourceError(
+            f"The port {port} cannot be used ({error}); leave --port out for a free one."
+        ) from error
+
+
+class _PageHandler(BaseHTTPRequestHandler):
+    """Answers GET / and nothing else.
+
+    Attributes:
+        out: the scene folder.
+    """
+
+    out: Path
+
+    def do_GET(self) -> None:
+        """The page, or a sentence where there is none."""
+        from crowdgaussian_shared.scene.folder import SceneFolder
+
+        from ..export.page import make_page
+
+        # a foreign page whose name leads here must not read the answer
+        named = self.headers.get("Host", "").rpartition(":")[0]
+        if named not in (HOST, "localhost"):
+            self._answer(HTTPStatus.FORBIDDEN, b"This page is for this computer alone.")
+        elif self.path != "/":
+            self._answer(HTTPStatus.NOT_FOUND, b"There is only one page here: /.")
+        else:
+            try:
+                page = make_page(SceneFolder.open(self.out))
+            except CrowdGaussianError as error:
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error).encode())
+            else:
+                self._answer(HTTPStatus.OK, page, "text/html")
+
+    def _answer(self, status: HTTPStatus, body: bytes, kind: str = "text/plain") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the terminal is the user's."""

@@ -19,11 +19,10 @@ from pathlib import Path
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 
 from ..core.progress import prepare_process, quiet_native_stderr
-from . import data, doctor, train, view
+from . import data, doctor, export, train
 from .batch import add_commands as add_batch_command
 from .edit import add_commands as add_edit_commands
 from .evaluate import add_commands as add_evaluate_commands
-from .export import add_commands as add_export_commands
 from .options import Parser, add_out, add_setting_options, setting_changes
 from .serve import add_commands as add_service_commands
 from .submit import add_commands as add_client_commands
@@ -65,12 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     settings = commands.add_parser("settings", help="list every setting of a preset")
     settings.add_argument("--preset", default="open")
     settings.set_defaults(run=_settings)
-    view.add_command(commands)
+    export.add_view_command(commands)
     doctor.add_command(commands)
     add_service_commands(commands)
     add_client_commands(commands)
     add_weights_commands(commands)
-    add_export_commands(commands)
+    export.add_export_command(commands)
     add_edit_commands(commands)
     train.add_evaluation(add_evaluate_commands(commands))
     train.add_training(add_train_commands(commands))

@@ -12,10 +12,9 @@ from crowdgaussian_shared.geometry.camera import photo_camera
 from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..body.model import BodyModel
-from ..core.device import choose_device
+from ..core.device import choose_device, load_pretrained, load_processor, model_type
 from ..core.landmarks import NUM_LANDMARKS, TORSO
 from ..core.landmarks import Landmark as L
-from ..core.pretrained import load_pretrained, load_processor, model_type
 from ..core.progress import Progress, Report
 from .crowd import Fitted, crowd_on_floor, single_thread, with_body_masks
 from .detect.detections import OUTSIDE, Detection, detection_flags

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way from Gaussians to images, on whatever device the Gaussians are."""
 
+import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from crowdgaussian_shared.errors import InputError, MissingFileError
 from torch import Tensor
 
 from .cameras import Cameras
 from .cpu import rasterize_cpu
+from .normals import render_mesh_depth
 from .splats import DEFAULT_CONFIG, RasterConfig, Render, Splats, sh_colors
 
 # The CUDA rasteriser: gsplat 1.5.3, called so that it gives what the CPU kernels give
@@ -141,3 +144,21 @@ def rasterize(
         depth / alpha.clamp(min=1e-10),
         None if features is None else torch.movedim(blended, 1, -1),
     )
+
+
+def compile_kernels() -> float:
+    """Runs every kernel once on next to nothing, ahead of the first render -> seconds it took."""
+    start = time.perf_counter()
+    cameras = Cameras.orbit((0, 0, 0), 2.0, 1, size=16)
+    leaves = [
+        torch.zeros(1, 3),
+        torch.ones(1),
+        torch.zeros(1, 4, 3),
+        torch.ones(1, 4),
+        torch.ones(1, 3),
+    ]
+    means, opacities, sh, quats, scales = (leaf.requires_grad_() for leaf in leaves)
+    render = rasterize(Splats(means, opacities, sh, quats, scales), cameras)
+    (render.color.sum() + render.depth.sum()).backward()
+    render_mesh_depth(np.eye(3), np.array([[0, 1, 2]]), cameras.to_cameras()[0])
+    return time.perf_counter() - start

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ...core.pretrained import load_pretrained
+from ...core.device import load_pretrained
 from ..types import EXTRAS, PLAIN, TRAINED
 from .sd_turbo import (
     SCHEDULE,

@@ -23,7 +23,7 @@ from transformers import (
     SamVisionConfig,
 )
 
-from ...core.pretrained import load_pretrained, model_type
+from ...core.device import load_pretrained, model_type
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
