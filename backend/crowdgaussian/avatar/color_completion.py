@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial import cKDTree
 
 from ..body.parts import ARM, HAND, HEAD, TORSO
-from .color_statistics import LimbPlaces, like_skin, skin_colour
+from .color_statistics import LimbPlaces, is_bald, like_skin, skin_colour, to_lab
 from .gaussians import SurfaceGaussians, mean_around
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one, but for _MAJORITY
@@ -302,8 +302,8 @@ def _mirrored(places: np.ndarray, cloud: SurfaceGaussians) -> np.ndarray:
 def _not_hair(cloud: SurfaceGaussians, observed: ObservedColors) -> np.ndarray:
     """Seen Gaussians of the scalp that show shine or forehead: no colour for the back.  # [N]
 
-    Hair is what the scalp shows away from the face; where it looks like the face (a bald head)
-    only the shine is held back.
+    Hair is what the scalp shows away from the face. A bald one mirrors the sky at its rim, which
+    is all that a photo shows of it: its colour is the face's.
     """
     scalp = (observed.seen >= FULLY_SEEN) & (cloud.scalp > _ON_SCALP)
     face = (observed.seen >= FULLY_SEEN) & (cloud.face > _ON_FACE)
@@ -316,6 +316,9 @@ def _not_hair(cloud: SurfaceGaussians, observed: ObservedColors) -> np.ndarray:
     far = away >= np.quantile(away[~shine], _FAR_FROM_FACE)
     hair = np.median(colours[far & ~shine], axis=0)
     skin = np.median(observed.colours[face], axis=0)
+    if is_bald(to_lab(colours[far]), to_lab(skin[None])[0]):
+        held_back[scalp] = True
+        return held_back
     along = (colours - hair) @ (skin - hair) / max(np.sum((skin - hair) ** 2), 1e-6)
     forehead = (along > _FOREHEAD) & (np.linalg.norm(hair - skin) > _ALIKE)
     held_back[scalp] = shine | forehead
