@@ -15,6 +15,7 @@ from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.geometry.avatar import MATERIALS
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from scipy.spatial import cKDTree
 
 from ..avatar.color_completion import FULLY_SEEN, ObservedColors
 from ..avatar.gaussians import SurfaceGaussians
@@ -39,6 +40,11 @@ _NEAR, _REACH = 0.7, 3.0  # texels: by which a Gaussian counts less, and beyond 
 # the best share was 0.6 to 0.8 below 0.1 and over 1 above. Gain over the rules on their unseen
 # surface: 1.04 dB; with a share of 0.75 everywhere 0.94, with 0.09 and 0.15 here 0.99.
 _EASY, _HARD = 0.05, 0.13
+# Stripes and folds stay the rules': the network blurs what it is not sure of, so it moves a colour
+# by the mean of what it would around it. Sources among all Gaussians, and how many of them make a
+# mean; with these, about a hand's breadth. Of the gain on 12 held-out people it costs 0.21 dB on
+# the unseen surface and 0.06 dB in views (8000: 0.10 and 0.01, but the sample's stripes fade).
+_SOURCES, _AROUND = 4000, 32
 
 
 # A person's Gaussians on the sheet
@@ -78,6 +84,29 @@ def answers(done: Completed, places: Coordinates, sheet: Sheet) -> tuple[np.ndar
     return read[:, :3], read[:, 3]
 
 
+def broad_part(
+    change: np.ndarray, means: np.ndarray, material: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """The mean of a change of colour around each Gaussian, over those of its material.
+
+    Args:
+        change: [N, 3] sRGB.
+        means: [N, 3] metres, in the T-pose.
+        material: [N] labels.
+        counts: [N] bool, whose changes are taken.
+
+    Returns:
+        # [N, 3]
+    """
+    sources = np.flatnonzero(counts)[:: max(1, len(means) // _SOURCES)]
+    if len(sources) < _AROUND:
+        return change
+    _, near = cKDTree(means[sources]).query(means, k=_AROUND)
+    near = sources[near]
+    weight = (material[near] == material[:, None]) + 1e-6
+    return np.einsum("nk,nkc->nc", weight / weight.sum(1, keepdims=True), change[near])
+
+
 # The stage
 
 
@@ -109,7 +138,8 @@ class OpenCompletion:
         share = self.share + (1 - self.share) * hard
         share[np.isin(cloud.group, (HEAD, HAND))] = 0
         share *= 1 - np.clip(observed.seen / FULLY_SEEN, 0, 1)
-        return filled + share[:, None] * (colours - filled)
+        change = broad_part(colours - filled, cloud.means, material, share > 0)
+        return filled + share[:, None] * change
 
 
 def open_completion(config: CompleteConfig, body: BodyModel) -> OpenCompletion:

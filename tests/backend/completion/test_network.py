@@ -15,6 +15,7 @@ from crowdgaussian.completion.model import CompletionNet, Observed
 from crowdgaussian.completion.stage import (
     Known,
     OpenCompletion,
+    broad_part,
     load_completion,
     observe,
     open_completion,
@@ -140,6 +141,7 @@ def test_heads_hands_and_what_is_seen_keep_their_colours(log_error, share):
     class Cloud:
         points = type("P", (), {"face": SHEET.face, "barycentric": SHEET.barycentric})
         group = np.tile([0, 1, 3, 4, 4], 1000)
+        means = np.random.default_rng(0).uniform(size=(5000, 3))
 
     seen = np.tile([0.0, 0.0, 0.0, 0.0, 0.5], 1000)
     sure = CompletionNet(SHEET).eval()
@@ -156,3 +158,19 @@ def test_heads_hands_and_what_is_seen_keep_their_colours(log_error, share):
     assert np.median(moved) == pytest.approx(0.6 * share, abs=0.03)
     nothing = ObservedColors(observed.colours, np.zeros(5000))
     assert completion.complete(Cloud, nothing, material, np.zeros(5000), rules) is rules
+
+
+def test_broad_changes_come_through_and_stripes_stay():
+    rng = np.random.default_rng(0)
+    means = rng.uniform(0, 1, (6000, 3)) * [0.4, 0.6, 0.001]
+    material = (means[:, 1] > 0.3).astype(np.int64)
+    stripes = 0.2 * np.sign(np.sin(means[:, 1] * 2 * np.pi / 0.04))[:, None]
+    wanted = np.where(material == 1, 0.1, -0.1)[:, None]
+    unseen = means[:, 0] > 0.1
+    change = np.where(unseen[:, None], np.broadcast_to(wanted - stripes, (6000, 3)), 9.0)
+    broad = broad_part(change, means, material, unseen)[unseen]
+    left = np.abs(broad - wanted[unseen]).mean()
+    assert left < 0.3 * np.abs(stripes).mean(), "of the stripes, which the rules keep"
+    assert np.abs(np.median(broad[material[unseen] == 1]) - 0.1) < 0.02
+    few = [value[:9] for value in (change, means, material, unseen)]  # too few for a mean
+    assert np.array_equal(broad_part(*few), change[:9])
