@@ -72,12 +72,14 @@ class JobRow(SavedJob):
 
     @property
     def title(self) -> str:
-        """The photo's file name, which time it is reconstructed, and what is corrected."""
+        """The photo's file name, and what is corrected or which time it is reconstructed."""
         name, folder = Path(self.photo).name, Path(self.folder).name
+        if self.what:
+            return f"{name}: {self.what}"
         number = folder.removeprefix(f"{Path(self.photo).stem}-")  # see reconstruct.new_folder
         if number != folder and number.isdecimal():
             name = f"{name} ({number})"
-        return f"{name}: {self.what}" if self.what else name
+        return name
 
     @property
     def active(self) -> bool:

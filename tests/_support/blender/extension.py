@@ -65,7 +65,7 @@ def run_scenario(name: str, profile: Path, **given: object) -> dict:
         env=environment,
         timeout=590,
     )
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
