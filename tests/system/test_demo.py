@@ -52,7 +52,7 @@ def test_report_is_complete(sample_run):
     assert set(report["timings"]) == {"people", "masks", "avatars", "refine"}
     assert report["commercial_use"] is True
     stages = {model["stage"] for model in report["models"]}
-    assert stages == {"body", "people", "refiner"}
+    assert stages == {"body", "people", "completion", "refiner"}
     assert all(model["blake2b"] and model["licence"] for model in report["models"])
 
 
