@@ -170,7 +170,7 @@ def png_of(side):
 def test_something_that_is_no_photo(client):
     job, _ = client.submit(b"%PDF-1.7 this is no photo" + uuid.uuid4().bytes, "letter.pdf")
     last = client.follow(job)[-1]
-    assert last.state == "failed" and last.error.startswith("letter.pdf is not an image")
+    assert last.state == "failed" and last.error.startswith("letter.pdf is a PDF document")
 
 
 def test_a_frame_of_two_gigabytes_is_not_waited_for(service, client):
