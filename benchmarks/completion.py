@@ -27,8 +27,9 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from crowdgaussian.avatar.color_completion import Completion  # noqa: E402
 from crowdgaussian.avatar.photo_fit import PhotoFit  # noqa: E402
-from crowdgaussian.avatar.types import CompleteConfig, PhotoFitConfig  # noqa: E402
+from crowdgaussian.avatar.types import PhotoFitConfig  # noqa: E402
 from crowdgaussian.body import load_body  # noqa: E402
+from crowdgaussian.completion.config import CompleteConfig  # noqa: E402
 from crowdgaussian.completion.stage import open_completion  # noqa: E402
 from crowdgaussian.core.mesh import face_normals, unit  # noqa: E402
 from crowdgaussian.splat.rasterize import rasterize  # noqa: E402

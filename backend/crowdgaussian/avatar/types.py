@@ -108,11 +108,3 @@ class PhotoFitConfig:
     hand_density: float = 3.0
     seen_density: float = 2.2
     seed: int = 1  # of the places on the surface and of the sources of unseen colours
-
-
-@dataclass(frozen=True)
-class CompleteConfig:
-    """Options of the completion stage, which colours what the photo does not show."""
-
-    weights: str = ""  # a file of `crowdgaussian train completion`; empty: the one that ships
-    share: float = 0.6  # 0..1 of an easy colour that the network has; the rest is the rules'

@@ -4,12 +4,9 @@
 import argparse
 import sys
 import threading
-import webbrowser
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError, ResourceError, SettingError
+from crowdgaussian_shared.errors import SettingError
 
 _FORMATS = ("ply", "spz", "glb", "gltf")
 _AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy for --help
@@ -88,8 +85,6 @@ def _person(text: str) -> int | None:
 
 # A page to look at, on this computer or as a file to pass on
 
-HOST = "127.0.0.1"  # nobody else's business: the page holds the photo
-
 
 def add_view_command(commands: argparse._SubParsersAction) -> None:
     """Adds `view`."""
@@ -106,9 +101,11 @@ def add_view_command(commands: argparse._SubParsersAction) -> None:
 
 
 def _view(arguments: argparse.Namespace) -> int:
+    import webbrowser
+
     from crowdgaussian_shared.scene.folder import SceneFolder
 
-    from ..export.page import write_page
+    from ..export.page import HOST, open_server, write_page
 
     folder = SceneFolder.open(arguments.out)
     if arguments.export is not None:
@@ -125,59 +122,3 @@ def _view(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             return 0
     return 0
-
-
-def open_server(out: Path, port: int) -> ThreadingHTTPServer:
-    """A server of one page, made anew for each visit: of a running job it shows who is done.
-
-    Raises:
-        ResourceError: the port is taken.
-    """
-    handler = type("_Handler", (_PageHandler,), {"out": out})
-    try:
-        return ThreadingHTTPServer((HOST, port), handler)
-    except (OSError, OverflowError) as error:
-        raise ResourceError(
-            f"The port {port} cannot be used ({error}); leave --port out for a free one."
-        ) from error
-
-
-class _PageHandler(BaseHTTPRequestHandler):
-    """Answers GET / and nothing else.
-
-    Attributes:
-        out: the scene folder.
-    """
-
-    out: Path
-
-    def do_GET(self) -> None:
-        """The page, or a sentence where there is none."""
-        from crowdgaussian_shared.scene.folder import SceneFolder
-
-        from ..export.page import make_page
-
-        # a foreign page whose name leads here must not read the answer
-        named = self.headers.get("Host", "").rpartition(":")[0]
-        if named not in (HOST, "localhost"):
-            self._answer(HTTPStatus.FORBIDDEN, b"This page is for this computer alone.")
-        elif self.path != "/":
-            self._answer(HTTPStatus.NOT_FOUND, b"There is only one page here: /.")
-        else:
-            try:
-                page = make_page(SceneFolder.open(self.out))
-            except CrowdGaussianError as error:
-                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error).encode())
-            else:
-                self._answer(HTTPStatus.OK, page, "text/html")
-
-    def _answer(self, status: HTTPStatus, body: bytes, kind: str = "text/plain") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the terminal is the user's."""

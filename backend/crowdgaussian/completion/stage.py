@@ -5,23 +5,21 @@ The rules of avatar/color_completion.py keep head and hands: they know hair from
 that is nowhere seen. Elsewhere both are mixed, by how hard the network thinks a place is.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.geometry.avatar import MATERIALS
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from scipy.spatial import cKDTree
 
 from ..avatar.color_completion import FULLY_SEEN, ObservedColors
 from ..avatar.gaussians import SurfaceGaussians
-from ..avatar.types import CompleteConfig
 from ..body.model import BodyModel
 from ..body.parts import HAND, HEAD
+from ..core.device import load_network, save_network
+from .config import KIND, CompleteConfig, read_facts, weights_path
 from .layout import (
     Coordinates,
     Sheet,
@@ -31,7 +29,6 @@ from .layout import (
     vertex_coordinates,
 )
 from .model import Completed, CompletionConfig, CompletionNet, Observed
-from .weights import KIND, damaged, read_facts, weights_path
 
 _NEIGHBOURS = 4  # Gaussians that a texel is read from
 _NEAR, _REACH = 0.7, 3.0  # texels: by which a Gaussian counts less, and beyond which none is seen
@@ -157,12 +154,7 @@ def open_completion(config: CompleteConfig, body: BodyModel) -> OpenCompletion:
 
 def save_completion(network: CompletionNet, path: Path, about: dict[str, str]) -> None:
     """Writes weights in half precision, and facts; an older file stays until this one is whole."""
-    facts = {**about, "kind": KIND, "config": json.dumps(asdict(network.config))}
-    state = {
-        name: value.detach().half().cpu().contiguous()
-        for name, value in network.state_dict().items()
-    }
-    write_bytes(path, save(state, facts))
+    save_network(network, path, {**about, "kind": KIND}, torch.half)
 
 
 def load_completion(path: Path, sheet: Sheet) -> CompletionNet:
@@ -171,14 +163,8 @@ def load_completion(path: Path, sheet: Sheet) -> CompletionNet:
     Raises:
         DamagedFileError: the file is damaged or of another architecture.
     """
-    facts = read_facts(path)
-    try:
-        settings = json.loads(facts["config"])
-        config = CompletionConfig(**{**settings, "widths": tuple(settings["widths"])})
-        network = CompletionNet(sheet, config)
-        with safe_open(path, "pt") as stream:
-            state = {name: stream.get_tensor(name).float() for name in stream.keys()}
-        network.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise damaged(path) from error
-    return network.eval()
+
+    def build(**settings: Any) -> CompletionNet:
+        return CompletionNet(sheet, CompletionConfig(**settings))
+
+    return load_network(path, read_facts(path), build)

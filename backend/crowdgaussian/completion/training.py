@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
-from crowdgaussian_shared.formats.atomic import write_bytes
 from torch import Tensor
 
 from ..body.load import load_body
 from ..body.model import read_arrays
 from ..core.progress import setting
-from ..core.training import Trainer, TrainingConfig, trained_parts
+from ..core.training import Trainer, TrainingConfig, trained_parts, write_card
+from .config import OWN_LICENCE
 from .layout import HEIGHT, LAYERS, WIDTH, Sheet, nearest_points, points_on, vertex_coordinates
 from .model import Completed, CompletionNet, Observed
 from .stage import save_completion
-from .weights import OWN_LICENCE
 
 PLACES, PEOPLE = "places.npz", "people_*.npz"
 _KEYS = ("valid", "albedo", "seen", "pixel", "shown", "light", "tint", "guess", "label")
@@ -339,10 +338,9 @@ def save_trained(trainer: CompletionTrainer, command: str) -> Path:
         save_completion(network, path, facts)
     facts = {"parameters": f"{count:,}"} | facts
     facts["unseen places of people held back"] = f"{trainer.unseen_psnr():.2f} dB"
-    rows = "\n".join(f"- **{name}:** {value}" for name, value in facts.items())
-    text = (
+    about = (
         f"# {WEIGHTS}\n\nA completion network of CrowdGaussian for Blender: it colours what a "
-        f"photo does not show of a person from what it shows.\n\n{rows}\n"
+        "photo does not show of a person from what it shows."
     )
-    write_bytes(trainer.out / CARD, text.encode())
+    write_card(trainer.out / CARD, about, facts)
     return path

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The device torch computes on: which one, what to say when its memory is full, there and back."""
+"""The device torch computes on, and networks from and to files on this machine."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
 import torch
-from crowdgaussian_shared.errors import DamagedFileError
+from crowdgaussian_shared.errors import DamagedFileError, OutOfMemoryError, SettingError
+from crowdgaussian_shared.formats.atomic import write_bytes
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.image_processing_base import ImageProcessingMixin
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numpy as np
-from crowdgaussian_shared.errors import OutOfMemoryError, SettingError
-from torch import Tensor
 
 _SAYINGS = (  # in which torch tells that memory ran out
     "can't allocate memory",  # torch on a CPU: "DefaultCPUAllocator: can't allocate memory: ..."
@@ -84,6 +85,7 @@ def float_array(tensor: Tensor) -> np.ndarray:
 
 # Networks of transformers from a folder on this machine: safetensors only, nothing missing
 
+_Module = TypeVar("_Module", bound=nn.Module)
 _Processor = TypeVar("_Processor", bound="ImageProcessingMixin")
 
 
@@ -140,3 +142,60 @@ def load_processor(kind: type[_Processor], folder: Path) -> _Processor:
             f"The folder {folder} lacks a preprocessor_config.json that can be read; download the "
             "model again."
         ) from error
+
+
+# A network of our own in one safetensors file that says what it is
+
+
+class _Configured(Protocol):
+    """A module with the settings that it was made with."""
+
+    config: Any
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Of nn.Module."""
+        ...
+
+
+def save_network(
+    network: _Configured, path: Path, facts: dict[str, str], dtype: torch.dtype = torch.float32
+) -> None:
+    """Writes weights, settings and facts; an older file stays until the new one is whole.
+
+    Args:
+        network: on any device.
+        path: of the file.
+        facts: what else the file says of itself: its kind, licence, data, command.
+        dtype: of the weights in the file.
+    """
+    facts = {**facts, "config": json.dumps(asdict(network.config))}
+    state = {
+        name: value.detach().to(dtype).cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
+    write_bytes(path, save(state, facts))
+
+
+def load_network(path: Path, facts: dict[str, str], build: Callable[..., _Module]) -> _Module:
+    """A network that save_network wrote, in evaluation mode.
+
+    Args:
+        path: of the file.
+        facts: what the file says of itself.
+        build: makes it from its settings.
+
+    Raises:
+        DamagedFileError: the file is damaged or of another architecture.
+    """
+    try:
+        settings: dict[str, Any] = json.loads(facts["config"])
+        listed = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+        network = build(**listed)
+        with safe_open(path, "pt") as stream:
+            state = {name: stream.get_tensor(name).float() for name in stream.keys()}
+        network.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DamagedFileError(
+            f"{path} is damaged or holds weights of another architecture; get a whole copy."
+        ) from error
+    return network.eval()

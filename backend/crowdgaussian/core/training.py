@@ -356,3 +356,16 @@ class Trainer:
 def trained_parts(network: nn.Module) -> dict[str, nn.Parameter]:
     """Every parameter that training changes, by name."""
     return {name: value for name, value in network.named_parameters() if value.requires_grad}
+
+
+def write_card(path: Path, about: str, rows: dict[str, str], last: str = "") -> None:
+    """Writes what there is to say of a network beside its weights.
+
+    Args:
+        path: of the card, Markdown.
+        about: its heading and what the network does.
+        rows: facts, a line each.
+        last: what follows them.
+    """
+    lines = [about, "", *(f"- **{key}:** {value}" for key, value in rows.items()), ""]
+    write_bytes(path, "\n".join([*lines, *([last, ""] if last else [])]).encode())

@@ -8,11 +8,13 @@ and opacity to 8. Colours that depend on the view are those that the photo's cam
 
 import base64
 import json
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crowdgaussian_shared.errors import InputError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError, ResourceError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.sh import eval_sh
@@ -120,3 +122,60 @@ def _packed(cloud: Gaussians, eye: np.ndarray) -> bytes:
         np.clip(values, -top if kind == "<i2" else 0, top).astype(kind).tobytes()
         for values, top, kind in parts
     )
+
+
+# The page on this computer
+
+HOST = "127.0.0.1"  # nobody else's business: the page holds the photo
+
+
+def open_server(out: Path, port: int) -> ThreadingHTTPServer:
+    """A server of one page, made anew for each visit: of a running job it shows who is done.
+
+    Raises:
+        ResourceError: the port is taken.
+    """
+    handler = type("_Handler", (_PageHandler,), {"out": out})
+    try:
+        return ThreadingHTTPServer((HOST, port), handler)
+    except (OSError, OverflowError) as error:
+        raise ResourceError(
+            f"The port {port} cannot be used ({error}); leave --port out for a free one."
+        ) from error
+
+
+class _PageHandler(BaseHTTPRequestHandler):
+    """Answers GET / and nothing else.
+
+    Attributes:
+        out: the scene folder.
+    """
+
+    out: Path
+
+    def do_GET(self) -> None:
+        """The page, or a sentence where there is none."""
+        # a foreign page whose name leads here must not read the answer
+        named = self.headers.get("Host", "").rpartition(":")[0]
+        if named not in (HOST, "localhost"):
+            self._answer(HTTPStatus.FORBIDDEN, b"This page is for this computer alone.")
+        elif self.path != "/":
+            self._answer(HTTPStatus.NOT_FOUND, b"There is only one page here: /.")
+        else:
+            try:
+                page = make_page(SceneFolder.open(self.out))
+            except CrowdGaussianError as error:
+                self._answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error).encode())
+            else:
+                self._answer(HTTPStatus.OK, page, "text/html")
+
+    def _answer(self, status: HTTPStatus, body: bytes, kind: str = "text/plain") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the terminal is the user's."""

@@ -11,7 +11,8 @@ from crowdgaussian_shared.errors import SettingError
 from crowdgaussian_shared.protocol.wire import may_client_set
 from crowdgaussian_shared.scene.edit import SceneEdits
 
-from ..avatar.types import CompleteConfig, PhotoFitConfig
+from ..avatar.types import PhotoFitConfig
+from ..completion.config import CompleteConfig
 from ..lorm.weights import LormStageConfig
 from ..people.types import PeopleConfig
 from ..refiner.types import RefineConfig

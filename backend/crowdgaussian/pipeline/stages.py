@@ -131,7 +131,7 @@ STAGES = (
         "completion",
         "complete",
         ".completion.stage:open_completion",
-        ".completion.weights:used_files",
+        ".completion.config:used_files",
         "the small network that ships, beside the rules of photo_fit",
     ),
     StageSpec(

@@ -13,7 +13,7 @@ from crowdgaussian_shared.errors import MissingFileError
 from crowdgaussian_shared.geometry.avatar import Avatar
 
 from ..weights import OPEN_REFINER, TABLE, WeightFile, find, local_path, require
-from ..weights.local import UNKNOWN_LICENCE, Need, UsedFile, locate
+from ..weights.local import UNKNOWN_LICENCE, Need, UsedFile, locate, trained_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,13 +92,7 @@ def small_path(config: RefineConfig) -> Path:
         MissingFileError: it is not there.
     """
     if config.weights:
-        path = Path(config.weights).expanduser()
-        if path.is_file():
-            return path
-        raise MissingFileError(
-            f"refine.weights names {config.weights}, which is no file; give one that "
-            "`crowdgaussian train refiner` wrote, or leave it empty to use the one that ships."
-        )
+        return trained_file(config.weights, "refine.weights", "refiner")
     path = OPEN_REFINER.path()
     if path.is_file():
         return path

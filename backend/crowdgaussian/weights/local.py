@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crowdgaussian_shared.errors import MissingFileError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
 
 from .catalogue import RemoteWeights, Source
 from .table import find
@@ -208,3 +208,55 @@ def _is_called_like(entry: RemoteWeights, path: Path) -> bool:
         own = len(entry.files) == 1 and path.name == entry.files[0].name
         return own or path.name.startswith(entry.name.replace("-", "_") + "_")
     return path.name in (entry.name, entry.place.rsplit("/", 1)[-1])
+
+
+# Networks of our own, as `crowdgaussian train` writes them
+
+
+def trained_file(given: str, setting: str, verb: str) -> Path:
+    """The file that a setting names in place of the one that ships.
+
+    Args:
+        given: the setting's value.
+        setting: its full name.
+        verb: of `crowdgaussian train`, which writes such files.
+
+    Raises:
+        MissingFileError: there is no such file.
+    """
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    raise MissingFileError(
+        f"{setting} names {given}, which is no file; give one that `crowdgaussian train {verb}` "
+        "wrote, or leave it empty to use the one that ships."
+    )
+
+
+def read_facts(path: Path, kind: str, verb: str) -> dict[str, str]:
+    """What such a file says of itself; does not import torch.
+
+    Args:
+        path: of a safetensors file.
+        kind: that it must say it is.
+        verb: as trained_file.
+
+    Raises:
+        DamagedFileError: the file cannot be read, or is of another kind.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as stream:
+            facts = stream.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise DamagedFileError(
+            f"{path} cannot be read as a {verb}'s safetensors file; check the path, or get a whole "
+            "copy."
+        ) from error
+    if facts.get("kind") != kind:
+        raise DamagedFileError(
+            f"{path} holds weights of another architecture; give a {verb}'s file, as "
+            f"`crowdgaussian train {verb}` writes it."
+        )
+    return facts

@@ -18,8 +18,8 @@ import torch
 from _support.avatar_scene import photo_camera
 from _support.made_up import make_avatar
 from crowdgaussian.cli import main as cli
-from crowdgaussian.cli.export import open_server
 from crowdgaussian.export import page
+from crowdgaussian.export.page import open_server
 from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.rasterize import rasterize
 from crowdgaussian.splat.splats import Splats

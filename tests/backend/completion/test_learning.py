@@ -7,10 +7,10 @@ import torch
 from _support.dressed_lessons import write_people
 from crowdgaussian.cli import main as cli
 from crowdgaussian.completion import training as learning
+from crowdgaussian.completion.config import read_facts
 from crowdgaussian.completion.layout import open_sheet
 from crowdgaussian.completion.model import CompletionConfig, CompletionNet
 from crowdgaussian.completion.training import CompletionTrainer, CompletionTraining, DressedPeople
-from crowdgaussian.completion.weights import read_facts
 from crowdgaussian_shared.errors import CrowdGaussianError
 
 SHEET = open_sheet()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from crowdgaussian.avatar.color_completion import ObservedColors
-from crowdgaussian.avatar.types import CompleteConfig
 from crowdgaussian.body.load import load_body
-from crowdgaussian.completion import weights as files
+from crowdgaussian.completion import config as files
+from crowdgaussian.completion.config import CompleteConfig
 from crowdgaussian.completion.layout import LAYERS, open_sheet, points_on, vertex_coordinates
 from crowdgaussian.completion.model import CompletionNet, Observed
 from crowdgaussian.completion.stage import (

@@ -6,19 +6,16 @@ picture, normals and mask side by side in its channels (pixel unshuffle, Shi et 
 what to add to the picture. Its last convolution starts at zero: untrained, it changes nothing.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from crowdgaussian_shared.errors import DamagedFileError
-from crowdgaussian_shared.formats.atomic import write_bytes
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...core.device import load_network, save_network
+from ...weights import local
 from .tiling import INPUTS, check_input, drop_normals, tiled
 
 _TILE, _OVERLAP = 768, 64  # pixels
@@ -114,12 +111,7 @@ def save_small(refiner: SmallRefiner, path: Path, about: dict[str, str] | None =
         path: of the file.
         about: more facts, such as licence, data and command.
     """
-    facts = {**(about or {}), "kind": KIND, "config": json.dumps(asdict(refiner.config))}
-    state = {
-        name: value.detach().float().cpu().contiguous()
-        for name, value in refiner.state_dict().items()
-    }
-    write_bytes(path, save(state, facts))
+    save_network(refiner, path, {**(about or {}), "kind": KIND})
 
 
 def load_small(path: Path) -> SmallRefiner:
@@ -128,21 +120,11 @@ def load_small(path: Path) -> SmallRefiner:
     Raises:
         CrowdGaussianError: the file is missing, damaged or of another architecture.
     """
-    facts = read_facts(path)
-    try:
-        settings: dict[str, Any] = {
-            name: tuple(value) if name == "widths" else value
-            for name, value in json.loads(facts["config"]).items()
-        }
-        config = SmallConfig(**settings)
-        refiner = SmallRefiner(config)
-        with safe_open(path, "pt") as stream:
-            refiner.load_state_dict({name: stream.get_tensor(name) for name in stream.keys()})
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DamagedFileError(
-            f"{path} is damaged or holds weights of another architecture; get a whole copy."
-        ) from error
-    return refiner.eval()
+
+    def build(**settings: Any) -> SmallRefiner:
+        return SmallRefiner(SmallConfig(**settings))
+
+    return load_network(path, read_facts(path), build)
 
 
 def read_facts(path: Path) -> dict[str, str]:
@@ -151,17 +133,4 @@ def read_facts(path: Path) -> dict[str, str]:
     Raises:
         CrowdGaussianError: the file cannot be read or is no small refiner.
     """
-    try:
-        with safe_open(path, "pt") as stream:
-            facts = stream.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise DamagedFileError(
-            f"{path} cannot be read as a refiner's safetensors file; check the path, or get a "
-            "whole copy."
-        ) from error
-    if facts.get("kind") != KIND:
-        raise DamagedFileError(
-            f"{path} holds weights of another architecture; give a small refiner's file, as "
-            "`crowdgaussian train refiner` writes it."
-        )
-    return facts
+    return local.read_facts(path, KIND, "refiner")

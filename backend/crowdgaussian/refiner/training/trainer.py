@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import SettingError
-from crowdgaussian_shared.formats.atomic import write_bytes
 from torch import Tensor
 
+from ...core import training
 from ...core.device import choose_device
 from ...core.training import Trainer, trained_parts
 from ..networks.small_unet import SmallConfig, SmallRefiner, load_small, save_small
@@ -168,20 +168,12 @@ def write_card(out: Path, name: str, network: "AnyRefiner", facts: dict[str, str
         "normals": "used" if network.config.normals else "not used",
         **facts,
     }
-    lines = [
-        f"# {name}",
-        "",
-        "A refiner of CrowdGaussian for Blender: a coarse view of people and "
-        "the normals of their bodies go in, a clean view comes out, in one step.",
-        "",
-    ]
-    lines += [f"- **{key}:** {value}" for key, value in rows.items()]
-    lines += [
-        "",
-        f"How good it is: `crowdgaussian evaluate refiner DATA -o REPORT --refiner mine={name}`.",
-        "",
-    ]
-    write_bytes(out / CARD, "\n".join(lines).encode())
+    about = (
+        f"# {name}\n\nA refiner of CrowdGaussian for Blender: a coarse view of people and "
+        "the normals of their bodies go in, a clean view comes out, in one step."
+    )
+    last = f"How good it is: `crowdgaussian evaluate refiner DATA -o REPORT --refiner mine={name}`."
+    training.write_card(out / CARD, about, rows, last)
 
 
 def _licence(base: Base | None, people: list[str], coarse: Counter[str]) -> str:

@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which file the completion reads, and what its licence allows; what it says of itself.
+"""Options of the completion; which file it reads, and what that allows and says of itself.
 
 Asking does not import torch: the service's broker asks too.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError, MissingFileError
+from crowdgaussian_shared.errors import CrowdGaussianError
 
-from ..avatar.types import CompleteConfig
-from ..weights import OPEN_COMPLETION, WeightFile
-from ..weights.local import UNKNOWN_LICENCE, UsedFile
+from ..weights import OPEN_COMPLETION, WeightFile, local
+from ..weights.local import UNKNOWN_LICENCE, UsedFile, trained_file
 
 STAGE, OWN_LICENCE = "completion", "Apache-2.0"
 KIND = "crowdgaussian completion"  # what a file says of itself
+
+
+@dataclass(frozen=True)
+class CompleteConfig:
+    """Options of the completion stage, which colours what the photo does not show."""
+
+    weights: str = ""  # a file of `crowdgaussian train completion`; empty: the one that ships
+    share: float = 0.6  # 0..1 of an easy colour that the network has; the rest is the rules'
 
 
 def weights_path(config: CompleteConfig) -> Path:
@@ -24,13 +32,7 @@ def weights_path(config: CompleteConfig) -> Path:
     """
     if not config.weights:
         return OPEN_COMPLETION.checked_path()[0]
-    path = Path(config.weights).expanduser()
-    if not path.is_file():
-        raise MissingFileError(
-            f"complete.weights names {config.weights}, which is no file; give one that "
-            "`crowdgaussian train completion` wrote, or leave it empty to use the one that ships."
-        )
-    return path
+    return trained_file(config.weights, "complete.weights", STAGE)
 
 
 def used_files(config: CompleteConfig) -> list[WeightFile | UsedFile]:
@@ -52,20 +54,4 @@ def read_facts(path: Path) -> dict[str, str]:
     Raises:
         DamagedFileError: it cannot be read, or is of another network.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as stream:
-            facts = stream.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise damaged(path) from error
-    if facts.get("kind") != KIND:
-        raise damaged(path)
-    return facts
-
-
-def damaged(path: Path) -> DamagedFileError:
-    """The sentence about a file that cannot be used."""
-    return DamagedFileError(
-        f"{path} is damaged or holds weights of another architecture; get a whole copy."
-    )
+    return local.read_facts(path, KIND, STAGE)
