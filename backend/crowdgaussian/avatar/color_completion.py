@@ -14,8 +14,9 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial import cKDTree
 
 from ..body.parts import ARM, HAND, HEAD, TORSO
-from .color_statistics import LimbPlaces, is_bald, like_skin, skin_colour, to_lab
+from .color_statistics import LimbPlaces, like_skin, skin_colour
 from .gaussians import SurfaceGaussians, mean_around
+from .materials import SKIN
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one, but for _MAJORITY
 # and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees 16.69
@@ -48,6 +49,7 @@ _LEAST_SOURCES = 3  # for the counterpart
 _LEAST_PART = 30  # well seen Gaussians of a part below which its colour is not known
 _LEAST_HAIR = 20  # the same for scalp and face
 _FAR_FROM_FACE = 0.5  # quantile of the scalp's distances from the face beyond which it is hair
+_BALD = 0.5  # share of skin there; 1.00 of two bald heads, at most 0.03 of five others
 _FOREHEAD = 0.4  # of the way from hair to skin from which a colour is forehead; more lets skin grow
 _SMOOTH_NEIGHBOURS = 6
 _SMOOTH, _SMOOTH_HEAD = 0.4, 0.5  # of the neighbours' mean in a filled colour
@@ -109,7 +111,7 @@ def fill_colours(
     sure = observed.seen >= FULLY_SEEN
     if not sure.any():
         return np.where(observed.seen[:, None] > 0, observed.colours, 0.5)
-    source = sure & ~_not_hair(cloud, observed) & ~_collar(cloud, observed, sure)
+    source = sure & ~_not_hair(cloud, observed, material) & ~_collar(cloud, observed, sure)
     filled = _from_nearby(cloud, observed.colours, source, np.random.default_rng(seed))
     _from_same_limb(filled, observed.colours, source, cloud, limbs, material)
     _from_counterpart(filled, cloud, observed.colours, source)
@@ -299,7 +301,9 @@ def _mirrored(places: np.ndarray, cloud: SurfaceGaussians) -> np.ndarray:
     return np.column_stack([cloud.mirrored * (1, 1, _DEPTH), places[:, 3:]])
 
 
-def _not_hair(cloud: SurfaceGaussians, observed: ObservedColors) -> np.ndarray:
+def _not_hair(
+    cloud: SurfaceGaussians, observed: ObservedColors, material: np.ndarray
+) -> np.ndarray:
     """Seen Gaussians of the scalp that show shine or forehead: no colour for the back.  # [N]
 
     Hair is what the scalp shows away from the face. A bald one mirrors the sky at its rim, which
@@ -316,7 +320,7 @@ def _not_hair(cloud: SurfaceGaussians, observed: ObservedColors) -> np.ndarray:
     far = away >= np.quantile(away[~shine], _FAR_FROM_FACE)
     hair = np.median(colours[far & ~shine], axis=0)
     skin = np.median(observed.colours[face], axis=0)
-    if is_bald(to_lab(colours[far]), to_lab(skin[None])[0]):
+    if (material[scalp][far] == SKIN).mean() > _BALD:
         held_back[scalp] = True
         return held_back
     along = (colours - hair) @ (skin - hair) / max(np.sum((skin - hair) ** 2), 1e-6)
