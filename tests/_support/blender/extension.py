@@ -32,6 +32,7 @@ def clean_environment(profile: Path) -> dict[str, str]:
     return environment | {
         "BLENDER_USER_RESOURCES": str(profile),
         "OMP_NUM_THREADS": "2",
+        "PYTHONFAULTHANDLER": "1",  # where Blender stood when it crashed
     }
 
 
