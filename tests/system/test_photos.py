@@ -11,7 +11,7 @@ import pytest
 import torch
 from _support.running import photo_or_skip
 from crowdgaussian.body.load import load_body
-from crowdgaussian.people.detect.detections import detect_people
+from crowdgaussian.people.mediapipe import detect_people
 from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.pipeline.checkpoint import load_crowd
 from crowdgaussian.pipeline.config import Config

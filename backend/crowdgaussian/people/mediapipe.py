@@ -2,10 +2,11 @@
 """The weight-free people estimator: MediaPipe landmarks, a batched fit, one shared floor."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.axes import camera_at_origin
 from crowdgaussian_shared.geometry.camera import photo_camera
 from crowdgaussian_shared.scene.schema import FocalSource
@@ -13,17 +14,20 @@ from crowdgaussian_shared.scene.schema import FocalSource
 from ..body.model import BodyModel
 from ..core.crop import disc
 from ..core.landmarks import TORSO
-from ..core.progress import Progress, Report, each, within
+from ..core.progress import Progress, Report, each, silent, within
 from .crowd import Fitted, body_depth, crowd_on_floor, single_thread
-from .detect.detections import Detection, detect_people
+from .detect.detections import OUTSIDE, Detection, Hands, detection_flags, visible_box
+from .detect.faces import Face, FaceNetwork, head_rotations
+from .detect.hands import HandNetwork, find_hands
 from .detect.landmark_net import LandmarkPrediction, PhotoPyramid, PoseNetwork, warp_mask
-from .detect.residual import filled_in
-from .detect.tta import Body, fuse_predictions
+from .detect.residual import PeopleSearch, filled_in
+from .detect.search import bodies_in_boxes, read_boxes
+from .detect.tta import Body, body_score, fuse_predictions
 from .fit.body_points import BodyPoints
 from .fit.fitter import Fitter
 from .fit.schedules import fit_in_camera
 from .fit.targets import make_targets
-from .types import Claims, Crowd, PeopleConfig
+from .types import Claims, Crowd, Keypoints, PeopleConfig
 
 # Shares of the stage's time after which everybody is found, fitted, and on the floor: measured on
 # the sample, with 140 s for the search, 20 s for the fit and 15 s for the floor on one busy core;
@@ -79,6 +83,86 @@ class KeypointFit:
         )
         report(Progress("people", _PLACED, None, people, "people placed"))
         return crowd
+
+
+# Everybody as landmarks and a soft mask; nothing three-dimensional yet
+
+_HEADS, _HANDS = 0.94, 0.95  # of the time, after which heads, and then hands, are looked at
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Everybody in a photo."""
+
+    people: list[Detection]  # left to right
+    missed: tuple[np.ndarray, ...] = ()  # as Crowd.missed
+    bodies: tuple[Body, ...] = ()  # what the network saw of each, in the order of people
+
+
+def detect_people(photo: np.ndarray, config: PeopleConfig, report: Report = silent) -> Detections:
+    """Finds everybody in a photo.
+
+    Args:
+        photo: [H, W, 3] uint8 sRGB.
+        config: limits on how many and how small, or boxes around those who are wanted.
+        report: called at every step, from 0 to 1.
+
+    Raises:
+        CrowdGaussianError: nobody was found, or people.boxes is wrong.
+    """
+    network, face_network = PoseNetwork(config.landmarks), FaceNetwork()
+    faces: list[Face] = []
+    missed: list[Face] = []
+    part = within(report, 0.0, _HEADS)
+    if config.boxes:
+        boxes = read_boxes(config.boxes, photo.shape[:2])
+        people = bodies_in_boxes(network, photo, boxes, config.min_score, part)
+    else:
+        kept, faces, missed = PeopleSearch(network, face_network, config).find(photo, part)
+        people = [one.body for one in kept]
+    if not people:
+        raise InputError(
+            "No person was found in the photo; use one in which people are sharp, lit and at "
+            "least 60 pixels tall."
+        )
+    report(Progress("people", _HEADS, None, len(people), "looking where heads look"))
+    pyramid = PhotoPyramid(photo)
+    heads = head_rotations(face_network, pyramid, people, faces)
+    hands: list[Hands] = [(None, None)] * len(people)
+    if config.hands:
+        report(Progress("people", _HANDS, None, len(people), "looking at hands"))
+        hands = find_hands(HandNetwork(), pyramid, people)
+    found = [_detection(*one, photo.shape[:2]) for one in zip(people, heads, hands)]
+    order = np.argsort([one.keypoints.xy[TORSO, 0].mean() for one in found], kind="stable")
+    return Detections(
+        [found[index] for index in order],
+        tuple(face.box for face in missed),
+        tuple(people[index] for index in order),
+    )
+
+
+def _detection(
+    body: Body, head: np.ndarray | None, hands: Hands, shape: tuple[int, int]
+) -> Detection:
+    mask = warp_mask(body.mask, body.mask_to_photo, shape)
+    height, width = shape
+    inside = ((body.xy >= 0) & (body.xy < [width, height])).all(axis=1)
+    confidence = body.confidence * np.where(inside, 1.0, OUTSIDE)
+    box = visible_box(body.xy, confidence, mask)
+    flags = detection_flags(body.size, confidence, box, shape)
+    keypoints = Keypoints(
+        body.xy.astype(np.float32), confidence.astype(np.float32), body.world.astype(np.float32)
+    )
+    return Detection(
+        keypoints,
+        box,
+        body_score(body),
+        np.clip(mask * 255 + 0.5, 0, 255).astype(np.uint8),
+        body.size,
+        flags,
+        head,
+        hands,
+    )
 
 
 # Everybody seen once more with the others painted over. A soft mask that was seen among neighbours

@@ -4,8 +4,7 @@
 import numpy as np
 import pytest
 from crowdgaussian.body import load_body
-from crowdgaussian.people.detect.detections import detect_people
-from crowdgaussian.people.mediapipe import KeypointFit
+from crowdgaussian.people.mediapipe import KeypointFit, detect_people
 from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
 from crowdgaussian_shared.errors import CrowdGaussianError

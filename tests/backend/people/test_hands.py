@@ -9,7 +9,7 @@ import torch
 from _support.people_made_up import body as made_up_body
 from _support.smplx_made_up import VERTICES, synthetic
 from crowdgaussian.body.load import load_body
-from crowdgaussian.people.detect import detections
+from crowdgaussian.people import mediapipe
 from crowdgaussian.people.detect.hands import (
     HandClaim,
     HandLook,
@@ -124,12 +124,12 @@ def test_hands_are_not_looked_for_when_that_is_off(photo, monkeypatch):
     def refuse():
         raise AssertionError("the hand network was loaded")
 
-    monkeypatch.setattr(detections, "HandNetwork", refuse)
+    monkeypatch.setattr(mediapipe, "HandNetwork", refuse)
     child = next(p for p in load_ground_truth().people if p.name == "child")
     low, high = child.joints_px.min(axis=0) - 20, child.joints_px.max(axis=0) + 20
     box = ",".join(f"{value:.0f}" for value in (*low, *high))
     config = PeopleConfig(boxes=box, landmarks="full", hands=False)
-    (found,) = detections.detect_people(photo, config).people
+    (found,) = mediapipe.detect_people(photo, config).people
     assert found.hands == (None, None)
 
 

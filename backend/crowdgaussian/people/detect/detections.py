@@ -1,29 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everybody in a photo, as landmarks, a soft mask and a box; nothing three-dimensional yet."""
+"""A person in a photo as landmarks, a soft mask and a box; nothing three-dimensional yet."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian_shared.errors import InputError
 
-from ...core.landmarks import ARMS, FEET, LEGS, TORSO, Landmark
-from ...core.progress import Progress, Report, silent, within
-from ..types import Keypoints, PeopleConfig
-from .faces import Face, FaceNetwork, head_rotations
-from .hands import HandNetwork, Hands, find_hands
-from .landmark_net import PhotoPyramid, PoseNetwork, warp_mask
-from .residual import PeopleSearch
-from .search import bodies_in_boxes, read_boxes
-from .tta import Body, body_score
+from ...core.landmarks import ARMS, FEET, LEGS, Landmark
+from ..types import Keypoints
 
 _BODY = np.array([Landmark.NOSE, *ARMS, *LEGS, *FEET])  # landmarks that tell how much is seen
 _SMALL = 150.0  # pixels of body height below which the network guesses more than it sees
 OUTSIDE = 0.2  # of a landmark's confidence that counts outside the photo
 _SEEN = 0.5  # confidence from which a landmark is seen
 _HIDDEN_SHARE = 0.8  # of the body's landmarks: fewer seen ones flag a person "hidden"
-_HEADS, _HANDS = 0.94, 0.95  # of the time, after which heads, and then hands, are looked at
 _MASK = 0.5  # of a soft mask, from which a pixel is the person's
 _BORDER = 0.01  # of the body's height: a box this near the photo's border is "cut"
+
+# A person's left and right hand, each [21, 3] float32 in photo pixels with depth away from the
+# camera, 0 at the wrist; None where none is seen.
+Hands = tuple[np.ndarray | None, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -38,81 +33,6 @@ class Detection:
     flags: tuple[str, ...]  # of "small", "hidden", "cut"
     head: np.ndarray | None = None  # [3, 3] how the head is turned, see faces.head_rotation
     hands: Hands = (None, None)  # left and right
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Everybody in a photo."""
-
-    people: list[Detection]  # left to right
-    missed: tuple[np.ndarray, ...] = ()  # as Crowd.missed
-    bodies: tuple[Body, ...] = ()  # what the network saw of each, in the order of people
-
-
-def detect_people(photo: np.ndarray, config: PeopleConfig, report: Report = silent) -> Detections:
-    """Finds everybody in a photo.
-
-    Args:
-        photo: [H, W, 3] uint8 sRGB.
-        config: limits on how many and how small, or boxes around those who are wanted.
-        report: called at every step, from 0 to 1.
-
-    Raises:
-        CrowdGaussianError: nobody was found, or people.boxes is wrong.
-    """
-    network, face_network = PoseNetwork(config.landmarks), FaceNetwork()
-    faces: list[Face] = []
-    missed: list[Face] = []
-    part = within(report, 0.0, _HEADS)
-    if config.boxes:
-        boxes = read_boxes(config.boxes, photo.shape[:2])
-        people = bodies_in_boxes(network, photo, boxes, config.min_score, part)
-    else:
-        kept, faces, missed = PeopleSearch(network, face_network, config).find(photo, part)
-        people = [one.body for one in kept]
-    if not people:
-        raise InputError(
-            "No person was found in the photo; use one in which people are sharp, lit and at "
-            "least 60 pixels tall."
-        )
-    report(Progress("people", _HEADS, None, len(people), "looking where heads look"))
-    pyramid = PhotoPyramid(photo)
-    heads = head_rotations(face_network, pyramid, people, faces)
-    hands: list[Hands] = [(None, None)] * len(people)
-    if config.hands:
-        report(Progress("people", _HANDS, None, len(people), "looking at hands"))
-        hands = find_hands(HandNetwork(), pyramid, people)
-    found = [_detection(*one, photo.shape[:2]) for one in zip(people, heads, hands)]
-    order = np.argsort([one.keypoints.xy[TORSO, 0].mean() for one in found], kind="stable")
-    return Detections(
-        [found[index] for index in order],
-        tuple(face.box for face in missed),
-        tuple(people[index] for index in order),
-    )
-
-
-def _detection(
-    body: Body, head: np.ndarray | None, hands: Hands, shape: tuple[int, int]
-) -> Detection:
-    mask = warp_mask(body.mask, body.mask_to_photo, shape)
-    height, width = shape
-    inside = ((body.xy >= 0) & (body.xy < [width, height])).all(axis=1)
-    confidence = body.confidence * np.where(inside, 1.0, OUTSIDE)
-    box = visible_box(body.xy, confidence, mask)
-    flags = detection_flags(body.size, confidence, box, shape)
-    keypoints = Keypoints(
-        body.xy.astype(np.float32), confidence.astype(np.float32), body.world.astype(np.float32)
-    )
-    return Detection(
-        keypoints,
-        box,
-        body_score(body),
-        np.clip(mask * 255 + 0.5, 0, 255).astype(np.uint8),
-        body.size,
-        flags,
-        head,
-        hands,
-    )
 
 
 def visible_box(xy: np.ndarray, confidence: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...core.landmarks import Landmark as L
 from ...weights import HAND_LANDMARKS
+from .detections import Hands
 from .landmark_net import (
     Graph,
     PhotoPyramid,
@@ -47,11 +48,6 @@ node {
   output_stream: "HANDEDNESS:side"
 }
 """
-
-
-# A person's left and right hand, each [21, 3] float32 in photo pixels with depth away from the
-# camera, 0 at the wrist; None where none is seen.
-Hands = tuple[np.ndarray | None, np.ndarray | None]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 
 from ...core.optim import Descent, minimise, parameter_groups
 from ...core.rotations import axis_angle_to_matrix
-from ..detect.detections import Detection
-from ..detect.hands import Hands
+from ..detect.detections import Detection, Hands
 from ..types import PeopleConfig
 from .body_points import HandAngles, HandPoints
 from .fitter import Bodies, Fitter, Schedule
