@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+export PIP_NO_COMPILE=1  # Python compiles what is used when it is used; of torch that is little
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -85,13 +86,12 @@ is_current() { # name, stamp
         "$PWD/.venv/$1/bin/python" -c pass >/dev/null 2>&1
 }
 
-setup_backend() {
-    local mark python pip=".venv/backend/bin/python -m pip install -qq"
+setup_backend() { # python
+    local mark pip=".venv/backend/bin/python -m pip install -qq"
     mark=$(stamp requirements/backend.txt requirements/mediapipe.txt pyproject.toml \
         shared/pyproject.toml)-$PWD
     if is_current backend "$mark"; then say ".venv/backend is up to date"; return; fi
-    python=$(need_python 3.11)
-    make_environment backend "$python"
+    make_environment backend "$1"
     say "installing the backend (torch, numba, OpenCV, ...): a few minutes the first time"
     $pip -r requirements/backend.txt
     say "installing MediaPipe with its models"
@@ -144,21 +144,34 @@ setup_node() { # other people's readers of our files, for the tests; which are l
     fi
 }
 
+setup_all() { # the environments at the same time: each waits for its downloads
+    local python311 python313 part failed=0 parts=()
+    python311=$(need_python 3.11)
+    python313=$(find_python 3.13)
+    setup_backend "$python311" & parts+=($!)
+    setup_blender 4.5 "$python311" & parts+=($!)
+    if [ -n "$python313" ]; then
+        setup_blender 5.2 "$python313" & parts+=($!)
+    else
+        say "no Python 3.13 here: Blender 5.2 is left out, Blender 4.5 does the work"
+    fi
+    setup_node & parts+=($!)
+    for part in "${parts[@]}"; do wait "$part" || failed=1; done
+    [ "$failed" = 0 ] || fail "an environment could not be made; see above, then run this again"
+}
+
 main() {
     local part python
     install_libraries
     for part in "${@:-all}"; do
         case "$part" in
-            all) main backend blender-4.5 blender-5.2 node; return ;;
-            backend) setup_backend ;;
+            all) setup_all ;;
+            backend) python=$(need_python 3.11); setup_backend "$python" ;;
             blender-4.5) python=$(need_python 3.11); setup_blender 4.5 "$python" ;;
             blender-5.2)
                 python=$(find_python 3.13)
-                if [ -n "$python" ]; then
-                    setup_blender 5.2 "$python"
-                else
-                    say "no Python 3.13 here: Blender 5.2 is left out, Blender 4.5 does the work"
-                fi ;;
+                [ -n "$python" ] || fail "Python 3.13 is missing; Blender 5.2 needs it"
+                setup_blender 5.2 "$python" ;;
             node) setup_node ;;
             docs) python=$(need_python 3.11); setup_docs "$python" ;;
             *) fail "unknown part '$part'; choose from backend, blender-4.5, blender-5.2, node, docs" ;;
