@@ -64,6 +64,7 @@ LAYERS = {
         {"external", "mediapipe", "multihmr", "vitpose"},
     ),
     "crowdgaussian_addon.scene": (
+        {"context"},
         {"attributes"},
         {"rig"},
         {"splats"},
@@ -91,6 +92,7 @@ OWN_HOME = {  # facts of the field, and the one place that states each
         "splat/cameras.py",
     },
     r"diag\(\[?\(?1(\.0)?, ?-1(\.0)?, ?-1(\.0)?": {"geometry/axes.py"},
+    r"\.temp_override\(": {"scene/context.py"},  # beside other threads it crashes Blender 4.5
 }
 
 

@@ -13,6 +13,8 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,6 +121,14 @@ class Session:
             except CrowdGaussianError as error:
                 self._server_gone(str(error))
                 raise
+
+    @contextmanager
+    def threads_at_rest(self) -> Iterator[None]:
+        """No thread of ours runs Python while the block runs."""
+        if self._loading.is_alive():
+            self._loading.join()
+        with nullcontext() if self._client is None else self._client.held():
+            yield
 
     def close(self) -> None:
         """Lets go of the server; one on this computer is stopped. Unfinished jobs are paused."""

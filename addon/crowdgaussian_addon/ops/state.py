@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one session of this Blender, and what the preferences say about it."""
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -36,6 +37,11 @@ def session() -> Session:
         version = import_module(ADDON).__version__
         _session = Session(cache_folder(), f"blender-addon {version}")
     return _session
+
+
+def threads_at_rest() -> AbstractContextManager[object]:
+    """No thread of the session runs Python while the block runs."""
+    return nullcontext() if _session is None else _session.threads_at_rest()
 
 
 def close_session() -> None:

@@ -8,7 +8,7 @@ Timers do not fire in background Blender, so scripts call pump() themselves.
 import atexit
 import logging
 import uuid
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import bpy
@@ -18,6 +18,7 @@ from crowdgaussian_shared.scene.edit import SceneEdits
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 from ..jobs.table import JobRow
+from ..scene.context import override, rest_with
 from ..scene.corrections import bring_in, crowd_from
 from ..scene.incremental import (
     find_crowd,
@@ -44,6 +45,7 @@ def start() -> None:
     """Starts the timer and watches files being loaded; undone by stop()."""
     bpy.app.handlers.load_post.append(_on_load)
     bpy.app.handlers.save_post.append(_on_save)
+    rest_with(state.threads_at_rest)
     atexit.register(stop)
     if not bpy.app.background:
         bpy.app.timers.register(_tick, first_interval=IDLE, persistent=True)
@@ -60,6 +62,7 @@ def stop() -> None:
     ):
         if handler in handlers:
             handlers.remove(handler)
+    rest_with(nullcontext)
     state.close_session()
     _due.clear()
 
@@ -201,7 +204,7 @@ def _renew(row: JobRow, folder: SceneFolder, index: int) -> None:
 def in_a_window() -> AbstractContextManager[object]:
     """The context of the first window: timers have none of their own."""
     windows = bpy.context.window_manager.windows
-    return bpy.context.temp_override(window=bpy.context.window or (windows[0] if windows else None))
+    return override(window=bpy.context.window or (windows[0] if windows else None))
 
 
 def push_undo(message: str) -> None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Between numpy arrays and Blender meshes: geometry, attributes and vertex groups."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import bpy
 import numpy as np
+
+from .context import aside, override
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import AttributeDomainItems, AttributeTypeItems
@@ -133,24 +133,9 @@ def write_vertex_groups(
     order = np.argsort(joints.ravel(), kind="stable")
     ends = np.searchsorted(joints.ravel()[order], np.arange(len(group_names) + 1))
     rows, values = order // joints.shape[1], weights.ravel()[order]
-    with aside(), bpy.context.temp_override(object=obj, active_object=obj):
+    with aside(), override(object=obj, active_object=obj):
         for name, start, end in zip(group_names, ends, ends[1:]):
             dense = np.bincount(rows[start:end], values[start:end], count)  # [N]
             write_attribute(mesh, name, "FLOAT", "POINT", np.repeat(dense, vertices_per_row))
             mesh.attributes.active = mesh.attributes[name]
             bpy.ops.geometry.attribute_convert(mode="VERTEX_GROUP")  # leaves zeros out
-
-
-@contextmanager
-def aside() -> Iterator[bpy.types.Scene]:
-    """A scene of its own for operators, which bring the scene that they run in up to date.
-
-    However many splats the artist's scene holds, they are not evaluated here. The scene is empty
-    and gone afterwards; what was linked to it stays in the file.
-    """
-    scene = bpy.data.scenes.new("CrowdGaussian Aside")
-    try:
-        with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
-            yield scene
-    finally:
-        bpy.data.scenes.remove(scene)

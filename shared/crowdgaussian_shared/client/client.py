@@ -14,7 +14,8 @@ import queue
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +28,7 @@ from .updates import ServerUpdate, Update
 
 log = logging.getLogger(__name__)
 LONGEST_TURN = 0.25  # seconds
+LONGEST_REST = 5.0  # seconds that held() waits for a turn, which may be writing a large file
 LOW = ("failed", "cancelled")
 
 
@@ -153,6 +155,25 @@ class Client:
             self._session.close()
         self._wake.close()
         self._woken.close()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The network thread rests while the block runs: no Python runs in it.
+
+        For programs that crash beside another thread, as Blender 4.5 does in some operators. Waits
+        for the turn that the thread is in, but not longer than LONGEST_REST. Not to be nested.
+        """
+        resting, over = threading.Event(), threading.Lock()
+
+        def rest(_: Session) -> None:
+            resting.set()
+            over.acquire()
+
+        with over:
+            if self._thread is not None and self._thread.is_alive():
+                self._order(rest)
+                resting.wait(LONGEST_REST)
+            yield
 
     def __enter__(self) -> "Client":
         return self

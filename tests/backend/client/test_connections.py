@@ -290,3 +290,29 @@ def test_a_network_that_stood_still_is_not_told_as_missing_keys():
     with tcp_server(serve) as port:
         update = failure(Server.parse(f"tcp://127.0.0.1:{port}", ""))
     assert update.reason == "lost" and "stood still" in update.message
+
+
+def test_a_held_client_runs_no_python_and_goes_on_afterwards(monkeypatch):
+    """Nobody listens there: its thread still takes turns, four in a second."""
+    turns = []
+    monkeypatch.setattr(Client, "_drain", lambda _: turns.append(threading.get_ident()))
+    client = Client(Server.parse(f"tcp://127.0.0.1:{free_port()}"), "test")
+    client.start()
+    wait_for_turns(turns, 2)
+    with client.held():
+        time.sleep(0.05)
+        before = len(turns)
+        time.sleep(0.6)
+        assert len(turns) == before
+    wait_for_turns(turns, before + 2)
+    client.close()
+    with client.held():
+        pass  # the thread has ended: there is nothing to wait for
+    assert threading.get_ident() not in turns
+
+
+def wait_for_turns(turns, count):
+    deadline = time.monotonic() + 30
+    while len(turns) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

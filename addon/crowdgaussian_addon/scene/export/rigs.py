@@ -19,6 +19,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from mathutils import Matrix
 
 from ..attributes import armature_data
+from ..context import override
 from ..motion.record import poses_kept
 from ..people import Person
 
@@ -137,7 +138,7 @@ def _stage(takes: list[Take], frames: list[int]) -> Iterator[None]:
         for take in takes:
             _place_copies(scene, take, frames, made, names)
         window.scene = scene
-        with bpy.context.temp_override(window=window, scene=scene, view_layer=scene.view_layers[0]):
+        with override(window=window, scene=scene, view_layer=scene.view_layers[0]):
             yield
     finally:
         window.scene = theirs

@@ -19,7 +19,8 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from crowdgaussian_shared.geometry.skinning import joint_transforms
 from mathutils import Matrix
 
-from ..attributes import armature_data, aside
+from ..attributes import armature_data
+from ..context import aside, override
 from .bones import FACE, bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
@@ -168,7 +169,7 @@ def _edit(rigs: list[bpy.types.Object], people: list[RestPose]) -> None:
             scene.collection.objects.link(rig)
             rig.select_set(True, view_layer=scene.view_layers[0])
         scene.view_layers[0].objects.active = rigs[0]
-        with bpy.context.temp_override(active_object=rigs[0], object=rigs[0]):
+        with override(active_object=rigs[0], object=rigs[0]):
             bpy.ops.object.mode_set(mode="EDIT")
             for rig, person in zip(rigs, people):
                 _add_bones(armature_data(rig), person)

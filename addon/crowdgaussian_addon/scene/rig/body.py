@@ -10,6 +10,7 @@ from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 
 from ..attributes import make_mesh, write_vertex_groups
+from ..context import override
 from .armature import bind_to_rig, rest_offset
 
 
@@ -70,7 +71,7 @@ def set_collision(
         body.modifiers.remove(modifier)
     shadow = casts_shadow(body)
     if body.rigid_body is not None:
-        with context.temp_override(object=body, active_object=body, selected_objects=[body]):
+        with override(object=body, active_object=body, selected_objects=[body]):
             bpy.ops.rigidbody.object_remove()
     if kind == "NONE":
         body.display_type = "TEXTURED"
@@ -89,7 +90,7 @@ def set_collision(
 
 
 def _add_rigid_body(context: bpy.types.Context, body: bpy.types.Object) -> None:
-    with context.temp_override(object=body, active_object=body, selected_objects=[body]):
+    with override(object=body, active_object=body, selected_objects=[body]):
         bpy.ops.rigidbody.object_add(type="PASSIVE")
     rigid = body.rigid_body
     rigid.kinematic, rigid.collision_shape, rigid.mesh_source = True, "MESH", "DEFORM"
