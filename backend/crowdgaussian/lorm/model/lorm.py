@@ -74,6 +74,11 @@ class LormModel(LormNetwork):
             raise InputError(
                 f"The network has {config.num_points} points but {len(points)} were given."
             )
+        if config.head_encoder.width > config.cond_dim:
+            raise InputError(
+                f"Body tokens of {config.cond_dim} channels cannot hold head tokens of "
+                f"{config.head_encoder.width}; make cond_dim at least the head encoder's width."
+            )
         super().__init__(config)
         self.config, self.mesh = config, points.mesh
         self.body_encoder = body_encoder
