@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from ...splat.cameras import Cameras
 from ...splat.rasterize import rasterize
 from ...splat.splats import Render, Splats
-from ..to_avatar import CanonicalPerson, canonical_person
 from .config import LormConfig
 from .encoders import BodyEncoder, HeadEncoder
-from .posing import Attributes, GaussianDecoder, Posing
+from .posing import Attributes, CanonicalPerson, GaussianDecoder, Posing, canonical_person
 from .query_points import PointEmbedding, QueryPoints
 from .transformer import BodyHeadTransformer
 
@@ -133,7 +132,7 @@ class LormModel(LormNetwork):
         pose: Tensor | None = None,
         scale: float = 1.0,
     ) -> CanonicalPerson:
-        """One person as Blender and the scene folder want them; see bridge.canonical_person."""
+        """One person as Blender and the scene folder want them; see canonical_person."""
         return canonical_person(
             self.posing, self.mesh, attributes.person(index), betas, pose, scale
         )
