@@ -35,18 +35,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Adds `data`."""
     parser = commands.add_parser("data", help="make data to train on and to measure with")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
-    people = kinds.add_parser("people", help="made-up people, for `evaluate lorm`")
-    people.add_argument("out", type=Path, metavar="OUT")
-    people.add_argument("--count", type=int, default=4, metavar="N")
-    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
-    people.add_argument("--seed", type=int, default=0)
-    people.add_argument(
-        "--dressed",
-        type=Path,
-        metavar="FOLDER",
-        help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
-    )
-    people.set_defaults(run=_people)
+    _add_people(kinds)
+    _add_scans(kinds)
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
     scenes.add_argument(
         "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
@@ -71,7 +61,21 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     scenes.late = _add_numbers
     scenes.set_defaults(run=_scenes)
     _add_completion(kinds)
-    _add_scans(kinds)
+
+
+def _add_people(kinds: argparse._SubParsersAction) -> None:
+    people = kinds.add_parser("people", help="made-up people, for `evaluate lorm`")
+    people.add_argument("out", type=Path, metavar="OUT")
+    people.add_argument("--count", type=int, default=4, metavar="N")
+    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
+    people.add_argument("--seed", type=int, default=0)
+    people.add_argument(
+        "--dressed",
+        type=Path,
+        metavar="FOLDER",
+        help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
+    )
+    people.set_defaults(run=_people)
 
 
 def _add_scans(kinds: argparse._SubParsersAction) -> None:

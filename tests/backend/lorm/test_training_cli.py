@@ -1,45 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian train lorm and train occlusion, as typed."""
-
-import json
+"""crowdgaussian train lorm and train occlusion; a training is in evaluate/test_paper_walk.py."""
 
 import numpy as np
 import pytest
-from _support.lorm_small import write_small_lorm
 from _support.lorm_training_people import write_people
 from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.lorm.training.dataset import read_names
 from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image
-from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_people(tmp_path_factory.mktemp("people"), load_body("open"), 1)
-
-
-def test_train_lorm_from_files_on_disk(data, tmp_path, capsys):
-    files = write_small_lorm(tmp_path / "lhm", load_body("open"))
-    listed = tmp_path / "names.txt"
-    listed.write_text("person_0\n\n")
-    numbers = (
-        "--iterations 1 --views-per-step 1 --render-size 32 --rank 2 --occlusions 1 --people 1"
-    )
-    out = ["-o", str(tmp_path / "out"), "--list", str(listed), "--targets", "attention+ff"]
-    network = [("--" + name, getattr(files, name)) for name in ("weights", "sapiens", "points")]
-    options = [*out, *numbers.split(), *sum(network, ()), "--device", "cpu"]
-    code = main(["train", "lorm", str(data), *options])
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    assert (tmp_path / "out/lorm_adapters.safetensors").is_file()
-    assert "research only" in told.out
-    trained = load_file(tmp_path / "out/lorm_adapters.safetensors").values()
-    count = sum(value.numel() for value in trained)
-    assert f"rank 2 (attention+ff): {count:,} parameters" in told.out
-    chosen = json.loads((tmp_path / "out/people.json").read_text())["people"]
-    assert list(chosen) == ["person_0"]
 
 
 def test_a_bad_setting_is_one_sentence(data, tmp_path, capsys):
