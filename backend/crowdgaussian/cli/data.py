@@ -35,8 +35,24 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Adds `data`."""
     parser = commands.add_parser("data", help="make data to train on and to measure with")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
-    _add_people(kinds)
+    people = kinds.add_parser("people", help="made-up people, for `evaluate lorm`")
+    people.add_argument("out", type=Path, metavar="OUT")
+    people.add_argument("--count", type=int, default=4, metavar="N")
+    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
+    people.add_argument("--seed", type=int, default=0)
+    people.add_argument(
+        "--dressed",
+        type=Path,
+        metavar="FOLDER",
+        help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
+    )
+    people.set_defaults(run=_people)
+    _add_scenes(kinds)
+    _add_completion(kinds)
     _add_scans(kinds)
+
+
+def _add_scenes(kinds: argparse._SubParsersAction) -> None:
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
     scenes.add_argument(
         "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
@@ -60,38 +76,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
     scenes.late = _add_numbers
     scenes.set_defaults(run=_scenes)
-    _add_completion(kinds)
-
-
-def _add_people(kinds: argparse._SubParsersAction) -> None:
-    people = kinds.add_parser("people", help="made-up people, for `evaluate lorm`")
-    people.add_argument("out", type=Path, metavar="OUT")
-    people.add_argument("--count", type=int, default=4, metavar="N")
-    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
-    people.add_argument("--seed", type=int, default=0)
-    people.add_argument(
-        "--dressed",
-        type=Path,
-        metavar="FOLDER",
-        help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
-    )
-    people.set_defaults(run=_people)
-
-
-def _add_scans(kinds: argparse._SubParsersAction) -> None:
-    scans = kinds.add_parser(
-        "thuman-eval", help="scanned people, for `evaluate lorm` (the paper's Tables 1 and 2)"
-    )
-    scans.add_argument("scans", type=Path, metavar="SCANS", help="in the layout of THuman2.1")
-    add_out(scans, "folder; an interrupted run goes on there")
-    scans.add_argument(
-        "--list", type=Path, metavar="FILE", help="people named in this file, one a line"
-    )
-    scans.add_argument(
-        "--body", type=Path, metavar="FILE", help="SMPL-X .npz that the bodies were fitted with"
-    )
-    scans.late = _add_scan_numbers
-    scans.set_defaults(run=_scans_run)
 
 
 def _add_completion(kinds: argparse._SubParsersAction) -> None:
@@ -114,6 +98,22 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
     from ..refiner.training.dataset import ScenesConfig
 
     add_fields(parser, ScenesConfig, _NUMBERS)
+
+
+def _add_scans(kinds: argparse._SubParsersAction) -> None:
+    scans = kinds.add_parser(
+        "thuman-eval", help="scanned people, for `evaluate lorm` (the paper's Tables 1 and 2)"
+    )
+    scans.add_argument("scans", type=Path, metavar="SCANS", help="in the layout of THuman2.1")
+    add_out(scans, "folder; an interrupted run goes on there")
+    scans.add_argument(
+        "--list", type=Path, metavar="FILE", help="people named in this file, one a line"
+    )
+    scans.add_argument(
+        "--body", type=Path, metavar="FILE", help="SMPL-X .npz that the bodies were fitted with"
+    )
+    scans.late = _add_scan_numbers
+    scans.set_defaults(run=_scans_run)
 
 
 def _add_scan_numbers(parser: argparse.ArgumentParser) -> None:
