@@ -202,10 +202,10 @@ def _person(
             try:
                 views = render_views(system.splats(subject, hidden, occlusion), subject.cameras)
             except CrowdGaussianError as error:
-                yield Row(occlusion, system.name, subject.name, {}, str(error))
+                yield Row(occlusion, system.name, subject.name, {}, str(error), hidden.ratio)
                 continue
             values = score(views, truth, mask, lpips)
-            yield Row(occlusion, system.name, subject.name, values)
+            yield Row(occlusion, system.name, subject.name, values, hidden=hidden.ratio)
             lines.append(_line(system.name, hidden, views, values))
         if drawn:
             write_picture(job.out / f"pictures/{subject.name}_{occlusion}.png", lines)

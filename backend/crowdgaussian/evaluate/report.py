@@ -100,6 +100,7 @@ class Row:
     person: str
     values: dict[str, float]  # empty where it failed
     error: str = ""
+    hidden: float = math.nan  # share of the person's pixels, 0..1
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Report:
         for occlusion in dict.fromkeys(row.occlusion for row in self.rows):
             rows = [row for row in self.rows if row.occlusion == occlusion]
             lines += [
-                f"## {_heading(occlusion)}",
+                f"## {_heading(occlusion, [row.hidden for row in rows])}",
                 "",
                 "| system | people | " + " | ".join(METRICS.values()) + " |",
                 "|---|---|" + "---|" * len(METRICS),
@@ -134,12 +135,13 @@ class Report:
         """One line a person, system and way of hiding."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["occlusion", "system", "person", *METRICS, "error"])
+        writer.writerow(["occlusion", "hidden_percent", "system", "person", *METRICS, "error"])
         for row in self.rows:
             values = (row.values.get(name) for name in METRICS)
             writer.writerow(
                 [
                     row.occlusion,
+                    "" if math.isnan(row.hidden) else f"{100 * row.hidden:.1f}",
                     row.system,
                     row.person,
                     *("" if v is None else f"{v:.6g}" for v in values),
@@ -157,9 +159,9 @@ class Report:
         return paths
 
 
-def _heading(occlusion: str) -> str:
+def _heading(occlusion: str, shares: list[float]) -> str:
     if not occlusion.isdecimal():
-        return f"Occlusion: {occlusion}"
+        return f"Occlusion: {occlusion}, {100 * np.mean(shares):.0f} % hidden in the mean"
     return f"{int(occlusion)} % hidden" if int(occlusion) else "Nothing hidden"
 
 

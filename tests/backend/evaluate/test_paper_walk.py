@@ -136,6 +136,10 @@ def test_from_huge100k_to_table_1_and_2(place, monkeypatch, capsys):
     own = ["LHM", "LORM", "LORM+refiner"]
     assert [row["system"] for row in table] == [*own, "IDOL", "PSHuman", "SyncHuman"]
     assert {row["occlusion"] for row in table} == {"random"}
+    (share,) = {row["hidden_percent"] for row in table}  # the same image for every system
+    assert 2 < float(share) <= 70
+    said = (folder / "table1/report.md").read_text()
+    assert f"## Occlusion: random, {float(share):.0f} % hidden in the mean" in said
     table += rows(folder / "table2") + rows(folder / "out")
     assert [row["error"] for row in table] == [""] * (6 + 2 + 3)
     numbers = [float(row[name]) for row in table for name in ("psnr", "ssim", "masked_psnr")]
