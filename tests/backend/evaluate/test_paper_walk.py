@@ -142,6 +142,8 @@ def test_from_huge100k_to_table_1_and_2(place, monkeypatch, capsys):
     assert f"## Occlusion: random, {float(share):.0f} % hidden in the mean" in said
     table += rows(folder / "table2") + rows(folder / "out")
     assert [row["error"] for row in table] == [""] * (6 + 2 + 3)
+    lhm = [row["masked_psnr"] for row in table if row["system"] == "LHM"]
+    assert lhm[0] != lhm[1]  # it looks at the picture, of which another part is hidden
     numbers = [float(row[name]) for row in table for name in ("psnr", "ssim", "masked_psnr")]
     assert np.isfinite(numbers).all()
     assert len(list((folder / "inputs").iterdir())) == 2 * 4
