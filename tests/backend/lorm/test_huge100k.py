@@ -143,9 +143,12 @@ def test_who_does_not_fit_is_refused_and_counted(folder, mesh, seen, tmp_path):
         "flux_batch1/images0/broken",
     }
     everybody = TrainJob(job.people, tmp_path / "all", LormTraining(), None, job.find)
-    assert choose_people(job.people, everybody).names == chosen.names
+    told = []
+    assert choose_people(job.people, everybody, told.append).names == chosen.names
+    assert told[-1].message == "1 chosen, 2 refused"
     why = json.loads((tmp_path / "all/people.json").read_text())["refused_why"]
-    assert sorted(why.values()) == [1, 1] and any("MediaPipe" in reason for reason in why)
+    unseen = "the body is not where MediaPipe sees the person"
+    assert why == {unseen: 1, "their files cannot be used": 1}
     again = TrainJob(job.people, job.out, job.config, None, lambda *_: 1 / 0)  # looks no more
     assert choose_people(job.people, again).names == chosen.names
     with pytest.raises(CrowdGaussianError, match="has 1 people who can be trained on, 2 were"):

@@ -120,11 +120,31 @@ def choose_people(
     noted = _noted(file, asked)
     if noted is not None:
         return people.only(noted)
+    chosen, refused = _choice(people, job, report)
+    why = Counter(reason.partition(":")[0] for reason in refused.values()).most_common()
+    if len(chosen) < max(count, 1):
+        raise InputError(
+            f"{people.folder} has {len(chosen)} people who can be trained on, {len(refused)} were "
+            "refused" + (f", {why[0][1]} of them because {why[0][0]}." if why else ".")
+        )
+    report(Progress("choose", 1.0, message=f"{len(chosen)} chosen, {len(refused)} refused"))
+    if write:
+        about = {"asked": asked, "refused_why": dict(why), "refused": refused, "people": chosen}
+        write_bytes(file, json.dumps(about, indent=1).encode())
+    return people.only(_arrays(chosen))
+
+
+Notes = dict[str, list | None]  # landmarks [33][2] by name, as people.json has them
+
+
+def _choice(people: PeopleDataset, job: "TrainJob", report: Report) -> tuple[Notes, dict[str, str]]:
+    """Those who are chosen with their landmarks, and why others are refused."""
+    count = job.config.people
     names = list(range(len(people)))
     if count:
         names = np.random.default_rng([job.config.seed, 3]).permutation(len(people)).tolist()
     wanted = count or len(people)
-    chosen: dict[str, list | None] = {}
+    chosen: Notes = {}
     refused: dict[str, str] = {}
     for index in names:
         if len(chosen) == wanted:
@@ -136,17 +156,7 @@ def choose_people(
             refused[name] = reason
         else:
             chosen[name] = None if landmarks is None else landmarks.astype(int).tolist()
-    if len(chosen) < max(count, 1):
-        why = Counter(refused.values()).most_common(1)
-        raise InputError(
-            f"{people.folder} has {len(chosen)} people who can be trained on, {len(refused)} were "
-            "refused" + (f", {why[0][1]} of them because {why[0][0]}." if why else ".")
-        )
-    if write:
-        counts = dict(Counter(refused.values()).most_common())
-        about = {"asked": asked, "refused_why": counts, "refused": refused, "people": chosen}
-        write_bytes(file, json.dumps(about, indent=1).encode())
-    return people.only(_arrays(chosen))
+    return chosen, refused
 
 
 def _checked(
@@ -158,7 +168,8 @@ def _checked(
     except CrowdGaussianError as error:
         if not people.published:
             raise
-        return str(error).removeprefix(f"{people.names[index]}: "), None
+        detail = str(error).removeprefix(f"{people.names[index]}: ")
+        return f"their files cannot be used: {detail}", None
     blank = blank_head(person)
     if blank and not people.published:
         raise InputError(f"{person.name}: {blank}.")
@@ -180,7 +191,7 @@ def _noted(file: Path, asked: dict) -> dict[str, np.ndarray | None] | None:
         return None
 
 
-def _arrays(chosen: dict[str, list | None]) -> dict[str, np.ndarray | None]:
+def _arrays(chosen: Notes) -> dict[str, np.ndarray | None]:
     return {
         name: None if xy is None else np.array(xy, np.float64).reshape(-1, 2)
         for name, xy in chosen.items()
