@@ -2,7 +2,8 @@
 """HuGe100K's parameter files as plain arrays, which training reads: python this.py FOLDER
 
 They are pickles (param/NAME.npy), and the project reads no pickles. This script, run once by
-whoever downloaded the data set, writes param/NAME.npz beside each. Even here nothing but numpy
+whoever downloaded the data set, writes param/NAME.npz beside each, with the cameras of all frames
+of videos/NAME.mp4 (poses[i] is frame i's; lorm/training/huge100k.py). Even here nothing but numpy
 arrays and torch tensors is taken from a pickle; whatever else it asks for is refused.
 """
 
@@ -37,9 +38,10 @@ def convert(path: Path) -> Path:
             content = ArraysOnly(stream).load()
         about = content.item() if isinstance(content, np.ndarray) else content
         values = np.asarray(about["smpl_params"], np.float64).reshape(-1)
-        viewmat, intrinsics = (np.asarray(part, np.float64) for part in about["poses"][0][:2])
-        if len(values) != NUMBERS or viewmat.shape != (4, 4) or intrinsics.shape != (4,):
-            raise ValueError(f"it needs {NUMBERS} numbers and a camera")
+        cameras = [[np.asarray(part, np.float64) for part in pose[:2]] for pose in about["poses"]]
+        right = all(v.shape == (4, 4) and k.shape == (4,) for v, k in cameras)
+        if len(values) != NUMBERS or not cameras or not right:
+            raise ValueError(f"it needs {NUMBERS} numbers and a camera for each frame")
     except (
         OSError,
         KeyError,
@@ -53,7 +55,11 @@ def convert(path: Path) -> Path:
         raise ValueError(str(error)) from error
     write_npz(
         path.with_suffix(".npz"),
-        {"smpl_params": values, "viewmat": viewmat, "intrinsics": intrinsics},
+        {
+            "smpl_params": values,
+            "viewmats": np.stack([viewmat for viewmat, _ in cameras]),
+            "intrinsics": np.stack([lens for _, lens in cameras]),
+        },
     )
     return path.with_suffix(".npz")
 

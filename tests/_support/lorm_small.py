@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small LHM with random weights as the files that a user would have, on the open body."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def write_small_lorm(folder: Path, body: BodyModel, config: LormConfig = SMALL) 
     }
     for name, bias in (("scaling", -4.0), ("opacity", 3.0), ("rotation", 0.5)):
         values[f"renderer.gs_net.out_layers.{name}.bias"] += bias
+    _let_the_picture_matter(values)
     values |= _body_values(mesh, points)
     kinds = {"F32": np.float32, "I64": np.int64, "BOOL": bool}
     written = {
@@ -66,6 +68,15 @@ def write_small_lorm(folder: Path, body: BodyModel, config: LormConfig = SMALL) 
         points=str(points_file),
         device="cpu",
     )
+
+
+def _let_the_picture_matter(values: dict) -> None:
+    """Opens the gates of the transformer and enlarges what leads from tokens to colours."""
+    for name in values:
+        if re.search(r"transformer\..*norm1.*linear\.bias", name):
+            values[name] += 1.0
+        if re.search(r"(attn|linear_cond_proj|mlp_net|shs).*weight$", name):
+            values[name] *= 6.0
 
 
 def _body_values(mesh: TemplateMesh, points) -> dict:

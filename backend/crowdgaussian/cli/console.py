@@ -20,6 +20,7 @@ TITLES = {
     "masks": "Cutting masks",
     "avatars": "Building avatars",
     "refine": "Refining the crowd",
+    "choose": "Checking people",
     "connect": "Connecting",
     "upload": "Sending the photo",
     "wait": "Waiting for the server",

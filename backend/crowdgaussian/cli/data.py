@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian data crowd-scenes | completion | people: what to train on and to measure with."""
+"""crowdgaussian data crowd-scenes | completion | people | thuman-eval: training and evaluation."""
 
 import argparse
 from dataclasses import replace
@@ -12,6 +12,7 @@ from .options import (
     add_changes,
     add_fields,
     add_mesh_options,
+    add_out,
     given_fields,
     made_up_people,
     read_changes,
@@ -26,6 +27,7 @@ _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a p
     "avatar.colour_steps": "40",
 }
 _NUMBERS = {name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "seed")}
+_SCANS = {name: name for name in ("count", "size", "seed")}
 _LESSONS = {name: name for name in ("geometries", "looks", "views", "seed")}
 
 
@@ -45,6 +47,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
     )
     people.set_defaults(run=_people)
+    _add_scenes(kinds)
+    _add_completion(kinds)
+    _add_scans(kinds)
+
+
+def _add_scenes(kinds: argparse._SubParsersAction) -> None:
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
     scenes.add_argument(
         "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
@@ -68,7 +76,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
     scenes.late = _add_numbers
     scenes.set_defaults(run=_scenes)
-    _add_completion(kinds)
 
 
 def _add_completion(kinds: argparse._SubParsersAction) -> None:
@@ -91,6 +98,47 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
     from ..refiner.training.dataset import ScenesConfig
 
     add_fields(parser, ScenesConfig, _NUMBERS)
+
+
+def _add_scans(kinds: argparse._SubParsersAction) -> None:
+    scans = kinds.add_parser(
+        "thuman-eval", help="scanned people, for `evaluate lorm` (the paper's Tables 1 and 2)"
+    )
+    scans.add_argument("scans", type=Path, metavar="SCANS", help="in the layout of THuman2.1")
+    add_out(scans, "folder; an interrupted run goes on there")
+    scans.add_argument(
+        "--list", type=Path, metavar="FILE", help="people named in this file, one a line"
+    )
+    scans.add_argument(
+        "--body", type=Path, metavar="FILE", help="SMPL-X .npz that the bodies were fitted with"
+    )
+    scans.late = _add_scan_numbers
+    scans.set_defaults(run=_scans_run)
+
+
+def _add_scan_numbers(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.subjects import ScansJob
+
+    add_fields(parser, ScansJob, _SCANS)
+
+
+def _scans_run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..evaluate.subjects import ScansJob, write_scans
+    from ..lorm.training.dataset import read_names
+    from .console import ConsoleReport
+
+    names = read_names(arguments.list)
+    job = ScansJob(arguments.out, **given_fields(arguments, _SCANS), names=names)
+    people, _ = scanned_people(arguments.scans, arguments.body, whole=False)
+    console = Console(soft_wrap=True)
+    with ConsoleReport(console) as report:
+        written, refused = write_scans(people, job, report)
+    for reason in refused.values():
+        console.print(f"Left out: {reason}", markup=False, highlight=False)
+    print(f"{len(written)} people in {arguments.out}, {len(refused)} left out.")
+    return 0
 
 
 def _add_lessons(parser: argparse.ArgumentParser) -> None:

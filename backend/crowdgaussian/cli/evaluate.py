@@ -9,7 +9,7 @@ from crowdgaussian_shared.errors import MissingFileError, SettingError
 
 from .options import add_fields, add_out, add_setting_options, given_fields, setting_changes
 
-_HIDDEN, _PICTURES = {"percents": "occlusion"}, {"pictures": "pictures"}
+_HIDDEN, _PICTURES = {"occlusions": "occlusion"}, {"pictures": "pictures"}
 
 if TYPE_CHECKING:
     from ..evaluate.lorm import Evaluation
@@ -63,7 +63,7 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         default=[],
         dest="imported",
         metavar="NAME=FOLDER[:UP,FRONT]",
-        help="results of another system: FOLDER/PERSON_PERCENT.ply, .obj or .glb",
+        help="results of another system: FOLDER/PERSON_OCCLUSION.ply, .obj or .glb",
     )
     add_setting_options(parser)
     parser.late = _add_lorm_fields
@@ -72,10 +72,13 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
 
 def _add_lorm_fields(parser: argparse.ArgumentParser) -> None:
     from ..evaluate.lorm import Evaluation
+    from ..evaluate.systems import OWN, REFINED
 
-    usual = ",".join(Evaluation.systems)
     parser.add_argument(
-        "--systems", default=usual, metavar="LIST", help="some of %(default)s (all), or none"
+        "--systems",
+        default=",".join(Evaluation.systems),
+        metavar="LIST",
+        help=f"some of {', '.join(OWN)}, each also with {REFINED}; or none (%(default)s)",
     )
     add_fields(parser, Evaluation, _HIDDEN | _PICTURES)
 

@@ -173,8 +173,8 @@ def made_up_people(makehuman: Path | None = None):
     return lambda rng: made_up_actor(body, rng), body
 
 
-def scanned_people(folder: Path, body_file: Path | None):
-    """People of a folder and their body model.
+def scanned_people(folder: Path, body_file: Path | None, whole: bool = True):
+    """People of a folder and their body model; `whole` as for MeshPeople.
 
     Raises:
         CrowdGaussianError: a package or the body model is missing, or the folder holds nobody.
@@ -191,7 +191,7 @@ def scanned_people(folder: Path, body_file: Path | None):
         ) from error
     if body_of(folder) == "open":
         body = load_body("open")
-        return MeshPeople(folder, body), body
+        return MeshPeople(folder, body, None, whole), body
     found = body_file or local_path("smplx")
     if found is None:
         raise MissingFileError(
@@ -200,4 +200,4 @@ def scanned_people(folder: Path, body_file: Path | None):
         )
     found = find_smplx(found)
     body = load_body("smplx", found)
-    return MeshPeople(folder, body, read_hands(found)), body
+    return MeshPeople(folder, body, read_hands(found), whole), body

@@ -44,6 +44,9 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="people; see docs/training.md")
     add_out(parser, _GOES_ON)
+    parser.add_argument(
+        "--list", type=Path, metavar="FILE", help="only people named in this file, one a line"
+    )
     files = parser.add_argument_group("network")
     files.add_argument("--weights", default="3DAIGC/LHM-500M-HF", metavar="FOLDER")
     files.add_argument("--sapiens", default="", metavar="FILE")
@@ -61,7 +64,7 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
 
 _LORM = {
     name: name.replace("_", "-")
-    for name in ("batch", "views_per_step", "render_size", "lr", "rank", "occlusions",
+    for name in ("people", "batch", "views_per_step", "render_size", "lr", "rank", "occlusions",
                  "save_every", "sample_every", "seed", "targets")
 } | {"steps": "iterations"}  # fmt: skip
 _LORM_LOSS = {"rgb": "rgb-weight", "ssim": "ssim-weight"}
@@ -73,11 +76,7 @@ def _add_lorm_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     add_fields(group, LormTraining, _LORM)
     add_fields(group, DistillationWeights, _LORM_LOSS)
-    group.add_argument(
-        "--no-checkpointing",
-        action="store_true",
-        help="keep every layer in memory: faster, much more memory",
-    )
+    group.add_argument("--no-checkpointing", action="store_true", help="faster, much more memory")
 
 
 def _config(arguments: argparse.Namespace):
@@ -95,7 +94,8 @@ def _lorm(arguments: argparse.Namespace) -> int:
 
     from ..core.device import choose_device
     from ..lorm.checkpoint import load_configured
-    from ..lorm.training.dataset import PeopleDataset
+    from ..lorm.model.adapters import adapter_size
+    from ..lorm.training.dataset import PeopleDataset, landmark_finder, read_names
     from ..lorm.training.trainer import TrainJob, train
     from ..lorm.weights import LormStageConfig
     from .console import ConsoleReport
@@ -108,10 +108,12 @@ def _lorm(arguments: argparse.Namespace) -> int:
         weights=arguments.weights, sapiens=arguments.sapiens, points=arguments.points
     )
     model = load_configured(files, device)
-    people = PeopleDataset(arguments.data, model.mesh)
+    people = PeopleDataset(arguments.data, model.mesh, read_names(arguments.list))
+    job = TrainJob(people, arguments.out, config, arguments.cache, landmark_finder())
     console = Console(soft_wrap=True, quiet=rank > 0)
+    console.print(adapter_size(model, config.rank, config.targets), highlight=False)
     with ConsoleReport(console) as report:
-        path = train(model, TrainJob(people, arguments.out, config, arguments.cache), report)
+        path = train(model, job, report)
     if rank == 0:
         print(path)
         print("Made from LHM, so for research only: CC BY-NC 4.0.")

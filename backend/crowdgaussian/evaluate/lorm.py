@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation of the paper's Tables 1 and 2: people of whom a share is hidden, from all around.
+"""The evaluation of the paper's Tables 1 and 2: people of whom a part is hidden, from all around.
 
-For every person and share the image is hidden in the same, seeded way for all systems. Each
-completes the person; the result is rendered in the data set's views on white and compared with what
-is really seen there.
+For every person and way of hiding the image is the same, seeded one for all systems. Each completes
+the person; the result is rendered in the data set's views on white and compared with what is really
+seen there.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,19 @@ from ..body import BodyModel, load_body
 from ..core.metrics import Lpips, load_lpips
 from ..core.progress import Progress, setting
 from ..core.progress import Report as Tell
-from ..lorm.training.occlusion import Occluded, hide, occlude
+from ..lorm.training.occlusion import (
+    Occluded,
+    hide,
+    occlude,
+    occlude_randomly,
+    person_height,
+)
 from ..pipeline.config import Config
 from ..weights import local_path
 from .report import SHOWN, Picture, Report, Row, Views, render_views, score, write_picture
 from .subjects import Subject, joints_in_image, read_subjects
 from .systems import (
+    REFINED,
     Axes,
     ImportedSystem,
     System,
@@ -32,8 +39,12 @@ from .systems import (
     own_systems,
 )
 
-PERCENTS = (20, 40, 60)
+RANDOM, RECTANGLES = "random", "rectangles"  # appendix A's occluders as they fall; and boxes
+SHARES = ("20", "40", "60")  # of Table 2
 MOST_PERCENT = 70
+# Rectangles, own choice: how many, and their sides over the person's height. They hide 36 % of
+# made-up people in the mean.
+_RECTANGLES, _SIDES = (1, 3), (0.1, 0.45)
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,9 @@ class Evaluation:
     config: Config = field(default_factory=Config)
     systems: tuple[str, ...] = ("lhm", "lorm", "photo_fit")
     imported: tuple[Imported, ...] = ()
-    percents: tuple[int, ...] = setting(PERCENTS, "hidden shares of the person, percent")
+    occlusions: tuple[str, ...] = setting(
+        SHARES, f"hidden shares of the person, percent; {RANDOM}: the paper's masks; {RECTANGLES}"
+    )
     people: tuple[str, ...] = ()  # names; empty: everybody
     smplx: Path | None = None  # the user's SMPL-X, for data sets that need it
     pictures: int = setting(4, "people with comparison pictures")
@@ -67,13 +80,13 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
         CrowdGaussianError: the data set, a system's files or an imported result are missing or
             wrong; nothing is written then.
     """
-    _check_percents(job.percents)
+    job = replace(job, occlusions=_occlusions(job.occlusions))
     subjects = read_subjects(job.dataset, job.people)
     body = body_of(subjects, job.smplx)
     for other in job.imported:
         for subject in subjects:
-            for percent in job.percents:
-                find_result(other.folder, subject.name, percent)
+            for occlusion in job.occlusions:
+                find_result(other.folder, subject.name, occlusion)
     systems = own_systems(job.systems, job.config, body)
     systems += [
         ImportedSystem(other.name, other.folder, body, other.axes) for other in job.imported
@@ -95,16 +108,16 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
 
 
 def write_inputs(job: Evaluation) -> list[Path]:
-    """NAME_PERCENT.png and NAME_PERCENT_mask.png, for running other systems on the same images."""
-    _check_percents(job.percents)
+    """NAME_OCCLUSION.png and NAME_OCCLUSION_mask.png, the input of other systems."""
+    job = replace(job, occlusions=_occlusions(job.occlusions))
     subjects = read_subjects(job.dataset, job.people)
     body = body_of(subjects, job.smplx)
     job.out.mkdir(parents=True, exist_ok=True)
     written = []
     for subject in subjects:
-        for percent in job.percents:
-            hidden = hidden_image(subject, body, percent)
-            path = job.out / f"{subject.name}_{percent:02d}.png"
+        for occlusion in job.occlusions:
+            hidden = hidden_image(subject, body, occlusion)
+            path = job.out / f"{subject.name}_{occlusion}.png"
             Image.fromarray(hidden.image).save(path)
             mask = Image.fromarray(hidden.visible.astype(np.uint8) * 255)
             mask.save(path.with_name(f"{path.stem}_mask.png"))
@@ -112,22 +125,51 @@ def write_inputs(job: Evaluation) -> list[Path]:
     return written
 
 
-def hidden_image(subject: Subject, body: BodyModel, percent: int) -> Occluded:
-    """A person with a share of them hidden on white, the same in every run.
+def hidden_image(subject: Subject, body: BodyModel, occlusion: str) -> Occluded:
+    """A person with a part of them hidden on white, the same in every run.
 
     The background is white too: left as it is, the soft edge of the silhouette would tell what is
     behind the occluder.
+
+    Args:
+        subject: the person.
+        body: of their parameters.
+        occlusion: percent of the person's pixels, "random" (ellipses, bands and cuts as in
+            training, up to 70 %) or "rectangles".
     """
     white = np.where(subject.mask[..., None], subject.photo, np.uint8(255))
-    if percent == 0:
+    if occlusion.isdecimal() and not int(occlusion):
         return hide(white, subject.mask, np.zeros_like(subject.mask))
-    return occlude(
-        white,
-        subject.mask,
-        joints_in_image(subject, body),
-        percent / 100,
-        occlusion_seed(subject.name, percent),
-    )
+    seed = occlusion_seed(subject.name, occlusion)
+    if occlusion == RECTANGLES:
+        return hide(white, subject.mask, rectangles(subject.mask, np.random.default_rng(seed)))
+    joints = joints_in_image(subject, body)
+    if occlusion == RANDOM:
+        return occlude_randomly(white, subject.mask, joints, np.random.default_rng(seed))
+    return occlude(white, subject.mask, joints, int(occlusion) / 100, seed)
+
+
+def rectangles(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Upright boxes around pixels of a person, at most 70 % of whom they hide.
+
+    Args:
+        mask: the person.  # [H, W] bool
+        rng: where chance comes from.
+
+    Returns:
+        What is hidden.  # [H, W] bool
+    """
+    rows, columns = np.nonzero(mask)
+    tall, hidden = person_height(mask), np.zeros_like(mask)
+    for _ in range(int(rng.integers(*_RECTANGLES, endpoint=True))):
+        pick = int(rng.integers(len(rows)))
+        high, wide = rng.uniform(*_SIDES, 2) * tall / 2
+        top, left = max(0, round(rows[pick] - high)), max(0, round(columns[pick] - wide))
+        box = np.zeros_like(mask)
+        box[top : round(rows[pick] + high) + 1, left : round(columns[pick] + wide) + 1] = True
+        if (mask & (hidden | box)).sum() <= MOST_PERCENT / 100 * mask.sum():
+            hidden |= box
+    return hidden
 
 
 def body_of(subjects: list[Subject], smplx: Path | None) -> BodyModel:
@@ -153,20 +195,20 @@ def _person(
     drawn: bool,
 ) -> Iterator[Row]:
     truth, mask = subject.truth
-    for percent in job.percents:
-        hidden = hidden_image(subject, body, percent)
+    for occlusion in job.occlusions:
+        hidden = hidden_image(subject, body, occlusion)
         lines = [Picture("the truth", _pixels(subject.photo, truth.numpy()))]
         for system in systems:
             try:
-                views = render_views(system.splats(subject, hidden, percent), subject.cameras)
+                views = render_views(system.splats(subject, hidden, occlusion), subject.cameras)
             except CrowdGaussianError as error:
-                yield Row(percent, system.name, subject.name, {}, str(error))
+                yield Row(occlusion, system.name, subject.name, {}, str(error), hidden.ratio)
                 continue
             values = score(views, truth, mask, lpips)
-            yield Row(percent, system.name, subject.name, values)
+            yield Row(occlusion, system.name, subject.name, values, hidden=hidden.ratio)
             lines.append(_line(system.name, hidden, views, values))
         if drawn:
-            write_picture(job.out / f"pictures/{subject.name}_{percent:02d}.png", lines)
+            write_picture(job.out / f"pictures/{subject.name}_{occlusion}.png", lines)
 
 
 def _line(name: str, hidden: Occluded, views: Views, values: dict[str, float]) -> Picture:
@@ -191,11 +233,14 @@ def _facts(job: Evaluation, subjects: list[Subject], body: BodyModel) -> list[st
         "Numbers are of whole images on white, as in the paper, or, where the column says "
         "'person', inside the true silhouette; means over views, then over people.",
     ]
-    if {"lhm", "lorm"} & set(job.systems):
+    if any(name.startswith(("lhm", "lorm")) for name in job.systems):
         facts.append(
             f"Network: {Path(job.config.lorm.weights).name}, adapters: "
             f"{Path(job.config.lorm.adapters).name or 'none'}; no face super-resolution."
         )
+    if any(name.endswith(REFINED) for name in job.systems):
+        own = Path(job.config.refine.weights).name or "the one that ships or was fetched"
+        facts.append(f"Refiner: {job.config.stages.refiner}, {own}.")
     return facts
 
 
@@ -209,9 +254,17 @@ def _say_distances(report: Report, systems: list[System]) -> None:
             )
 
 
-def _check_percents(percents: tuple[int, ...]) -> None:
-    for percent in percents:
-        if not 0 <= percent <= MOST_PERCENT:
+def _occlusions(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """As file names have them: shares in two digits, or a word.
+
+    Raises:
+        SettingError: another word, or a share that cannot be hidden.
+    """
+    for occlusion in asked:
+        right = occlusion.isdecimal() and int(occlusion) <= MOST_PERCENT
+        if not right and occlusion not in (RANDOM, RECTANGLES):
             raise SettingError(
-                f"{percent} % cannot be hidden; choose whole numbers from 0 to {MOST_PERCENT}."
+                f"{occlusion} % cannot be hidden; choose whole numbers from 0 to {MOST_PERCENT}, "
+                f"{RANDOM} or {RECTANGLES}."
             )
+    return tuple(f"{int(each):02d}" if each.isdecimal() else each for each in asked)

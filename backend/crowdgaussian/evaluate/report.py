@@ -93,13 +93,14 @@ _TITLE = 14  # pixels
 
 @dataclass(frozen=True)
 class Row:
-    """One person by one system at one share of occlusion."""
+    """One person by one system, hidden in one way."""
 
-    percent: int
+    occlusion: str  # what is hidden, such as "40", "random"
     system: str
     person: str
     values: dict[str, float]  # empty where it failed
     error: str = ""
+    hidden: float = math.nan  # share of the person's pixels, 0..1
 
 
 @dataclass
@@ -111,14 +112,14 @@ class Report:
     rows: list[Row] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """One table for each share of occlusion."""
+        """One table for each way in which people are hidden."""
         lines = ["# Evaluation of LORM", "", *(f"- {fact}" for fact in self.facts), ""]
         if self.lpips_missing:
             lines += [f"LPIPS is {self.lpips_missing}", ""]
-        for percent in sorted({row.percent for row in self.rows}):
-            rows = [row for row in self.rows if row.percent == percent]
+        for occlusion in dict.fromkeys(row.occlusion for row in self.rows):
+            rows = [row for row in self.rows if row.occlusion == occlusion]
             lines += [
-                f"## {percent} % hidden" if percent else "## Nothing hidden",
+                f"## {_heading(occlusion, [row.hidden for row in rows])}",
                 "",
                 "| system | people | " + " | ".join(METRICS.values()) + " |",
                 "|---|---|" + "---|" * len(METRICS),
@@ -127,19 +128,20 @@ class Report:
                 lines.append(_line(system, [row for row in rows if row.system == system]))
             lines.append("")
         failed = [row for row in self.rows if row.error]
-        lines += [f"- {row.system}, {row.person}, {row.percent} %: {row.error}" for row in failed]
+        lines += [f"- {row.system}, {row.person}, {row.occlusion}: {row.error}" for row in failed]
         return "\n".join(lines).rstrip() + "\n"
 
     def csv(self) -> str:
-        """One line a person, system and share."""
+        """One line a person, system and way of hiding."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["hidden_percent", "system", "person", *METRICS, "error"])
+        writer.writerow(["occlusion", "hidden_percent", "system", "person", *METRICS, "error"])
         for row in self.rows:
             values = (row.values.get(name) for name in METRICS)
             writer.writerow(
                 [
-                    row.percent,
+                    row.occlusion,
+                    "" if math.isnan(row.hidden) else f"{100 * row.hidden:.1f}",
                     row.system,
                     row.person,
                     *("" if v is None else f"{v:.6g}" for v in values),
@@ -155,6 +157,12 @@ class Report:
             with atomic_file(path) as stream:
                 stream.write(text.encode())
         return paths
+
+
+def _heading(occlusion: str, shares: list[float]) -> str:
+    if not occlusion.isdecimal():
+        return f"Occlusion: {occlusion}, {100 * np.mean(shares):.0f} % hidden in the mean"
+    return f"{int(occlusion)} % hidden" if int(occlusion) else "Nothing hidden"
 
 
 def _line(system: str, rows: list[Row]) -> str:

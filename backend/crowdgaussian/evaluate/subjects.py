@@ -14,15 +14,19 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from crowdgaussian_shared.errors import (
+    CrowdGaussianError,
     DamagedFileError,
     InputError,
     MissingFileError,
     ResourceError,
+    SettingError,
 )
+from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.skeleton import NUM_JOINTS
@@ -30,11 +34,15 @@ from PIL import Image, UnidentifiedImageError
 
 from ..body import BodyModel
 from ..core.mesh import face_normals, unit
+from ..core.progress import Progress, Report, setting, silent
 from ..people.types import Crowd, Person, person_from_parameters
 from ..splat.cameras import Cameras
 from ..synthetic.dressed import dressed_actor
 from ..synthetic.people import draw_parameters, lit, on_white, render_rgba
-from ..synthetic.scenes import Actor, painted_actor
+from ..synthetic.scenes import Actor, painted_actor, turned_to_front
+
+if TYPE_CHECKING:
+    from ..synthetic.scans import MeshPeople
 
 FILE = "person.json"
 
@@ -136,7 +144,7 @@ def write_subject(folder: Path, subject: Subject, views: np.ndarray) -> None:
         "camera": _camera_entry(subject.crowd.camera),
         "views": entries,
     }
-    (folder / FILE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    write_bytes(folder / FILE, json.dumps(about, indent=1).encode())  # last: it says all is there
 
 
 def joints_in_image(subject: Subject, body: BodyModel) -> np.ndarray:
@@ -177,6 +185,74 @@ def _pixels(path: Path, mode: str, size: tuple[int, ...] | None = None) -> np.nd
             "are expected."
         )
     return pixels
+
+
+# People from textured scans: the paper's set is 500 of THuman2.1
+
+
+@dataclass(frozen=True)
+class ScansJob:
+    """Which scans become a data set, and how."""
+
+    out: Path
+    count: int = setting(500, "people, drawn by the seed")
+    size: int = setting(512, "side of the views, pixels; the input image has twice that")
+    seed: int = setting(0, "of the draw")
+    names: tuple[str, ...] = ()  # these people; empty: so many as are counted
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 32 <= self.size <= 2048:
+            raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
+
+
+def write_scans(
+    people: "MeshPeople", job: ScansJob, report: Report = silent
+) -> tuple[list[Path], dict[str, str]]:
+    """Scanned people as a data set; a run that was stopped goes on with the next.
+
+    Args:
+        people: of a folder.
+        job: whom of them.
+        report: called before each person.
+
+    Returns:
+        The folder of each, and why others are left out. Of a draw, the next takes the place of
+        somebody who cannot be read.
+
+    Raises:
+        InputError: a name that is not there, or nobody can be read.
+    """
+    unknown = sorted(set(job.names) - set(people.names))
+    if unknown:
+        raise InputError(f"{people.folder} has no scan named {unknown[0]}.")
+    drawn = np.random.default_rng(job.seed).permutation(people.names).tolist()
+    wanted = len(job.names) or min(job.count, len(drawn))
+    written: list[Path] = []
+    refused: dict[str, str] = {}
+    for name in job.names or drawn:
+        if len(written) == wanted:
+            break
+        report(Progress("scans", len(written) / wanted, len(written), wanted, name))
+        folder = job.out / name
+        try:
+            if not _is_written(folder, job.size):
+                write_person(folder, turned_to_front(people.person(name)), job.size)
+            written.append(folder)
+        except CrowdGaussianError as error:
+            refused[name] = str(error)
+    if not written:
+        raise InputError(f"Nobody of {people.folder} can be used: {next(iter(refused.values()))}")
+    report(Progress("scans", 1.0))
+    return written, refused
+
+
+def _is_written(folder: Path, size: int) -> bool:
+    """Whether a person is there, in views of this size."""
+    try:
+        with Image.open(folder / "views/000.png") as view:
+            return (folder / FILE).is_file() and view.size == (size, size)
+    except (OSError, UnidentifiedImageError):
+        return False
 
 
 # A data set of made-up people with known looks, rendered from all around
@@ -223,7 +299,7 @@ def tight_actor(body: BodyModel, rng: np.random.Generator) -> Actor:
 
 
 def write_person(folder: Path, actor: Actor, size: int) -> Path:
-    """One made-up person."""
+    """One person who faces +z: an image from the front, and views from all around."""
     vertices, faces, face_colours = actor.vertices, actor.faces, actor.face_colours
     if actor.unlit:
         face_colours = lit(face_colours, unit(face_normals(vertices, faces)))

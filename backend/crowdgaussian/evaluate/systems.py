@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import trimesh
@@ -16,14 +16,16 @@ from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.rotations import matrix_to_quat, quat_multiply
 from crowdgaussian_shared.geometry.sh import rotate_sh
 from crowdgaussian_shared.geometry.skinning import pose_avatar
-from scipy.spatial import cKDTree
 
 from ..avatar.types import AvatarBuilder
 from ..body import BodyModel
 from ..core.device import choose_device
+from ..core.mesh import Similarity, align, axes_rotation
 from ..core.progress import silent
 from ..lorm.training.occlusion import Occluded
 from ..pipeline.config import Config
+from ..pipeline.reconstruct import refine_crowd
+from ..pipeline.stages import load_stage
 from ..segment.types import CrowdView, PersonMask
 from ..splat.splats import Splats
 from ..synthetic.people import spread_points, surface_gaussians
@@ -32,8 +34,10 @@ from .subjects import Subject
 
 if TYPE_CHECKING:
     from ..lorm.model.lorm import LormModel
+    from ..refiner.stage import CrowdRefinement
 
-OWN = ("lhm", "lorm", "photo_fit")
+OWN = ("lhm", "lorm", "photo_fit", "completion")
+REFINED = "+refiner"  # after a name: with CrowdRefinement after it, as in the paper's Table 1
 
 
 class System(Protocol):
@@ -41,37 +45,43 @@ class System(Protocol):
 
     name: str
 
-    def splats(self, subject: Subject, hidden: Occluded, percent: int) -> Splats:
+    def splats(self, subject: Subject, hidden: Occluded, occlusion: str) -> Splats:
         """The person as this system completes them, in the scene frame.
 
         Args:
             subject: the person, with true body parameters and silhouette.
             hidden: the image of which a part is hidden.
-            percent: how much, for file names.
+            occlusion: what is hidden, as file names say it: "40", "random" or "rectangles".
         """
         ...
 
 
 @dataclass
 class BuilderSystem:
-    """An appearance stage, given the true body parameters and silhouette."""
+    """An appearance stage, given the true body parameters and silhouette; refined if asked."""
 
     name: str
     builder: AvatarBuilder
     around: AbstractContextManager = field(default_factory=nullcontext)
+    refinement: "CrowdRefinement | None" = None
 
-    def splats(self, subject: Subject, hidden: Occluded, percent: int) -> Splats:
+    def splats(self, subject: Subject, hidden: Occluded, occlusion: str) -> Splats:
         """See System."""
         masks = [PersonMask(hidden.visible, subject.mask, hidden.ratio)]
+        view = CrowdView(hidden.image, subject.crowd, masks)
         with self.around:
-            view = CrowdView(hidden.image, subject.crowd, masks)
             avatar = next(self.builder.reconstruct(view, [0], silent)).result()
+        if self.refinement is not None:
+            (cluster,) = refine_crowd(self.refinement, view, {0: avatar}, silent)
+            if cluster.error:
+                raise InputError(cluster.error)
+            (avatar,) = cluster.avatars
         return Splats.from_gaussians(pose_avatar(avatar), choose_device())
 
 
 @dataclass
 class ImportedSystem:
-    """Files NAME_PERCENT.ply, .obj or .glb of another system."""
+    """Files NAME_OCCLUSION.ply, .obj or .glb of another system."""
 
     name: str
     folder: Path
@@ -79,9 +89,9 @@ class ImportedSystem:
     axes: "Axes | None" = None  # None: those usual for the kind of file
     errors: list[float] = field(default_factory=list)  # metres left after each alignment
 
-    def splats(self, subject: Subject, hidden: Occluded, percent: int) -> Splats:
+    def splats(self, subject: Subject, hidden: Occluded, occlusion: str) -> Splats:
         """See System."""
-        path = find_result(self.folder, subject.name, percent)
+        path = find_result(self.folder, subject.name, occlusion)
         surface = self.body.posed(subject.person.params).vertices.astype(np.float64)
         eye = subject.crowd.camera.eye
         laid, error = onto_person(
@@ -118,150 +128,75 @@ class _AdaptersOff:
 def own_systems(names: tuple[str, ...], config: Config, body: BodyModel) -> list[System]:
     """The program's own stages; the network is loaded once for LHM and LORM.
 
+    Args:
+        names: some of OWN, each also with REFINED after it.
+        config: their settings.
+        body: of the people.
+
     Raises:
         CrowdGaussianError: an unknown name, or files that are missing.
     """
-    unknown = [name for name in names if name not in OWN]
+    plain = [name.removesuffix(REFINED) for name in names]
+    unknown = [name for name, known in zip(names, plain) if known not in OWN]
     if unknown:
         raise SettingError(
-            f"There is no system '{unknown[0]}' to evaluate; choose from {', '.join(OWN)}."
+            f"There is no system '{unknown[0]}' to evaluate; choose from {', '.join(OWN)}, each "
+            f"also with {REFINED}."
         )
-    if "lorm" in names and not config.lorm.adapters:
+    if "lorm" in plain and not config.lorm.adapters:
         raise SettingError(
             "LORM is LHM with trained adapters: set lorm.adapters to their file, or leave 'lorm' "
             "out."
         )
+    refinement = _refinement(config, body) if tuple(plain) != names else None
+    builders = _builders(set(plain), config, body)
     systems: list[System] = []
-    if "lhm" in names or "lorm" in names:
-        from ..lorm.stage import LormReconstructor
-
-        network = LormReconstructor(config.lorm, body)
-        if "lhm" in names:
-            systems.append(BuilderSystem("LHM", network, _AdaptersOff(network.model)))
-        if "lorm" in names:
-            systems.append(BuilderSystem("LORM", network))
-    if "photo_fit" in names:
-        from ..avatar.photo_fit import PhotoFit
-
-        systems.append(BuilderSystem("photo_fit", PhotoFit(config.avatar, body)))
+    for name, known in zip(names, plain):
+        label = _LABELS.get(known, known) + name.removeprefix(known)
+        around = _AdaptersOff(builders[known].model) if known == "lhm" else nullcontext()
+        after = None if name == known else refinement
+        systems.append(BuilderSystem(label, builders[known], around, after))
     return systems
 
 
-def occlusion_seed(name: str, percent: int) -> int:
-    """The same person and share are hidden in the same way in every run."""
-    return zlib.crc32(f"{name} {percent}".encode())
+_LABELS = {"lhm": "LHM", "lorm": "LORM"}
+
+
+def _builders(names: set[str], config: Config, body: BodyModel) -> dict[str, Any]:
+    """The appearance stage of each name."""
+    builders: dict[str, Any] = {}
+    if names & {"lhm", "lorm"}:
+        from ..lorm.stage import LormReconstructor
+
+        builders["lhm"] = builders["lorm"] = LormReconstructor(config.lorm, body)
+    if names & {"photo_fit", "completion"}:
+        from ..avatar.photo_fit import PhotoFit
+
+        builders["photo_fit"] = PhotoFit(config.avatar, body)
+    if "completion" in names:
+        from ..completion.stage import open_completion
+
+        completion = open_completion(config.complete, body)
+        builders["completion"] = PhotoFit(config.avatar, body, completion)
+    return builders
+
+
+def _refinement(config: Config, body: BodyModel) -> "CrowdRefinement":
+    if config.stages.refiner == "none":
+        raise SettingError(
+            f"A system with {REFINED} needs a refiner: set stages.refiner to small or turbo."
+        )
+    return load_stage("refiner", config, body)
+
+
+def occlusion_seed(name: str, occlusion: str) -> int:
+    """The same person is hidden in the same way in every run."""
+    return zlib.crc32(f"{name} {occlusion}".encode())
 
 
 # Results of other systems: splat PLY, or OBJ and GLB meshes as flat Gaussians on their surface.
 # IDOL writes no file by itself (export its posed Gaussians as a splat PLY), PSHuman writes OBJ with
 # colours at the vertices, SyncHuman a textured GLB.
-
-# Laying another system's result on a person: a similarity, by axes and height, then by ICP
-
-_POINTS = 3000  # on each side
-_STEPS = 60
-_KEPT = 0.85  # share of the pairs that count: loose clothes and hair have no partner
-_SETTLED = 1e-6
-_LOW, _HIGH = 1.0, 99.0  # percentiles that stand for feet and crown: splats have outliers
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """x -> scale * rotation x + shift."""
-
-    scale: float
-    rotation: np.ndarray  # [3, 3]
-    shift: np.ndarray  # [3]
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """# [N, 3] -> [N, 3]"""
-        return self.scale * points @ self.rotation.T + self.shift
-
-    def after(self, first: "Similarity") -> "Similarity":
-        """First that one, then this."""
-        return Similarity(
-            self.scale * first.scale, self.rotation @ first.rotation, self(first.shift[None])[0]
-        )
-
-
-def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
-    """The similarity with the least squared error from N points to N points (Umeyama 1991).
-
-    # [N, 3] twice
-    """
-    middle, goal = source.mean(0), target.mean(0)
-    a, b = source - middle, target - goal
-    u, spread, vt = np.linalg.svd(b.T @ a / len(a))
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ np.diag(signs) @ vt
-    scale = float((spread * signs).sum() / max((a**2).sum() / len(a), 1e-12))
-    return Similarity(scale, rotation, goal - scale * rotation @ middle)
-
-
-def axes_rotation(up: np.ndarray, front: np.ndarray, target_front: np.ndarray) -> np.ndarray:
-    """The rotation that brings up to +y and front, as far as it is level, to the target's.
-
-    # [3], [3], [3] -> [3, 3]
-    """
-
-    def frame(up: np.ndarray, front: np.ndarray) -> np.ndarray:
-        up = up / np.linalg.norm(up)
-        front = front - up * (up @ front)
-        front = front / np.linalg.norm(front)
-        return np.stack([np.cross(up, front), up, front], 1)
-
-    return frame(np.array([0.0, 1.0, 0.0]), target_front) @ frame(up, front).T
-
-
-def align(
-    source: np.ndarray, target: np.ndarray, rotation: np.ndarray, seed: int = 0
-) -> tuple[Similarity, float]:
-    """The similarity that lays a result on a person, and how far apart they stay.
-
-    Height and middle of the hips first, then iterative closest points in both directions, in which
-    the worst 15 % of the pairs do not count.
-
-    Args:
-        source: points of the result in its own frame.  # [N, 3]
-        target: points of the person's surface in the scene frame.  # [M, 3]
-        rotation: the result's axes -> scene axes, from ``axes_rotation``.  # [3, 3]
-        seed: of the subsampling.
-
-    Returns:
-        The similarity, and the root mean square distance of the counting pairs in metres.
-    """
-    rng = np.random.default_rng(seed)
-    source, target = (points[rng.permutation(len(points))[:_POINTS]] for points in (source, target))
-    turned = source @ rotation.T
-    scale = _height(target) / max(_height(turned), 1e-9)
-    found = Similarity(scale, rotation, _hips(target) - scale * _hips(turned))
-    tree, before = cKDTree(target), np.inf
-    for _ in range(_STEPS):
-        moved = found(source)
-        there, back = tree.query(moved)[1], cKDTree(moved).query(target)[1]
-        pairs = np.concatenate([source, source[back]]), np.concatenate([target[there], target])
-        apart = np.linalg.norm(found(pairs[0]) - pairs[1], axis=1)
-        near = apart <= np.quantile(apart, _KEPT)
-        error = float(np.sqrt((apart[near] ** 2).mean()))
-        if before - error < _SETTLED * scale:
-            break
-        before, found = error, umeyama(pairs[0][near], pairs[1][near])
-    return found, error
-
-
-def _height(points: np.ndarray) -> float:
-    low, high = np.percentile(points[:, 1], (_LOW, _HIGH))
-    return float(high - low)
-
-
-def _hips(points: np.ndarray) -> np.ndarray:
-    """The middle of what is between 48 and 58 % of the height.  # [3]"""
-    low = np.percentile(points[:, 1], _LOW)
-    share = (points[:, 1] - low) / max(_height(points), 1e-9)
-    band = points[(share > 0.48) & (share < 0.58)]
-    middle = np.median(band if len(band) else points, axis=0)
-    return np.array([middle[0], low + 0.53 * _height(points), middle[2]])
-
 
 SUFFIXES = (".ply", ".obj", ".glb")
 _AXES = {
@@ -297,18 +232,18 @@ class Axes:
 DEFAULT_AXES = {".ply": Axes("-y", "-z"), ".obj": Axes("y", "z"), ".glb": Axes("y", "z")}
 
 
-def find_result(folder: Path, name: str, percent: int) -> Path:
-    """NAME_PERCENT.ply, .obj or .glb in a folder, such as ann_40.glb.
+def find_result(folder: Path, name: str, occlusion: str) -> Path:
+    """NAME_OCCLUSION.ply, .obj or .glb in a folder, such as ann_40.glb.
 
     Raises:
         MissingFileError: there is none.
     """
     for suffix in SUFFIXES:
-        path = folder / f"{name}_{percent:02d}{suffix}"
+        path = folder / f"{name}_{occlusion}{suffix}"
         if path.is_file():
             return path
     raise MissingFileError(
-        f"{folder} has no result {name}_{percent:02d} with the ending .ply, .obj or .glb."
+        f"{folder} has no result {name}_{occlusion} with the ending .ply, .obj or .glb."
     )
 
 

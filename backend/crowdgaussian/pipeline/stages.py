@@ -220,11 +220,15 @@ def load_stage(kind: Literal["segment"], config: Config, body: "BodyModel | None
 def load_stage(
     kind: Literal["avatar"], config: Config, body: "BodyModel | None"
 ) -> AvatarBuilder: ...
+@overload
+def load_stage(
+    kind: Literal["refiner"], config: Config, body: "BodyModel | None"
+) -> "CrowdRefinement": ...
 def load_stage(kind: str, config: Config, body: "BodyModel | None") -> Any:
     """Make one stage by the name the settings give it.
 
     Args:
-        kind: "body", "people", "segment" or "avatar".
+        kind: "body", "people", "segment", "avatar" or "refiner".
         config: all settings.
         body: the body model the stage works with; None for "body" itself.
 

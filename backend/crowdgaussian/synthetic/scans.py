@@ -65,7 +65,10 @@ def texture_of(mesh: trimesh.Trimesh) -> np.ndarray | None:
         return None
     image = getattr(visual.material, "image", None)
     image = image or getattr(visual.material, "baseColorTexture", None)
-    return None if image is None else np.asarray(image.convert("RGB"))
+    try:
+        return None if image is None else np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow's, when it comes to read pixels
+        raise DamagedFileError(f"A texture is damaged: {error}.") from error
 
 
 def surface_colours(mesh: trimesh.Trimesh, corners: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -184,25 +187,24 @@ Hands = Mapping[str, tuple[np.ndarray, np.ndarray]]  # side: mean [45], componen
 class MeshPeople:
     """The people of a folder, read when they are asked for; draws any of them, see DrawActor."""
 
-    def __init__(self, folder: Path, body: BodyModel, hands: Hands | None = None) -> None:
+    def __init__(
+        self, folder: Path, body: BodyModel, hands: Hands | None = None, whole: bool = True
+    ) -> None:
         """Finds them.
 
         Args:
             folder: holds scans and parameters.
             body: that the parameters are of, as body_of says.
             hands: what SMPL-X's hand poses are relative to, see read_hands.
+            whole: everybody must have parameters; else who lacks them is told when asked for.
 
         Raises:
             CrowdGaussianError: there is nobody, or somebody's parameters are missing.
         """
-        self.body, self.hands = body, hands
+        self.folder, self.body, self.hands = folder, body, hands
         self._scans, self._parameters = _scans(folder), _parameters(folder, FILES[body.name])
-        for name in self._scans:
-            if name not in self._parameters:
-                raise MissingFileError(
-                    f"Person {name} of {folder} has no {FILES[body.name]}; put it beside the scan, "
-                    "or take the person out."
-                )
+        for name in self._scans if whole else ():
+            self._parameters_of(name)
         self.names = sorted(self._scans)
         self.person = lru_cache(maxsize=_KEPT)(self._read)
 
@@ -218,14 +220,23 @@ class MeshPeople:
     def _among(self, names: list[str]) -> DrawActor:
         return lambda rng: self.person(names[int(rng.integers(len(names)))])
 
+    def _parameters_of(self, name: str) -> Path:
+        if name not in self._parameters:
+            raise MissingFileError(
+                f"Person {name} of {self.folder} has no {FILES[self.body.name]}; put it beside the "
+                "scan, or take the person out."
+            )
+        return self._parameters[name]
+
     def _read(self, name: str) -> Actor:
         """One person, upright on the floor over the origin.
 
         Raises:
             CrowdGaussianError: the scan or the parameters are damaged or do not belong together.
         """
+        path = self._parameters_of(name)
         try:
-            given, unit = read_parameters(self._parameters[name], self.body, self.hands)
+            given, unit = read_parameters(path, self.body, self.hands)
             return _standing(read_textured(self._scans[name], unit), self.body, given)
         except CrowdGaussianError as error:
             raise type(error)(f"Person {name}: {error}") from error

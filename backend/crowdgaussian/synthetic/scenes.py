@@ -2,7 +2,7 @@
 """Scenes of several people who stand close together without going through one another."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -111,6 +111,18 @@ def moved_body(
     pose[0] = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(pose[0]))
     transl = rotation @ (pelvis + given.transl) + offset - pelvis
     return BodyParams(given.betas, pose.astype(np.float32), transl.astype(np.float32), given.scale)
+
+
+def turned_to_front(actor: Actor) -> Actor:
+    """The same person turned about the vertical until the body's front faces +z."""
+    front = axis_angle_to_matrix(actor.params.pose[0].astype(np.float64))[:, 2]
+    turn = axis_angle_to_matrix(np.array([0.0, -np.arctan2(front[0], front[2]), 0.0]))
+    return replace(
+        actor,
+        vertices=actor.vertices @ turn.T,
+        params=moved_body(actor.body, actor.params, turn, np.zeros(3)),
+        body_vertices=actor.body_vertices @ turn.T,
+    )
 
 
 def face_light(placed: PlacedActor, light: np.ndarray, direct: float) -> np.ndarray:

@@ -8,17 +8,14 @@ import pytest
 import trimesh
 from _support.avatar_scene import paint
 from crowdgaussian.body import load_body
+from crowdgaussian.core.mesh import Similarity, align, axes_rotation, umeyama
 from crowdgaussian.evaluate.systems import (
     Axes,
-    Similarity,
-    align,
-    axes_rotation,
     find_result,
     moved,
     onto_person,
     read_result,
     surface_gaussians,
-    umeyama,
 )
 from crowdgaussian.splat import Cameras, Splats, rasterize
 from crowdgaussian.splat.normals import render_mesh_depth
@@ -111,7 +108,7 @@ def test_files_look_like_the_person(tmp_path, scene, surface, suffix):
         mesh.vertices = frame(mesh.vertices)
         mesh.export(path)
         axes = Axes("y", "z")
-    assert find_result(tmp_path, "ann", 40) == path
+    assert find_result(tmp_path, "ann", "40") == path
     laid, error = onto_person(read_result(path), surface, axes, TO_CAMERA)
     assert error < 0.02
     colour, alpha = picture(laid, scene)
@@ -153,7 +150,7 @@ def test_bad_results_are_one_sentence(tmp_path):
         lambda: read_result(tmp_path / "b_20.glb"),
         lambda: read_result(tmp_path / "c_20.ply"),
         lambda: read_result(tmp_path / "d.fbx"),
-        lambda: find_result(tmp_path, "nobody", 20),
+        lambda: find_result(tmp_path, "nobody", "20"),
     ):
         with pytest.raises(CrowdGaussianError) as caught:
             call()

@@ -14,6 +14,7 @@ from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.core import metrics as lpips
 from crowdgaussian.core.metrics import load_lpips, masked_psnr
+from crowdgaussian.evaluate.lorm import rectangles
 from crowdgaussian.evaluate.report import Views, render_views, score
 from crowdgaussian.evaluate.subjects import read_subjects
 from crowdgaussian.evaluate.systems import surface_gaussians
@@ -34,6 +35,8 @@ QUICK = [
         "max_crop_px": 120,
     }.items()
 ]
+QUICK += [f"refine.distil.{name}" for name in ("views=2", "size=64", "rounds=1", "steps=3")]
+SYSTEMS = "lhm,lorm,lorm+refiner,photo_fit,completion"
 
 
 @pytest.fixture(scope="module")
@@ -113,33 +116,27 @@ def test_lorm_lhm_photo_fit_and_imported_results_in_one_table(
     write_splat_ply(tmp_path / "other/made_up_000_40.ply", grey_person(subject))
     changes = [part for change in files + QUICK for part in ("--set", change)]
 
-    assert (
-        run(
-            people,
-            "-o",
-            tmp_path / "out",
-            "--occlusion",
-            40,
-            "--import",
-            f"OTHER={tmp_path / 'other'}:y,z",
-            *changes,
-        )
-        == 0
-    )
+    other = ("--import", f"OTHER={tmp_path / 'other'}:y,z")
+    options = ("-o", tmp_path / "out", "--systems", SYSTEMS, "--occlusion", 40)
+    assert run(people, *options, *other, *changes) == 0
 
     found = {row["system"]: row for row in rows(tmp_path / "out")}
-    assert list(found) == ["LHM", "LORM", "photo_fit", "OTHER"]
+    own = ["LHM", "LORM", "LORM+refiner", "photo_fit", "completion"]
+    assert list(found) == [*own, "OTHER"]
     assert not any(row["error"] for row in found.values())
     numbers = {name: float(row["masked_psnr"]) for name, row in found.items()}
     assert numbers["LHM"] != numbers["LORM"]
+    assert numbers["LORM+refiner"] != numbers["LORM"]
+    assert numbers["completion"] != numbers["photo_fit"]
     assert numbers["photo_fit"] > max(numbers["LHM"], numbers["LORM"]) + 1
     assert all(row["lpips"] == "" for row in found.values())
     report = (tmp_path / "out/report.md").read_text()
     assert report in capsys.readouterr().out
+    assert "| LORM+refiner | 1 |" in report and "- Refiner: small" in report
     assert "| LORM | 1 |" in report and "LPIPS is not available" in report
     assert "OTHER: imported; after alignment" in report
     with Image.open(tmp_path / "out/pictures/made_up_000_40.png") as sheet:
-        assert sheet.height == 5 * 214 and sheet.width > 1000
+        assert sheet.height == 7 * 214 and sheet.width > 1000
 
 
 def test_the_same_pixels_are_hidden_every_time(tmp_path, people, subject):
@@ -168,6 +165,32 @@ def test_the_same_pixels_are_hidden_every_time(tmp_path, people, subject):
         image = np.asarray(Image.open(tmp_path / f"a/made_up_000_{percent:02d}.png"))
         assert mask.sum() / person == pytest.approx(1 - percent / 100, abs=0.01)
         assert (image[~mask] == 255).all()  # not even a soft edge tells what is hidden
+
+
+def test_random_masks_and_rectangles_are_the_same_for_everybody(tmp_path, people, subject):
+    ways = ["--occlusion", "random", "rectangles"]
+    for name in ("a", "b"):
+        assert main(["evaluate", "inputs", str(people), "-o", str(tmp_path / name), *ways]) == 0
+    hidden = {}
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+        if file.stem.endswith("_mask"):
+            hidden[file.stem.split("_")[-2]] = subject.mask & (np.asarray(Image.open(file)) == 0)
+    assert set(hidden) == {"random", "rectangles"}
+    for each in hidden.values():
+        assert 0.02 < each.sum() / subject.mask.sum() <= 0.7
+    assert (hidden["random"] != hidden["rectangles"]).any()
+
+
+def test_rectangles_are_boxes_and_leave_three_tenths():
+    mask = np.zeros((90, 70), bool)
+    mask[5:85, 10:60] = True
+    shares = []
+    for seed in range(30):
+        hidden = rectangles(mask, np.random.default_rng(seed))
+        assert len(np.unique(hidden, axis=0)) <= 7 and len(np.unique(hidden, axis=1).T) <= 7
+        shares.append((hidden & mask).sum() / mask.sum())
+    assert max(shares) <= 0.7 and min(shares) > 0 and np.ptp(shares) > 0.3
 
 
 def test_rendering_is_what_the_numbers_are_of(subject):
@@ -243,6 +266,12 @@ def test_bad_input_is_one_sentence(tmp_path, people, capsys):
         ((people, *out, "--import", "X"), "NAME=FOLDER"),
         ((people, *out, "--import", f"X={tmp_path}"), "has no result made_up_000_20"),
         ((people, "-o", tmp_path / "out", "--systems", "lgm"), "no system 'lgm'"),
+        ((people, "-o", tmp_path / "out", "--systems", "lgm+refiner"), "no system 'lgm+refiner'"),
+        (
+            (people, *out, "--systems", "photo_fit+refiner", "--set", "stages.refiner=none"),
+            "refiner",
+        ),
+        ((people, *out, "--occlusion", "some"), "some % cannot be hidden"),
         ((people, "-o", tmp_path / "out", "--systems", "none"), "nothing to evaluate"),
         ((people, "-o", tmp_path / "out", "--systems", "lorm"), "set lorm.adapters"),
     ]

@@ -13,13 +13,13 @@ from _support.lorm_small import write_small_lorm
 from crowdgaussian.body import load_body
 from crowdgaussian.core.device import choose_device
 from crowdgaussian.core.progress import silent
+from crowdgaussian.lorm import stage as lorm_stage
 from crowdgaussian.lorm.checkpoint import load_configured
 from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.encoders import PatchEncoder
 from crowdgaussian.lorm.model.lorm import LormModel
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
 from crowdgaussian.lorm.stage import LormReconstructor, people_at_once
-from crowdgaussian.lorm.to_avatar import fit_rest_joints, same_body, shape_of
 from crowdgaussian.lorm.weights import LormStageConfig, used_files
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline.config import Config, configured
@@ -220,7 +220,7 @@ def test_betas_of_another_body_are_fitted_to_the_joints(body):
     betas = torch.zeros(body.num_betas)
     betas[:3] = torch.tensor([0.9, -0.6, 0.4])
     wanted = body.rest(betas[None])[1][0]
-    own, scale = fit_rest_joints(mesh, wanted)
+    own, scale = lorm_stage.fit_rest_joints(mesh, wanted)
     joints = (mesh.joints + mesh.joint_dirs @ own) * scale
     apart = (joints - joints.mean(0)) - (wanted - wanted.mean(0))
     assert apart[:22].norm(dim=-1).max() < 0.01
@@ -231,8 +231,9 @@ def test_betas_of_another_body_are_fitted_to_the_joints(body):
 def test_the_pelvis_stays_with_another_body(body, scene):
     (person,) = crowd_of(scene).people
     mesh = another_mesh(body)
-    assert same_body(TemplateMesh.from_body(body), body) and not same_body(mesh, body)
-    shape = shape_of(mesh, body, person)
+    assert lorm_stage.same_body(TemplateMesh.from_body(body), body)
+    assert not lorm_stage.same_body(mesh, body)
+    shape = lorm_stage.shape_of(mesh, body, person)
     rest = ((mesh.joints + mesh.joint_dirs @ torch.from_numpy(shape.betas)) * shape.scale).numpy()
     own = body.rest(torch.as_tensor(person.betas)[None])[1][0].numpy()
     posed, before = (

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from _support.lorm_made_up import assert_close
+from _support.lorm_made_up import assert_close, shapes_of
 from crowdgaussian.body import load_body
 from crowdgaussian.lorm.model.config import HeadEncoderConfig, LormConfig
 from crowdgaussian.lorm.model.encoders import HeadEncoder, PatchEncoder, SapiensEncoder
 from crowdgaussian.lorm.model.lorm import LormModel, Tokens
 from crowdgaussian.lorm.model.posing import Attributes, GaussianDecoder
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
+from crowdgaussian.lorm.model.transformer import BodyHeadTransformer
 from crowdgaussian.splat.reference import covariances
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams
@@ -175,6 +176,33 @@ def test_what_the_transformer_is_given(model, monkeypatch):
     mean = tokens.body.sum(1) / 60
     hidden = F.silu(mean @ first.weight.T + first.bias)
     assert torch.allclose(motion, hidden @ last.weight.T + last.bias, atol=1e-5)
+
+
+@torch.no_grad()
+def test_tokens_may_be_narrower_than_the_transformer():
+    """What a projection widens is what a network is given whose tokens are as wide already."""
+    sizes = {"width": 96, "heads": 4, "layers": 2, "body_tokens": 20, "num_points": 12}
+    torch.manual_seed(2)
+    narrow = BodyHeadTransformer(LormConfig(**sizes, cond_dim=80))
+    wide = BodyHeadTransformer(LormConfig(**sizes, cond_dim=96))
+    state = narrow.state_dict()
+    project = state["linear_cond_proj.weight"]
+    same = {"weight": torch.eye(96), "bias": torch.zeros(96)}
+    wide.load_state_dict(state | {f"linear_cond_proj.{k}": v for k, v in same.items()})
+    points, tokens, motion = torch.randn(1, 12, 96), torch.randn(1, 30, 80), torch.randn(1, 192)
+    widened = tokens @ project.T + state["linear_cond_proj.bias"]
+    assert_close(narrow(points, tokens, motion), wide(points, widened, motion))
+
+
+def test_a_narrow_network_has_its_sizes_from_its_tensors_and_room_for_the_head():
+    config = LormConfig.tiny(width=96, cond_dim=80, num_points=40)
+    found = LormConfig.from_shapes(shapes_of(config))
+    head = replace(config.head_encoder, image=448, heads=1)  # which no tensor shows
+    assert found == replace(config, body_tokens=4096, head_encoder=head)
+    points = sample_points(TemplateMesh.from_body(load_body("open")), 40)
+    assert LormModel(config, points).transformer.linear_cond_proj.in_features == 80
+    with pytest.raises(CrowdGaussianError, match="head tokens of 64"):
+        LormModel(replace(config, cond_dim=48), points)
 
 
 @torch.no_grad()

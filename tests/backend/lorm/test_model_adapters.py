@@ -6,6 +6,7 @@ import torch
 from crowdgaussian.body import load_body
 from crowdgaussian.lorm.model.adapters import (
     TARGETS,
+    adapter_size,
     adapters_off,
     add_adapters,
     load_adapters,
@@ -70,7 +71,9 @@ def disturb(model):
 @pytest.mark.parametrize("targets", list(TARGETS))
 def test_numbers_of_trainable_parameters_of_lhm_500m(mesh, targets):
     model = published_size(mesh)
+    said = adapter_size(model, 32, targets)
     parameters = add_adapters(model, rank=32, targets=targets)
+    assert f"{PUBLISHED_COUNTS[targets]:,} parameters" in said
     assert sum(p.numel() for p in parameters) == PUBLISHED_COUNTS[targets]
     assert parameters == trainable(model)
 

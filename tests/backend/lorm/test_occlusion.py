@@ -8,6 +8,7 @@ from crowdgaussian.lorm.training.occlusion import (
     STEPS,
     OcclusionConfig,
     bezier,
+    body_points,
     draw,
     occlude,
     occlude_randomly,
@@ -83,6 +84,15 @@ def test_ellipses_lie_on_every_body_joint_and_never_on_the_head(person):
     expected = len(at) / len(body)
     counts = np.bincount(at, minlength=22)[sorted(body)]
     assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_mediapipe_s_landmarks_are_centres_but_for_those_of_the_head(person):
+    _, mask, _ = person
+    landmarks = np.full((33, 2), 90.0)
+    landmarks[:11] = 60, 32  # nose, eyes, ears, mouth
+    landmarks[11] = -1e6  # not sure
+    points = body_points(mask, landmarks)
+    assert points.shape == (21, 2) and (points == 90).all()
 
 
 def test_ellipses_without_joints_keep_off_the_head(person):

@@ -27,7 +27,13 @@ from crowdgaussian.lorm.training.distill import (
     fingerprint,
 )
 from crowdgaussian.lorm.training.occlusion import hide
-from crowdgaussian.lorm.training.trainer import RESULT, LormTrainer, TrainJob, train
+from crowdgaussian.lorm.training.trainer import (
+    RESULT,
+    LormTrainer,
+    TrainJob,
+    choose_people,
+    train,
+)
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
 from PIL import Image
 from safetensors import safe_open
@@ -227,6 +233,22 @@ def test_bad_people_are_told_by_name(base, data, tmp_path, name, change, words):
     with pytest.raises(CrowdGaussianError, match=words) as caught:
         PeopleDataset(folder, base.mesh)[1]
     assert str(caught.value).startswith("person_1")
+
+
+def test_a_body_beside_its_picture_is_told_by_name_and_some_may_be_chosen(base, data, tmp_path):
+    job = TrainJob(PeopleDataset(data, base.mesh), tmp_path / "two", quick(people=2))
+    chosen = choose_people(job.people, job)
+    assert len(chosen) == 2 and chosen[0].landmarks is None
+    assert choose_people(job.people, job).names == chosen.names
+    folder = shutil.copytree(data, tmp_path / "data")
+    path = folder / "person_1/person.json"
+    about = json.loads(path.read_text())
+    about["transl"] = [0, 1.5, 0]
+    path.write_text(json.dumps(about))
+    job = TrainJob(PeopleDataset(folder, base.mesh), tmp_path / "out", quick())
+    with pytest.raises(CrowdGaussianError, match="person_1: .* head image would be blank"):
+        choose_people(job.people, job)
+    assert not (tmp_path / "out/people.json").exists()
 
 
 def test_nobody_to_train_on(base, tmp_path):

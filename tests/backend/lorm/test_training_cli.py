@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian train lorm and train occlusion, as typed."""
+"""crowdgaussian train lorm and train occlusion; a training is in evaluate/test_paper_walk.py."""
 
 import numpy as np
 import pytest
-from _support.lorm_small import write_small_lorm
 from _support.lorm_training_people import write_people
 from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
+from crowdgaussian.lorm.training.dataset import read_names
+from crowdgaussian_shared.errors import CrowdGaussianError
 from PIL import Image
 
 
@@ -15,42 +16,13 @@ def data(tmp_path_factory):
     return write_people(tmp_path_factory.mktemp("people"), load_body("open"), 1)
 
 
-def test_train_lorm_from_files_on_disk(data, tmp_path, capsys):
-    files = write_small_lorm(tmp_path / "lhm", load_body("open"))
-    code = main(
-        [
-            "train",
-            "lorm",
-            str(data),
-            "-o",
-            str(tmp_path / "out"),
-            "--weights",
-            files.weights,
-            "--sapiens",
-            files.sapiens,
-            "--points",
-            files.points,
-            "--device",
-            "cpu",
-            "--iterations",
-            "1",
-            "--views-per-step",
-            "1",
-            "--render-size",
-            "32",
-            "--rank",
-            "2",
-            "--occlusions",
-            "1",
-        ]
-    )
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    assert (tmp_path / "out/lorm_adapters.safetensors").is_file()
-    assert "research only" in told.out
-
-
 def test_a_bad_setting_is_one_sentence(data, tmp_path, capsys):
+    listed = tmp_path / "names.txt"
+    listed.write_text("\n")
+    with pytest.raises(CrowdGaussianError, match="names nobody"):
+        read_names(listed)
+    with pytest.raises(CrowdGaussianError, match="cannot be read"):
+        read_names(tmp_path / "none.txt")
     code = main(["train", "lorm", str(data), "-o", str(tmp_path), "--views-per-step", "30"])
     assert code == 2 and "24 views" in capsys.readouterr().err
 

@@ -6,15 +6,16 @@ import os
 import pickle
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from crowdgaussian.body import load_body
+from _support.scans_made_up import BODY, BOTTOM, TOP, UNITS, add_person
 from crowdgaussian.body.model import pose_body
 from crowdgaussian.cli.main import main
-from crowdgaussian.synthetic.people import draw_parameters
+from crowdgaussian.evaluate.subjects import joints_in_image, read_subjects
 from crowdgaussian.synthetic.scans import (
     ColouredMesh,
     MeshPeople,
@@ -22,64 +23,15 @@ from crowdgaussian.synthetic.scans import (
     read_parameters,
     simplified,
 )
-from crowdgaussian.synthetic.scenes import compose, made_up_actor, moved_body
+from crowdgaussian.synthetic.scenes import compose, made_up_actor, moved_body, turned_to_front
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.npz import write_npz
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from PIL import Image
 from scipy.spatial import ConvexHull, cKDTree
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
 converter = importlib.import_module("thuman_to_npz")
-
-BODY = load_body("open")
-UNITS = {"0001": 1.0, "0002": 0.4}  # of the scans in a metre; the second is lying, z up
-TURN = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up -> z up
-TOP, BOTTOM = (200, 40, 40), (40, 60, 220)
-
-
-POSE_NAMES = (
-    "global_orient",
-    "body_pose",
-    "jaw_pose",
-    "leye_pose",
-    "reye_pose",
-    "left_hand_pose",
-    "right_hand_pose",
-)
-
-
-def add_person(folder, name):
-    """A body as a scan whose texture is red above and blue below; returns its points, upright."""
-    given = draw_parameters(BODY, np.random.default_rng(int(name)))
-    posed = pose_body(BODY, given)
-    upright = posed.pose_points(posed.rest)
-    turn = TURN if name == "0002" else np.eye(3)
-    moved = moved_body(BODY, given, turn, np.zeros(3))
-    place = folder / "scans" / name
-    place.mkdir(parents=True)
-    height = upright[:, 1] / upright[:, 1].max()
-    lines = ["mtllib material0.mtl", "usemtl material0"]
-    lines += ["v {:.5f} {:.5f} {:.5f}".format(*p) for p in upright @ turn.T * UNITS[name]]
-    lines += [f"vt 0.5 {v:.4f}" for v in height]
-    lines += ["f " + " ".join(f"{k}/{k}" for k in face) for face in BODY.faces.numpy() + 1]
-    (place / f"{name}.obj").write_text("\n".join(lines))
-    (place / "material0.mtl").write_text("newmtl material0\nmap_Kd material0.jpeg\n")
-    texture = np.zeros((64, 64, 3), np.uint8)
-    texture[:32], texture[32:] = TOP, BOTTOM
-    Image.fromarray(texture).save(place / "material0.jpeg", quality=95)
-    pose = moved.pose.reshape(-1)
-    parts = np.split(pose, np.cumsum([3, 63, 3, 3, 3, 45]))
-    (folder / "fits" / name).mkdir(parents=True)
-    write_npz(
-        folder / "fits" / name / "open_param.npz",
-        {
-            **dict(zip(POSE_NAMES, parts, strict=True)),
-            "betas": moved.betas,
-            "transl": moved.transl,
-            "scale": np.array(UNITS[name]),
-        },
-    )
-    return upright
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +233,61 @@ def test_a_pickle_of_scans_never_runs_code(tmp_path):
     assert not made.exists()
     with pytest.raises(ValueError, match="left_hand_pose"):
         converter.convert(pickled(tmp_path, left_hand_pose=np.zeros(7))[0])
+
+
+def test_whoever_looks_elsewhere_is_turned_to_the_front(scans):
+    actor = MeshPeople(scans[0], BODY).person("0001")
+    turn = axis_angle_to_matrix(np.array([0, 2.0, 0]))
+    elsewhere = replace(
+        actor,
+        vertices=actor.vertices @ turn.T,
+        params=moved_body(BODY, actor.params, turn, np.zeros(3)),
+        body_vertices=actor.body_vertices @ turn.T,
+    )
+    found, wanted = turned_to_front(elsewhere), turned_to_front(actor)
+    assert np.allclose(found.vertices, wanted.vertices, atol=1e-5)
+    posed = pose_body(BODY, found.params)
+    assert np.allclose(posed.pose_points(posed.rest), found.body_vertices, atol=1e-5)
+    front = axis_angle_to_matrix(found.params.pose[0].astype(float))[:, 2]
+    assert abs(front[0]) < 1e-6 < front[2]
+
+
+def test_scans_become_an_evaluation_that_goes_on_and_leaves_out_who_is_broken(
+    scans, tmp_path, capsys
+):
+    """`data thuman-eval` on a folder of which two scans cannot be used, then `evaluate inputs`."""
+    folder = Path(shutil.copytree(scans[0], tmp_path / "scans"))
+    for name in ("0003", "0004"):
+        shutil.copytree(folder / "scans/0001", folder / "scans" / name)
+        (folder / f"scans/{name}/0001.obj").rename(folder / f"scans/{name}/{name}.obj")
+    shutil.copytree(folder / "fits/0001", folder / "fits/0004")
+    texture = folder / "scans/0004/material0.jpeg"
+    texture.write_bytes(texture.read_bytes()[:200])
+    out = tmp_path / "out"
+    command = ["data", "thuman-eval", str(folder), "-o", str(out), "--size", "48"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "2 people in" in said and "2 left out" in said
+    assert "Person 0003 of" in said and "has no open_param.npz" in said and "Person 0004" in said
+    found = read_subjects(out)
+    assert [subject.name for subject in found] == ["0001", "0002"]
+    for subject in found:
+        colour, mask = subject.truth
+        assert colour.shape == (24, 48, 48, 3) and 0.02 < mask.float().mean() < 0.3
+        joints = joints_in_image(subject, BODY)
+        assert subject.photo.shape == (96, 96, 3) and joints[16, 0] > joints[17, 0]  # faces us
+        assert subject.mask[tuple(joints[0, ::-1].astype(int))]  # the pelvis is on the person
+        red = subject.photo[..., 0].astype(int) - subject.photo[..., 2]
+        assert red[int(joints[15, 1]), int(joints[15, 0])] > 80  # the head, with its texture
+    shutil.rmtree(out / "0002")
+    kept = (out / "0001/person.json").stat().st_mtime_ns
+    (tmp_path / "names.txt").write_text("0001\n0002\n")
+    assert main([*command, "--list", str(tmp_path / "names.txt")]) == 0
+    assert (out / "0001/person.json").stat().st_mtime_ns == kept and (out / "0002").is_dir()
+    assert "2 people in" in capsys.readouterr().out
+    inputs = ["evaluate", "inputs", str(out), "-o", str(tmp_path / "in"), "--occlusion", "random"]
+    assert main(inputs) == 0 and len(list((tmp_path / "in").iterdir())) == 4
+    (tmp_path / "names.txt").write_text("0007\n")
+    assert main([*command, "--list", str(tmp_path / "names.txt")]) == 2
+    assert "no scan named 0007" in capsys.readouterr().err
+    assert main([*command, "--count", "0"]) == 2 and "at least one" in capsys.readouterr().err

@@ -6,6 +6,7 @@ body model data. Its settings are in the file's metadata.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,17 @@ def add_adapters(
     )
     _inject(model, settings)
     return trainable(model)
+
+
+def adapter_size(model: LormModel, rank: int = RANK, targets: str = DEFAULT_TARGETS) -> str:
+    """How many parameters add_adapters would train, in a sentence; arguments as there."""
+    pattern = re.compile(TARGETS.get(targets, targets))
+    count = sum(
+        rank * (layer.in_features + layer.out_features)
+        for name, layer in model.transformer.named_modules()
+        if isinstance(layer, nn.Linear) and pattern.fullmatch(name)
+    )
+    return f"Adapters of rank {rank} ({targets}): {count:,} parameters."
 
 
 def _inject(model: LormModel, settings: LoraConfig) -> None:

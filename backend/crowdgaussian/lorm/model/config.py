@@ -54,11 +54,6 @@ class LormConfig:
     def __post_init__(self):
         if self.width % self.heads or self.head_encoder.width % self.head_encoder.heads:
             raise SettingError("The width of a network must be a multiple of its heads.")
-        if self.cond_dim < self.width:
-            raise SettingError(
-                f"Body tokens of {self.cond_dim} channels cannot hold head tokens of "
-                f"{self.width}; make cond_dim at least the width."
-            )
 
     @property
     def num_body_points(self) -> int:

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from ...splat.cameras import Cameras
 from ...splat.rasterize import rasterize
 from ...splat.splats import Render, Splats
-from ..to_avatar import CanonicalPerson, canonical_person
 from .config import LormConfig
 from .encoders import BodyEncoder, HeadEncoder
-from .posing import Attributes, GaussianDecoder, Posing
+from .posing import Attributes, CanonicalPerson, GaussianDecoder, Posing, canonical_person
 from .query_points import PointEmbedding, QueryPoints
 from .transformer import BodyHeadTransformer
 
@@ -73,6 +72,11 @@ class LormModel(LormNetwork):
         if len(points) != config.num_points:
             raise InputError(
                 f"The network has {config.num_points} points but {len(points)} were given."
+            )
+        if config.head_encoder.width > config.cond_dim:
+            raise InputError(
+                f"Body tokens of {config.cond_dim} channels cannot hold head tokens of "
+                f"{config.head_encoder.width}; make cond_dim at least the head encoder's width."
             )
         super().__init__(config)
         self.config, self.mesh = config, points.mesh
@@ -128,7 +132,7 @@ class LormModel(LormNetwork):
         pose: Tensor | None = None,
         scale: float = 1.0,
     ) -> CanonicalPerson:
-        """One person as Blender and the scene folder want them; see bridge.canonical_person."""
+        """One person as Blender and the scene folder want them; see canonical_person."""
         return canonical_person(
             self.posing, self.mesh, attributes.person(index), betas, pose, scale
         )

@@ -102,6 +102,7 @@ class LormTraining(TrainingConfig):
     render_size: int = setting(512, "side of a view, pixels")
     lr: float = setting(1e-4, "learning rate")
     warmup: int = 100  # steps
+    people: int = setting(0, "of DATA, drawn by the seed; the paper has 1,002; 0: everybody")
     rank: int = setting(RANK, "of the adapters")
     targets: str = setting(DEFAULT_TARGETS, "samples, attention, attention+ff or all")
     occlusions: int = setting(4, "different ones of each person, cached; 0: always new")
@@ -280,6 +281,7 @@ class Teacher:
             self.config.occlusion,
             self.config.seed,
             which,
+            person.landmarks,
         )
         seeded = np.random.default_rng(
             [self.config.seed, which, len(person.name), *person.name.encode()]
@@ -289,7 +291,7 @@ class Teacher:
     def occluded(self, person: TrainingPerson, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Body and head image with the same pixels hidden."""
         hidden = occlude_randomly(
-            person.photo, person.mask, person.joints, rng, self.config.occlusion
+            person.photo, person.mask, person.keypoints, rng, self.config.occlusion
         )
         return occluded_inputs(person, hidden, self.config.sizes)
 

@@ -17,9 +17,12 @@ import numpy as np
 from crowdgaussian_shared.errors import InputError, SettingError
 from crowdgaussian_shared.geometry.skeleton import BODY_JOINTS
 
+from ...core.landmarks import HEAD, NUM_LANDMARKS
+
 LEAST_HEIGHT = 32  # pixels of a person in which parts can be hidden
 HEAD_SHARE = 0.2  # of a silhouette's height, from the top: no occluder's centre where joints lack
 BODY_KEYPOINTS = tuple(i for i, name in enumerate(BODY_JOINTS) if name not in ("neck", "head"))
+BODY_LANDMARKS = np.setdiff1d(np.arange(NUM_LANDMARKS), HEAD)
 _REDRAWS = 6  # before the occluder is shrunk to the limit
 _CURVE_POINTS = 24
 
@@ -77,8 +80,9 @@ def simulate(
 
     Args:
         mask: the person.  # [H, W] bool
-        keypoints: SMPL-X joints in the image, x and y in pixels, [55, 2] or the first 22; those of
-            neck and head are not used. None: points of the silhouette below its head.
+        keypoints: of the body in the image, x and y in pixels: MediaPipe's landmarks, [33, 2], or
+            SMPL-X joints, [55, 2] or the first 22; those of neck and head are not used. None:
+            points of the silhouette below its head.
         rng: where chance comes from; the same state gives the same occluders.
         config: counts and sizes.
 
@@ -118,21 +122,21 @@ def person_height(mask: np.ndarray) -> int:
 
 
 def body_points(mask: np.ndarray, keypoints: np.ndarray | None) -> np.ndarray:
-    """Where ellipses may be centred: the body's joints that the image shows.  # [K, 2] x, y"""
+    """Where ellipses may be centred: keypoints of the body inside its box.  # [K, 2] x, y"""
     rows, columns = np.nonzero(mask)
     if keypoints is not None:
         points = np.asarray(keypoints, np.float64)
         if points.ndim != 2 or points.shape[1] != 2 or len(points) < len(BODY_JOINTS):
             raise InputError(
-                f"Keypoints have shape {points.shape}, they must be the x and "
-                "y of the 55 joints of SMPL-X or of its first 22."
+                f"Keypoints have shape {points.shape}, they must be the x and y of MediaPipe's 33 "
+                "landmarks, of the 55 joints of SMPL-X, or of its first 22."
             )
         if not np.isfinite(points).all():
             raise InputError(
                 "The pose holds values that are no numbers; estimate it "
                 "again or leave the keypoints out."
             )
-        points = points[list(BODY_KEYPOINTS)]
+        points = points[BODY_LANDMARKS if len(points) == NUM_LANDMARKS else list(BODY_KEYPOINTS)]
         low = (columns.min(), rows.min())
         high = (columns.max() + 1, rows.max() + 1)
         points = points[((points >= low) & (points < high)).all(axis=1)]
@@ -295,8 +299,7 @@ def occlude(
     Args:
         image: RGB.  # [H, W, 3] uint8
         mask: the person.  # [H, W] bool, or 8-bit with 128 and more inside
-        keypoints: SMPL-X joints in the image, pixels, [55, 2] or [22, 2]; None: chosen from the
-            silhouette.
+        keypoints: as for ``simulate``.
         ratio: share to hide, 0 to 0.7.
         seed: the same seed hides the same pixels.
 

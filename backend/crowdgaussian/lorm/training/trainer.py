@@ -6,6 +6,8 @@ it had not been. On several GPUs (`accelerate launch -m crowdgaussian train lorm
 takes its own people of a step; the gradients are averaged.
 """
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,15 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
-from crowdgaussian_shared.errors import InputError
+from crowdgaussian_shared.errors import CrowdGaussianError, InputError
+from crowdgaussian_shared.formats.atomic import write_bytes
 from torch import Tensor
 
 from ...core.progress import Progress, Report, silent
 from ...core.training import Trainer, trained_parts
 from ..model.adapters import adapter_layers, add_adapters, save_adapters
 from ..model.lorm import LormModel, Tokens, render_people
-from .dataset import PeopleDataset, complete_inputs
+from .dataset import Finder, PeopleDataset, blank_head, complete_inputs, misfit
 from .distill import LormTraining, Student, Teacher, TeacherCache, digest, fingerprint, step_loss
 
 # A picture of how far a training is: one row a person
@@ -89,6 +92,112 @@ def _inside(image: np.ndarray, size: int) -> np.ndarray:
     return square
 
 
+# Who is trained on: chosen once, and kept beside the result, so that a training goes on with them
+
+CHOSEN = "people.json"
+
+
+def choose_people(
+    people: PeopleDataset, job: "TrainJob", report: Report = silent, write: bool = True
+) -> PeopleDataset:
+    """Those of a folder who are trained on, each read and checked once.
+
+    Of HuGe100K, whoever cannot be read or does not fit is left out, and counted in people.json; a
+    folder of one's own is to be mended. The same folder and settings choose the same people.
+
+    Args:
+        people: of the folder, or those named.
+        job: how many of them, where they are noted, and what sees landmarks.
+        report: called before each person.
+        write: note them; one of several processes does.
+
+    Raises:
+        CrowdGaussianError: a person of one's own folder is unusable, or too few are left.
+    """
+    count, file = job.config.people, job.out / CHOSEN
+    asked = {"of": digest(*people.names), "people": count, "seed": job.config.seed}
+    asked["landmarks"] = job.find is not None
+    noted = _noted(file, asked)
+    if noted is not None:
+        return people.only(noted)
+    chosen, refused = _choice(people, job, report)
+    why = Counter(reason.partition(":")[0] for reason in refused.values()).most_common()
+    if len(chosen) < max(count, 1):
+        raise InputError(
+            f"{people.folder} has {len(chosen)} people who can be trained on, {len(refused)} were "
+            "refused" + (f", {why[0][1]} of them because {why[0][0]}." if why else ".")
+        )
+    report(Progress("choose", 1.0, message=f"{len(chosen)} chosen, {len(refused)} refused"))
+    if write:
+        about = {"asked": asked, "refused_why": dict(why), "refused": refused, "people": chosen}
+        write_bytes(file, json.dumps(about, indent=1).encode())
+    return people.only(_arrays(chosen))
+
+
+Notes = dict[str, list | None]  # landmarks [33][2] by name, as people.json has them
+
+
+def _choice(people: PeopleDataset, job: "TrainJob", report: Report) -> tuple[Notes, dict[str, str]]:
+    """Those who are chosen with their landmarks, and why others are refused."""
+    count = job.config.people
+    names = list(range(len(people)))
+    if count:
+        names = np.random.default_rng([job.config.seed, 3]).permutation(len(people)).tolist()
+    wanted = count or len(people)
+    chosen: Notes = {}
+    refused: dict[str, str] = {}
+    for index in names:
+        if len(chosen) == wanted:
+            break
+        name = people.names[index]
+        report(Progress("choose", len(chosen) / wanted, len(chosen), wanted, name))
+        reason, landmarks = _checked(people, index, job.find)
+        if reason:
+            refused[name] = reason
+        else:
+            chosen[name] = None if landmarks is None else landmarks.astype(int).tolist()
+    return chosen, refused
+
+
+def _checked(
+    people: PeopleDataset, index: int, find: Finder | None
+) -> tuple[str, np.ndarray | None]:
+    """Why a person is left out, empty when they are not, and their landmarks [33, 2]."""
+    try:
+        person = people[index]
+    except CrowdGaussianError as error:
+        if not people.published:
+            raise
+        detail = str(error).removeprefix(f"{people.names[index]}: ")
+        return f"their files cannot be used: {detail}", None
+    blank = blank_head(person)
+    if blank and not people.published:
+        raise InputError(f"{person.name}: {blank}.")
+    if blank or find is None:
+        return blank, None
+    landmarks = find(person.photo, person.mask)
+    reason = misfit(person, landmarks)
+    if reason:
+        return (reason if people.published else ""), None
+    return "", landmarks
+
+
+def _noted(file: Path, asked: dict) -> dict[str, np.ndarray | None] | None:
+    """The people of a file of choose_people; None where there is none for what is asked."""
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        return _arrays(about["people"]) if about["asked"] == asked else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _arrays(chosen: Notes) -> dict[str, np.ndarray | None]:
+    return {
+        name: None if xy is None else np.array(xy, np.float64).reshape(-1, 2)
+        for name, xy in chosen.items()
+    }
+
+
 RESULT = "lorm_adapters.safetensors"
 _SHOWN, _SHOWN_VIEWS = 4, (0, 6, 12, 18)
 
@@ -101,6 +210,7 @@ class TrainJob:
     out: Path
     config: LormTraining
     cache: Path | None = None  # of tokens and renders; None: OUT/cache
+    find: Finder | None = None  # sees the landmarks of the people; None: nothing does
 
 
 def train(model: LormModel, job: TrainJob, report: Report = silent) -> Path:
@@ -149,36 +259,27 @@ class LormTrainer(Trainer):
         model.transformer.gradient_checkpointing = config.gradient_checkpointing
         self.teacher = Teacher(model, config, cache)
         facts = {"people": digest(*job.people.names), "network": cache.fingerprint}
+        self.people = job.people  # until run() chooses among them
         super().__init__(trained_parts(model), job.out, config, accelerator, facts)
         self.student = accelerator.prepare_model(Student(model))
 
     def run(self, report: Report = silent) -> None:
-        """Reads everybody, then takes every step that is left."""
-        self._prepare(report)
+        """Chooses who is trained on, then takes every step that is left."""
+        self.people = choose_people(self.people, self.job, report, self.accelerator.is_main_process)
         super().run(report)
-
-    def _prepare(self, report: Report) -> None:
-        """Reads everybody once and renders the teacher, so that a bad person is told at once."""
-        people, process = self.job.people, self.accelerator
-        mine = range(process.process_index, len(people), process.num_processes)
-        for count, index in enumerate(mine):
-            report(Progress("teacher", count / len(mine), index, len(people)))
-            self.teacher.renders(people[index])
-        report(Progress("teacher", 1.0))
-        process.wait_for_everyone()
 
     def loss(self) -> tuple[Tensor, dict[str, float]]:
         """Of this step's people."""
         config = self.config
         rng = np.random.default_rng([config.seed, 1, self.step, self.accelerator.process_index])
-        lessons = [self.teacher.lesson(self.job.people[index], rng) for index in self._whom()]
+        lessons = [self.teacher.lesson(self.people[index], rng) for index in self._whom()]
         with self.accelerator.autocast():
             loss = step_loss(self.student, self.model, lessons, config, rng)
         return loss, {"loss": float(loss.detach())}
 
     def _whom(self) -> list[int]:
         """The people of this step and process: everybody once, then in another order."""
-        count, processes = len(self.job.people), self.accelerator.num_processes
+        count, processes = len(self.people), self.accelerator.num_processes
         first = (self.step * processes + self.accelerator.process_index) * self.config.batch
         places = [divmod(first + k, count) for k in range(self.config.batch)]
         orders = {
@@ -188,7 +289,7 @@ class LormTrainer(Trainer):
 
     def picture(self) -> np.ndarray:
         """Complete, hidden, teacher and student, a row a person.  # [H, W, 3] uint8"""
-        people = self.job.people
+        people = self.people
         with self.averaged():
             return sample_grid([self._row(people[k], k) for k in range(min(_SHOWN, len(people)))])
 
