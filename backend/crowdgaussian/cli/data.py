@@ -12,10 +12,12 @@ from .options import (
     add_changes,
     add_fields,
     add_mesh_options,
+    add_preset,
     given_fields,
     made_up_people,
     read_changes,
     scanned_people,
+    with_preset,
 )
 
 _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a person on one core
@@ -25,7 +27,9 @@ _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a p
     "avatar.contour_steps": "4",
     "avatar.colour_steps": "40",
 }
-_NUMBERS = {name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "seed")}
+_NUMBERS = {
+    name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "test", "seed")
+}
 _LESSONS = {name: name for name in ("geometries", "looks", "views", "seed")}
 
 
@@ -45,6 +49,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
     )
     people.set_defaults(run=_people)
+    _add_scenes(kinds)
+    _add_completion(kinds)
+
+
+def _add_scenes(kinds: argparse._SubParsersAction) -> None:
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
     scenes.add_argument(
         "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
@@ -65,10 +74,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="made-up people in clothes and hair of their own surfaces, as for `data completion`",
     )
     add_mesh_options(scenes)
+    add_preset(scenes, "data.crowd-scenes")
     add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
     scenes.late = _add_numbers
     scenes.set_defaults(run=_scenes)
-    _add_completion(kinds)
 
 
 def _add_completion(kinds: argparse._SubParsersAction) -> None:
@@ -119,6 +128,7 @@ def _scenes(arguments: argparse.Namespace) -> int:
     from ..refiner.training.dataset import ScenesConfig, write_scenes
     from .console import ConsoleReport
 
+    with_preset(arguments)
     numbers = given_fields(arguments, _NUMBERS)
     coarse = tuple(arguments.coarse or ("damage",))
     config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))

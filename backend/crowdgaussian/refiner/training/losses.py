@@ -36,7 +36,7 @@ class RefinerLossWeights:
     l2: float = setting(1.0, "squared difference of 0..1; 4 is Difix's 1, whose pictures are -1..1")
     lpips: float = setting(1.0, "LPIPS")
     ssim: float = setting(0.2, "SSIM")
-    gram: float = setting(GRAM_WEIGHT, "Gram matrices; Difix has 1, 99.9 % of the gradient")
+    gram: float = setting(GRAM_WEIGHT, "Gram matrices; Difix has 1, where nothing else counts")
     gram_after: int = setting(2000, "steps without Gram, until pictures look alike")
 
     def __post_init__(self) -> None:
