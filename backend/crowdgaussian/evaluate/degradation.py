@@ -106,12 +106,12 @@ _RADIUS = 5.0  # pixels around a hidden one that OpenCV looks at
 _MOST_SECONDS = 1800.0  # for a photo; diffusion on a CPU takes minutes
 
 
-def inpainted(image: np.ndarray, hidden: np.ndarray, command: str, tell: Tell) -> np.ndarray:
-    """The image with its hidden pixels painted; all others stay.
+def inpainted(given: Occluded, mask: np.ndarray, command: str, tell: Tell) -> np.ndarray:
+    """The image with the person's hidden pixels painted; all others stay.
 
     Args:
-        image: [H, W, 3] uint8 sRGB, white where hidden.
-        hidden: [H, W] bool.
+        given: the image, white where hidden, and what it shows of the person.
+        mask: of the complete person.  # [H, W] bool
         command: OPENCV, or a program with {photo}, {mask} (white where it has to paint) and {out},
             a folder into which it writes one PNG of the photo's size.
         tell: told while waiting.
@@ -119,15 +119,18 @@ def inpainted(image: np.ndarray, hidden: np.ndarray, command: str, tell: Tell) -
     Raises:
         CrowdGaussianError: the program fails, or leaves no picture of that size.
     """
-    if command == OPENCV:
-        marked = hidden.astype(np.uint8) * 255
-        return cv2.inpaint(np.ascontiguousarray(image), marked, _RADIUS, cv2.INPAINT_TELEA)
+    image, hidden = given.image, mask & ~given.visible
+    if command == OPENCV:  # from the person alone: white ground would run into the limbs
+        unknown = (~given.visible).astype(np.uint8) * 255
+        painted = cv2.inpaint(np.ascontiguousarray(image), unknown, _RADIUS, cv2.INPAINT_TELEA)
+        return np.where(hidden[..., None], painted, image)
     with tempfile.TemporaryDirectory(prefix="crowdgaussian-inpaint-") as place:
-        photo, mask, out = (Path(place, name) for name in ("photo.png", "mask.png", "out"))
-        Image.fromarray(image).save(photo)
-        Image.fromarray(hidden.astype(np.uint8) * 255).save(mask)
+        files = {PHOTO: Path(place, "photo.png"), MASK: Path(place, "mask.png")}
+        out = Path(place, "out")
+        Image.fromarray(image).save(files[PHOTO])
+        Image.fromarray(hidden.astype(np.uint8) * 255).save(files[MASK])
         out.mkdir()
-        run_program(INPAINTER, command, {PHOTO: photo, MASK: mask, OUT: out}, _MOST_SECONDS, tell)
+        run_program(INPAINTER, command, files | {OUT: out}, _MOST_SECONDS, tell)
         written = sorted(out.glob("*.png"))
         painted = read_image(written[0]) if len(written) == 1 else np.zeros((0, 0, 3), np.uint8)
     if painted.shape != image.shape:
@@ -153,8 +156,7 @@ def inpaintings(percents: tuple[int, ...], command: str) -> Cases:
         found = []
         for percent in percents:
             given = hidden_image(subject, body, percent)
-            lost = subject.mask & ~given.visible
-            whole = inpainted(given.image, lost, command, tell)
+            whole = inpainted(given, subject.mask, command, tell)
             painted = Occluded(whole, subject.mask, 0.0)
             found.append(Case(f"{percent} % hidden", subject, given, percent))
             title = f"{percent} % hidden, painted by {name}"
