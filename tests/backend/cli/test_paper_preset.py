@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from crowdgaussian.cli.main import main
 from crowdgaussian.cli.options import add_preset, with_preset
+from crowdgaussian.cli.weights import paper_parts
+from crowdgaussian.pipeline.config import configured, preset
 from crowdgaussian.refiner.training.dataset import ScenesConfig
+from crowdgaussian.weights import TABLE
 from crowdgaussian_shared.errors import SettingError
 
 
@@ -76,3 +79,33 @@ def test_a_preset_of_one_s_own_serves(tmp_path, capsys):
     out = str(tmp_path / "out")
     assert main(["data", "crowd-scenes", out, "--preset", str(tmp_path / "mine.toml")]) == 2
     assert "at least one scene" in capsys.readouterr().err and not Path(out).exists()
+
+
+def test_people_are_prompthmr_s_where_it_is_configured(monkeypatch):
+    monkeypatch.delenv("CROWDGAUSSIAN_PROMPTHMR", raising=False)
+    assert preset("paper").stages.people == "multihmr"
+    monkeypatch.setenv("CROWDGAUSSIAN_PROMPTHMR", "phmr {photo} {out}")
+    found = preset("paper")
+    assert (found.stages.people, found.people.command) == ("command", "phmr {photo} {out}")
+    assert found.people.program == "prompthmr" and found.stages.avatar == "lorm"
+    assert configured("paper", {"stages.people": "multihmr"}).stages.people == "multihmr"
+    assert preset("open").people.command == ""
+
+
+def test_what_the_paper_s_preset_lacks_is_said_licence_by_licence(tmp_path, monkeypatch):
+    monkeypatch.setenv("CROWDGAUSSIAN_WEIGHTS", str(tmp_path))
+    monkeypatch.delenv("CROWDGAUSSIAN_PROMPTHMR", raising=False)
+    parts = {part.name: part for part in paper_parts()}
+    assert not any(part.there for part in parts.values())
+    assert all(part.remedy.endswith(".") for part in parts.values())
+    assert "NAVER" in parts["people"].found and "Meshcapade" in parts["the paper's people"].found
+    assert "not for commercial use" in parts["appearance"].found
+    assert "commercial" not in parts["masks"].found
+    (tmp_path / "sd-2.1-base").mkdir()
+    for file in TABLE["sd-2.1-base"].files:
+        (tmp_path / "sd-2.1-base" / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sd-2.1-base" / file.name).touch()
+    monkeypatch.setenv("CROWDGAUSSIAN_PROMPTHMR", "phmr {photo} {out}")
+    parts = {part.name: part for part in paper_parts()}
+    assert parts["people"].there and "Meshcapade" in parts["people"].found
+    assert parts["refiner's base"].there and "OpenRAIL" in parts["refiner's base"].found
