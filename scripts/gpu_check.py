@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / n) for n in ("backend", "shared", "tests", "benchmarks", "scripts")]
 
 import torch  # noqa: E402
-from gpu import networks, splats  # noqa: E402
-from gpu.measure import Figure, Machine, Outcome  # noqa: E402
+from gpu_parts import networks, splats  # noqa: E402
+from gpu_parts.measure import Figure, Machine, Outcome  # noqa: E402
 
 BUDGET = 460.0  # seconds for all steps, so that the whole stays under eight minutes
 _BASE = ("numpy", "scipy", "numba", "cv2", "sklearn", "PIL", "safetensors")

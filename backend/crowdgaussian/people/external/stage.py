@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,8 @@ def run_program(
                 f"The {program.name} command cannot be started: {words[0]} ({error.strerror})."
             ) from error
         try:
-            _wait(process, program, seconds, report)
+            doing = replace(program, doing=f"{Path(words[0]).name} {program.doing}")
+            _wait(process, doing, seconds, report)
         finally:
             _end(process)
         if process.returncode != 0:
@@ -120,14 +121,14 @@ def run_program(
 
 
 def _wait(process: subprocess.Popen, program: Program, seconds: float, report: Report) -> None:
-    started, name = time.monotonic(), Path(process.args[0]).name
+    started = time.monotonic()
     while process.poll() is None:
         passed = time.monotonic() - started
         if passed > seconds:
             raise ResourceError(
                 f"The {program.name} command took longer than {seconds:.0f} s; {program.slow}."
             )
-        report(Progress("people", 0.0, message=f"{name} {program.doing}"))
+        report(Progress("people", 0.0, message=program.doing))
         time.sleep(_TICK)
 
 
