@@ -15,6 +15,7 @@ from .measure import Figure, Machine, below, matrix_peak, milliseconds, named
 
 _A100_MS = 76.0  # a view of 512 pixels, as Difix3D+ (Wu et al. 2025) says of its own on an A100
 _SAME_BFLOAT16 = 0.05  # largest difference of a picture 0..1 that bfloat16 makes in a small network
+_RATE = 1e-5  # of training steps; larger ones may carry random weights off
 _PROMPT = 1024  # width of SD-Turbo's prompt
 _SAME = 5e-3  # the same of a score, in TensorFloat-32
 
@@ -142,7 +143,7 @@ def _views(count: int, size: int) -> tuple[Tensor, Tensor]:
 def _steps(machine: Machine, network: nn.Module, loss_of: Callable[[], Tensor]) -> list[Figure]:
     """Steps of AdamW on one batch: time, memory, and that the loss is a number and falls."""
     trained = [value for value in network.parameters() if value.requires_grad]
-    optimizer, losses = torch.optim.AdamW(trained, lr=1e-4), []
+    optimizer, losses = torch.optim.AdamW(trained, lr=_RATE), []
 
     def step() -> None:
         loss = loss_of()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of the GPU check that draw Gaussians: gsplat against kernels and oracle, distillation."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,9 +102,11 @@ def distillation(machine: Machine) -> list[Figure]:
 
 def cuda_tests(machine: Machine) -> list[Figure]:
     """The project's tests that need a GPU; without one they skip themselves."""
+    places = os.pathsep.join([str(ROOT / "backend"), str(ROOT / "shared")])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *_TEST_FILES],
         cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": places},
         capture_output=True,
         text=True,
     )

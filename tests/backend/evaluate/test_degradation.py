@@ -127,3 +127,8 @@ def test_figure_13_by_the_command(people, subject, tmp_path):
     assert "| LHM | 40 % hidden | 1 |" in report
     assert "| LHM | 40 % hidden, painted by opencv | 1 |" in report
     assert (tmp_path / "out/pictures/made_up_000.png").is_file()
+    (tmp_path / "painter.py").write_text(PAINTER)
+    own = f"{sys.executable} {tmp_path / 'painter.py'} {{photo}} {{mask}} {{out}} 64"
+    imported = ["--systems", "none", "--import", f"LHM={tmp_path}"]
+    assert main([*words, *imported, "--inpaint", own]) == 0
+    assert "40 % hidden, painted by python" in (tmp_path / "out/report.md").read_text()
