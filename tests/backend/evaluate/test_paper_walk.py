@@ -30,18 +30,22 @@ ELSEWHERE = ("pip install", "crowdgaussian weights fetch", "accelerate launch") 
 )
 
 
-def commands(page, start, end):
-    """Every command of the sh blocks between two lines of a page, without comments."""
+def first_part(page):
+    """LORM's, up to the next title."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", text[text.index(start) : text.index(end)], re.S)
+    return text[: text.index("\n# ", 1)]
+
+
+def commands(page):
+    """Every command of the sh blocks of a page's first part, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", first_part(page), re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines]
     elsewhere = {tuple(words.split()) for words in ELSEWHERE}
     return [w for w in found if w and not elsewhere & {tuple(w[:2]), tuple(w[:3])}]
 
 
-TRAINING = commands("training.md", "# Training LORM", "# Training the completion")
-EVALUATION = commands("evaluation.md", "# Evaluation", "# Evaluation of refiners")
+TRAINING, EVALUATION = commands("training.md"), commands("evaluation.md")
 QUICK = {
     "train lorm": "--iterations 1 --views-per-step 1 --render-size 32 --rank 2 --occlusions 1 "
     "--targets attention+ff --device cpu",
@@ -152,6 +156,4 @@ def test_from_huge100k_to_table_1_and_2(place, monkeypatch, capsys):
 
 def test_what_the_walk_would_not_notice_is_noticed():
     """The docs' other commands are known by their first words, and nothing else is passed over."""
-    text = (DOCS / "training.md").read_text(encoding="utf-8")
-    lorm = text[: text.index("# Training the completion")]
-    assert all(words in lorm for words in ELSEWHERE)
+    assert all(words in first_part("training.md") for words in ELSEWHERE)
