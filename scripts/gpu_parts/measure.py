@@ -119,7 +119,7 @@ def below(what: str, value: float, limit: float, unit: str = "") -> Figure:
 
 def matrix_peak(machine: Machine) -> float:
     """Operations a second of a large bf16 matrix product: the card's practical peak."""
-    size, repeats = machine.pick(8192, 128), machine.pick(20, 2)
+    size, repeats = machine.pick(8192, 256), machine.pick(20, 2)
     a = torch.randn(size, size, device=machine.device, dtype=torch.bfloat16)
     a @ a
     machine.wait()
