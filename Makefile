@@ -3,12 +3,14 @@
 # make demo PHOTO=a.jpg   the same for any photo
 # make test               set up, then every test in every environment
 # make fuzz               set up, then property tests with new examples; SEED=n repeats a run
+# make gpu-check          what wants a GPU, on one: right, fast, small enough? PYTHON=python for your own torch
 # make docs               set up, then the documentation as a site in out/site; links are checked
 SHELL := /bin/bash
 BACKEND := .venv/backend/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo test fuzz docs lint bench clean
+.PHONY: help setup demo test fuzz gpu-check docs lint bench clean
+PYTHON ?= $(if $(wildcard $(BACKEND)/python),$(BACKEND)/python,python3)
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -25,6 +27,9 @@ test: setup
 
 fuzz: setup
 	@scripts/fuzz.sh $(SEED)
+
+gpu-check:
+	@$(PYTHON) scripts/gpu_check.py $(if $(OUT),-o "$(OUT)")
 
 docs:
 	@scripts/setup.sh docs

@@ -24,11 +24,10 @@ from crowdgaussian.lorm.model.transformer import MultimodalBlock
 GIB = 2**30
 
 
-def build(points: int, dtype: torch.dtype, device: str) -> LormModel:
+def build(config: LormConfig, dtype: torch.dtype, device: str) -> LormModel:
     """The network with small random weights, never in float32 when dtype is smaller."""
-    config = LormConfig(num_points=points)
     mesh = TemplateMesh.from_body(load_body("open"))
-    query = sample_points(mesh, points)
+    query = sample_points(mesh, config.num_points)
     with torch.device("meta"):
         model = LormModel(config, query)
     for name in ("encoder", "pcl_embed", "transformer", "renderer", "motion_embed_mlp"):
@@ -45,9 +44,11 @@ def build(points: int, dtype: torch.dtype, device: str) -> LormModel:
 def forward(model: LormModel, batch: int, device: str) -> dict[str, float]:
     """Seconds of each step."""
     generator = torch.Generator(device).manual_seed(1)
-    head_images = torch.rand(batch, 3, 448, 448, device=device, generator=generator)
-    body = torch.randn(batch, 4096, 1536, device=device, generator=generator)
-    seconds = {}
+    config, seconds = model.config, {}
+    side = config.head_encoder.image
+    head_images = torch.rand(batch, 3, side, side, device=device, generator=generator)
+    shape = (batch, config.body_tokens, config.cond_dim)
+    body = torch.randn(shape, device=device, generator=generator)
     started = _now(device)
     head = model.encoder(head_images)
     seconds["head encoder"] = _now(device) - started
@@ -100,7 +101,7 @@ def on_cpu(points: int, dtype: torch.dtype, batch: int) -> None:
     )
     assert grown < scores / 2, "the attention allocates its score matrix"
     started = time.perf_counter()
-    model = build(points, dtype, "cpu")
+    model = build(LormConfig(num_points=points), dtype, "cpu")
     count = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"{count:,} parameters in {dtype}, {points:,} points, made in "
@@ -116,7 +117,7 @@ def on_cpu(points: int, dtype: torch.dtype, batch: int) -> None:
 
 def on_cuda(points: int, batches: tuple[int, ...]) -> None:
     """Prints seconds, memory and the attention's share of the card's bf16 peak."""
-    model = build(points, torch.bfloat16, "cuda")
+    model = build(LormConfig(num_points=points), torch.bfloat16, "cuda")
     peak = measured_peak()
     config = model.config
     for batch in batches:
@@ -124,7 +125,7 @@ def on_cuda(points: int, batches: tuple[int, ...]) -> None:
         torch.cuda.reset_peak_memory_stats()
         seconds = forward(model, batch, "cuda")
         memory = torch.cuda.max_memory_allocated() / GIB
-        work, spent = attention_work(config, batch), attention_seconds(config, batch)
+        work, spent = attention_work(config, batch), attention_seconds(config, batch, "cuda")
         total = sum(seconds.values())
         print(
             f"batch {batch}: {total / batch:.3f} s and {memory / batch:.2f} GiB a person; "
@@ -144,17 +145,17 @@ def attention_work(config: LormConfig, batch: int) -> float:
     return batch * config.layers * sum(4 * n**2 * config.width for n in sequence_lengths(config))
 
 
-def attention_seconds(config: LormConfig, batch: int) -> float:
+def attention_seconds(config: LormConfig, batch: int, device: str) -> float:
     """Time of the attention products of a forward pass, alone."""
     total = 0.0
     for length in sequence_lengths(config):
         shape = (batch, config.heads, length, config.head_dim)
-        q, k, v = (torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+        q, k, v = (torch.randn(shape, device=device, dtype=torch.bfloat16) for _ in range(3))
         torch.nn.functional.scaled_dot_product_attention(q, k, v)
-        started = _now("cuda")
+        started = _now(device)
         for _ in range(config.layers):
             torch.nn.functional.scaled_dot_product_attention(q, k, v)
-        total += _now("cuda") - started
+        total += _now(device) - started
     return total
 
 

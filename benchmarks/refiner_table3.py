@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Table 3 of the paper with the small refiner: SCL on and off, normals on and off.
+"""Table 3 of the paper: SCL on and off, normals on and off.
 
     python benchmarks/refiner_table3.py OUT [--steps 2000] [--scenes 76] [--rows scl+normals ...]
+    python benchmarks/refiner_table3.py OUT --preset paper \\
+        --data=--meshes=THUMAN --data=--body=SMPLX_MALE.npz --data=--set=lorm.adapters=FILE
 
-Runs crowdgaussian's own commands: makes scenes of made-up people, trains four networks from the
-same start on the same crops, and measures them on scenes none of them has seen. Goes on where it
-was stopped; the table comes when all four rows are there.
+Runs crowdgaussian's own commands: makes scenes, trains four networks from the same start on the
+same crops, and measures them on scenes none of them has seen. Goes on where it was stopped; the
+table comes when all four rows are there. Without --preset it is the small network and made-up
+people; --data, --train and --evaluate hand one option each to those commands.
 """
 
 import argparse
@@ -14,12 +17,15 @@ import sys
 from pathlib import Path
 
 ROWS = {
-    "none": ("--scl", "0", "--no-normals"),
-    "normals": ("--scl", "0"),
-    "scl": ("--scl", "0.2", "--no-normals"),
-    "scl+normals": ("--scl", "0.2"),
+    "none": ("--no-scl", "--no-normals"),
+    "normals": ("--no-scl",),
+    "scl": ("--no-normals",),
+    "scl+normals": (),
 }
+OWN_SCL = ("--scl", "0.2")  # of the small network; a preset has its own share
 SCENES = (
+    "--scenes",
+    "76",
     "--views",
     "12",
     "--rings",
@@ -35,37 +41,50 @@ SCENES = (
     "--coarse",
     "damage",
 )
-TRAINING = ("--without-vgg", "--batch", "4", "--crop", "112", "--save-every", "200")
+TRAINING = (
+    "--without-vgg --batch 4 --crop 112 --save-every 200 --steps 2000 --sample-every 2000".split()
+)
+RESULTS = ("refiner.safetensors", "refiner")  # of the small network, of one on Stable Diffusion
 
 
 def main() -> None:
     """Everything, from scenes to the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", default="2000")
-    parser.add_argument("--scenes", default="76")
+    parser.add_argument("--preset")
+    parser.add_argument("--steps")
+    parser.add_argument("--scenes")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
-    arguments = parser.parse_args()
-    out, scenes = arguments.out, str(arguments.out / "scenes")
-    crowdgaussian("data", "crowd-scenes", scenes, "--scenes", arguments.scenes, *SCENES)
-    for row in arguments.rows:
-        crowdgaussian(
-            "train",
-            "refiner",
-            scenes,
-            "-o",
-            str(out / row),
-            *TRAINING,
-            *ROWS[row],
-            "--steps",
-            arguments.steps,
-            "--sample-every",
-            arguments.steps,
-        )
-    trained = {row: out / row / "refiner.safetensors" for row in ROWS}
-    if all(path.is_file() for path in trained.values()):
-        named = [text for row, path in trained.items() for text in ("--refiner", f"{row}={path}")]
-        crowdgaussian("evaluate", "refiner", scenes, "-o", str(out / "table3"), *named)
+    for command in ("--data", "--train", "--evaluate"):
+        parser.add_argument(command, action="append", default=[], metavar="OPTION")
+    given = parser.parse_args()
+    preset = ("--preset", given.preset) if given.preset else ()
+    scenes = str(given.out / "scenes")
+    number = ("--scenes", given.scenes) if given.scenes else ()
+    usual = () if preset else SCENES
+    crowdgaussian("data", "crowd-scenes", scenes, *preset, *usual, *number, *given.data)
+    for row in given.rows:
+        train(given.out / row, row, scenes, given)
+    found = {row: result(given.out / row) for row in ROWS}
+    if all(found.values()):
+        named = [text for row, path in found.items() for text in ("--refiner", f"{row}={path}")]
+        out = str(given.out / "table3")
+        crowdgaussian("evaluate", "refiner", scenes, "-o", out, *preset, *named, *given.evaluate)
+
+
+def train(out: Path, row: str, scenes: str, given: argparse.Namespace) -> None:
+    """One row of the table."""
+    options = ["--preset", given.preset] if given.preset else list(TRAINING)
+    if not given.preset and "--no-scl" not in ROWS[row]:
+        options += OWN_SCL
+    if given.steps:
+        options += ["--steps", given.steps, "--sample-every", given.steps]
+    crowdgaussian("train", "refiner", scenes, "-o", str(out), *options, *ROWS[row], *given.train)
+
+
+def result(out: Path) -> Path | None:
+    """The trained refiner of a row, None where there is none yet."""
+    return next((out / name for name in RESULTS if (out / name).exists()), None)
 
 
 def crowdgaussian(*words: str) -> None:

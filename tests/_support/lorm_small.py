@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian.body import BodyModel
-from crowdgaussian.lorm.checkpoint import BODY, LAYER
+from crowdgaussian.body import BodyModel, load_body
+from crowdgaussian.lorm.checkpoint import BODY, LAYER, load_lorm
+from crowdgaussian.lorm.model.adapters import add_adapters, save_adapters
 from crowdgaussian.lorm.model.config import LormConfig
 from crowdgaussian.lorm.model.query_points import TemplateMesh, sample_points
 from crowdgaussian.lorm.weights import LormStageConfig
@@ -28,6 +29,18 @@ class TinySapiens(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
         return (self.embed(images),)
+
+
+def small_lorm_settings(folder: Path) -> list[str]:
+    """NAME=VALUE of settings for a small network in `folder` with adapters that change it."""
+    stage = write_small_lorm(folder / "lhm", load_body("open"))
+    model = load_lorm(stage.weights, points=stage.points)
+    torch.manual_seed(1)
+    for parameter in add_adapters(model, rank=2):
+        torch.nn.init.normal_(parameter, std=0.5)
+    adapters = save_adapters(model, folder / "adapters.safetensors")
+    names = ("weights", "sapiens", "points", "device")
+    return [f"lorm.adapters={adapters}", *(f"lorm.{n}={getattr(stage, n)}" for n in names)]
 
 
 def write_small_lorm(folder: Path, body: BodyModel, config: LormConfig = SMALL) -> LormStageConfig:

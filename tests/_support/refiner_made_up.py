@@ -103,7 +103,7 @@ def write_pairs(folder, scenes=2, views=2, size=48, coarse="damage", people=""):
 def small_refiner(**changes):
     vae, unet = small_networks()
     config = TurboConfig(**changes)
-    add_decoder_lora(vae, config.rank)
+    add_decoder_lora(vae, config)
     return TurboRefiner(vae, unet, torch.randn(1, 77, WIDTH), config)
 
 

@@ -13,10 +13,12 @@ from .options import (
     add_fields,
     add_mesh_options,
     add_out,
+    add_preset,
     given_fields,
     made_up_people,
     read_changes,
     scanned_people,
+    with_preset,
 )
 
 _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a person on one core
@@ -26,8 +28,10 @@ _SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a p
     "avatar.contour_steps": "4",
     "avatar.colour_steps": "40",
 }
-_NUMBERS = {name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "seed")}
 _SCANS = {name: name for name in ("count", "size", "seed")}
+_NUMBERS = {
+    name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "test", "seed")
+}
 _LESSONS = {name: name for name in ("geometries", "looks", "views", "seed")}
 
 
@@ -73,6 +77,7 @@ def _add_scenes(kinds: argparse._SubParsersAction) -> None:
         help="made-up people in clothes and hair of their own surfaces, as for `data completion`",
     )
     add_mesh_options(scenes)
+    add_preset(scenes, "data.crowd-scenes")
     add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
     scenes.late = _add_numbers
     scenes.set_defaults(run=_scenes)
@@ -167,6 +172,7 @@ def _scenes(arguments: argparse.Namespace) -> int:
     from ..refiner.training.dataset import ScenesConfig, write_scenes
     from .console import ConsoleReport
 
+    with_preset(arguments)
     numbers = given_fields(arguments, _NUMBERS)
     coarse = tuple(arguments.coarse or ("damage",))
     config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))

@@ -102,6 +102,7 @@ def examine() -> list[Check]:
         check_gpu,
         check_memory,
         check_weights,
+        check_paper,
         check_folders,
         check_ports,
     )
@@ -338,6 +339,15 @@ def check_weights() -> Iterator[Check]:
         found = f"{len(absent)} networks that the preset open does without ({', '.join(absent)})."
         remedy = "`crowdgaussian weights list` says what each is for and what it allows."
         yield Check("weights", "not fetched", NOTE, found, remedy)
+
+
+def check_paper() -> Iterator[Check]:
+    """What the preset paper has and lacks, licence by licence; no reason to mend anything."""
+    from .weights import paper_parts
+
+    for part in paper_parts():
+        state = OK if part.there else NOTE
+        yield Check("preset paper", part.name, state, part.found, part.remedy)
 
 
 def check_folders() -> Iterator[Check]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian evaluate lorm | inputs | people | refiner: numbers against the truth."""
+"""crowdgaussian evaluate lorm | inputs | degradation | inpainting | people: numbers."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .options import add_fields, add_out, add_setting_options, given_fields, set
 _HIDDEN, _PICTURES = {"occlusions": "occlusion"}, {"pictures": "pictures"}
 
 if TYPE_CHECKING:
+    from ..evaluate.degradation import Cases
     from ..evaluate.lorm import Evaluation
 
 
@@ -24,8 +26,46 @@ def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAc
     _add_data(inputs)
     inputs.late = _add_hidden
     inputs.set_defaults(run=_inputs)
+    _add_degradation(kinds)
     _add_people(kinds)
     return kinds
+
+
+def _add_degradation(kinds: argparse._SubParsersAction) -> None:
+    shrunk = kinds.add_parser(
+        "degradation", help="systems on photos of fewer and fewer pixels (the paper's Figure 8)"
+    )
+    _add_systems(shrunk)
+    shrunk.late = _add_factors
+    shrunk.set_defaults(run=_degradation)
+    painted = kinds.add_parser(
+        "inpainting", help="systems on photos whose hidden parts were painted in 2D (Figure 13)"
+    )
+    _add_systems(painted)
+    painted.add_argument(
+        "--inpaint",
+        default="opencv",
+        metavar="COMMAND",
+        help='opencv (default), or your own program: "python mine.py {photo} {mask} {out}"',
+    )
+    painted.late = _add_lorm_fields
+    painted.set_defaults(run=_inpainting)
+
+
+def _add_factors(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.degradation import FACTORS
+    from ..evaluate.lorm import Evaluation
+
+    _add_system_names(parser)
+    parser.add_argument(
+        "--factors",
+        type=int,
+        nargs="+",
+        default=list(FACTORS),
+        metavar="N",
+        help=f"by which width and height shrink ({' '.join(map(str, FACTORS))})",
+    )
+    add_fields(parser, Evaluation, _PICTURES)
 
 
 def _add_people(kinds: argparse._SubParsersAction) -> None:
@@ -56,6 +96,12 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
     parser = kinds.add_parser(
         "lorm", help="PSNR, SSIM and LPIPS of completed people (the paper's Tables 1 and 2)"
     )
+    _add_systems(parser)
+    parser.late = _add_lorm_fields
+    parser.set_defaults(run=_lorm)
+
+
+def _add_systems(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
     parser.add_argument(
         "--import",
@@ -66,11 +112,16 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         help="results of another system: FOLDER/PERSON_OCCLUSION.ply, .obj or .glb",
     )
     add_setting_options(parser)
-    parser.late = _add_lorm_fields
-    parser.set_defaults(run=_lorm)
 
 
 def _add_lorm_fields(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.lorm import Evaluation
+
+    _add_system_names(parser)
+    add_fields(parser, Evaluation, _HIDDEN | _PICTURES)
+
+
+def _add_system_names(parser: argparse.ArgumentParser) -> None:
     from ..evaluate.lorm import Evaluation
     from ..evaluate.systems import OWN, REFINED
 
@@ -80,7 +131,6 @@ def _add_lorm_fields(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help=f"some of {', '.join(OWN)}, each also with {REFINED}; or none (%(default)s)",
     )
-    add_fields(parser, Evaluation, _HIDDEN | _PICTURES)
 
 
 def _add_hidden(parser: argparse.ArgumentParser) -> None:
@@ -98,34 +148,68 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _job(arguments: argparse.Namespace, **more: Any) -> "Evaluation":
+def _job(arguments: argparse.Namespace, hidden: Mapping[str, str], **more: Any) -> "Evaluation":
     from ..evaluate.lorm import Evaluation
 
     return Evaluation(
         arguments.dataset,
         arguments.out,
-        **given_fields(arguments, _HIDDEN),
+        **given_fields(arguments, hidden),
         people=tuple(arguments.people),
         smplx=arguments.smplx,
         **more,
     )
 
 
-def _lorm(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from ..evaluate.lorm import evaluate_lorm
+def _systems_job(arguments: argparse.Namespace, hidden: Mapping[str, str]) -> "Evaluation":
+    """The job of a command with systems, and with hidden shares where it has such options."""
     from ..pipeline.config import configured
-    from .console import ConsoleReport
 
     names = tuple(name for name in arguments.systems.split(",") if name and name != "none")
-    job = _job(
+    return _job(
         arguments,
+        hidden,
         config=configured(arguments.preset, setting_changes(arguments)),
         systems=names,
         imported=tuple(_imported(text) for text in arguments.imported),
         **given_fields(arguments, _PICTURES),
     )
+
+
+def _degradation(arguments: argparse.Namespace) -> int:
+    from ..evaluate.degradation import low_resolutions
+
+    cases = low_resolutions(tuple(arguments.factors))
+    return _cases(_systems_job(arguments, {}), cases, "Photos of fewer pixels")
+
+
+def _inpainting(arguments: argparse.Namespace) -> int:
+    from ..evaluate.degradation import inpaintings
+
+    job = _systems_job(arguments, _HIDDEN)
+    return _cases(job, inpaintings(job.occlusions, arguments.inpaint), "Hidden parts painted in 2D")
+
+
+def _cases(job: "Evaluation", cases: "Cases", title: str) -> int:
+    from rich.console import Console
+
+    from ..evaluate.degradation import evaluate_cases
+    from .console import ConsoleReport
+
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        result = evaluate_cases(job, cases, title, report)
+    print(result.markdown())
+    print(job.out / "report.md")
+    return 0
+
+
+def _lorm(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..evaluate.lorm import evaluate_lorm
+    from .console import ConsoleReport
+
+    job = _systems_job(arguments, _HIDDEN)
     with ConsoleReport(Console(soft_wrap=True)) as report:
         result = evaluate_lorm(job, report)
     print(result.markdown())
@@ -153,7 +237,7 @@ def _imported(text: str):
 def _inputs(arguments: argparse.Namespace) -> int:
     from ..evaluate.lorm import write_inputs
 
-    for path in write_inputs(_job(arguments)):
+    for path in write_inputs(_job(arguments, _HIDDEN)):
         print(path)
     return 0
 

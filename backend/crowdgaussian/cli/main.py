@@ -16,16 +16,14 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError
+from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, InputError
 
 from ..core.progress import prepare_process, quiet_native_stderr
-from . import data, doctor, export, train
+from . import data, doctor, export, refiner
 from .batch import add_commands as add_batch_command
-from .edit import add_commands as add_edit_commands
 from .evaluate import add_commands as add_evaluate_commands
 from .options import Parser, add_out, add_setting_options, setting_changes
 from .serve import add_commands as add_service_commands
-from .submit import add_commands as add_client_commands
 from .train import add_commands as add_train_commands
 from .weights import add_commands as add_weights_commands
 
@@ -67,12 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_view_command(commands)
     doctor.add_command(commands)
     add_service_commands(commands)
-    add_client_commands(commands)
     add_weights_commands(commands)
     export.add_export_command(commands)
-    add_edit_commands(commands)
-    train.add_evaluation(add_evaluate_commands(commands))
-    train.add_training(add_train_commands(commands))
+    _add_edit(commands)
+    refiner.add_evaluation(add_evaluate_commands(commands))
+    refiner.add_training(add_train_commands(commands))
     data.add_commands(commands)
     return parser
 
@@ -163,3 +160,75 @@ def _settings(arguments: argparse.Namespace) -> int:
     for name, value in preset(arguments.preset).flat().items():
         print(f"{name}={value}")
     return 0
+
+
+# Corrections of a finished scene: crowdgaussian edit SCENE EDIT.json -o OUT
+
+
+def _add_edit(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "edit", help="corrected poses, people left out or added -> scene folder"
+    )
+    parser.add_argument(
+        "scene", type=Path, metavar="SCENE", help="what `crowdgaussian reconstruct` made"
+    )
+    parser.add_argument(
+        "edit",
+        type=Path,
+        metavar="EDIT.json",
+        help="the corrections, as docs/people.md explains them",
+    )
+    add_out(parser, "corrected scene folder; an interrupted run goes on there")
+    parser.add_argument(
+        "--photo",
+        type=Path,
+        metavar="PHOTO",
+        help="the original photo (default: its copy in SCENE)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
+    parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
+    parser.set_defaults(run=_edit)
+
+
+def _edit(arguments: argparse.Namespace) -> int:
+    from crowdgaussian_shared.scene.folder import SceneFolder
+    from rich.console import Console
+
+    from ..pipeline.reconstruct import reconstruct
+    from .console import ConsoleReport, print_checks, print_people
+
+    scene = SceneFolder.open(arguments.scene)
+    if arguments.scene.resolve() == arguments.out.resolve():
+        raise InputError(f"{arguments.out} is the scene itself; choose another folder.")
+    job = _job(scene, arguments)
+    quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
+    with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
+        folder = reconstruct(job, report)
+    print_people(folder.info.people)
+    print_checks(folder.info)
+    print(folder.path / "scene.json")
+    return 0
+
+
+def _job(scene, arguments: argparse.Namespace):
+    """What the scene was made from and with, and the corrections behind those it has."""
+    from crowdgaussian_shared.scene.edit import SceneEdits, edits_in
+
+    from ..pipeline.config import Job, configured, preset
+
+    known = preset(scene.info.preset).flat()
+    changes = {
+        name: str(value)
+        for name, value in scene.info.settings.items()
+        if name in known and value != known[name]
+    }
+    steps = (*edits_in(scene.info.settings), *SceneEdits.read(arguments.edit).steps)
+    return Job(
+        arguments.photo or scene.photo_path,
+        arguments.out,
+        configured(scene.info.preset, changes),
+        arguments.overwrite,
+        scene.info.photo.name,
+        SceneEdits(steps),
+        scene.path,
+    )

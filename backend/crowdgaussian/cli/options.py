@@ -2,12 +2,15 @@
 """The options that several commands take: a preset and its changed settings, and numbers."""
 
 import argparse
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from crowdgaussian_shared.errors import MissingFileError, SettingError
+
+_PRESETS = Path(__file__).parent
 
 
 class Parser(argparse.ArgumentParser):
@@ -97,6 +100,59 @@ def add_changes(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help=text
     )
+
+
+def add_preset(parser: argparse.ArgumentParser, command: str) -> None:
+    """Adds --preset, a file of options; `with_preset` puts them in when the command runs.
+
+    Args:
+        parser: of the command.
+        command: the section of the file, such as "train.refiner".
+    """
+    names = ", ".join(path.stem for path in sorted(_PRESETS.glob("*.toml")))
+    parser.add_argument(
+        "--preset", metavar="NAME", help=f"options from a file: {names}, or a path of your own"
+    )
+    parser.set_defaults(preset_section=command)
+
+
+def with_preset(arguments: argparse.Namespace) -> None:
+    """Fills in what the command line leaves open, from the preset that it names.
+
+    Raises:
+        SettingError: there is no such preset, it has another option, or it needs one.
+    """
+    if arguments.preset is None:
+        return
+    section = _preset_section(arguments.preset, arguments.preset_section)
+    needs = section.pop("needs", {})
+    for option, value in section.items():
+        name = option.replace("-", "_")
+        if name not in arguments:
+            raise SettingError(f"The preset '{arguments.preset}' has an unknown option {option}.")
+        given = getattr(arguments, name)
+        if given is None or given is False or given == []:
+            setattr(arguments, name, value)
+    changed = read_changes(arguments.changes) if "changes" in arguments else {}
+    for option, what in needs.items():
+        name = option.removeprefix("set ")
+        if not (changed.get(name) or getattr(arguments, name.replace("-", "_"), None)):
+            raise SettingError(f"The preset '{arguments.preset}' needs --{option}{what}.")
+
+
+def _preset_section(preset: str, command: str) -> dict[str, Any]:
+    path = _PRESETS / f"{preset}.toml"
+    path = path if path.is_file() else Path(preset)
+    try:
+        section: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        for name in command.split("."):
+            section = section[name]
+        return dict(section)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"There is no preset '{preset}' with options for {command.replace('.', ' ')}; "
+            "give paper, or a file in its layout."
+        ) from error
 
 
 def add_out(parser: argparse.ArgumentParser, text: str | None = None) -> None:

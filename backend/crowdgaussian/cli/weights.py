@@ -3,7 +3,10 @@
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from crowdgaussian_shared.errors import DamagedFileError
 
@@ -18,7 +21,7 @@ from ..weights import (
     weights_folder,
 )
 from ..weights.catalogue import RemoteWeights
-from ..weights.local import files_of, local_path
+from ..weights.local import PROMPTHMR, files_of, how, local_path
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -160,3 +163,61 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _path(arguments: argparse.Namespace) -> int:
     print(require(arguments.name))
     return 0
+
+
+# What the preset paper is made of, and what of it this machine lacks
+
+_PAPER = (  # part, and the networks that serve, the paper's own first
+    ("body", ("smplx",)),
+    ("masks", ("sam-vit-h", "sam2.1-large", "sam3", "sam-vit-l", "sam-vit-b")),
+    ("appearance", ("lhm-500m-hf", "lhm-1b-hf", "lhm-mini")),
+    ("image encoder", ("sapiens-1b",)),
+    ("query points", ("lhm-points-40000", "lhm-points-20000")),
+    ("refiner's base", ("sd-turbo", "sd-2.1-base")),
+)
+_PEOPLE = ("multihmr-896-l", "multihmr-672-l", "multihmr-672-b", "multihmr-672-s")
+
+
+@dataclass(frozen=True)
+class PaperPart:
+    """One part of the preset paper."""
+
+    name: str
+    there: bool
+    found: str  # with the licence
+    remedy: str = ""
+
+
+def paper_parts() -> Iterator[PaperPart]:
+    """Every part of it, licence by licence."""
+    if os.environ.get(PROMPTHMR):
+        found = f"PromptHMR, by ${PROMPTHMR}; {_terms(find('prompthmr'))}."
+        yield PaperPart("people", True, found)
+    else:
+        yield _part("people", _PEOPLE)
+        found = f"${PROMPTHMR} is not set, so Multi-HMR finds people; "
+        found += f"{_terms(find('prompthmr'))}."
+        remedy = (
+            'Set it to "PYTHON examples/people/prompthmr.py {photo} {out}", see docs/people.md.'
+        )
+        yield PaperPart("the paper's people", False, found, remedy)
+    for name, choices in _PAPER:
+        yield _part(name, choices)
+    for name, verb in (("LORM's adapters", "lorm"), ("crowd refiner", "refiner --preset paper")):
+        remedy = f"`crowdgaussian train {verb}` makes them; see docs/training.md."
+        yield PaperPart(name, False, "Trained by you: nobody publishes any.", remedy)
+
+
+def _part(name: str, choices: tuple[str, ...]) -> PaperPart:
+    here = next((choice for choice in choices if local_path(choice) is not None), None)
+    entry = find(here or choices[0])
+    if here:
+        return PaperPart(name, True, f"{entry.name}; {_terms(entry)}.")
+    way = how(entry)
+    return PaperPart(
+        name, False, f"lacks {entry.name}; {_terms(entry)}.", f"{way[0].upper()}{way[1:]}."
+    )
+
+
+def _terms(entry: RemoteWeights) -> str:
+    return entry.licence + ("" if entry.commercial else ", not for commercial use")

@@ -80,7 +80,7 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
         CrowdGaussianError: the data set, a system's files or an imported result are missing or
             wrong; nothing is written then.
     """
-    job = replace(job, occlusions=_occlusions(job.occlusions))
+    job = replace(job, occlusions=occlusions(job.occlusions))
     subjects = read_subjects(job.dataset, job.people)
     body = body_of(subjects, job.smplx)
     for other in job.imported:
@@ -109,7 +109,7 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
 
 def write_inputs(job: Evaluation) -> list[Path]:
     """NAME_OCCLUSION.png and NAME_OCCLUSION_mask.png, the input of other systems."""
-    job = replace(job, occlusions=_occlusions(job.occlusions))
+    job = replace(job, occlusions=occlusions(job.occlusions))
     subjects = read_subjects(job.dataset, job.people)
     body = body_of(subjects, job.smplx)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -254,7 +254,7 @@ def _say_distances(report: Report, systems: list[System]) -> None:
             )
 
 
-def _occlusions(asked: tuple[str, ...]) -> tuple[str, ...]:
+def occlusions(asked: tuple[str, ...]) -> tuple[str, ...]:
     """As file names have them: shares in two digits, or a word.
 
     Raises:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from crowdgaussian_shared.formats.atomic import write_bytes
-from PIL import Image
 from torch import Tensor
 
 from ..core.metrics import Lpips, load_lpips, psnr
@@ -22,7 +21,7 @@ from ..refiner.types import Refiner
 from ..weights import local_path
 from .crowds.people import AROUND, INSIDE, SCORES, near, refine_on_device, score_views
 from .crowds.report import COARSE, COLUMNS, cell
-from .report import Views
+from .report import Picture, Views, write_picture
 
 CLEAN = "clean_in_psnr"
 _TITLES = {name: COLUMNS[name] for name in SCORES} | {CLEAN: "clean in: PSNR dB ↑"}
@@ -46,7 +45,8 @@ def evaluate_refiners(
     lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in (COARSE, *refiners)}
     shown = set(np.linspace(0, len(data) - 1, _PICTURES).astype(int).tolist())
-    strips = []
+    lines: list[Picture] = []
+    titles = ", ".join(("coarse", *refiners, "truth"))
     for index in range(len(data)):
         report(Progress("evaluate", index / len(data)))
         pair = data[index]
@@ -60,13 +60,19 @@ def evaluate_refiners(
             rows[name].append(_scores(refined, *layers) | {CLEAN: kept})
             strip.append(refined)
         if index in shown:
-            strips.append(torch.cat([*strip, truth], 3))
+            scene, view = data.views[index]
+            images = [_pixels(picture) for picture in (*strip, truth)]
+            lines.append(Picture(f"{scene.name} {Path(view).stem}: {titles}", images))
     text = _markdown(data, rows, missing)
     write_bytes(out / "report.md", text.encode())
     write_bytes(out / "results.csv", _csv(data, rows).encode())
-    sheet = torch.cat(strips, 2)[0].clamp(0, 1).mul(255).round().byte()
-    Image.fromarray(sheet.movedim(0, -1).numpy()).save(out / "pictures.png")
+    write_picture(out / "pictures.png", lines, lines[0].images[0].shape[0])
     return text
+
+
+def _pixels(picture: Tensor) -> np.ndarray:
+    """[1, 3, H, W] 0..1 -> [H, W, 3] uint8"""
+    return picture[0].clamp(0, 1).mul(255).round().byte().movedim(0, -1).numpy()
 
 
 def _scores(image: Tensor, truth: Views, mask: Tensor, lpips: Lpips | None) -> dict[str, float]:

@@ -2,6 +2,7 @@
 """One reconstruction and all its settings, the presets, and changing a setting by its name."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..lorm.weights import LormStageConfig
 from ..people.types import PeopleConfig
 from ..refiner.types import RefineConfig
 from ..segment.types import SegmentConfig
+from ..weights.local import PROMPTHMR
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,17 @@ PRESETS = {
 def preset(name: str) -> Config:
     """The settings of a preset.
 
+    The paper finds people with PromptHMR: `paper` does where $CROWDGAUSSIAN_PROMPTHMR says how to
+    run it, and with Multi-HMR elsewhere.
+
     Raises:
         SettingError: there is none of that name.
     """
+    command = os.environ.get(PROMPTHMR, "")
+    if name == "paper" and command:
+        config = PRESETS[name]
+        people = replace(config.people, command=command, program="prompthmr")
+        return replace(config, stages=replace(config.stages, people="command"), people=people)
     if name in PRESETS:
         return PRESETS[name]
     raise SettingError(f"There is no preset '{name}'; use one of: {', '.join(PRESETS)}.")

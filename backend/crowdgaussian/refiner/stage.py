@@ -29,7 +29,15 @@ from .distil import (
     refined_views,
 )
 from .trainable import Anchor, Movable, refined_avatars
-from .types import RefineConfig, RefinedCluster, Refiner, small_path, turbo_files, turbo_path
+from .types import (
+    TURBO_VIEW,
+    RefineConfig,
+    RefinedCluster,
+    Refiner,
+    small_path,
+    turbo_files,
+    turbo_path,
+)
 
 # The refinement stage: the clusters of a crowd, and the steps that each of them takes
 
@@ -144,7 +152,8 @@ class Cluster:
     def views_and_normals(self) -> ClusterViews:
         """Cameras all around, and the normals of the bodies in them."""
         distil_config = self.config.distil
-        return cluster_views(self.avatars, distil_config.views, distil_config.size, choose_device())
+        size = distil_config.size or self.refiner.trained_at
+        return cluster_views(self.avatars, distil_config.views, size, choose_device())
 
     def refine(self, scene: Movable, views: ClusterViews, number: int) -> Tensor:
         """What the refiner makes of the scene in these views, in one round.  # [V, H, W, 3]"""
@@ -248,6 +257,8 @@ def turbo_refinement(config: RefineConfig, body: object = None) -> "CrowdRefinem
 
 class _OnDemand:
     """A diffusion refiner that is not in memory before it is asked."""
+
+    trained_at = TURBO_VIEW
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -31,6 +31,8 @@ class RefinedCluster:
 class Refiner(Protocol):
     """Coarse views and the normals of the bodies in them -> clean views, in one step."""
 
+    trained_at: int  # pixels a side of the views it was trained on
+
     def refine(self, images: "Tensor", normals: "Tensor") -> "Tensor":
         """Clean views.
 
@@ -44,6 +46,8 @@ class Refiner(Protocol):
         ...
 
 
+SMALL_VIEW, TURBO_VIEW = 256, 512  # Refiner.trained_at; SD-Turbo's own pictures have 512 too
+
 # The options of the refinement stages; nothing here imports torch
 
 
@@ -52,7 +56,7 @@ class DistilConfig:
     """How a cluster is refined."""
 
     views: int = 12  # around the cluster
-    size: int = 256  # pixels a side
+    size: int = 0  # pixels a side; 0: as the refiner was trained, 256 (small) or 512 (turbo)
     rounds: int = 2  # of render, refine, fit
     steps: int = 45  # of fitting, per round
     photo_share: float = 0.4  # of the steps look at the photo

@@ -20,7 +20,7 @@ from crowdgaussian_shared.protocol.messages import Device, Limits, Model, Preset
 from crowdgaussian_shared.scene.schema import ModelProvenance
 
 from .. import __version__
-from ..pipeline.config import PRESETS
+from ..pipeline.config import PRESETS, preset
 from ..pipeline.stages import files_for
 from .data import INTERNAL, REVOKED, UNKNOWN_JOB
 from .jobs import Jobs
@@ -183,7 +183,7 @@ def offered_presets() -> tuple[Preset, ...]:
 
 def _preset(name: str) -> Preset:
     try:
-        found = [file.provenance() for file in files_for(PRESETS[name])]
+        found = [file.provenance() for file in files_for(preset(name))]
     except CrowdGaussianError as error:
         return Preset(name, available=False, commercial=False, licence="", missing=str(error))
     closed = sorted({model.licence for model in found if not model.commercial})

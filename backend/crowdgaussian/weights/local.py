@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # `crowdgaussian --help` reads this module, and numpy is heav
     from crowdgaussian_shared.scene.schema import ModelProvenance
 
 VARIABLE = "CROWDGAUSSIAN_WEIGHTS"
+PROMPTHMR = "CROWDGAUSSIAN_PROMPTHMR"  # the command that runs it; then the preset paper uses it
 
 
 def weights_folder() -> Path:

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from _support.lorm_small import write_small_lorm
+from _support.lorm_small import small_lorm_settings
 from _support.vgg_made_up import TAPS, VGG16, write_vgg
 from crowdgaussian.body import load_body
 from crowdgaussian.cli.main import main
@@ -18,8 +18,6 @@ from crowdgaussian.evaluate.lorm import rectangles
 from crowdgaussian.evaluate.report import Views, render_views, score
 from crowdgaussian.evaluate.subjects import read_subjects
 from crowdgaussian.evaluate.systems import surface_gaussians
-from crowdgaussian.lorm.checkpoint import load_lorm
-from crowdgaussian.lorm.model.adapters import add_adapters, save_adapters
 from crowdgaussian.splat import Splats
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
@@ -90,14 +88,7 @@ def test_equal_views_score_perfectly_and_worse_ones_worse(subject):
 @pytest.fixture
 def files(tmp_path):
     """Settings that name a small network with adapters that change it."""
-    stage = write_small_lorm(tmp_path / "lhm", load_body("open"))
-    model = load_lorm(stage.weights, points=stage.points)
-    torch.manual_seed(1)
-    for parameter in add_adapters(model, rank=2):
-        torch.nn.init.normal_(parameter, std=0.5)
-    adapters = save_adapters(model, tmp_path / "adapters.safetensors")
-    names = ("weights", "sapiens", "points", "device")
-    return [f"lorm.adapters={adapters}", *(f"lorm.{n}={getattr(stage, n)}" for n in names)]
+    return small_lorm_settings(tmp_path)
 
 
 def grey_person(subject, colour=0.5):

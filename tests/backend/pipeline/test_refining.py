@@ -203,9 +203,10 @@ def test_the_diffusion_network_refines_through_the_same_seam(job, tmp_path):
     from crowdgaussian.refiner.networks.sd_turbo import TurboConfig, TurboRefiner, add_decoder_lora
 
     vae, unet = small_networks()
-    add_decoder_lora(vae, 2)
+    config = TurboConfig(rank=2)
+    add_decoder_lora(vae, config)
     prompt = torch.zeros(1, 77, WIDTH)
-    save_refiner(TurboRefiner(vae, unet, prompt, TurboConfig(rank=2)), tmp_path / "refiner")
+    save_refiner(TurboRefiner(vae, unet, prompt, config), tmp_path / "refiner")
     config = with_setting(job.config, "stages.refiner", "turbo")
     config = with_setting(config, "refine.weights", str(tmp_path / "refiner"))
     named = replace(job, config=config)

@@ -12,6 +12,8 @@ from crowdgaussian.core.progress import silent
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline.reconstruct import refine_crowd
 from crowdgaussian.refiner.distil import cluster_views, find_clusters, keep_tone
+from crowdgaussian.refiner.networks.sd_turbo import TurboRefiner
+from crowdgaussian.refiner.networks.small_unet import SmallRefiner
 from crowdgaussian.refiner.networks.tiling import VIEWS
 from crowdgaussian.refiner.stage import CrowdRefinement, photo_anchor
 from crowdgaussian.refiner.trainable import movable
@@ -193,6 +195,25 @@ def test_a_clean_crowd_stays_clean():
     (cluster,) = run(clean, Same())
     for after, true in zip(cluster.avatars, clean):
         assert seen_from_behind(after, true) > 38.0
+
+
+@pytest.mark.parametrize(("asked", "seen"), [(0, 48), (32, 32)])
+def test_views_have_the_size_a_refiner_was_trained_at_unless_another_is_asked(asked, seen):
+    class Notes(Same):
+        trained_at, sizes = 48, []
+
+        def refine(self, images, normals):
+            self.sizes.append(tuple(images.shape[2:]))
+            return images
+
+    config = replace(FAST, distil=replace(FAST.distil, size=asked, steps=1))
+    run([column([0.0, 0, -4.0], [0.8, 0.3, 0.2])], Notes(), config)
+    assert set(Notes.sizes) == {(seen, seen)}
+
+
+def test_each_network_says_what_it_was_trained_at():
+    assert (SmallRefiner.trained_at, TurboRefiner.trained_at) == (256, 512)
+    assert DistilConfig().size == 0  # each its own
 
 
 def test_tone_is_kept_and_detail_is_taken():

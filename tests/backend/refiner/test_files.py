@@ -75,10 +75,12 @@ def test_sd_2_1_base_serves_by_its_name_in_the_catalogue(tmp_path, monkeypatch):
     assert find("sd-2.1-base").commercial and not find("sd-turbo").commercial
     assert "Stability" in find("sd-turbo").licence
     assert "Stability" in find_base("somewhere/else").licence
-    refiner = new_network(base, True, 0, skips=True)
+    refiner = new_network(base, 0, skips=True, alpha=8)
     assert refiner.refine(*pictures()).shape == (1, 3, 32, 48) and len(refiner.skips) > 1
+    scales = {m.scaling["default"] for m in refiner.vae.modules() if hasattr(m, "scaling")}
+    assert scales == {2.0}  # alpha / rank
     with pytest.raises(CrowdGaussianError, match="--skips"):
-        new_network(None, True, 0, skips=True)
+        new_network(None, 0, skips=True)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
@@ -146,9 +148,9 @@ def test_the_two_kinds_of_refiner_are_not_mixed_up(published, tmp_path):
     save_refiner(small_refiner(), turbo, {"licence": "mine"})
     assert json.loads((turbo / TRAINED).read_text())["facts"] == {"licence": "mine"}
     with pytest.raises(CrowdGaussianError, match="has no unet/"):
-        new_network(find_base(str(small)), True, 0)
+        new_network(find_base(str(small)), 0)
     with pytest.raises(CrowdGaussianError, match="has no text_encoder/"):
-        new_network(find_base(str(turbo)), True, 0)
+        new_network(find_base(str(turbo)), 0)
     for path in (turbo / EXTRAS, turbo / "unet/diffusion_pytorch_model.safetensors"):
         with pytest.raises(CrowdGaussianError, match="another architecture"):
             load_any(path)

@@ -2,11 +2,14 @@
 """CrowdRefiner's network on small random weights in SD-Turbo's layout, its losses and its tiles."""
 
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from _support.refiner_made_up import pictures, small_refiner
 from _support.vgg_made_up import VGG16, write_vgg
+from crowdgaussian.body import load_body
 from crowdgaussian.core import metrics as lpips
 from crowdgaussian.core.training import trained_parts
 from crowdgaussian.refiner.networks.sd_checkpoint import load_refiner, save_refiner
@@ -18,6 +21,7 @@ from crowdgaussian.refiner.networks.sd_turbo import (
     predicted_x0,
 )
 from crowdgaussian.refiner.networks.tiling import MIN_TILE, tiled
+from crowdgaussian.refiner.training.dataset import render_truth
 from crowdgaussian.refiner.training.losses import (
     LAYERS,
     CalibrationConfig,
@@ -28,9 +32,11 @@ from crowdgaussian.refiner.training.losses import (
     gram_distance,
     refiner_loss,
 )
+from crowdgaussian.synthetic.scenes import compose, hemisphere_views, made_up_actor
 from crowdgaussian_shared.errors import CrowdGaussianError, OutOfMemoryError
 from diffusers import DDPMScheduler
 from torch import nn
+from torch.nn import functional
 
 
 def test_the_closed_form_is_the_scheduler_s_step():
@@ -216,18 +222,40 @@ def test_losses_come_with_their_weights_and_after_the_warm_up():
     )
 
 
-def test_perceptual_losses_read_the_published_files(tmp_path, monkeypatch):
-    network, _ = write_vgg(tmp_path)
-    files = tmp_path / "vgg16.pth", tmp_path / "vgg.pth"
+@pytest.fixture(scope="module")
+def random_perception(tmp_path_factory):
+    """VGG16 and heads of random weights on disk, and the loss that was read from them."""
+    folder = tmp_path_factory.mktemp("vgg")
+    network, _ = write_vgg(folder)
+    files = folder / "vgg16.pth", folder / "vgg.pth"
+    with pytest.MonkeyPatch.context() as patch:
+        for digest in ("BACKBONE_SHA256", "HEADS_SHA256"):
+            patch.setattr(lpips, digest, "")
+        loss = refiner_loss(RefinerLossWeights(gram_after=0), *files)
+    return SimpleNamespace(network=network, files=files, loss=loss)
+
+
+@pytest.fixture(scope="module")
+def blurred_person():
+    """Somebody on white with 2 pixels of blur, and sharp.  # [1, 3, 96, 96] twice"""
+    body = load_body("open")
+    scene = compose(lambda rng: made_up_actor(body, rng), (1, 1), np.random.default_rng(3))
+    view = torch.from_numpy(render_truth(scene, hemisphere_views(scene, 1, 96))).float() / 255
+    sharp = (view[..., :3] * view[..., 3:] + 1 - view[..., 3:]).permute(0, 3, 1, 2)
+    kernel = torch.exp(-torch.arange(-6, 7).float().square() / 8)
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, 13)
+    rows = functional.conv2d(functional.pad(sharp, (6,) * 4, "replicate"), kernel, groups=3)
+    return functional.conv2d(rows, kernel.transpose(2, 3), groups=3), sharp
+
+
+def test_perceptual_losses_read_the_published_files(random_perception):
+    files, loss = random_perception.files, random_perception.loss
     with pytest.raises(CrowdGaussianError, match="or train with --without-vgg"):
         refiner_loss(RefinerLossWeights(), *files)  # these are not the published ones
-    for digest in ("BACKBONE_SHA256", "HEADS_SHA256"):
-        monkeypatch.setattr(lpips, digest, "")
-    loss = refiner_loss(RefinerLossWeights(gram_after=0), *files)
     assert [type(loss.features[k]) for k in LAYERS] == [nn.ReLU] * 5
     convolutions = [layer for layer in loss.features if isinstance(layer, nn.Conv2d)]
     assert all(
-        torch.equal(layer.weight, network[f"features.{place}.weight"])
+        torch.equal(layer.weight, random_perception.network[f"features.{place}.weight"])
         for layer, place in zip(convolutions, VGG16, strict=True)
     )
     found = pictures()[0].requires_grad_()
@@ -237,6 +265,39 @@ def test_perceptual_losses_read_the_published_files(tmp_path, monkeypatch):
     assert found.grad.abs().max() > 0 and not any(p.requires_grad for p in loss.parameters())
     bare = refiner_loss(RefinerLossWeights().without_vgg(), None, None)
     assert bare.features is None and bare.lpips is None
+
+
+def test_gram_is_as_large_as_in_difix(blurred_person):
+    features, (found, wanted) = random_vgg(), blurred_person
+    shift, scale = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    ours, theirs = (
+        (picture - torch.tensor(shift)[:, None, None]) / torch.tensor(scale)[:, None, None]
+        for picture in (found, wanted)
+    )
+    expected = 0.0
+    for index, layer in enumerate(features):
+        ours, theirs = layer(ours), layer(theirs)
+        if index in LAYERS:
+            share = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)[LAYERS.index(index)]
+            a, b = (each[0].flatten(1) @ each[0].flatten(1).T for each in (ours, theirs))
+            expected += share * float((a - b).square().mean()) / ours[0].numel()
+    assert float(gram_distance(features, found, wanted)) == pytest.approx(expected, rel=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(gram_distance(features, found, wanted)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_every_loss_has_a_say_in_what_is_learnt(random_perception, blurred_person):
+    networks, norms = random_perception.loss, {}
+    for name in ("l2", "lpips", "ssim", "gram"):
+        alone = dict.fromkeys(("l2", "lpips", "ssim", "gram"), 0.0) | {name: 1.0, "gram_after": 0}
+        loss = RefinerLoss(RefinerLossWeights(**alone), networks.features, networks.lpips)
+        found = blurred_person[0].clone().requires_grad_()
+        loss(found, blurred_person[1], 0)[0].backward()
+        norms[name] = float(found.grad.norm())
+    for weights in (RefinerLossWeights(), RefinerLossWeights(l2=4.0)):
+        parts = {name: getattr(weights, name) * norm for name, norm in norms.items()}
+        shares = {name: part / sum(parts.values()) for name, part in parts.items()}
+        assert min(shares.values()) > 0.02 and max(shares.values()) < 0.75, shares
 
 
 def test_clean_inputs_come_as_often_as_asked():

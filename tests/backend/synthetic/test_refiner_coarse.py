@@ -15,7 +15,6 @@ from crowdgaussian.refiner.training.dataset import (
     DAMAGE,
     PairDataset,
     ScenesConfig,
-    is_test,
     write_scenes,
 )
 from crowdgaussian.synthetic.photo import rebuilt
@@ -65,7 +64,7 @@ def test_scenes_take_turns_and_say_which(scenes):
     assert about(scenes, 0)["damage"] and not about(scenes, 1)["damage"]
     config = ScenesConfig(coarse=("a", "b", "c"))
     for test in (True, False):
-        kinds = [config.coarse_of(k) for k in range(30) if is_test(k) == test]
+        kinds = [config.coarse_of(k) for k in range(30) if config.is_test(k) == test]
         assert {name: kinds.count(name) for name in "abc"} == dict.fromkeys("abc", len(kinds) // 3)
 
 

@@ -2,6 +2,7 @@
 """Scans in THuman2.1's layout: written here with the open body, read, placed, seen; bad input."""
 
 import importlib
+import json
 import os
 import pickle
 import shutil
@@ -12,6 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from _support.lorm_small import small_lorm_settings
+from _support.refiner_made_up import write_stable_diffusion
 from _support.scans_made_up import BODY, BOTTOM, TOP, UNITS, add_person
 from crowdgaussian.body.model import pose_body
 from crowdgaussian.cli.main import main
@@ -31,7 +34,9 @@ from PIL import Image
 from scipy.spatial import ConvexHull, cKDTree
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[3] / "benchmarks"))
 converter = importlib.import_module("thuman_to_npz")
+table3 = importlib.import_module("refiner_table3")
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,37 @@ def test_scenes_of_scans_from_the_command_line(scans, tmp_path, capsys):
     assert red.any() and blue.any() and (red | blue).mean() > 0.7
     assert main(given[:3] + given[5:]) == 2
     assert "other settings" in capsys.readouterr().err
+
+
+def test_table_3_by_the_paper_s_preset_at_a_small_size(scans, tmp_path, capsys, monkeypatch):
+    """Scans, LORM's renders, SD-Turbo's layout: every command of the docs, from scenes to table."""
+    made = ["data", "crowd-scenes", str(tmp_path / "none"), "--preset", "paper"]
+    assert main(made) == 2 and "needs --meshes FOLDER" in capsys.readouterr().err
+    assert main([*made, "--meshes", str(scans[0])]) == 2
+    assert "needs --set lorm.adapters=FILE" in capsys.readouterr().err
+    write_stable_diffusion(tmp_path / "sd")
+    data = [f"--meshes={scans[0]}", *(f"--set={each}" for each in small_lorm_settings(tmp_path))]
+    data += "--test=1 --views=2 --size=48 --fewest=1 --most=1".split()
+    train = [f"--base={tmp_path / 'sd'}", "--without-vgg", "--crop=32"]
+    options = [f"--data={each}" for each in data] + [f"--train={each}" for each in train]
+    given = [str(tmp_path / "out"), "--preset", "paper", "--scenes", "2", "--steps", "1", *options]
+    monkeypatch.setattr(sys, "argv", ["refiner_table3.py", *given])
+    monkeypatch.setattr(table3, "crowdgaussian", lambda *words: None if main(words) == 0 else 1 / 0)
+    table3.main()
+    files = [tmp_path / f"out/scenes/scene_{k:04d}/scene.json" for k in (0, 1)]
+    about = [json.loads(file.read_text()) for file in files]
+    assert [scene["split"] for scene in about] == ["train", "test"]
+    assert {scene["coarse"] for scene in about} == {"lorm"}
+    assert about[0]["settings"]["test"] == "1 of 2"
+    for row in table3.ROWS:
+        refiner = json.loads((tmp_path / f"out/{row}/refiner/refiner.json").read_text())
+        assert refiner["config"]["skips"] and refiner["config"]["alpha"] == 8
+        assert refiner["config"]["normals"] == ("normals" in row)
+        assert refiner["facts"]["losses"] == "4 x L2, 0.2 x SSIM; trained without VGG16"
+        assert (refiner["facts"]["self-calibrated learning"] == "off") == ("scl" not in row)
+    report = (tmp_path / "out/table3/report.md").read_text()
+    assert "2 views of 1 scenes" in report
+    assert all(f"| {row} |" in report for row in ("coarse", *table3.ROWS))
 
 
 def test_who_is_tested_was_not_trained_on_and_nobody_is_there_twice(scans):

@@ -21,7 +21,7 @@ from ...core.metrics import Lpips, load_lpips
 from ...core.progress import Progress, Report, setting, silent
 from ...pipeline.reconstruct import refine_crowd
 from ...refiner.stage import CrowdRefinement
-from ...refiner.types import RefineConfig, Refiner
+from ...refiner.types import SMALL_VIEW, RefineConfig, Refiner
 from ...segment.types import CrowdView
 from ...synthetic.photo import scene_photo
 from ...synthetic.scenes import CrowdScene, DrawActor, compose
@@ -81,6 +81,8 @@ class Trial:
 
 class Unchanged:
     """The refiner that changes nothing."""
+
+    trained_at = SMALL_VIEW
 
     def refine(self, images: Tensor, normals: Tensor) -> Tensor:
         """As Refiner."""
@@ -260,7 +262,8 @@ def _facts(job: CrowdsJob) -> list[str]:
         "masked: where truth or coarse avatars show somebody, and 3 pixels around; inside: where "
         "the truth does, and 2 pixels around too, so that outlines do not count",
         f"refinement: {distil.rounds} rounds of {distil.steps} steps on {distil.views} views of "
-        f"{distil.size} pixels, at most {job.refine.most_people} people together",
+        f"{distil.size} pixels (0: as the refiner was trained), "
+        f"at most {job.refine.most_people} people together",
         f"2D: the refiner on the coarse held-out views; 3D: after distillation; {UNREFINED}: the "
         "same distillation without a refiner, so that the photo alone teaches",
     ]

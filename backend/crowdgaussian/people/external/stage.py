@@ -9,6 +9,8 @@ import shlex
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,48 +29,70 @@ from ..types import Crowd, PeopleConfig
 from .formats import read_results
 from .types import FoundPeople, bodies_of
 
-# Running somebody's estimator as a process of its own, in an environment of its own
+# Running somebody's program as a process of its own, in an environment of its own
 
 PHOTO, OUT = "{photo}", "{out}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A kind of program that a user may name, and how sentences speak of it."""
+
+    name: str
+    places: tuple[str, ...]  # what a command must name
+    example: str
+    doing: str  # "mine.py looks at the photo"
+    slow: str  # what to do about one that takes too long
+
+
+ESTIMATOR = Program(
+    "people",
+    (PHOTO, OUT),
+    '--people-command "python my_estimator.py {photo} {out}"',
+    "looks at the photo",
+    "set people.command_seconds higher or use a smaller photo",
+)
 _TICK = 0.2  # seconds between looks at the process and at Cancel
 _GRACE = 5.0  # seconds that a stopped process has to end by itself
 _KEPT = 300  # characters of its last words
 
 
-def check_command(command: str) -> list[str]:
+def check_command(command: str, program: Program = ESTIMATOR) -> list[str]:
     """The command's words.
 
     Raises:
-        SettingError: it cannot be split, or says nothing about {photo} and {out}.
+        SettingError: it cannot be split, or does not name what the program needs.
     """
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise SettingError(f"The people command cannot be read ({error}).") from error
-    if not words or PHOTO not in command or OUT not in command:
+        raise SettingError(f"The {program.name} command cannot be read ({error}).") from error
+    if not words or any(place not in command for place in program.places):
+        first, last = ", ".join(program.places[:-1]), program.places[-1]
         raise SettingError(
-            "The people command must name {photo} and {out}, as in "
-            '--people-command "python my_estimator.py {photo} {out}".'
+            f"The {program.name} command must name {first} and {last}, as in {program.example}."
         )
     return words
 
 
-def run_estimator(command: str, photo: Path, out: Path, seconds: float, report: Report) -> None:
+def run_program(
+    program: Program, command: str, files: Mapping[str, Path], seconds: float, report: Report
+) -> None:
     """Runs the command and waits; the process is ended when the run is stopped.
 
     Args:
-        command: with {photo} and {out}; no shell is involved.
-        photo: the picture it reads.
-        out: the empty folder it writes to.
+        program: what it is.
+        command: with the program's places; no shell is involved.
+        files: what stands for each place: pictures it reads, the empty folder it writes to.
         seconds: after which it is given up.
         report: called while waiting; raises to stop.
 
     Raises:
         CrowdGaussianError: it cannot be started, fails, or takes too long.
     """
-    words = [
-        word.replace(PHOTO, str(photo)).replace(OUT, str(out)) for word in check_command(command)
-    ]
+    words = check_command(command, program)
+    for place, path in files.items():
+        words = [word.replace(place, str(path)) for word in words]
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(
@@ -80,29 +104,31 @@ def run_estimator(command: str, photo: Path, out: Path, seconds: float, report: 
             )
         except OSError as error:
             raise SettingError(
-                f"The people command cannot be started: {words[0]} ({error.strerror})."
+                f"The {program.name} command cannot be started: {words[0]} ({error.strerror})."
             ) from error
         try:
-            _wait(process, seconds, words[0], report)
+            doing = replace(program, doing=f"{Path(words[0]).name} {program.doing}")
+            _wait(process, doing, seconds, report)
         finally:
             _end(process)
         if process.returncode != 0:
             log.seek(max(0, log.tell() - 20 * _KEPT))
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
             said = lines[-1].strip()[-_KEPT:] if lines else "it said nothing"
-            raise ResourceError(f"The people command ended with code {process.returncode}: {said}")
+            raise ResourceError(
+                f"The {program.name} command ended with code {process.returncode}: {said}"
+            )
 
 
-def _wait(process: subprocess.Popen, seconds: float, name: str, report: Report) -> None:
+def _wait(process: subprocess.Popen, program: Program, seconds: float, report: Report) -> None:
     started = time.monotonic()
     while process.poll() is None:
         passed = time.monotonic() - started
         if passed > seconds:
             raise ResourceError(
-                f"The people command took longer than {seconds:.0f} s; set people.command_seconds "
-                "higher or use a smaller photo."
+                f"The {program.name} command took longer than {seconds:.0f} s; {program.slow}."
             )
-        report(Progress("people", 0.0, message=f"{Path(name).name} looks at the photo"))
+        report(Progress("people", 0.0, message=program.doing))
         time.sleep(_TICK)
 
 
@@ -182,7 +208,8 @@ class CommandPeople(_OtherProgram):
             picture, out = Path(place, "photo.png"), Path(place, "out")
             Image.fromarray(photo).save(picture)
             out.mkdir()
-            run_estimator(self.config.command, picture, out, self.config.command_seconds, report)
+            files = {PHOTO: picture, OUT: out}
+            run_program(ESTIMATOR, self.config.command, files, self.config.command_seconds, report)
             found = read_results(out, photo.shape[:2])
         return self.crowd(found, photo, focal_px, report)
 

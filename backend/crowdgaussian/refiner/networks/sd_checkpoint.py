@@ -154,7 +154,7 @@ def from_stable_diffusion(folder: Path, config: TurboConfig) -> TurboRefiner:
         CrowdGaussianError: a part is missing, damaged, or of another architecture.
     """
     found = read_stable_diffusion(folder)
-    add_decoder_lora(found.vae, config.rank)
+    add_decoder_lora(found.vae, config)
     return TurboRefiner(found.vae, found.unet, found.prompt, config)
 
 
@@ -212,7 +212,7 @@ def load_refiner(folder: Path) -> TurboRefiner:
     """
     config = _config(folder / TRAINED)
     vae, unet = read_networks(folder)
-    add_decoder_lora(vae, config.rank)
+    add_decoder_lora(vae, config)
     try:
         extras = load_file(folder / EXTRAS)
         refiner = TurboRefiner(vae, unet, extras.pop("prompt"), config)

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
+from ..types import TURBO_VIEW
 from .tiling import INPUTS, check_input, drop_normals, tiled
 
 # One denoising step in closed form: x0 = (z - sqrt(1 - a) eps) / sqrt(a)
@@ -82,6 +83,7 @@ class TurboConfig:
     """What of the network is used."""
 
     rank: int = 4  # of LoRA in the VAE's decoder
+    alpha: int = 4  # its changes count alpha / rank times; Difix has 8, peft's own default
     skips: bool = False  # from the VAE's encoder to its decoder
     normals: bool = True  # False: the ablation that sees no normals
     tile: int = 512  # pixels
@@ -91,6 +93,7 @@ class TurboConfig:
 class TurboRefiner(nn.Module):
     """SD-Turbo, or SD 2.1-base, as a Refiner."""
 
+    trained_at = TURBO_VIEW
     prompt: Tensor  # [1, 77, D]
 
     def __init__(
@@ -194,17 +197,22 @@ def _skip_convolutions(vae: AutoencoderKL) -> nn.ModuleList:
     return nn.ModuleList(convolutions)
 
 
-# LoRA of rank 4 in the VAE's decoder (peft); the rest of the VAE stays as it was published
+# LoRA in the VAE's decoder (peft); the rest of the VAE stays as it was published
 
 _LAYERS = r"conv1|conv2|conv_in|conv_shortcut|conv|conv_out|to_q|to_k|to_v|to_out\.0"
 TARGETS = rf"decoder\.(.*\.)?({_LAYERS})"
 
 
-def add_decoder_lora(vae: AutoencoderKL, rank: int) -> None:
+def add_decoder_lora(vae: AutoencoderKL, config: TurboConfig) -> None:
     """Adds adapters to the decoder; everything else of the VAE is frozen."""
     vae.requires_grad_(False)
     vae.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=TARGETS)
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            init_lora_weights="gaussian",
+            target_modules=TARGETS,
+        )
     )
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ...core.device import load_network, save_network
 from ...weights import local
+from ..types import SMALL_VIEW
 from .tiling import INPUTS, check_input, drop_normals, tiled
 
 _TILE, _OVERLAP = 768, 64  # pixels
@@ -32,6 +33,8 @@ class SmallConfig:
 
 class SmallRefiner(nn.Module):
     """As Refiner; forward is the same without tiles and clamping, and differentiable."""
+
+    trained_at = SMALL_VIEW
 
     def __init__(self, config: SmallConfig = SmallConfig()) -> None:
         super().__init__()

@@ -8,7 +8,8 @@
                    coarse/000.png      the same
                    normals/000.png     colour-coded as in NormalMaps, alpha is the bodies' mask
 
-Every fifth scene is for testing. A scene is written beside its place and renamed when whole.
+Every fifth scene is for testing, or as many as asked. A scene is written beside its place and
+renamed when whole.
 """
 
 import json
@@ -100,6 +101,7 @@ class ScenesConfig:
     rings: int = setting(
         0, "of the views, from where refinement looks; the others from a hemisphere"
     )
+    test: int = setting(0, "scenes kept for testing, spread evenly; 0: every fifth")
 
     def __post_init__(self) -> None:
         if min(self.scenes, self.views) < 1 or not 32 <= self.size <= 2048:
@@ -108,17 +110,21 @@ class ScenesConfig:
             raise SettingError("A scene has 1 to 30 people, and --most is at least --fewest.")
         if not 0 <= self.rings <= self.views or self.rings == 1:
             raise SettingError("Of a scene's views none, or at least two, lie on the rings.")
+        if not 0 <= self.test < max(self.scenes, 2):
+            raise SettingError("Fewer scenes are for testing than there are.")
 
     def coarse_of(self, index: int) -> str:
         """What the coarse rendering of a scene shows; training and test scenes each take turns."""
-        before = index // _TEST_EVERY  # test scenes
-        turn = before if is_test(index) else index - before
+        before = self._tests_before(index)
+        turn = before if self.is_test(index) else index - before
         return self.coarse[turn % len(self.coarse)]
 
+    def is_test(self, index: int) -> bool:
+        """Whether a scene is kept for testing."""
+        return self._tests_before(index + 1) > self._tests_before(index)
 
-def is_test(index: int) -> bool:
-    """Whether a scene is kept for testing."""
-    return index % _TEST_EVERY == _TEST_EVERY - 1
+    def _tests_before(self, index: int) -> int:
+        return index * self.test // self.scenes if self.test else index // _TEST_EVERY
 
 
 def write_scenes(
@@ -149,7 +155,7 @@ def write_scenes(
         if (folder / FILE).is_file():
             _check_same(folder, config, index)
         else:
-            draw = draw_test if draw_test and is_test(index) else draw_actor
+            draw = draw_test if draw_test and config.is_test(index) else draw_actor
             kind = config.coarse_of(index)
             builder = None if kind == DAMAGE else (builders or {})[kind]
             write = partial(
@@ -190,7 +196,7 @@ def _write_scene(
         "people": len(scene.people),
         "coarse": config.coarse_of(index),
         "damage": coarse.chain,
-        "split": "test" if is_test(index) else "train",
+        "split": "test" if config.is_test(index) else "train",
         "K": cameras.Ks.tolist(),
         "viewmat": cameras.viewmats.tolist(),
     }
@@ -228,9 +234,11 @@ def _identity(config: ScenesConfig, index: int) -> dict:
     values = {
         name: value
         for name, value in asdict(config).items()
-        if name not in ("scenes", "coarse", "changes", "people", "rings")
+        if name not in ("scenes", "coarse", "changes", "people", "rings", "test")
     }
     values |= {name: getattr(config, name) for name in ("people", "rings") if getattr(config, name)}
+    if config.test:  # then their number decides too
+        values["test"] = f"{config.test} of {config.scenes}"
     if config.coarse_of(index) != DAMAGE:
         values |= {"coarse": config.coarse_of(index), "changes": list(config.changes)}
     return values

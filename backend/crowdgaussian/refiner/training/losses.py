@@ -2,8 +2,8 @@
 """What a refiner learns by: the losses (CrowdGaussian, equation 5), clean inputs, all settings.
 
 L2, LPIPS, SSIM and Gram, each with a weight. Gram matrices (Gatys et al. 2016) are those of VGG16's
-relu1_2, 2_2, 3_3, 4_3 and 5_3, for each sample alone, in float32 and divided by what they sum over;
-after a warm-up.
+relu1_2, 2_2, 3_3, 4_3 and 5_3, for each sample alone, compared at the size that Difix3D+ gives them
+(Wu et al. 2025), in float32; after a warm-up.
 """
 
 import math
@@ -24,14 +24,19 @@ _LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # of Difix3D+'s
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+# Makes Gram one of four terms: gradients of a blurred person through a VGG16 of random weights are
+# L2 1e-4, SSIM 1e-3, LPIPS 1e-3 and Gram 1 to 6 without a weight (docs/training.md).
+GRAM_WEIGHT = 5e-4
+
+
 @dataclass(frozen=True)
 class RefinerLossWeights:
     """How much each term counts; 0 leaves it out."""
 
-    l2: float = setting(1.0, "squared difference")
+    l2: float = setting(1.0, "squared difference of 0..1; 4 is Difix's 1, whose pictures are -1..1")
     lpips: float = setting(1.0, "LPIPS")
     ssim: float = setting(0.2, "SSIM")
-    gram: float = setting(1.0, "Gram matrices")
+    gram: float = setting(GRAM_WEIGHT, "Gram matrices; Difix has 1, where nothing else counts")
     gram_after: int = setting(2000, "steps without Gram, until pictures look alike")
 
     def __post_init__(self) -> None:
@@ -103,7 +108,9 @@ def _given(network: _Network | None) -> _Network:
 
 
 def gram_distance(features: nn.Sequential, found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared difference of Gram matrices over layers, each sample on its own.
+    """Difference of Gram matrices over layers, each sample on its own, as large as in Difix3D+.
+
+    Of a layer with raw sums G [C, C] over H W places: its weight times mean((G - G*)^2) / (C H W).
 
     Args:
         features: VGG16's convolutions.
@@ -113,7 +120,7 @@ def gram_distance(features: nn.Sequential, found: Tensor, wanted: Tensor) -> Ten
     with torch.autocast(found.device.type, enabled=False):
         ours, theirs = _layers(features, found.float()), _layers(features, wanted.float())
         parts = [
-            weight * (gram(a) - gram(b)).square().mean()
+            weight * a[0].numel() * (gram(a) - gram(b)).square().mean()
             for weight, a, b in zip(_LAYER_WEIGHTS, ours, theirs)
         ]
     return torch.stack(parts).sum()

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -193,30 +193,29 @@ def _licence(base: Base | None, people: list[str], coarse: Counter[str]) -> str:
 SMALL, TURBO = "refiner.safetensors", "refiner"
 
 
-def new_network(base: Base | None, normals: bool, seed: int, skips: bool = False) -> "AnyRefiner":
+def new_network(base: Base | None, seed: int, **changes: Any) -> "AnyRefiner":
     """An untrained refiner: on Stable Diffusion, or the small one where no base is given.
 
     Args:
         base: of the diffusion refiner.
-        normals: False: the ablation that sees no normals.
         seed: of what is drawn at random.
-        skips: from the VAE's encoder to its decoder, which needs a base.
+        changes: of TurboConfig; without a base only `normals`.
 
     Raises:
-        CrowdGaussianError: skips without a base, or its folder cannot be read.
+        CrowdGaussianError: changes that need a base without one, or its folder cannot be read.
     """
     torch.manual_seed(seed)
     if base is None:
-        if skips:
+        if changes.keys() - {"normals"}:
             raise SettingError(
-                "Skips run from a VAE's encoder to its decoder; give --base "
-                "too, or leave out --skips."
+                "Skips and LoRA are in the VAE of a base; give --base too, or leave out --skips "
+                "and --decoder-alpha."
             )
-        return SmallRefiner(SmallConfig(normals=normals))
+        return SmallRefiner(SmallConfig(**changes))
     from ..networks.sd_checkpoint import from_stable_diffusion
     from ..networks.sd_turbo import TurboConfig  # diffusers takes seconds to load
 
-    return from_stable_diffusion(base.folder, TurboConfig(normals=normals, skips=skips))
+    return from_stable_diffusion(base.folder, TurboConfig(**changes))
 
 
 def save_trained(network: "AnyRefiner", out: Path, facts: dict[str, str]) -> Path:
