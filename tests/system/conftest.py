@@ -13,11 +13,11 @@ def sample_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def park_run(tmp_path_factory):
-    """The six people in the park, fitted well, but not refined, which the sample is."""
+    """The six people in the park, not refined, which the sample is."""
     return reconstruct(
         photo_or_skip("park_six.jpg"),
         tmp_path_factory.mktemp("park") / "out",
-        *("--gaussians", "16000"),
-        *("--set", "avatar.max_crop_px=640"),
+        *("--gaussians", "8000"),
+        *("--set", "avatar.max_crop_px=400"),
         *("--set", "stages.refiner=none"),
     )
