@@ -8,14 +8,17 @@ import pytest
 import torch
 from crowdgaussian.avatar.color_completion import ObservedColors
 from crowdgaussian.body.load import load_body
+from crowdgaussian.body.parts import FOOT, HAND, HEAD, LEG, TORSO
 from crowdgaussian.completion import config as files
 from crowdgaussian.completion.config import CompleteConfig
 from crowdgaussian.completion.layout import LAYERS, open_sheet, points_on, vertex_coordinates
 from crowdgaussian.completion.model import CompletionNet, Observed
 from crowdgaussian.completion.stage import (
+    _FAMILIAR,
     Known,
     OpenCompletion,
     broad_part,
+    familiar,
     load_completion,
     observe,
     open_completion,
@@ -138,12 +141,14 @@ def test_own_weights_are_named_with_their_licence(network, tmp_path):
 
 @pytest.mark.parametrize(("log_error", "share"), [(-4, 0.5), (-1, 1.0)])
 def test_heads_hands_and_what_is_seen_keep_their_colours(log_error, share):
+    """So do feet of which nothing is seen, about which the network would have an answer, too."""
+
     class Cloud:
         points = type("P", (), {"face": SHEET.face, "barycentric": SHEET.barycentric})
-        group = np.tile([0, 1, 3, 4, 4], 1000)
+        group = np.resize([HEAD, TORSO, TORSO, HAND, LEG, LEG, FOOT], 5000)
         means = np.random.default_rng(0).uniform(size=(5000, 3))
 
-    seen = np.tile([0.0, 0.0, 0.0, 0.0, 0.5], 1000)
+    seen = np.resize([0.0, 0.0, 0.5, 0.0, 0.0, 0.5, 0.0], 5000)
     sure = CompletionNet(SHEET).eval()
     with torch.no_grad():
         sure.out.bias.view(-1, sure.outputs)[:, -1] = log_error
@@ -152,12 +157,22 @@ def test_heads_hands_and_what_is_seen_keep_their_colours(log_error, share):
     rules, material = np.full((5000, 3), 0.2), np.full(5000, UPPER)
     done = completion.complete(Cloud, observed, material, np.zeros(5000), rules)
     assert np.array_equal(done[seen > 0], rules[seen > 0])
-    for kept in (0, 3):
+    for kept in (HEAD, HAND, FOOT):
         assert np.array_equal(done[Cloud.group == kept], rules[Cloud.group == kept])
-    moved = (done - rules)[np.isin(Cloud.group, (1, 4)) & (seen == 0)]
+    moved = (done - rules)[np.isin(Cloud.group, (TORSO, LEG)) & (seen == 0)]
     assert np.median(moved) == pytest.approx(0.6 * share, abs=0.03)
     nothing = ObservedColors(observed.colours, np.zeros(5000))
     assert completion.complete(Cloud, nothing, material, np.zeros(5000), rules) is rules
+
+
+def test_what_is_hardly_shown_is_hardly_known():
+    part = np.repeat([0, 1, 2], 100)
+    material = np.where(np.arange(300) < 150, 3, 4)
+    seen = np.zeros(300)
+    seen[:5], seen[200:260] = 1.0, 1.0  # 5 % of the first part, none of the second
+    known = familiar(seen, part, material)
+    np.testing.assert_allclose(known[part == 0], 5 / 150 / _FAMILIAR)  # of the material still less
+    assert not known[part == 1].any() and (known[part == 2] == 1).all()
 
 
 def test_broad_changes_come_through_and_stripes_stay():
