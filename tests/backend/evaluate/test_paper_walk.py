@@ -143,9 +143,12 @@ def test_from_huge100k_to_table_1_and_2(place, monkeypatch, capsys):
     (share,) = {row["hidden_percent"] for row in table}  # the same image for every system
     assert 2 < float(share) <= 70
     said = (folder / "table1/report.md").read_text()
+    assert "| LORM+refiner | 1 |" in said and "- Refiner: turbo, sd." in said
     assert f"## Occlusion: random, {float(share):.0f} % hidden in the mean" in said
     table += rows(folder / "table2") + rows(folder / "out")
     assert [row["error"] for row in table] == [""] * (6 + 2 + 3)
+    assert len({row["masked_psnr"] for row in rows(folder / "out")}) == 3  # each does its part
+    assert table[1]["masked_psnr"] != table[2]["masked_psnr"]  # LORM, LORM+refiner
     lhm = [row["masked_psnr"] for row in table if row["system"] == "LHM"]
     assert lhm[0] != lhm[1]  # it looks at the picture, of which another part is hidden
     numbers = [float(row[name]) for row in table for name in ("psnr", "ssim", "masked_psnr")]
