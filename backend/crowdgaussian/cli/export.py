@@ -8,26 +8,29 @@ from pathlib import Path
 
 from crowdgaussian_shared.errors import SettingError
 
-_FORMATS = ("ply", "spz", "glb", "gltf")
+_FORMATS = ("ply", "spz", "sog", "splat", "glb", "gltf", "usd", "usda", "usdc")
 _AXES = ("opencv", "scene", "blender")  # axes.Frame, which numpy makes heavy for --help
 
 
 def add_export_command(commands: argparse._SubParsersAction) -> None:
     """Adds `export`."""
-    parser = commands.add_parser("export", help="scene folder or splat files -> PLY, SPZ, glTF")
+    parser = commands.add_parser(
+        "export", help="scene folder or splat files -> PLY, SPZ, SOG, glTF, USD ..."
+    )
     parser.add_argument(
         "sources",
         type=Path,
         nargs="+",
         metavar="SCENE_OR_FILE",
-        help="a scene folder, or PLY, SPZ and .splat files, which are joined",
+        help="a scene folder, or splat files (docs/export.md), which are joined",
     )
     parser.add_argument(
         "-o",
         "--out",
         type=Path,
         metavar="FILE",
-        help="what to write (default: crowd.FORMAT in the scene folder)",
+        help="what to write (default: crowd.FORMAT in the scene folder); with --motion, unless "
+        "it is glTF, the folder of the frames",
     )
     parser.add_argument("--format", choices=_FORMATS, help="default: FILE's ending")
     parser.add_argument(
@@ -40,15 +43,33 @@ def add_export_command(commands: argparse._SubParsersAction) -> None:
         "--axes",
         choices=_AXES,
         default="opencv",
-        help="of a PLY that is written (default: opencv); SPZ and glTF are y up",
+        help="of a PLY, SOG or .splat that is written (default: opencv); the others are y up",
     )
     parser.add_argument(
         "--source-axes",
         choices=_AXES,
         default="opencv",
-        help="of a file that is read (default: opencv); SPZ is y up",
+        help="of a file that is read (default: opencv); SPZ and glTF are y up",
+    )
+    _add_moving(parser)
+    parser.add_argument(
+        "--spz-version", type=int, choices=(2, 3, 4), default=3, help="of an SPZ (default: 3)"
     )
     parser.set_defaults(run=_export)
+
+
+def _add_moving(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rig", action="store_true", help="glTF: with bones and weights")
+    parser.add_argument(
+        "--motion",
+        type=Path,
+        metavar="FILE",
+        help="everybody does this from where they stand (.npz, .bvh, LHM folder): a rig with an "
+        "animation in glTF, else a file for each frame",
+    )
+    parser.add_argument(
+        "--fps", type=float, metavar="N", help="frames a second of the motion (default: its own)"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -56,7 +77,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     job = ExportJob(
         tuple(arguments.sources), _target(arguments), arguments.format, _person(arguments.person),
-        arguments.separate, arguments.axes, arguments.source_axes,
+        arguments.separate, arguments.axes, arguments.source_axes, arguments.rig,
+        arguments.motion, arguments.fps, arguments.spz_version,
     )  # fmt: skip
     export_files(
         job,

@@ -1,25 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is exported to which files: people of a scene folder or the splats of a PLY."""
+"""What is exported to which files: people of a scene folder or the splats of other files."""
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import gzip
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.errors import InputError, MissingFileError, SettingError
-from crowdgaussian_shared.formats.atomic import write_bytes, write_error
+from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
 from crowdgaussian_shared.geometry.sh import sh_to_colour
-from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
+from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar, pose_body
+from crowdgaussian_shared.motion.fit import play_in_place_of
+from crowdgaussian_shared.motion.motion import Motion
+from crowdgaussian_shared.motion.read import read_motion
+from crowdgaussian_shared.motion.time import resample
 from crowdgaussian_shared.scene.folder import SceneFolder
 
-from .read import read_splats
+from .interchange import Cloud, check_filled, scratch_file, write_gltf, write_usd
+from .read import SPLAT_DTYPE, read_splats
+from .sog import write_sog
 
-FORMATS = {"ply": ".ply", "spz": ".spz", "glb": ".glb", "gltf": ".gltf"}
+_GLTF, _USD = ("glb", "gltf"), ("usd", "usda", "usdc")
+FORMATS = {kind: f".{kind}" for kind in ("ply", "spz", "sog", "splat", *_GLTF, *_USD)}
+FRAMES_FILE = "frames.json"
 
 
 @dataclass(frozen=True)
@@ -27,13 +37,18 @@ class ExportJob:
     """One export.
 
     Attributes:
-        sources: a scene folder, or splat files, which are joined; glTF keeps them apart.
-        target: the file to write.
+        sources: a scene folder, or splat files, which are joined; glTF and USD keep them apart.
+        target: the file to write; with a motion, unless it is glTF, the folder of the frames.
         format: of FORMATS; None takes it from the target's ending.
         person: index in scene.json; None for everybody who is there.
         separate: one file for each person, `-NNN` before the ending.
-        axes: of a PLY that is written; SPZ and glTF always are y up.
-        source_axes: of the files that are read; SPZ always is y up.
+        axes: of a PLY, SOG or .splat that is written; SPZ, glTF and USD always are y up.
+        source_axes: of the files that are read; SPZ and glTF always are y up.
+        rig: bones and weights go along; glTF alone has room for them.
+        motion: what everybody does, from where they stand: a rig's animation in glTF, else a file
+            for each frame.
+        fps: frames a second of the motion; None keeps its own.
+        spz_version: of SPZ_VERSIONS.
     """
 
     sources: tuple[Path, ...]
@@ -43,32 +58,10 @@ class ExportJob:
     separate: bool = False
     axes: Frame = "opencv"
     source_axes: Frame = "opencv"
-
-
-@dataclass(frozen=True)
-class _Clouds:
-    """What is exported, by name: Gaussians of the scene frame, and what they show where known."""
-
-    gaussians: dict[str, Gaussians] = field(default_factory=dict)
-    labels: dict[str, np.ndarray] = field(default_factory=dict)  # [N] uint8 each
-
-    def add(self, name: str, gaussians: Gaussians, labels: np.ndarray | None) -> None:
-        """One more of them."""
-        self.gaussians[name] = gaussians
-        if labels is not None:
-            self.labels[name] = labels
-
-    def only(self, name: str) -> "_Clouds":
-        """That one alone."""
-        kept = {name: self.labels[name]} if name in self.labels else {}
-        return _Clouds({name: self.gaussians[name]}, kept)
-
-    def joined_labels(self) -> np.ndarray | None:
-        """Of all Gaussians in order, other where unknown; None if none is known."""
-        if not self.labels:
-            return None
-        unknown = {name: np.zeros(len(c), np.uint8) for name, c in self.gaussians.items()}
-        return np.concatenate(list({**unknown, **self.labels}.values()))
+    rig: bool = False
+    motion: Path | None = None
+    fps: float | None = None
+    spz_version: int = 3
 
 
 def export_files(
@@ -90,25 +83,24 @@ def export_files(
         CrowdGaussianError: nobody to export, a damaged source, an unknown format, or the file
             cannot be written.
     """
-    kind = _format_of(job)
     folders = [source for source in job.sources if source.is_dir()]
-    if folders and len(job.sources) > 1:
-        raise SettingError(f"{folders[0]} is a folder; give it alone, without other sources.")
-    clouds = _read_scene(folders[0], job.person) if folders else _read_clouds(job, warn)
+    job = _checked(job, folders)
+    motion = None if job.motion is None else _motion(job.motion, job.fps)
+    clouds = _read_scene(folders[0], job.person, motion) if folders else _read_clouds(job, warn)
+    if motion is not None and job.format not in _GLTF:
+        return _write_frames(job, motion, clouds, report)
     groups = {job.target: clouds}
     if job.separate:
-        target = job.target
-        groups = {
-            target.with_stem(f"{target.stem}-{name[-3:]}"): clouds.only(name)
-            for name in clouds.gaussians
-        }
+        stem = job.target.stem
+        groups = {job.target.with_stem(f"{stem}-{cloud.name[-3:]}"): [cloud] for cloud in clouds}
     for target, members in groups.items():
-        _write(target, kind, members, job.axes)
+        _write(target, members, job)
         report(target)
     return list(groups)
 
 
-def _format_of(job: ExportJob) -> str:
+def _checked(job: ExportJob, folders: list[Path]) -> ExportJob:
+    """The job with its format, if its parts fit together."""
     kind = job.format or next(
         (name for name, end in FORMATS.items() if end == job.target.suffix.lower()), ""
     )
@@ -117,101 +109,181 @@ def _format_of(job: ExportJob) -> str:
             f"{job.target} does not say its format; let it end in {', '.join(FORMATS.values())} "
             "or give --format."
         )
-    return kind
-
-
-def _read_clouds(job: ExportJob, warn: Callable[[str], None]) -> _Clouds:
-    if job.person is not None or job.separate:
+    if folders and len(job.sources) > 1:
+        raise SettingError(f"{folders[0]} is a folder; give it alone, without other sources.")
+    asked = {"--person": job.person is not None, "--separate": job.separate, "--rig": job.rig}
+    asked["--motion"] = job.motion is not None
+    named = " and ".join(name for name, given in asked.items() if given)
+    if named and not folders:
         raise SettingError(
-            f"{job.sources[0]} is a file of splats without people; leave --person and --separate "
-            "out."
+            f"{job.sources[0]} is a file of splats without people; leave {named} out."
         )
-    clouds = _Clouds()
+    if job.rig and kind not in _GLTF:
+        raise SettingError(f"A {kind} has no room for a rig; write a .glb, or leave --rig out.")
+    if job.motion is not None and job.separate:
+        raise SettingError("--separate and --motion do not go together; give --person N instead.")
+    return replace(job, format=kind, rig=job.rig or job.motion is not None)
+
+
+def _motion(path: Path, fps: float | None) -> Motion:
+    motion = read_motion(path)
+    return motion if fps is None else resample(motion, fps)
+
+
+def _read_clouds(job: ExportJob, warn: Callable[[str], None]) -> list[Cloud]:
+    clouds: dict[str, Cloud] = {}
     for number, source in enumerate(job.sources):
-        name = source.stem if source.stem not in clouds.gaussians else f"{source.stem} {number}"
+        name = source.stem if source.stem not in clouds else f"{source.stem} {number}"
         read = read_splats(source, job.source_axes)
         if read.dropped:
             warn(f"{source}: {read.dropped} that are no splats were left out.")
-        clouds.add(name, read.gaussians, read.labels)
-    return clouds
+        clouds[name] = Cloud(name, read.gaussians, read.labels)
+    return list(clouds.values())
 
 
-def _read_scene(path: Path, person: int | None) -> _Clouds:
-    """The posed people by name."""
+def _read_scene(path: Path, person: int | None, motion: Motion | None) -> list[Cloud]:
+    """The people, posed as in the photo."""
     folder = SceneFolder.open(path)
-    entries = enumerate(folder.info.people)
-    done = [i for i, entry in entries if "avatar" in entry.files and entry.state == "done"]
+    entries = folder.info.people
+    done = [i for i, e in enumerate(entries) if "avatar" in e.files and e.state == "done"]
     indices = done if person is None else [person]
     if not indices:
         raise InputError(
             f"{path} has no finished person; run `crowdgaussian reconstruct` to its end."
         )
-    clouds = _Clouds()
+    clouds = []
     for index in indices:
         avatar = folder.read_avatar(index)
         labels = avatar.materials.label if avatar.materials is not None else None
-        clouds.add(f"Person {index:03d}", pose_avatar(avatar), labels)
+        cloud = Cloud(f"Person {index:03d}", pose_avatar(avatar), labels, avatar)
+        if motion is not None:
+            grounded = entries[index].on_ground
+            floor = 0.0 if grounded else float(pose_body(avatar)[:, 1].min())
+            cloud = replace(cloud, motion=play_in_place_of(motion, avatar, floor))
+        clouds.append(cloud)
     return clouds
 
 
-def _write(path: Path, kind: str, clouds: _Clouds, axes: Frame) -> None:
-    if kind in ("glb", "gltf"):
-        write_gltf(path.with_suffix(FORMATS[kind]), clouds.gaussians, clouds.labels)
-        return
-    together = join_gaussians(list(clouds.gaussians.values()))
-    if kind == "spz":
-        write_spz(path, together)
+def _write(path: Path, clouds: list[Cloud], job: ExportJob) -> None:
+    kind = job.format or ""
+    if kind in _GLTF:
+        write_gltf(path.with_suffix(FORMATS[kind]), clouds, job.rig)
+    elif kind in _USD:
+        write_usd(path.with_suffix(FORMATS[kind]), clouds)
+    elif kind == "spz":
+        write_spz(path, _joined(path, clouds), job.spz_version)
     else:
-        labels = clouds.joined_labels()
-        write_splat_ply(path, convert_gaussians(together, "scene", axes), labels=labels)
+        together = convert_gaussians(_joined(path, clouds), "scene", job.axes)
+        if kind == "sog":
+            write_sog(path, together)
+        elif kind == "splat":
+            write_dot_splat(path, together)
+        else:
+            write_splat_ply(path, together, labels=_joined_labels(clouds))
 
 
-# SPZ, the compressed format of Niantic, through gsply (MIT). It rounds: centres to a fixed step,
-# colours and opacity to 8 bits, scales to a sixteenth of their logarithm, rotations to 10 bits. Its
-# axes are x right, y up, z to the viewer: our scene frame.
+def _joined(path: Path, clouds: list[Cloud]) -> Gaussians:
+    check_filled(path, clouds)
+    return join_gaussians([cloud.gaussians for cloud in clouds])
 
 
-# A file for libraries that only write to a path; what they wrote is then put in place whole
+def _joined_labels(clouds: list[Cloud]) -> np.ndarray | None:
+    """Of all Gaussians in order, other where unknown; None if none is known."""
+    if all(cloud.labels is None for cloud in clouds):
+        return None
+    unknown = (np.zeros(len(cloud.gaussians), np.uint8) for cloud in clouds)
+    pairs = zip(clouds, unknown)
+    return np.concatenate([c.labels if c.labels is not None else none for c, none in pairs])
 
 
-@contextmanager
-def scratch_file(suffix: str) -> Iterator[Path]:
-    """A path in a folder that is gone afterwards.
-
-    Raises:
-        ResourceError: the disk is full, or there is no folder for temporary files.
-    """
-    folder = Path(tempfile.gettempdir())
-    try:
-        with tempfile.TemporaryDirectory(prefix="crowdgaussian-") as name:
-            folder = Path(name)
-            yield folder / f"export{suffix}"
-    except OSError as error:
-        raise write_error(folder, error) from error
+# A file for each frame of a motion: splat k is the same one in all of them
 
 
+def _write_frames(
+    job: ExportJob, motion: Motion, clouds: list[Cloud], report: Callable[[Path], None]
+) -> list[Path]:
+    """The files in the folder job.target, and last the list that names them all."""
+    ending = FORMATS[job.format or ""]
+    files = []
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    for frame in range(motion.frames):
+        path = job.target / f"frame_{frame + 1:04d}{ending}"
+        posed = [_at(cloud, frame) for cloud in clouds]
+        _write(path, posed, job)
+        report(path)
+        files.append(path)
+        for cloud in posed:
+            low = np.minimum(low, cloud.gaussians.means.min(axis=0))
+            high = np.maximum(high, cloud.gaussians.means.max(axis=0))
+    listed = {
+        "version": 1, "format": job.format, "fps": motion.fps, "files": [p.name for p in files],
+        "people": [{"name": c.name, "splats": len(c.gaussians)} for c in clouds],
+        "axes": "scene" if job.format in ("spz", *_USD) else job.axes,
+        "box": {"low": low.tolist(), "high": high.tolist()},  # of the centres, scene frame, metres
+    }  # fmt: skip
+    listing = job.target / FRAMES_FILE
+    write_bytes(listing, json.dumps(listed, indent=1).encode())
+    report(listing)
+    return [*files, listing]
+
+
+def _at(cloud: Cloud, frame: int) -> Cloud:
+    """The person at a frame of their motion."""
+    if cloud.avatar is None or cloud.motion is None:
+        return cloud
+    poses, transl = cloud.motion.poses, cloud.motion.transl
+    return replace(cloud, gaussians=pose_avatar(cloud.avatar, poses[frame], transl[frame]))
+
+
+# antimatter15's .splat: 32 bytes each, colours without view dependence; read in read.py
+
+
+def write_dot_splat(path: Path, gaussians: Gaussians) -> None:
+    """Write a .splat file in the axes of the Gaussians, atomically."""
+    rows = np.empty(len(gaussians), SPLAT_DTYPE)
+    colours = np.c_[sh_to_colour(gaussians.sh), gaussians.opacities]
+    rows["xyz"], rows["scale"] = gaussians.means, gaussians.scales
+    rows["rgba"] = np.round(255 * np.clip(colours, 0, 1))
+    rows["quat"] = np.clip(np.round(128 * gaussians.quats + 128), 0, 255)
+    write_bytes(path, rows.tobytes())
+
+
+# SPZ, the compressed format of Niantic: versions 3 and 4 through gsply (MIT), version 2 by
+# ourselves from the description in nianticlabs/spz. It rounds: centres to a fixed step, colours
+# and opacity to 8 bits, scales to a sixteenth of their logarithm, rotations to 10 bits (8 in
+# version 2), harmonics to 1/128. Its axes are x right, y up, z to the viewer: our scene frame.
+
+SPZ_VERSIONS = (2, 3, 4)
 _LIMIT = (1 << 23) - 1  # a centre's coordinate is a signed number of 24 bits
 _FINEST = 16  # fractional bits: 0.015 mm
 _MIN_ODDS, _MIN_SCALE = 1e-7, 1e-12
+_COLOUR = 0.15  # of a coefficient of degree 0, which then lies around one half
 
 
-def write_spz(path: Path, gaussians: Gaussians) -> None:
-    """Write an SPZ file of version 3 (gzip), atomically.
+def write_spz(path: Path, gaussians: Gaussians, version: int = 3) -> None:
+    """Write an SPZ file, atomically.
 
     Args:
         path: where to write.
         gaussians: N Gaussians of degree 0..3, scene frame.
+        version: 2 and 3 are compressed by gzip, 4 by zstandard.
 
     Raises:
-        CrowdGaussianError: gsply is missing, nothing to write, too far apart, or the disk is full.
+        CrowdGaussianError: gsply is missing, no such version, too far apart, or the disk is full.
     """
+    if version not in SPZ_VERSIONS:
+        raise SettingError(f"There is no SPZ of version {version} here; choose 2, 3 or 4.")
+    bits = fractional_bits(path, gaussians.means)
+    if version == 2:
+        write_bytes(path, gzip.compress(_packed_spz(gaussians, bits), mtime=0))
+        return
     try:
         import gsply
+        import zstandard  # noqa: F401  # gsply writes version 4 with it
     except ImportError as error:
         raise MissingFileError(
             "SPZ needs the package gsply; run `pip install 'crowdgaussian[export]'`."
         ) from error
-    bits = fractional_bits(path, gaussians.means)
     odds = np.clip(gaussians.opacities.astype(np.float64), _MIN_ODDS, 1 - _MIN_ODDS)
     data = gsply.GSData.from_arrays(
         means=np.ascontiguousarray(gaussians.means, np.float32),
@@ -223,8 +295,42 @@ def write_spz(path: Path, gaussians: Gaussians) -> None:
         format="ply",
     )
     with scratch_file(".spz") as temp:
-        gsply.write_spz(temp, data, fractional_bits=bits)
+        gsply.write_spz(temp, data, fractional_bits=bits, version=version)
         write_bytes(path, temp.read_bytes())
+
+
+def _packed_spz(cloud: Gaussians, bits: int) -> bytes:
+    """Version 2 before compression: a head, then column after column."""
+    head = struct.pack("<4sIIBBBB", b"NGSP", 2, len(cloud), cloud.sh_degree, bits, 0, 0)
+    fixed = np.round(cloud.means.astype(np.float64) * 2.0**bits).astype("<i4")
+    columns = (
+        fixed.view("u1").reshape(-1, 3, 4)[:, :, :3],
+        255 * cloud.opacities,
+        255 * (_COLOUR * cloud.sh[:, 0] + 0.5),
+        16 * (np.log(np.maximum(cloud.scales, _MIN_SCALE)) + 10),
+        _spz_rotations(cloud.quats),
+        128 * cloud.sh[:, 1:] + 128,
+    )
+    return head + b"".join(
+        np.clip(np.round(column), 0, 255).astype("u1").tobytes() for column in columns
+    )
+
+
+def _spz_rotations(quats: np.ndarray) -> np.ndarray:
+    """A byte for each of x, y, z; w >= 0 is what is left of one.  # [N, 4] -> [N, 3]
+
+    Where w is near 0 rounding xyz moves it far, so of the eight ways to round the nearest rotation
+    is taken.
+    """
+    quats = quats.astype(np.float64) * np.where(quats[:, :1] < 0, -1, 1)
+    low = np.floor(127.5 * quats[:, 1:] + 127.5)
+    corners = np.array(list(product((0, 1), repeat=3)))[:, None]  # [8, 1, 3]
+    tried = np.clip(low + corners, 0, 255)
+    xyz = tried / 127.5 - 1
+    w = np.sqrt(np.maximum(1 - (xyz**2).sum(axis=-1), 0))
+    lengths = np.sqrt(w**2 + (xyz**2).sum(axis=-1))
+    near = (w * quats[:, 0] + (xyz * quats[:, 1:]).sum(axis=-1)) / lengths  # [8, N]
+    return np.take_along_axis(tried, near.argmax(axis=0)[None, :, None], axis=0)[0]
 
 
 def fractional_bits(path: Path, means: np.ndarray) -> int:
@@ -242,134 +348,3 @@ def fractional_bits(path: Path, means: np.ndarray) -> int:
             f"{path} cannot hold splats {far:.0f} metres from the origin; move them closer."
         )
     return min(bits, _FINEST)
-
-
-# Splats as glTF 2.0 with KHR_gaussian_splatting, the container by pygltflib (MIT).
-#
-# Source of the layout: the extension's specification (Khronos, ratified 2026): one POINTS
-# primitive; rotations xyzw, scales linear in metres, opacity 0..1, one VEC3 for each coefficient
-# of the spherical harmonics, whose basis is that of 3DGS. glTF is y up and z to the viewer: our
-# scene frame. COLOR_0 shows viewers that do not know the extension coloured points. _MATERIAL, an
-# attribute of our own as glTF allows them, says what a splat shows: a place in MATERIALS.
-
-EXTENSION = "KHR_gaussian_splatting"
-_FLOAT, _UNSIGNED_BYTE, _ARRAY_BUFFER, _POINTS = 5126, 5121, 34962, 0
-_KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
-
-
-def write_gltf(
-    path: Path, clouds: dict[str, Gaussians], labels: dict[str, np.ndarray] | None = None
-) -> None:
-    """Write a .glb, or a .gltf with its data inside, atomically.
-
-    Args:
-        path: where to write; the suffix decides.
-        clouds: by name, each a node of its own; at least one Gaussian each, scene frame.
-        labels: by name [N], what the Gaussians show, for those of whom that is known.
-
-    Raises:
-        CrowdGaussianError: pygltflib is missing, nothing to write, or the disk is full.
-    """
-    try:
-        import pygltflib
-    except ImportError as error:
-        raise MissingFileError(
-            "glTF needs the package pygltflib; run `pip install 'crowdgaussian[export]'`."
-        ) from error
-    if not clouds or not all(len(cloud) for cloud in clouds.values()):
-        raise InputError(f"{path} would hold no splat; choose at least one person.")
-    document = pygltflib.GLTF2(
-        asset=pygltflib.Asset(generator="CrowdGaussian"),
-        extensionsUsed=[EXTENSION],
-        scene=0,
-        scenes=[pygltflib.Scene(nodes=list(range(len(clouds))))],
-    )
-    blob = _Blob(document, pygltflib)
-    for number, (name, cloud) in enumerate(clouds.items()):
-        document.nodes.append(pygltflib.Node(name=name, mesh=number))
-        columns = _attributes(cloud)
-        if labels and name in labels:
-            columns["_MATERIAL"] = labels[name].astype(np.float32)
-        attributes = {key: blob.add(key, value) for key, value in columns.items()}
-        primitive = pygltflib.Primitive(
-            attributes=pygltflib.Attributes(**attributes), mode=_POINTS, material=0,
-            extensions={EXTENSION: {
-                "kernel": "ellipse", "colorSpace": "srgb_rec709_display",
-                "sortingMethod": "cameraDistance", "projection": "perspective",
-            }},
-        )  # fmt: skip
-        document.meshes.append(pygltflib.Mesh(name=name, primitives=[primitive]))
-    _unlit(document, pygltflib)
-    blob.close()
-    if path.suffix.lower() == ".glb":
-        write_bytes(path, b"".join(document.save_to_bytes()))
-    else:
-        document.convert_buffers(pygltflib.BufferFormat.DATAURI)
-        write_bytes(path, document.to_json(separators=(",", ":")).encode())
-
-
-class _Blob:
-    """The one binary buffer, and the accessors into it."""
-
-    def __init__(self, document, library) -> None:
-        self._document, self._library = document, library
-        self._parts: list[bytes] = []
-        self._length = 0
-
-    def add(self, key: str, values: np.ndarray) -> int:
-        """Append an attribute -> the number of its accessor."""
-        data = np.ascontiguousarray(values).tobytes()
-        library, document = self._library, self._document
-        byte = values.dtype == np.uint8
-        document.bufferViews.append(library.BufferView(
-            buffer=0, byteOffset=self._length, byteLength=len(data), target=_ARRAY_BUFFER,
-        ))  # fmt: skip
-        width = 1 if values.ndim == 1 else values.shape[1]
-        accessor = library.Accessor(
-            bufferView=len(document.bufferViews) - 1, byteOffset=0, count=len(values),
-            componentType=_UNSIGNED_BYTE if byte else _FLOAT, normalized=byte, type=_KINDS[width],
-        )  # fmt: skip
-        if key == "POSITION":
-            accessor.min = values.min(axis=0).astype(float).tolist()
-            accessor.max = values.max(axis=0).astype(float).tolist()
-        document.accessors.append(accessor)
-        self._parts.append(data)
-        self._length += len(data)
-        return len(document.accessors) - 1
-
-    def close(self) -> None:
-        """Hands the data to the document."""
-        self._document.buffers.append(self._library.Buffer(byteLength=self._length))
-        self._document.set_binary_blob(b"".join(self._parts))
-
-
-def _attributes(cloud: Gaussians) -> dict[str, np.ndarray]:
-    colours = np.clip(sh_to_colour(cloud.sh), 0, 1)
-    shown = np.c_[_srgb_to_linear(colours), cloud.opacities]
-    columns = {
-        "POSITION": cloud.means.astype(np.float32),
-        "COLOR_0": np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8),
-        f"{EXTENSION}:ROTATION": cloud.quats[:, [1, 2, 3, 0]].astype(np.float32),
-        f"{EXTENSION}:SCALE": cloud.scales.astype(np.float32),
-        f"{EXTENSION}:OPACITY": np.clip(cloud.opacities, 0, 1).astype(np.float32),
-    }
-    for k in range(cloud.sh.shape[1]):
-        degree = int(k**0.5)
-        name = f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{k - degree**2}"
-        columns[name] = cloud.sh[:, k].astype(np.float32)
-    return columns
-
-
-def _srgb_to_linear(colours: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1: what COLOR_0 is measured in."""
-    return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-
-
-def _unlit(document, library) -> None:
-    """One material: points of viewers without the extension show their colour without lights."""
-    unlit = "KHR_materials_unlit"
-    document.extensionsUsed.append(unlit)
-    surface = library.PbrMetallicRoughness(metallicFactor=0.0, roughnessFactor=1.0)
-    document.materials.append(library.Material(
-        name="Splats as points", pbrMetallicRoughness=surface, extensions={unlit: {}},
-    ))  # fmt: skip

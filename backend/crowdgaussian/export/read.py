@@ -8,6 +8,7 @@ announces is compared with the limit before it is read.
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
 from crowdgaussian_shared.geometry.sh import colour_to_sh
 
+from .sog import META, read_sog
+
 MOST_SPLATS = 10_000_000  # of one file; Niantic's own reader of SPZ has the same limit
 _PLY_HEAD = 1 << 12  # bytes in which a compressed PLY names its first fields
-_GZIP, _SPZ, _SPZ_HEAD = b"\x1f\x8b", b"NGSP", 16
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_SPZ, _SPZ_HEAD = b"NGSP", 16
 _SPZ_VERSIONS = (2, 3, 4)  # 4 is not compressed as a whole, and begins by itself
 # Of antimatter15's .splat: https://github.com/antimatter15/splat, convert.py
-_SPLAT = np.dtype([("xyz", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
+SPLAT_DTYPE = np.dtype(
+    [("xyz", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)]
+)
 _MIDDLE = 128.0  # of a byte that is a quaternion's number: (q + 1) * 128
 _DAMAGED = (OSError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, zlib.error)
 
@@ -48,6 +54,8 @@ def read_splats(path: Path, axes: Frame) -> SplatFile:
         return _read_spz(path, head)
     if path.suffix.lower() == ".splat":
         read = _read_dot_splat(path)
+    elif head.startswith(_ZIP) or path.name == META:
+        read = _only_sound(read_sog(path, partial(_check_count, path)))
     elif head.startswith(b"ply") and b"packed_position" in head:
         read = _only_sound(_gaussians(_through_gsply(path, "a compressed PLY", "plyread")))
     else:
@@ -102,13 +110,14 @@ def _gaussians(data: Any) -> Gaussians:
 
 def _read_dot_splat(path: Path) -> SplatFile:
     size = path.stat().st_size
-    if size % _SPLAT.itemsize:
+    if size % SPLAT_DTYPE.itemsize:
         raise DamagedFileError(
-            f"{path} is cut off: {size} bytes are no multiple of {_SPLAT.itemsize}; copy it again."
+            f"{path} is cut off: {size} bytes are no multiple of {SPLAT_DTYPE.itemsize}; copy it "
+            "again."
         )
-    _check_count(path, size // _SPLAT.itemsize)
+    _check_count(path, size // SPLAT_DTYPE.itemsize)
     try:
-        rows = np.fromfile(path, _SPLAT)
+        rows = np.fromfile(path, SPLAT_DTYPE)
     except OSError as error:
         raise read_error(path, error) from error
     return _only_sound(Gaussians(

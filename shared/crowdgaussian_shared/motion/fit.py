@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..geometry.avatar import Avatar
+from ..geometry.rotations import axis_angle_to_matrix
 from .feet import LEGS, keep_feet, sole_heights
-from .kinematics import adult_joints, global_turns, joint_paths, leg_length, local_poses
+from .kinematics import adult_joints, global_turns, heading, joint_paths, leg_length, local_poses
 from .motion import Motion, check_motion
+from .time import face_forward, move
 
 _LOWEST = 2.0  # percentile of the soles' heights that comes to lie on the floor
 _SCALES = (0.75, 1.35)  # what a stride found from standing feet may be, of the legs' ratio
@@ -79,3 +82,21 @@ def _lowest(rest: np.ndarray, turns: np.ndarray, transl: np.ndarray, sole: float
     places = joint_paths(rest, turns, transl)
     heights = np.minimum(*(sole_heights(rest, turns, places, leg, sole) for leg in LEGS))
     return float(np.percentile(heights, _LOWEST))
+
+
+def play_in_place_of(motion: Motion, avatar: Avatar, floor: float = 0.0) -> Motion:
+    """The motion fitted to an avatar: begins where the photo has them, and as they face there.
+
+    Args:
+        motion: as a reader gives it.
+        avatar: who shall move.
+        floor: metres, scene frame: what they stand on.
+
+    Returns:
+        A motion whose poses and transl pose_avatar takes as they are.
+    """
+    sole = float(avatar.body.vertices[:, 1].min())
+    fitted = face_forward(fit_motion(motion, Wearer(avatar.rest_joints, sole)))
+    turned = move(fitted, float(heading(axis_angle_to_matrix(avatar.pose[0]))), np.zeros(3))
+    step = (avatar.transl - turned.transl[0]) * (1, 0, 1)
+    return move(turned, 0.0, step + (0.0, floor, 0.0))
