@@ -39,6 +39,12 @@ def add_export_command(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--separate", action="store_true", help="one file for each person, FILE-NNN"
     )
+    _add_choices(parser)
+    _add_moving(parser)
+    parser.set_defaults(run=_export)
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--axes",
         choices=_AXES,
@@ -51,11 +57,9 @@ def add_export_command(commands: argparse._SubParsersAction) -> None:
         default="opencv",
         help="of a file that is read (default: opencv); SPZ and glTF are y up",
     )
-    _add_moving(parser)
     parser.add_argument(
         "--spz-version", type=int, choices=(2, 3, 4), default=3, help="of an SPZ (default: 3)"
     )
-    parser.set_defaults(run=_export)
 
 
 def _add_moving(parser: argparse.ArgumentParser) -> None:

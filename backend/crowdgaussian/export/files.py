@@ -6,7 +6,6 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -319,18 +318,13 @@ def _packed_spz(cloud: Gaussians, bits: int) -> bytes:
 def _spz_rotations(quats: np.ndarray) -> np.ndarray:
     """A byte for each of x, y, z; w >= 0 is what is left of one.  # [N, 4] -> [N, 3]
 
-    Where w is near 0 rounding xyz moves it far, so of the eight ways to round the nearest rotation
-    is taken.
+    A small w would be lost in the rounding. Half a turn about an own axis leaves a Gaussian as it
+    is, so of the four rotations that mean the same the one with the largest w is taken.
     """
-    quats = quats.astype(np.float64) * np.where(quats[:, :1] < 0, -1, 1)
-    low = np.floor(127.5 * quats[:, 1:] + 127.5)
-    corners = np.array(list(product((0, 1), repeat=3)))[:, None]  # [8, 1, 3]
-    tried = np.clip(low + corners, 0, 255)
-    xyz = tried / 127.5 - 1
-    w = np.sqrt(np.maximum(1 - (xyz**2).sum(axis=-1), 0))
-    lengths = np.sqrt(w**2 + (xyz**2).sum(axis=-1))
-    near = (w * quats[:, 0] + (xyz * quats[:, 1:]).sum(axis=-1)) / lengths  # [8, N]
-    return np.take_along_axis(tried, near.argmax(axis=0)[None, :, None], axis=0)[0]
+    w, x, y, z = quats.astype(np.float64).T
+    same = np.array([(w, x, y, z), (-x, w, z, -y), (-y, -z, w, x), (-z, y, -x, w)])  # [4, 4, N]
+    best = np.take_along_axis(same, np.abs(same[:, 0]).argmax(axis=0)[None, None], axis=0)[0]
+    return 127.5 * np.where(best[0] < 0, -1, 1)[:, None] * best[1:].T + 127.5
 
 
 def fractional_bits(path: Path, means: np.ndarray) -> int:

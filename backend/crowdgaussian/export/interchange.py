@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +205,13 @@ def _unlit(document, library) -> None:
 
 
 def _weights(avatar: Avatar) -> dict[str, np.ndarray]:
-    """Whom a splat follows; as glTF wants it, joints without weight are joint 0."""
-    weights = avatar.skin_weights.astype(np.float32)
-    joints = np.where(weights > 0, avatar.skin_joints, 0).astype(np.uint8)
-    return {"JOINTS_0": joints, "WEIGHTS_0": weights}
+    """Whom a splat follows; as glTF wants it, a joint once, and joint 0 where no weight is."""
+    joints, weights = avatar.skin_joints, avatar.skin_weights.astype(np.float32)
+    for first, again in combinations(range(joints.shape[1]), 2):
+        twice = joints[:, first] == joints[:, again]
+        weights[:, first] += np.where(twice, weights[:, again], 0)
+        weights[twice, again] = 0
+    return {"JOINTS_0": np.where(weights > 0, joints, 0).astype(np.uint8), "WEIGHTS_0": weights}
 
 
 class _Rig:

@@ -303,7 +303,7 @@ def _between(part: dict[str, Any], shares: np.ndarray) -> np.ndarray:
 def _valued(part: dict[str, Any], pixels: np.ndarray, channels: slice) -> np.ndarray:
     """What the pixels' numbers stand for: places in a codebook, or between two ends."""
     if "codebook" not in part:
-        return _between(part, pixels / 255)[..., channels]
+        return _between(part, pixels[..., : len(part["mins"])] / 255)[..., channels]
     book = np.asarray(part["codebook"], np.float64)
     if book.shape != (_BOOK,):
         raise ValueError("a codebook has not 256 numbers")

@@ -4,10 +4,10 @@
 import errno
 import json
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from _support.export_scene import make_avatar
 from _support.made_up import covariances, make_materials
 from _support.node_readers import (
     attribute,
@@ -21,58 +21,13 @@ from crowdgaussian.cli import main as cli
 from crowdgaussian.export.files import fractional_bits
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.splat_ply import read_splat_file, read_splat_ply, write_splat_ply
-from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
+from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import convert_gaussians
-from crowdgaussian_shared.geometry.rotations import quat_normalize
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
-from crowdgaussian_shared.scene.schema import PersonEntry, PhotoInfo, SceneInfo
 from plyfile import PlyData
 
 EXTENSION = "KHR_gaussian_splatting"
-
-
-def make_avatar(seed: int, count: int = 300) -> Avatar:
-    rng = np.random.default_rng(seed)
-    joints = rng.integers(0, 55, (count, 4)).astype(np.uint8)
-    weights = rng.dirichlet(np.ones(4), count).astype(np.float32)
-    cloud = Gaussians(
-        rng.normal(size=(count, 3)).astype(np.float32),
-        quat_normalize(rng.normal(size=(count, 4))).astype(np.float32),
-        np.exp(rng.normal(-4, 0.7, (count, 3))).astype(np.float32),
-        rng.uniform(0.05, 0.95, count).astype(np.float32),
-        rng.normal(0, 0.25, (count, 16, 3)).astype(np.float32),
-    )
-    body = BodyMesh(
-        rng.normal(size=(4, 3)).astype(np.float32),
-        np.array([[0, 1, 2], [0, 2, 3]], np.int32),
-        joints[:4],
-        weights[:4],
-    )
-    return Avatar(
-        cloud,
-        joints,
-        weights,
-        rng.normal(size=(55, 3)).astype(np.float32),
-        body,
-        BodyParams(
-            np.zeros(10, np.float32),
-            rng.normal(0, 0.2, (55, 3)).astype(np.float32),
-            np.array([seed, 0, -4], np.float32),
-        ),
-    )
-
-
-@pytest.fixture
-def scene(tmp_path):
-    """A scene folder of two people; of the second one it is known what they wear."""
-    info = SceneInfo(photo=PhotoInfo("", 16, 12, "a.jpg"), people=(PersonEntry(),) * 2)
-    folder = SceneFolder.create(tmp_path / "scene", b"photo", ".jpg", info)
-    avatars = make_avatar(0), replace(make_avatar(1), materials=make_materials(300))
-    for index, avatar in enumerate(avatars):
-        folder.write_avatar(index, avatar)
-        folder.update_person(index, state="done")
-    return folder
 
 
 def posed(folder: SceneFolder) -> Gaussians:

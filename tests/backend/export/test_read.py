@@ -2,8 +2,10 @@
 """Splat files of other makers: what is read from them, what is left out, what is refused."""
 
 import gzip
+import json
 import struct
 import sys
+import zipfile
 from importlib.util import find_spec
 
 import numpy as np
@@ -13,10 +15,12 @@ from _support.node_readers import need_node, splat_transform
 from crowdgaussian.cli import main as cli
 from crowdgaussian.export import read
 from crowdgaussian.export.read import read_splats
+from crowdgaussian.export.sog import write_sog
 from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.sh import sh_to_colour
+from PIL import Image
 from scipy.spatial import cKDTree
 
 need_zstandard = pytest.mark.skipif(
@@ -189,3 +193,164 @@ def test_without_gsply(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gsply", None)
     (tmp_path / "a.spz").write_bytes(gzip.compress(spz_head(3, 5)))
     assert "crowdgaussian[export]" in refused(tmp_path / "a.spz")
+
+
+# .ksplat and SOG, written from their descriptions
+
+
+def ksplat(cloud, kind, sections=2):
+    """GaussianSplats3D's layout: degree 2, sections with two full buckets and one that is not."""
+    kinds = [("<f4", "<f4", "<f4"), ("<u2", "<f2", "<f2"), ("<u2", "<f2", "u1")]
+    place, half, harmonic = kinds[kind]
+    heads, bodies, share = b"", b"", len(cloud) // sections
+    for section in range(sections):
+        rows = slice(section * share, (section + 1) * share)
+        capacity = share * 2 // 5
+        sizes = [capacity, capacity, share - 2 * capacity]
+        middles = np.array([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]], "<f4")
+        bucket = np.repeat(np.arange(3), sizes)
+        head = struct.pack("<4If2H6I", share, share, capacity, 3, 16.0, 12, 0, 32767, 0, 2, 1, 2, 0)
+        heads += head.ljust(1024, b"\0")
+        bodies += struct.pack("<I", sizes[2]) + middles.tobytes()
+        rest = cloud.sh[rows, 1:9]
+        bands = [rest[:, :3].transpose(0, 2, 1), rest[:, 3:].transpose(0, 2, 1)]
+        sh = np.concatenate([band.reshape(share, -1) for band in bands], axis=1)
+        means = cloud.means[rows].astype(np.float64)
+        if kind:
+            means = np.round((means - middles[bucket]) * 32767 / 8 + 32767)
+        if kind == 2:
+            sh = np.round((np.clip(sh, -4, 4) + 4) / 8 * 255)
+        colours = np.c_[sh_to_colour(cloud.sh[rows]), cloud.opacities[rows]]
+        columns = [
+            means.astype(place),
+            cloud.scales[rows].astype(half),
+            cloud.quats[rows].astype(half),
+            np.round(255 * np.clip(colours, 0, 1)).astype("u1"),
+            sh.astype(harmonic),
+        ]
+        bodies += b"".join(b"".join(c[k].tobytes() for c in columns) for k in range(share))
+    counts = sections, sections, len(cloud), len(cloud)
+    start = struct.pack("<4B4IHH5f", 0, 1, 0, 0, *counts, kind, 0, 0, 0, 0, -4, 4)
+    return start.ljust(4096, b"\0") + heads + bodies
+
+
+KSPLAT = {0: (1e-6, 1e-5, 1e-6), 1: (2e-4, 1e-3, 2e-3), 2: (2e-4, 1e-3, 0.017)}
+
+
+@pytest.mark.parametrize("kind", KSPLAT)
+def test_ksplat(tmp_path, cloud, kind):
+    (tmp_path / "a.ksplat").write_bytes(ksplat(cloud, kind))
+    found = read_splats(tmp_path / "a.ksplat", "scene").gaussians
+    centres, scales, harmonics = KSPLAT[kind]
+    np.testing.assert_allclose(found.means, cloud.means, atol=centres)
+    np.testing.assert_allclose(found.scales, cloud.scales, rtol=scales)
+    np.testing.assert_allclose(found.quats, cloud.quats, atol=1e-3)
+    colours = np.clip(sh_to_colour(cloud.sh), 0, 1)
+    np.testing.assert_allclose(sh_to_colour(found.sh), colours, atol=0.51 / 255)
+    assert found.sh.shape == (300, 9, 3)
+    kept = np.clip(cloud.sh[:, 1:9], -4, 4) if kind == 2 else cloud.sh[:, 1:9]
+    np.testing.assert_allclose(found.sh[:, 1:], kept, atol=harmonics)
+
+
+@need_node
+def test_splat_transform_reads_the_same_ksplat(tmp_path, cloud):
+    (tmp_path / "a.ksplat").write_bytes(ksplat(cloud, 1))
+    splat_transform(tmp_path / "a.ksplat", tmp_path / "b.ply")
+    ours = read_splats(tmp_path / "a.ksplat", "scene").gaussians
+    theirs = read_splat_ply(tmp_path / "b.ply")
+    for name in ("means", "scales", "opacities", "sh"):
+        np.testing.assert_allclose(getattr(theirs, name), getattr(ours, name), atol=2e-6)
+
+
+def test_damaged_ksplats(tmp_path, cloud, monkeypatch):
+    path, whole = tmp_path / "a.ksplat", ksplat(cloud, 1)
+    for length in (0, 3, 4000, 5000, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert "damaged" in refused(path)
+    path.write_bytes(b"\1" + whole[1:])
+    assert "no .ksplat of version 0.1" in refused(path)
+    huge = bytearray(whole)
+    huge[4096 + 32 : 4096 + 36] = b"\xff\xff\xff\x7f"  # full buckets
+    path.write_bytes(huge)
+    assert "damaged" in refused(path)
+    path.write_bytes(whole)
+    monkeypatch.setattr(read, "MOST_SPLATS", 4)
+    assert "300 splats, more than the 4" in refused(path)
+
+
+def sog_1(folder):
+    """Two splats in version 1: everything between two ends, no codebooks."""
+
+    def image(name, pixels):
+        Image.fromarray(np.array([pixels], "u1")).save(folder / name, lossless=True, exact=True)
+        return {"files": [name]}
+
+    image("l.webp", [[255] * 3, [0] * 3])
+    means = {"shape": [2, 3], "mins": [-1.0] * 3, "maxs": [1.0] * 3}
+    meta = {
+        "means": means | image("u.webp", [[255] * 3, [0] * 3]),
+        "scales": {"mins": [-5.0] * 3, "maxs": [0.0] * 3} | image("s.webp", [[0, 51, 255]] * 2),
+        "quats": image("q.webp", [[128, 128, 128, 252], [255, 128, 128, 253]]),
+        "sh0": {"mins": [-1.0] * 3 + [-10], "maxs": [1.0] * 3 + [10]}
+        | image("c.webp", [[255, 0, 51, 255], [0, 0, 0, 0]]),
+    }
+    meta["means"]["files"] = ["l.webp", "u.webp"]
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def test_sog_1(tmp_path):
+    sog_1(tmp_path)
+    found = read_splats(tmp_path / "meta.json", "scene").gaussians
+    np.testing.assert_allclose(found.means, [[np.e - 1] * 3, [1 - np.e] * 3], rtol=1e-5)
+    np.testing.assert_allclose(found.scales, np.exp([[-5, -4, 0]] * 2), rtol=1e-5)
+    turned = [[1, 0, 0, 0], [0.5**0.5, 0.5**0.5, 0, 0]]
+    np.testing.assert_allclose(found.quats, turned, atol=6e-3)
+    np.testing.assert_allclose(found.sh[0, 0], [1, -1, -0.6], atol=1e-6)
+    np.testing.assert_allclose(found.opacities, [1, 0], atol=1e-4)
+
+
+@need_node
+def test_the_sog_that_splat_transform_writes(tmp_path):
+    write_splat_ply(tmp_path / "a.ply", make_gaussians(20, 0))
+    splat_transform(tmp_path / "a.ply", tmp_path / "b.sog")
+    splat_transform(tmp_path / "b.sog", tmp_path / "c.ply")
+    found = read_splats(tmp_path / "b.sog", "scene").gaussians
+    theirs = read_splat_ply(tmp_path / "c.ply")
+    for name in ("means", "scales", "opacities", "sh"):
+        np.testing.assert_allclose(getattr(theirs, name), getattr(found, name), atol=1e-6)
+    np.testing.assert_allclose(covariances(theirs), covariances(found), atol=1e-6)
+
+
+def bundle(path, meta, **files):
+    with zipfile.ZipFile(path, "w") as stream:
+        stream.writestr("meta.json", meta if isinstance(meta, str) else json.dumps(meta))
+        for name, data in files.items():
+            stream.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("meta, words", [
+    ("{", "damaged SOG"),
+    ("[]", "damaged SOG"),
+    ({"version": 9, "count": 1}, "version 9"),
+    ({"version": 2, "count": 20_000_000}, "more than the 10000000"),
+    ({"version": 2, "count": 5, "means": {"files": ["l", "u"]}}, "it has no l"),
+    ({"version": 2, "count": 0}, "no splats"),
+])  # fmt: skip
+def test_damaged_sogs(tmp_path, meta, words):
+    assert words in refused(bundle(tmp_path / "a.sog", meta))
+
+
+def test_a_sog_whose_images_are_too_small_or_cut(tmp_path):
+    write_sog(tmp_path / "a.sog", make_gaussians(40, 1))
+    whole = (tmp_path / "a.sog").read_bytes()
+    for length in (100, len(whole) // 2, len(whole) - 10):
+        (tmp_path / "b.sog").write_bytes(whole[:length])
+        assert "damaged SOG" in refused(tmp_path / "b.sog")
+    with zipfile.ZipFile(tmp_path / "a.sog") as stream:
+        files = {name: stream.read(name) for name in stream.namelist()}
+    meta = json.loads(files.pop("meta.json"))
+    assert "too few pixels" in refused(bundle(tmp_path / "c.sog", meta | {"count": 99}, **files))
+    meta["means"]["files"][0] = "../l.webp"
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    assert "elsewhere" in refused(tmp_path / "meta.json")
