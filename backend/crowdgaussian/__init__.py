@@ -12,6 +12,11 @@ _PUBLIC = {
     "preset": ".pipeline.config",
     "with_setting": ".pipeline.config",
     "reconstruct": ".pipeline.reconstruct",
+    "Scene": ".export.view",
+    "render": ".export.view",
+    "Splats": ".splat.splats",
+    "read_splats": ".export.read",
+    "write_splats": ".export.files",
 }
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, BodyParams, Gaussians
+from crowdgaussian_shared.geometry.axes import camera_at_origin
+from crowdgaussian_shared.geometry.camera import intrinsics
 from crowdgaussian_shared.geometry.rotations import quat_normalize
 from crowdgaussian_shared.motion.kinematics import adult_joints
 from crowdgaussian_shared.scene.folder import SceneFolder
-from crowdgaussian_shared.scene.schema import PersonEntry, PhotoInfo, SceneInfo
+from crowdgaussian_shared.scene.schema import CameraInfo, PersonEntry, PhotoInfo, SceneInfo
 
 from _support.made_up import make_materials
 
@@ -47,7 +49,8 @@ def make_avatar(seed: int, count: int = 300) -> Avatar:
 
 def make_scene(path: Path) -> SceneFolder:
     """Of the second person it is known what they wear."""
-    info = SceneInfo(photo=PhotoInfo("", 16, 12, "a.jpg"), people=(PersonEntry(),) * 2)
+    camera = CameraInfo(intrinsics(14.0, 16, 12), camera_at_origin(), 16, 12)
+    info = SceneInfo(PhotoInfo("", 16, 12, "a.jpg"), camera, people=(PersonEntry(),) * 2)
     folder = SceneFolder.create(path, b"photo", ".jpg", info)
     avatars = make_avatar(0), replace(make_avatar(1), materials=make_materials(300))
     for index, avatar in enumerate(avatars):

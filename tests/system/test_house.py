@@ -32,7 +32,8 @@ SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / "Makefile", ROOT / "
 LAYERS = {
     "crowdgaussian": (
         {"core"},
-        {"splat", "weights", "export"},
+        {"splat", "weights"},
+        {"export"},
         {"body"},
         {"people"},
         {"segment"},

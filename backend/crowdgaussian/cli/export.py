@@ -131,7 +131,7 @@ def _view(arguments: argparse.Namespace) -> int:
 
     from crowdgaussian_shared.scene.folder import SceneFolder
 
-    from ..export.page import HOST, open_server, write_page
+    from ..export.view import HOST, open_server, write_page
 
     folder = SceneFolder.open(arguments.out)
     if arguments.export is not None:

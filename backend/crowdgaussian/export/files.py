@@ -98,6 +98,21 @@ def export_files(
     return list(groups)
 
 
+def write_splats(path: str | Path, gaussians: Gaussians, axes: Frame = "opencv") -> None:
+    """Write Gaussians of the scene frame as one file, atomically.
+
+    Args:
+        path: its ending says the format, of FORMATS.
+        gaussians: N of them; torch Splats have to_gaussians.
+        axes: of a PLY, SOG or .splat.
+
+    Raises:
+        CrowdGaussianError: an unknown format, nothing to write, or it cannot be written.
+    """
+    path = Path(path)
+    _write(path, [Cloud(path.stem, gaussians)], _checked(ExportJob((path,), path, axes=axes), []))
+
+
 def _checked(job: ExportJob, folders: list[Path]) -> ExportJob:
     """The job with its format, if its parts fit together."""
     kind = job.format or next(

@@ -39,7 +39,7 @@ _MIDDLE = 128.0  # of a byte that is a quaternion's number: (q + 1) * 128
 _DAMAGED = (OSError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, zlib.error)
 
 
-def read_splats(path: Path, axes: Frame) -> SplatFile:
+def read_splats(path: str | Path, axes: Frame = "opencv") -> SplatFile:
     """The splats of a PLY, compressed PLY, SPZ of versions 2 to 4, SOG, .splat, .ksplat or glTF.
 
     Args:
@@ -50,6 +50,7 @@ def read_splats(path: Path, axes: Frame) -> SplatFile:
     Raises:
         CrowdGaussianError: unreadable, of another kind, too large, or a package is missing.
     """
+    path = Path(path)
     try:
         with path.open("rb") as stream:
             head = stream.read(_PLY_HEAD)

@@ -87,6 +87,20 @@ class Splats:
         }
         return cls(**arrays)
 
+    def to_gaussians(self) -> Gaussians:
+        """The inverse of from_gaussians: numpy arrays, with quats of length 1.
+
+        Raises:
+            InputError: they are posed Splats, whose shapes and colours Gaussians cannot say; pose
+                numpy Gaussians instead (crowdgaussian_shared.geometry.skinning).
+        """
+        if self.sh_frames is not None:
+            raise InputError("splats with sh_frames cannot become Gaussians; pose Gaussians.")
+        quats, scales = self.axes
+        quats = torch.nn.functional.normalize(quats, dim=-1)
+        tensors = (self.means, quats, scales, self.opacities, self.sh)
+        return Gaussians(*(tensor.detach().float().cpu().numpy() for tensor in tensors))
+
 
 _SH_SHAPES = ((1, 3), (4, 3), (9, 3), (16, 3))
 

@@ -18,8 +18,8 @@ import torch
 from _support.avatar_scene import photo_camera
 from _support.made_up import make_avatar
 from crowdgaussian.cli import main as cli
-from crowdgaussian.export import page
-from crowdgaussian.export.page import open_server
+from crowdgaussian.export import view
+from crowdgaussian.export.view import open_server
 from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.rasterize import rasterize
 from crowdgaussian.splat.splats import Splats
@@ -84,7 +84,7 @@ def scene_in(html):
 
 
 def test_what_the_page_holds(scene):
-    held = scene_in(page.make_page(scene))
+    held = scene_in(view.make_page(scene))
     assert held["title"] == "the party" and held["warnings"] == [WARNING]
     assert [person["words"] for person in held["people"]] == ["25 % hidden", ""]
     assert held["camera"]["K"][2] == 150 and held["photo"].startswith("data:image/jpeg;base64,")
@@ -107,7 +107,7 @@ def test_the_command_writes_a_file(scene, tmp_path, capsys):
     target = tmp_path / "page.html"
     assert cli.main(["view", str(scene.path), "--export", str(target)]) == 0
     assert capsys.readouterr().out.strip() == str(target)
-    assert target.read_bytes() == page.make_page(scene)
+    assert target.read_bytes() == view.make_page(scene)
     assert not re.search(rb'(src|href)="?https?:', target.read_bytes())
 
 
@@ -117,7 +117,7 @@ def test_nobody_too_many_and_no_folder(scene, tmp_path, capsys, monkeypatch):
         return capsys.readouterr().err
 
     target = tmp_path / "page.html"
-    monkeypatch.setattr(page, "_MOST", 500)
+    monkeypatch.setattr(view, "_MOST", 500)
     assert "600 splats, more than the 500" in refused(scene.path, "--export", target)
     for index in range(2):
         scene.update_person(index, state="masked")
@@ -211,7 +211,7 @@ def turned(scene, degrees: float) -> Camera:
 @pytest.mark.slow
 @pytest.mark.parametrize("degrees", [0, 70])
 def test_chromium_draws_what_the_rasteriser_draws(scene, tmp_path, degrees):
-    page.write_page(scene, tmp_path / "page.html")
+    view.write_page(scene, tmp_path / "page.html")
     asked = f"bare=1&ground=000000&size={WIDTH}x{HEIGHT}" + f"&turned={degrees}" * bool(degrees)
     camera = turned(scene, degrees) if degrees else scene.info.camera.to_camera()
     wanted = drawn(scene, camera)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scene folder as one page that any browser shows, from a server or straight from a file.
+"""Looking at a finished scene: arrays and pictures for scripts, a page for notebooks and browsers.
 
 page.html beside this module draws the splats; it needs nothing from elsewhere. Splats are packed to
 24 bytes: centres to 1/65535 of their person's size, scales to 0.02 %, rotations to 16 bits, colours
@@ -8,25 +8,188 @@ and opacity to 8. Colours that depend on the view are those that the photo's cam
 
 import base64
 import json
+import sys
+import tempfile
+import webbrowser
+from dataclasses import dataclass
+from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError, InputError, ResourceError
 from crowdgaussian_shared.formats.atomic import write_bytes
-from crowdgaussian_shared.geometry.avatar import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
+from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.sh import eval_sh
-from crowdgaussian_shared.geometry.skinning import pose_avatar
+from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar, pose_body
+from crowdgaussian_shared.motion.kinematics import heading
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import PersonEntry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..splat.splats import Splats
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _PLACE = "@SCENE@"  # of the scene in it
 _MOST = 4_000_000  # splats of a page: 130 MB, and as much again while a browser reads it
 _STEPS, _SMALLEST = 4096, -14.0  # of a scale's logarithm, as page.html has them
+_DISTANCE = 1.45  # of a camera around somebody, in diagonals of their box: all of them is seen
 _KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+
+
+# Scripts and notebooks: a scene, its people, and pictures of them
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody of a finished scene.
+
+    Attributes:
+        index: in scene.json.
+        avatar: canonical Gaussians, skeleton and pose, as numpy arrays.
+        scene: of which they are one.
+    """
+
+    index: int
+    avatar: Avatar
+    scene: "Scene"
+
+    def gaussians(
+        self, pose: np.ndarray | None = None, transl: np.ndarray | None = None
+    ) -> Gaussians:
+        """Posed in the scene frame, as numpy arrays; `Splats.from_gaussians` makes tensors.
+
+        Args:
+            pose: [55, 3] axis-angle, radians; None for the photo's.
+            transl: [3] metres; None for the photo's.
+        """
+        return pose_avatar(self.avatar, pose, transl)
+
+    def render(self, camera: Camera | None = None, pose: np.ndarray | None = None) -> np.ndarray:
+        """A picture of this person alone, by default as the photo's camera sees them.
+
+        Returns:
+            [H, W, 4] uint8: sRGB, and how much of the person covers a pixel.
+        """
+        return render(self.gaussians(pose), camera or self.scene.camera)
+
+    def cameras(self, count: int, size: int = 512) -> list[Camera]:
+        """Cameras evenly around the person, the first in front of them, pictures of size pixels."""
+        from ..splat.cameras import Cameras
+
+        low, high = (f(pose_body(self.avatar), axis=0) for f in (np.min, np.max))
+        facing = float(heading(axis_angle_to_matrix(self.avatar.pose[0])))
+        far = float(np.linalg.norm(high - low)) * _DISTANCE
+        orbit = Cameras.orbit(tuple((low + high) / 2), far, count, size=size, first=facing)
+        return orbit.to_cameras()
+
+
+class Scene:
+    """A finished scene folder, opened to look at.
+
+    Attributes:
+        folder: what scene.json says, and every file.
+        people: everybody who is done.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open it.
+
+        Raises:
+            CrowdGaussianError: no scene, nobody is done, or a damaged file.
+        """
+        self.folder = SceneFolder.open(path)
+        indices = _done(self.folder)
+        self.people = tuple(Person(k, self.folder.read_avatar(k), self) for k in indices)
+
+    @property
+    def camera(self) -> Camera:
+        """The photo's.
+
+        Raises:
+            InputError: the scene does not know it.
+        """
+        if self.folder.info.camera is None:
+            raise InputError(f"{self.folder.path} knows no camera; give one.")
+        return self.folder.info.camera.to_camera()
+
+    def gaussians(self) -> Gaussians:
+        """Everybody as in the photo, in the scene frame."""
+        return join_gaussians([person.gaussians() for person in self.people])
+
+    def render(self, camera: Camera | None = None) -> np.ndarray:
+        """A picture of everybody, as Person.render makes it.  # [H, W, 4] uint8"""
+        return render(self.gaussians(), camera or self.camera)
+
+    def show(self, height: int = 600) -> "Page":
+        """The page of `crowdgaussian view`: in a notebook below the cell, else in the browser."""
+        page = Page(make_page(self.folder), height)
+        if "ipykernel" not in sys.modules:
+            page.open()
+        return page
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that needs nothing from elsewhere; a notebook shows it as it is."""
+
+    html: bytes
+    height: int  # pixels, in a notebook
+
+    def _repr_html_(self) -> str:
+        inside = escape(self.html.decode(), quote=True)
+        return f'<iframe srcdoc="{inside}" width="100%" height="{self.height}"></iframe>'
+
+    def open(self) -> Path:
+        """Show it in the browser -> the file that holds it, which stays."""
+        path = Path(tempfile.mkdtemp(prefix="crowdgaussian-")) / "scene.html"
+        write_bytes(path, self.html)
+        webbrowser.open(path.as_uri())
+        return path
+
+
+@overload
+def render(splats: Gaussians, camera: Camera) -> np.ndarray: ...
+
+
+@overload
+def render(splats: "Splats", camera: Camera) -> "Tensor": ...
+
+
+def render(splats: "Gaussians | Splats", camera: Camera) -> "np.ndarray | Tensor":
+    """A picture of splats in the scene frame.
+
+    Args:
+        splats: numpy Gaussians or torch Splats.
+        camera: whose picture it is.
+
+    Returns:
+        Of Gaussians [H, W, 4] uint8, sRGB and alpha, not premultiplied. Of Splats a tensor
+        [H, W, 4] of 0..1 on their device, colours premultiplied, differentiable in the Splats.
+    """
+    import torch  # a page needs none of these
+
+    from ..splat.cameras import Cameras
+    from ..splat.rasterize import rasterize
+    from ..splat.splats import Splats
+
+    tensors = Splats.from_gaussians(splats) if isinstance(splats, Gaussians) else splats
+    drawn = rasterize(tensors, Cameras.from_cameras(camera))
+    picture = torch.cat([drawn.color[0], drawn.alpha[0, ..., None]], dim=-1)
+    if not isinstance(splats, Gaussians):
+        return picture
+    colour, alpha = picture[..., :3], picture[..., 3:]
+    plain = torch.cat([colour / alpha.clamp_min(1e-6), alpha], dim=-1)
+    return (plain.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+# The page
 
 
 def write_page(folder: SceneFolder, path: Path) -> None:
@@ -45,11 +208,7 @@ def make_page(folder: SceneFolder) -> bytes:
         CrowdGaussianError: nobody is done, a damaged file, or more splats than a browser takes.
     """
     info = folder.info
-    done = [index for index, entry in enumerate(info.people) if entry.state == "done"]
-    if not done:
-        raise InputError(
-            f"{folder.path} has no finished person; run `crowdgaussian reconstruct` to its end."
-        )
+    done = _done(folder)
     total = sum(info.people[index].gaussians for index in done)
     if total > _MOST:
         raise InputError(
@@ -71,6 +230,16 @@ def make_page(folder: SceneFolder) -> bytes:
     # no tag of HTML can begin inside
     text = json.dumps(scene, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return _TEMPLATE.read_text("utf-8").replace(_PLACE, text).encode()
+
+
+def _done(folder: SceneFolder) -> list[int]:
+    """Who can be shown; there is somebody."""
+    done = [index for index, entry in enumerate(folder.info.people) if entry.state == "done"]
+    if not done:
+        raise InputError(
+            f"{folder.path} has no finished person; run `crowdgaussian reconstruct` to its end."
+        )
+    return done
 
 
 def _photo(folder: SceneFolder) -> str:
