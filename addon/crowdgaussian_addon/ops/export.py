@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exporting people as splats: PLY, SPZ, glTF; one frame, or a range as a sequence of PLYs."""
+"""Exporting people as splats: PLY, SPZ, SOG, glTF; one frame, or a range as PLYs."""
 
 import os
 import tempfile
@@ -119,7 +119,7 @@ class ExportOperator(SteppedOperator):
 
 
 def convert_by_backend(sources: list[Path], target: Path) -> Iterator[None]:
-    """PLYs of the scene frame become one SPZ or glTF; yields while the backend works.
+    """PLYs of the scene frame become one file of another format; yields while the backend works.
 
     Raises:
         CrowdGaussianError: there is no backend, or it said what is wrong.
@@ -199,6 +199,7 @@ def record(
 FORMATS = (
     ("PLY", "PLY", "3D Gaussian Splatting PLY: exact, read by every splat program"),
     ("SPZ", "SPZ", "Compressed to about a tenth, with small losses; written by the backend"),
+    ("SOG", "SOG", "Compressed for PlayCanvas and SuperSplat, the smallest; written by the backend"),
     ("GLB", "glTF (.glb)", "glTF 2.0 with KHR_gaussian_splatting; written by the backend"),
 )
 AXES = (
@@ -220,7 +221,7 @@ class CROWDGAUSSIAN_OT_export_splats(FrameRange, ExportOperator, bpy.types.Opera
         name="Axes",
         items=AXES,
         default="opencv",
-        description="Of a PLY; SPZ and glTF are y up by definition",
+        description="Of a PLY; SPZ and glTF are y up by definition, a SOG is y down",
     )
     separate: BoolProperty(
         name="File per Person",

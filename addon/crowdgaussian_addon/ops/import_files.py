@@ -83,19 +83,20 @@ class CROWDGAUSSIAN_OT_import_scene(SteppedOperator, bpy.types.Operator):
 
 # Importing splats that any program wrote, as an object without a rig
 
-_BY_BACKEND = (".spz", ".splat", ".compressed.ply")  # the backend makes a PLY of these
+# The backend makes a PLY of these
+_BY_BACKEND = (".spz", ".splat", ".ksplat", ".sog", ".glb", ".gltf", ".compressed.ply")
 _MOST = 2_000_000  # splats: each is a face of four vertices
 
 
 class CROWDGAUSSIAN_OT_import_splats(SteppedOperator, bpy.types.Operator):
-    """Add the splats of a PLY, SPZ or .splat file, from any program, as one object"""
+    """Add the splats of a file from any program as one object: PLY, SPZ, SOG, glTF and others"""
 
     bl_idname = "crowdgaussian.import_splats"
     bl_label = "Import Splats"
     modes = {"OBJECT"}
 
     filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
-    filter_glob: StringProperty(default="*.ply;*.spz;*.splat", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.ply;*.spz;*.splat;*.ksplat;*.sog;*.glb;*.gltf", options={"HIDDEN"})
     axes: EnumProperty(
         name="Axes", items=AXES, default="opencv", description="Which way is up in the file"
     )

@@ -121,7 +121,7 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, trouble):
 
 def test_spz_and_gltf_need_a_backend(tmp_path, monkeypatch):
     monkeypatch.delenv("CROWDGAUSSIAN_BACKEND", raising=False)
-    for kind in ("SPZ", "GLB"):
+    for kind in ("SPZ", "SOG", "GLB"):
         said = refused(
             bpy.ops.crowdgaussian.export_splats, format=kind, filepath=str(tmp_path / "a")
         )
@@ -155,8 +155,10 @@ def test_other_formats_are_read_by_the_backend(tmp_path, monkeypatch):
     monkeypatch.delenv("CROWDGAUSSIAN_BACKEND", raising=False)
     said = refused(bpy.ops.crowdgaussian.import_splats, filepath=str(tmp_path / "a.spz"))
     assert "a.spz is read by the backend" in said and "preferences" in said
-    said = refused(bpy.ops.crowdgaussian.import_splats, filepath=str(tmp_path / "b.splat"))
-    assert "b.splat does not exist" in said
+    for ending in ("splat", "ksplat", "sog", "glb", "gltf"):
+        path = str(tmp_path / f"b.{ending}")
+        said = refused(bpy.ops.crowdgaussian.import_splats, filepath=path)
+        assert f"b.{ending} does not exist; choose another file" in said
     fake = tmp_path / "python"
     wanted = f"-m crowdgaussian export {tmp_path}/a.spz --source-axes opencv --axes scene -o"
     fake.write_text(
