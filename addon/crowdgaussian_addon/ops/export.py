@@ -199,7 +199,11 @@ def record(
 FORMATS = (
     ("PLY", "PLY", "3D Gaussian Splatting PLY: exact, read by every splat program"),
     ("SPZ", "SPZ", "Compressed to about a tenth, with small losses; written by the backend"),
-    ("SOG", "SOG", "Compressed for PlayCanvas and SuperSplat, the smallest; written by the backend"),
+    (
+        "SOG",
+        "SOG",
+        "The smallest, for PlayCanvas and SuperSplat; written by the backend",
+    ),
     ("GLB", "glTF (.glb)", "glTF 2.0 with KHR_gaussian_splatting; written by the backend"),
 )
 AXES = (

@@ -96,7 +96,9 @@ class CROWDGAUSSIAN_OT_import_splats(SteppedOperator, bpy.types.Operator):
     modes = {"OBJECT"}
 
     filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE"})
-    filter_glob: StringProperty(default="*.ply;*.spz;*.splat;*.ksplat;*.sog;*.glb;*.gltf", options={"HIDDEN"})
+    filter_glob: StringProperty(
+        default="*.ply;*.spz;*.splat;*.ksplat;*.sog;*.glb;*.gltf", options={"HIDDEN"}
+    )
     axes: EnumProperty(
         name="Axes", items=AXES, default="opencv", description="Which way is up in the file"
     )

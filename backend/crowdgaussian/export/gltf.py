@@ -99,13 +99,18 @@ def _unpacked(file: "_File", primitive: dict[str, Any], unpack_spz: Unpack) -> G
     rotation, scale = column("ROTATION", "_ROTATION"), column("SCALE", "_SCALE")
     opacity, colour = column("OPACITY"), column("COLOR_0", "COLOR_0")
     places = [(degree, k) for degree in range(4) for k in range(2 * degree + 1)]
-    bands = [column(f"SH_DEGREE_{degree}_COEF_{k}") for degree, k in places]
+    bands: list[np.ndarray] = []
+    for degree, k in places:
+        band = column(f"SH_DEGREE_{degree}_COEF_{k}")
+        if band is None:
+            break
+        bands.append(band)
     if rotation is None or scale is None:
         raise ValueError("rotations or scales are missing")
-    if bands[0] is None and colour is not None:  # the drafts' only colour
+    if not bands and colour is not None:  # the drafts' only colour
         bands = [colour_to_sh(colour[:, :3])[:, 0]]
         opacity = colour[:, 3:] if opacity is None else opacity
-    count = next((degree for degree in (16, 9, 4, 1) if _whole(bands[:degree], degree)), 0)
+    count = next((whole for whole in (16, 9, 4, 1) if whole <= len(bands)), 0)
     if not count or opacity is None:
         raise ValueError("colours or opacities are missing")
     return Gaussians(
@@ -115,10 +120,6 @@ def _unpacked(file: "_File", primitive: dict[str, Any], unpack_spz: Unpack) -> G
         opacities=opacity.reshape(-1).astype(np.float32),
         sh=np.stack(bands[:count], axis=1).astype(np.float32),
     )
-
-
-def _whole(bands: list[np.ndarray | None], count: int) -> bool:
-    return len(bands) == count and all(band is not None for band in bands)
 
 
 class _File:
@@ -131,6 +132,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._buffers: dict[int, np.ndarray] = {}
+        self._world: dict[int, np.ndarray] = {}  # of nodes, once they were walked through
         with path.open("rb") as stream:
             start = stream.read(20)
             if not start.startswith(GLB):
@@ -155,7 +157,7 @@ class _File:
         roots = [k for k in range(len(nodes)) if k not in under]
         if scenes:
             roots = scenes[self.root.get("scene", 0)].get("nodes", [])
-        self._world = {}
+        self._world = {}  # of a walk that was not finished
         waiting = [(k, np.eye(4), 0) for k in reversed(roots)]
         while waiting:
             number, above, depth = waiting.pop()
