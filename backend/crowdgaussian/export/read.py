@@ -39,6 +39,7 @@ _MIDDLE = 128.0  # of a byte that is a quaternion's number: (q + 1) * 128
 _DAMAGED = (OSError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, zlib.error)
 
 
+@np.errstate(all="ignore")  # what overflows or is no number is no splat, and is left out
 def read_splats(path: str | Path, axes: Frame = "opencv") -> SplatFile:
     """The splats of a PLY, compressed PLY, SPZ of versions 2 to 4, SOG, .splat, .ksplat or glTF.
 
