@@ -2,7 +2,7 @@
 """Looking at a finished scene: arrays and pictures for scripts, a page for notebooks and browsers.
 
 page.html beside this module draws the splats; it needs nothing from elsewhere. Splats are packed to
-24 bytes: centres to 1/65535 of their person's size, scales to 0.02 %, rotations to 16 bits, colours
+32 bytes: centres to 1/65535 of their person's size, scales to 0.02 %, rotations to 16 bits, colours
 and opacity to 8. Colours that depend on the view are those that the photo's camera sees.
 """
 
@@ -25,6 +25,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.sh import eval_sh
+from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar, pose_body
 from crowdgaussian_shared.motion.kinematics import heading
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _PLACE = "@SCENE@"  # of the scene in it
-_MOST = 4_000_000  # splats of a page: 130 MB, and as much again while a browser reads it
+_MOST = 4_000_000  # splats of a page: 170 MB, and as much again while a browser reads it
 _STEPS, _SMALLEST = 4096, -14.0  # of a scale's logarithm, as page.html has them
 _DISTANCE = 1.45  # of a camera around somebody, in diagonals of their box: all of them is seen
 _KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
@@ -225,6 +226,7 @@ def make_page(folder: SceneFolder) -> bytes:
             "width": camera.width, "height": camera.height,
         },
         "warnings": [warning.sentence for warning in info.warnings],
+        "joints": JOINT_NAMES, "parents": PARENTS,
         "people": [_person(folder, index, eye) for index in done],
     }  # fmt: skip
     # no tag of HTML can begin inside
@@ -253,7 +255,8 @@ def _photo(folder: SceneFolder) -> str:
 
 def _person(folder: SceneFolder, index: int, eye: np.ndarray) -> dict[str, Any]:
     entry = folder.info.people[index]
-    cloud = pose_avatar(folder.read_avatar(index))
+    avatar = folder.read_avatar(index)
+    cloud = pose_avatar(avatar)
     low = cloud.means.min(axis=0)
     return {
         "name": f"Person {index:03d}",
@@ -262,7 +265,10 @@ def _person(folder: SceneFolder, index: int, eye: np.ndarray) -> dict[str, Any]:
         "count": len(cloud),
         "low": low.astype(float).tolist(),
         "size": np.ptp(cloud.means, axis=0).astype(float).tolist(),
-        "data": base64.b64encode(_packed(cloud, eye)).decode(),
+        "rest": avatar.rest_joints.ravel().astype(float).tolist(),
+        "pose": avatar.pose.ravel().astype(float).tolist(),
+        "transl": avatar.transl.astype(float).tolist(),
+        "data": base64.b64encode(_packed(cloud, eye) + _packed_skin(avatar)).decode(),
     }
 
 
@@ -291,6 +297,14 @@ def _packed(cloud: Gaussians, eye: np.ndarray) -> bytes:
         np.clip(values, -top if kind == "<i2" else 0, top).astype(kind).tobytes()
         for values, top, kind in parts
     )
+
+
+def _packed_skin(avatar: Avatar) -> bytes:
+    """Joints and weights of the splats, the weights of each in 255 parts."""
+    parts = np.round(255 * avatar.skin_weights).astype(np.int64)
+    largest = parts.argmax(axis=1)
+    parts[np.arange(len(parts)), largest] += 255 - parts.sum(axis=1)
+    return avatar.skin_joints.astype("u1").tobytes() + parts.astype("u1").tobytes()
 
 
 # The page on this computer

@@ -24,7 +24,9 @@ from crowdgaussian.splat.cameras import Cameras
 from crowdgaussian.splat.rasterize import rasterize
 from crowdgaussian.splat.splats import Splats
 from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from crowdgaussian_shared.geometry.sh import colour_to_sh
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import (
@@ -91,7 +93,7 @@ def test_what_the_page_holds(scene):
     for index, person in enumerate(held["people"]):
         cloud = pose_avatar(scene.read_avatar(index))
         data = base64.b64decode(person["data"])
-        assert person["count"] == 300 and len(data) == 24 * 300
+        assert person["count"] == 300 and len(data) == 32 * 300
         places = np.frombuffer(data, "<u2", 900).reshape(-1, 3) / 65535
         centres = np.array(person["low"]) + places * person["size"]
         np.testing.assert_allclose(centres, cloud.means, atol=1e-4)
@@ -101,6 +103,11 @@ def test_what_the_page_holds(scene):
         np.testing.assert_allclose(quats, cloud.quats, atol=1e-4)
         opacities = np.frombuffer(data, "u1", 1200, 6000).reshape(-1, 4)[:, 3] / 255
         np.testing.assert_allclose(opacities, cloud.opacities, atol=0.51 / 255)
+        avatar = scene.read_avatar(index)
+        skin = np.frombuffer(data, "u1", 2400, 7200).reshape(2, 300, 4)
+        np.testing.assert_array_equal(skin[0], avatar.skin_joints)
+        assert (skin[1].sum(axis=1, dtype=int) == 255).all()
+        np.testing.assert_allclose(skin[1] / 255, avatar.skin_weights, atol=2 / 255)
 
 
 def test_the_command_writes_a_file(scene, tmp_path, capsys):
@@ -183,9 +190,17 @@ def psnr(one, other):
     return -10 * np.log10(np.mean((one - other) ** 2))
 
 
-def drawn(scene, camera: Camera) -> np.ndarray:
-    """What our rasteriser draws of the scene.  # [H, W, 3] 0..1"""
-    cloud = join_gaussians([pose_avatar(scene.read_avatar(index)) for index in range(2)])
+def drawn(scene, camera: Camera, bends=None) -> np.ndarray:
+    """What our rasteriser draws of the scene, the second person bent.  # [H, W, 3] 0..1"""
+    avatars = [scene.read_avatar(index) for index in range(2)]
+    pose = avatars[1].pose.copy()
+    for joint, degrees in (bends or {}).items():
+        row = JOINT_INDEX[joint]
+        turn = axis_angle_to_matrix(pose[row].astype(float))
+        for k, angle in enumerate(np.radians(degrees)):
+            turn = turn @ axis_angle_to_matrix(angle * np.eye(3)[k])
+        pose[row] = matrix_to_axis_angle(turn)
+    cloud = join_gaussians([pose_avatar(avatars[0]), pose_avatar(avatars[1], pose)])
     with torch.no_grad():
         render = rasterize(Splats.from_gaussians(cloud), Cameras.from_cameras(camera))
     return render.color[0].clamp(0, 1).numpy()
@@ -207,13 +222,19 @@ def turned(scene, degrees: float) -> Camera:
     return Camera(K, viewmat, WIDTH, HEIGHT)
 
 
+BENDS = {"pelvis": (0, 40, 0), "right_shoulder": (20, -35, 50), "left_hip": (-60, 0, 10)}
+
+
 @need_chromium
 @pytest.mark.slow
-@pytest.mark.parametrize("degrees", [0, 70])
-def test_chromium_draws_what_the_rasteriser_draws(scene, tmp_path, degrees):
+@pytest.mark.parametrize("degrees, bends", [(0, {}), (70, BENDS)])
+def test_chromium_draws_what_the_rasteriser_draws(scene, tmp_path, degrees, bends):
     view.write_page(scene, tmp_path / "page.html")
     asked = f"bare=1&ground=000000&size={WIDTH}x{HEIGHT}" + f"&turned={degrees}" * bool(degrees)
+    for joint, angles in bends.items():
+        asked += f"&bend=1,{joint},{','.join(map(str, angles))}"
     camera = turned(scene, degrees) if degrees else scene.info.camera.to_camera()
-    wanted = drawn(scene, camera)
+    wanted = drawn(scene, camera, bends)
     assert wanted.mean() > 0.05
+    assert not bends or psnr(drawn(scene, camera), wanted) < 25  # it does something
     assert psnr(picture(tmp_path / "page.html", asked, tmp_path), wanted) > 38
