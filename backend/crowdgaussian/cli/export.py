@@ -123,6 +123,15 @@ def add_view_command(commands: argparse._SubParsersAction) -> None:
         "--port", type=int, default=0, metavar="N", help="of this computer (default: a free one)"
     )
     parser.add_argument("--no-browser", action="store_true", help="only say the address")
+    parser.add_argument(
+        "--motion",
+        type=Path,
+        metavar="FILE",
+        help="what everybody can play (.npz, .bvh, LHM folder)",
+    )
+    parser.add_argument(
+        "--fps", type=float, metavar="N", help="frames a second of the motion (default: its own)"
+    )
     parser.set_defaults(run=_view)
 
 
@@ -131,14 +140,16 @@ def _view(arguments: argparse.Namespace) -> int:
 
     from crowdgaussian_shared.scene.folder import SceneFolder
 
+    from ..export.files import motion_file
     from ..export.view import HOST, open_server, write_page
 
     folder = SceneFolder.open(arguments.out)
+    motion = None if arguments.motion is None else motion_file(arguments.motion, arguments.fps)
     if arguments.export is not None:
-        write_page(folder, arguments.export)
+        write_page(folder, arguments.export, motion)
         print(arguments.export)
         return 0
-    with open_server(arguments.out, arguments.port) as server:
+    with open_server(arguments.out, arguments.port, motion) as server:
         print(f"http://{HOST}:{server.server_port}/", "(Ctrl-C ends it)", flush=True)
         if not arguments.no_browser:
             address = f"http://{HOST}:{server.server_port}/"

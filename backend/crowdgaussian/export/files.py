@@ -12,7 +12,7 @@ import numpy as np
 from crowdgaussian_shared.errors import InputError, MissingFileError, SettingError
 from crowdgaussian_shared.formats.atomic import write_bytes
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
-from crowdgaussian_shared.geometry.avatar import Gaussians
+from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.axes import Frame, convert_gaussians
 from crowdgaussian_shared.geometry.sh import sh_to_colour
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar, pose_body
@@ -21,6 +21,7 @@ from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.motion.read import read_motion
 from crowdgaussian_shared.motion.time import resample
 from crowdgaussian_shared.scene.folder import SceneFolder
+from crowdgaussian_shared.scene.schema import PersonEntry
 
 from .interchange import Cloud, check_filled, scratch_file, write_gltf, write_usd
 from .read import SPLAT_DTYPE, read_splats
@@ -84,7 +85,7 @@ def export_files(
     """
     folders = [source for source in job.sources if source.is_dir()]
     job = _checked(job, folders)
-    motion = None if job.motion is None else _motion(job.motion, job.fps)
+    motion = None if job.motion is None else motion_file(job.motion, job.fps)
     clouds = _read_scene(folders[0], job.person, motion) if folders else _read_clouds(job, warn)
     if motion is not None and job.format not in _GLTF:
         return _write_frames(job, motion, clouds, report)
@@ -139,9 +140,16 @@ def _checked(job: ExportJob, folders: list[Path]) -> ExportJob:
     return replace(job, format=kind, rig=job.rig or job.motion is not None)
 
 
-def _motion(path: Path, fps: float | None) -> Motion:
+def motion_file(path: Path, fps: float | None) -> Motion:
+    """A motion file, at another frame rate if one is given."""
     motion = read_motion(path)
     return motion if fps is None else resample(motion, fps)
+
+
+def on_person(motion: Motion, entry: PersonEntry, avatar: Avatar) -> Motion:
+    """The motion for somebody of a scene, from where they stand: the floor, or as high as now."""
+    floor = 0.0 if entry.on_ground else float(pose_body(avatar)[:, 1].min())
+    return play_in_place_of(motion, avatar, floor)
 
 
 def _read_clouds(job: ExportJob, warn: Callable[[str], None]) -> list[Cloud]:
@@ -171,9 +179,7 @@ def _read_scene(path: Path, person: int | None, motion: Motion | None) -> list[C
         labels = avatar.materials.label if avatar.materials is not None else None
         cloud = Cloud(f"Person {index:03d}", pose_avatar(avatar), labels, avatar)
         if motion is not None:
-            grounded = entries[index].on_ground
-            floor = 0.0 if grounded else float(pose_body(avatar)[:, 1].min())
-            cloud = replace(cloud, motion=play_in_place_of(motion, avatar, floor))
+            cloud = replace(cloud, motion=on_person(motion, entries[index], avatar))
         clouds.append(cloud)
     return clouds
 

@@ -28,8 +28,11 @@ from crowdgaussian_shared.geometry.sh import eval_sh
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar, pose_body
 from crowdgaussian_shared.motion.kinematics import heading
+from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import PersonEntry
+
+from .files import motion_file, on_person
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 _TEMPLATE = Path(__file__).with_name("page.html")
 _PLACE = "@SCENE@"  # of the scene in it
 _MOST = 4_000_000  # splats of a page: 170 MB, and as much again while a browser reads it
+_MOST_FRAMES = 3000  # of a motion: 2.7 MB for each person
 _STEPS, _SMALLEST = 4096, -14.0  # of a scale's logarithm, as page.html has them
 _DISTANCE = 1.45  # of a camera around somebody, in diagonals of their box: all of them is seen
 _KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
@@ -128,9 +132,15 @@ class Scene:
         """A picture of everybody, as Person.render makes it.  # [H, W, 4] uint8"""
         return render(self.gaussians(), camera or self.camera)
 
-    def show(self, height: int = 600) -> "Page":
-        """The page of `crowdgaussian view`: in a notebook below the cell, else in the browser."""
-        page = Page(make_page(self.folder), height)
+    def show(self, height: int = 600, motion: str | Path | None = None) -> "Page":
+        """The page of `crowdgaussian view`: in a notebook below the cell, else in the browser.
+
+        Args:
+            height: pixels of the cell.
+            motion: a motion file that everybody can play.
+        """
+        played = None if motion is None else motion_file(Path(motion), None)
+        page = Page(make_page(self.folder, played), height)
         if "ipykernel" not in sys.modules:
             page.open()
         return page
@@ -193,16 +203,16 @@ def render(splats: "Gaussians | Splats", camera: Camera) -> "np.ndarray | Tensor
 # The page
 
 
-def write_page(folder: SceneFolder, path: Path) -> None:
-    """Write the page of a scene, whole or not at all.
+def write_page(folder: SceneFolder, path: Path, motion: Motion | None = None) -> None:
+    """Write the page of a scene, whole or not at all; a motion is what everybody can play on it.
 
     Raises:
         CrowdGaussianError: as of make_page, or the file cannot be written.
     """
-    write_bytes(path, make_page(folder))
+    write_bytes(path, make_page(folder, motion))
 
 
-def make_page(folder: SceneFolder) -> bytes:
+def make_page(folder: SceneFolder, motion: Motion | None = None) -> bytes:
     """The page of everybody who is done, posed as in the photo; UTF-8.
 
     Raises:
@@ -210,6 +220,11 @@ def make_page(folder: SceneFolder) -> bytes:
     """
     info = folder.info
     done = _done(folder)
+    if motion is not None and motion.frames > _MOST_FRAMES:
+        raise InputError(
+            f"{motion.name} has {motion.frames} frames, more than the {_MOST_FRAMES} of a page; "
+            "give fewer frames a second (--fps), or a part of it."
+        )
     total = sum(info.people[index].gaussians for index in done)
     if total > _MOST:
         raise InputError(
@@ -227,7 +242,8 @@ def make_page(folder: SceneFolder) -> bytes:
         },
         "warnings": [warning.sentence for warning in info.warnings],
         "joints": JOINT_NAMES, "parents": PARENTS,
-        "people": [_person(folder, index, eye) for index in done],
+        "fps": motion.fps if motion else 0, "frames": motion.frames if motion else 0,
+        "people": [_person(folder, index, eye, motion) for index in done],
     }  # fmt: skip
     # no tag of HTML can begin inside
     text = json.dumps(scene, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -253,7 +269,9 @@ def _photo(folder: SceneFolder) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _person(folder: SceneFolder, index: int, eye: np.ndarray) -> dict[str, Any]:
+def _person(
+    folder: SceneFolder, index: int, eye: np.ndarray, motion: Motion | None
+) -> dict[str, Any]:
     entry = folder.info.people[index]
     avatar = folder.read_avatar(index)
     cloud = pose_avatar(avatar)
@@ -266,8 +284,8 @@ def _person(folder: SceneFolder, index: int, eye: np.ndarray) -> dict[str, Any]:
         "low": low.astype(float).tolist(),
         "size": np.ptp(cloud.means, axis=0).astype(float).tolist(),
         "rest": avatar.rest_joints.ravel().astype(float).tolist(),
-        "pose": avatar.pose.ravel().astype(float).tolist(),
-        "transl": avatar.transl.astype(float).tolist(),
+        "pose": np.r_[avatar.pose.ravel(), avatar.transl].astype(float).tolist(),
+        "motion": _packed_motion(on_person(motion, entry, avatar)) if motion else "",
         "data": base64.b64encode(_packed(cloud, eye) + _packed_skin(avatar)).decode(),
     }
 
@@ -307,18 +325,24 @@ def _packed_skin(avatar: Avatar) -> bytes:
     return avatar.skin_joints.astype("u1").tobytes() + parts.astype("u1").tobytes()
 
 
+def _packed_motion(motion: Motion) -> str:
+    """Frame by frame the pose of 55 joints and the place, as float32 in base64."""
+    rows = np.c_[motion.poses.reshape(motion.frames, -1), motion.transl].astype("<f4")
+    return base64.b64encode(rows.tobytes()).decode()
+
+
 # The page on this computer
 
 HOST = "127.0.0.1"  # nobody else's business: the page holds the photo
 
 
-def open_server(out: Path, port: int) -> ThreadingHTTPServer:
+def open_server(out: Path, port: int, motion: Motion | None = None) -> ThreadingHTTPServer:
     """A server of one page, made anew for each visit: of a running job it shows who is done.
 
     Raises:
         ResourceError: the port is taken.
     """
-    handler = type("_Handler", (_PageHandler,), {"out": out})
+    handler = type("_Handler", (_PageHandler,), {"out": out, "motion": motion})
     try:
         return ThreadingHTTPServer((HOST, port), handler)
     except (OSError, OverflowError) as error:
@@ -332,9 +356,11 @@ class _PageHandler(BaseHTTPRequestHandler):
 
     Attributes:
         out: the scene folder.
+        motion: what everybody can play, if there is one.
     """
 
     out: Path
+    motion: Motion | None
 
     def do_GET(self) -> None:
         """The page, or a sentence where there is none."""
@@ -346,7 +372,7 @@ class _PageHandler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, b"There is only one page here: /.")
         else:
             try:
-                page = make_page(SceneFolder.open(self.out))
+                page = make_page(SceneFolder.open(self.out), self.motion)
             except CrowdGaussianError as error:
                 self._answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error).encode())
             else:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from _support.avatar_scene import photo_camera
 from _support.made_up import make_avatar
+from _support.motions import smooth
 from crowdgaussian.cli import main as cli
 from crowdgaussian.export import view
 from crowdgaussian.export.view import open_server
@@ -28,6 +29,9 @@ from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix, matrix
 from crowdgaussian_shared.geometry.sh import colour_to_sh
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from crowdgaussian_shared.geometry.skinning import join_gaussians, pose_avatar
+from crowdgaussian_shared.motion.fit import play_in_place_of
+from crowdgaussian_shared.motion.kinematics import ADULT_SOLE, adult_joints
+from crowdgaussian_shared.motion.npz import write_motion_npz
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import (
     CameraInfo,
@@ -53,7 +57,9 @@ def somebody(seed, x):
         opacities=rng.uniform(0.2, 1, 300).astype(np.float32),
         sh=colour_to_sh(rng.random((300, 3))).astype(np.float32),
     )
-    return replace(avatar, gaussians=cloud).with_params(
+    body = replace(avatar.body, vertices=np.full((12, 3), ADULT_SOLE, np.float32))
+    rest = adult_joints().astype(np.float32)
+    return replace(avatar, gaussians=cloud, body=body, rest_joints=rest).with_params(
         pose=np.zeros((55, 3), np.float32), transl=np.array([x, 1.2, -4], np.float32)
     )
 
@@ -124,6 +130,16 @@ def test_nobody_too_many_and_no_folder(scene, tmp_path, capsys, monkeypatch):
         return capsys.readouterr().err
 
     target = tmp_path / "page.html"
+    write_motion_npz(tmp_path / "walk.npz", smooth(5), adult_joints())
+    monkeypatch.setattr(view, "_MOST_FRAMES", 3)
+    moving = scene.path, "--export", target, "--motion", tmp_path / "walk.npz"
+    assert "5 frames, more than the 3" in refused(*moving)
+    assert cli.main(["view", *map(str, moving), "--fps", "15"]) == 0 and capsys.readouterr().out
+    held = scene_in(target.read_bytes())
+    assert (held["fps"], held["frames"]) == (15, 3)
+    rows = np.frombuffer(base64.b64decode(held["people"][1]["motion"]), "<f4").reshape(3, 168)
+    np.testing.assert_allclose(rows[0, [165, 167]], scene.read_avatar(1).transl[[0, 2]], atol=1e-5)
+    target.unlink()
     monkeypatch.setattr(view, "_MOST", 500)
     assert "600 splats, more than the 500" in refused(scene.path, "--export", target)
     for index in range(2):
@@ -190,17 +206,25 @@ def psnr(one, other):
     return -10 * np.log10(np.mean((one - other) ** 2))
 
 
-def drawn(scene, camera: Camera, bends=None) -> np.ndarray:
-    """What our rasteriser draws of the scene, the second person bent.  # [H, W, 3] 0..1"""
+def drawn(scene, camera: Camera, bends=None, motion=None) -> np.ndarray:
+    """What our rasteriser draws of the scene, or of frame 3 of a motion.  # [H, W, 3] 0..1
+
+    The second person is bent.
+    """
     avatars = [scene.read_avatar(index) for index in range(2)]
-    pose = avatars[1].pose.copy()
+    poses = [(avatar.pose, avatar.transl) for avatar in avatars]
+    if motion is not None:
+        played = [play_in_place_of(motion, avatar) for avatar in avatars]
+        poses = [(fitted.poses[3], fitted.transl[3]) for fitted in played]
+    pose = poses[1][0].copy()
     for joint, degrees in (bends or {}).items():
         row = JOINT_INDEX[joint]
         turn = axis_angle_to_matrix(pose[row].astype(float))
         for k, angle in enumerate(np.radians(degrees)):
             turn = turn @ axis_angle_to_matrix(angle * np.eye(3)[k])
         pose[row] = matrix_to_axis_angle(turn)
-    cloud = join_gaussians([pose_avatar(avatars[0]), pose_avatar(avatars[1], pose)])
+    clouds = [pose_avatar(avatars[0], *poses[0]), pose_avatar(avatars[1], pose, poses[1][1])]
+    cloud = join_gaussians(clouds)
     with torch.no_grad():
         render = rasterize(Splats.from_gaussians(cloud), Cameras.from_cameras(camera))
     return render.color[0].clamp(0, 1).numpy()
@@ -229,12 +253,14 @@ BENDS = {"pelvis": (0, 40, 0), "right_shoulder": (20, -35, 50), "left_hip": (-60
 @pytest.mark.slow
 @pytest.mark.parametrize("degrees, bends", [(0, {}), (70, BENDS)])
 def test_chromium_draws_what_the_rasteriser_draws(scene, tmp_path, degrees, bends):
-    view.write_page(scene, tmp_path / "page.html")
+    motion = replace(smooth(5), poses=0.3 * smooth(5).poses) if bends else None
+    view.write_page(scene, tmp_path / "page.html", motion)
     asked = f"bare=1&ground=000000&size={WIDTH}x{HEIGHT}" + f"&turned={degrees}" * bool(degrees)
+    asked += "&frame=3" * bool(bends)
     for joint, angles in bends.items():
         asked += f"&bend=1,{joint},{','.join(map(str, angles))}"
     camera = turned(scene, degrees) if degrees else scene.info.camera.to_camera()
-    wanted = drawn(scene, camera, bends)
+    wanted = drawn(scene, camera, bends, motion)
     assert wanted.mean() > 0.05
     assert not bends or psnr(drawn(scene, camera), wanted) < 25  # it does something
     assert psnr(picture(tmp_path / "page.html", asked, tmp_path), wanted) > 38
