@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import subprocess
+import zipfile
 from pathlib import Path
 
 import bpy
@@ -89,7 +90,7 @@ def test_splat_transform_reads_it(exported, tmp_path):
 @pytest.mark.skipif(
     not backend_python().exists(), reason="the backend is missing; run scripts/setup.sh backend"
 )
-@pytest.mark.parametrize("kind", ["SPZ", "GLB"])
+@pytest.mark.parametrize("kind", ["SPZ", "SOG", "GLB"])
 def test_the_backend_writes_the_other_formats(exported, tmp_path, monkeypatch, kind):
     monkeypatch.setenv("CROWDGAUSSIAN_BACKEND", str(backend_python()))
     target = tmp_path / f"a.{kind.lower()}"
@@ -98,6 +99,10 @@ def test_the_backend_writes_the_other_formats(exported, tmp_path, monkeypatch, k
     data = target.read_bytes()
     if kind == "SPZ":
         assert data[:2] == b"\x1f\x8b" and len(data) < exported[0].stat().st_size / 2
+        return
+    if kind == "SOG":
+        with zipfile.ZipFile(target) as bundle:
+            assert json.loads(bundle.read("meta.json"))["count"] == 2 * COUNT
         return
     document = json.loads(data[20 : 20 + struct.unpack_from("<I", data, 12)[0]])
     assert [node["name"] for node in document["nodes"]] == ["Person_000", "Person_001"]

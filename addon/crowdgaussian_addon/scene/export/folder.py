@@ -194,7 +194,7 @@ def export_path(text: str, ending: str) -> Path:
     path = Path(text)
     if not text.strip() or not path.name or path.is_dir():
         raise InputError("No file name was given; type one in the file browser.")
-    known = {".ply", ".spz", ".glb", ".gltf", ".fbx", ".bvh", ".npz"}
+    known = {".ply", ".spz", ".sog", ".glb", ".gltf", ".fbx", ".bvh", ".npz"}
     return path.with_suffix(ending) if path.suffix.lower() in known else Path(f"{path}{ending}")
 
 
