@@ -19,12 +19,12 @@ from pathlib import Path
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, InputError
 
 from ..core.progress import prepare_process, quiet_native_stderr
-from . import data, doctor, export, refiner
+from . import doctor, export, refiner
 from .batch import add_commands as add_batch_command
 from .evaluate import add_commands as add_evaluate_commands
 from .options import Parser, add_out, add_setting_options, setting_changes
 from .serve import add_commands as add_service_commands
-from .train import add_commands as add_train_commands
+from .train import add_data_command, add_train_command
 from .weights import add_commands as add_weights_commands
 
 USER_ERROR, STOPPED = 2, 130
@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_export_command(commands)
     _add_edit(commands)
     refiner.add_evaluation(add_evaluate_commands(commands))
-    refiner.add_training(add_train_commands(commands))
-    data.add_commands(commands)
+    refiner.add_training(add_train_command(commands))
+    add_data_command(commands)
     return parser
 
 

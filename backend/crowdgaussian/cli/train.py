@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""crowdgaussian train: LORM's adapters, the completion network."""
+"""crowdgaussian data | train: what to train on and to measure with, and two of the networks."""
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from crowdgaussian_shared.errors import SettingError
 
 from .options import (
+    STAGES,
+    add_changes,
     add_fields,
+    add_mesh_options,
     add_out,
+    add_preset,
     given_fields,
+    made_up_people,
+    read_changes,
+    scanned_people,
+    with_preset,
 )
 
 _GOES_ON = "folder; an interrupted training goes on there"
 
 
-def add_commands(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
+def add_train_command(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
     """Adds `train`; returns where other things to train are added."""
     parser = commands.add_parser("train", help="train a network on your own data")
     kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
@@ -176,4 +185,198 @@ def _completion(arguments: argparse.Namespace) -> int:
         trainer.run(report)
     if main_process:
         print(save_trained(trainer, arguments.command_line))
+    return 0
+
+
+# Data: crowdgaussian data crowd-scenes | completion | people | thuman-eval
+
+_SMALLER = {  # photo_fit for the small pictures that training looks at: 3 s a person on one core
+    "avatar.gaussians": "8000",
+    "avatar.max_crop_px": "480",
+    "avatar.pose_steps": "4",
+    "avatar.contour_steps": "4",
+    "avatar.colour_steps": "40",
+}
+_SCANS = {name: name for name in ("count", "size", "seed")}
+_NUMBERS = {
+    name: name for name in ("scenes", "views", "rings", "size", "fewest", "most", "test", "seed")
+}
+_LESSONS = {name: name for name in ("geometries", "looks", "views", "seed")}
+
+
+def add_data_command(commands: argparse._SubParsersAction) -> None:
+    """Adds `data`."""
+    parser = commands.add_parser("data", help="make data to train on and to measure with")
+    kinds = parser.add_subparsers(title="what", required=True, metavar="WHAT")
+    people = kinds.add_parser("people", help="made-up people, for `evaluate lorm`")
+    people.add_argument("out", type=Path, metavar="OUT")
+    people.add_argument("--count", type=int, default=4, metavar="N")
+    people.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of the views")
+    people.add_argument("--seed", type=int, default=0)
+    people.add_argument(
+        "--dressed",
+        type=Path,
+        metavar="FOLDER",
+        help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
+    )
+    people.set_defaults(run=_people)
+    _add_scenes(kinds)
+    _add_completion_data(kinds)
+    _add_scans(kinds)
+
+
+def _add_scenes(kinds: argparse._SubParsersAction) -> None:
+    scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
+    scenes.add_argument(
+        "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
+    )
+    scenes.add_argument(
+        "--coarse",
+        action="append",
+        choices=("damage", *STAGES),
+        metavar="KIND",
+        help="what the coarse pictures show: true people damaged (damage, the "
+        "default), or rebuilt from a photo of them (photo_fit, lorm); given "
+        "several times, scenes take turns",
+    )
+    scenes.add_argument(
+        "--dressed",
+        type=Path,
+        metavar="FOLDER",
+        help="made-up people in clothes and hair of their own surfaces, as for `data completion`",
+    )
+    add_mesh_options(scenes)
+    add_preset(scenes, "data.crowd-scenes")
+    add_changes(scenes, "change a setting of photo_fit or lorm, see `crowdgaussian settings`")
+    scenes.late = _add_numbers
+    scenes.set_defaults(run=_scenes)
+
+
+def _add_completion_data(kinds: argparse._SubParsersAction) -> None:
+    lessons = kinds.add_parser("completion", help="dressed people, for `train completion`")
+    lessons.add_argument(
+        "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
+    )
+    lessons.add_argument(
+        "--makehuman",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="holds MakeHuman's base.obj, and base/clothes and base/hair if wanted (CC0)",
+    )
+    lessons.late = _add_lessons
+    lessons.set_defaults(run=_lessons)
+
+
+def _add_numbers(parser: argparse.ArgumentParser) -> None:
+    from ..refiner.training.dataset import ScenesConfig
+
+    add_fields(parser, ScenesConfig, _NUMBERS)
+
+
+def _add_scans(kinds: argparse._SubParsersAction) -> None:
+    scans = kinds.add_parser(
+        "thuman-eval", help="scanned people, for `evaluate lorm` (the paper's Tables 1 and 2)"
+    )
+    scans.add_argument("scans", type=Path, metavar="SCANS", help="in the layout of THuman2.1")
+    add_out(scans, "folder; an interrupted run goes on there")
+    scans.add_argument(
+        "--list", type=Path, metavar="FILE", help="people named in this file, one a line"
+    )
+    scans.add_argument(
+        "--body", type=Path, metavar="FILE", help="SMPL-X .npz that the bodies were fitted with"
+    )
+    scans.late = _add_scan_numbers
+    scans.set_defaults(run=_scans_run)
+
+
+def _add_scan_numbers(parser: argparse.ArgumentParser) -> None:
+    from ..evaluate.subjects import ScansJob
+
+    add_fields(parser, ScansJob, _SCANS)
+
+
+def _scans_run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..evaluate.subjects import ScansJob, write_scans
+    from ..lorm.training.dataset import read_names
+    from .console import ConsoleReport
+
+    names = read_names(arguments.list)
+    job = ScansJob(arguments.out, **given_fields(arguments, _SCANS), names=names)
+    people, _ = scanned_people(arguments.scans, arguments.body, whole=False)
+    console = Console(soft_wrap=True)
+    with ConsoleReport(console) as report:
+        written, refused = write_scans(people, job, report)
+    for reason in refused.values():
+        console.print(f"Left out: {reason}", markup=False, highlight=False)
+    print(f"{len(written)} people in {arguments.out}, {len(refused)} left out.")
+    return 0
+
+
+def _add_lessons(parser: argparse.ArgumentParser) -> None:
+    from ..synthetic.lessons import LessonsConfig
+
+    add_fields(parser, LessonsConfig, _LESSONS)
+
+
+def _lessons(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..body import load_body
+    from ..synthetic.lessons import LessonsConfig, write_lessons
+    from .console import ConsoleReport
+
+    config = LessonsConfig(**given_fields(arguments, _LESSONS))
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        write_lessons(arguments.out, load_body("open"), arguments.makehuman, config, report)
+    print(arguments.out)
+    return 0
+
+
+def _scenes(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..refiner.training.dataset import ScenesConfig, write_scenes
+    from .console import ConsoleReport
+
+    with_preset(arguments)
+    numbers = given_fields(arguments, _NUMBERS)
+    coarse = tuple(arguments.coarse or ("damage",))
+    config = ScenesConfig(**numbers, coarse=coarse, changes=tuple(arguments.changes))
+    if arguments.meshes and arguments.dressed:
+        raise SettingError("Give --meshes or --dressed: people are scanned or made up.")
+    if arguments.meshes:
+        people, body = scanned_people(arguments.meshes, arguments.body)
+        draw, draw_test = people.split()
+        config = replace(config, people=f"{len(people.names)} of {arguments.meshes.resolve().name}")
+    else:
+        (draw, body), draw_test = made_up_people(arguments.dressed), None
+        config = replace(config, people="dressed" if arguments.dressed else "")
+    builders = {name: _builder(name, arguments.changes, body) for name in STAGES if name in coarse}
+    with ConsoleReport(Console(soft_wrap=True)) as report:
+        write_scenes(arguments.out, config, draw, report, builders, draw_test)
+    print(arguments.out)
+    return 0
+
+
+def _builder(name: str, changes: list[str], body):
+    """An appearance stage as the pipeline makes it."""
+    from ..pipeline.config import configured
+    from ..pipeline.stages import load_stage
+
+    settings = {"stages.avatar": name, **_SMALLER, **read_changes(changes)}
+    return load_stage("avatar", configured("open", settings), body)
+
+
+def _people(arguments: argparse.Namespace) -> int:
+    from ..body import load_body
+    from ..evaluate.subjects import write_people
+
+    if arguments.count < 1 or not 32 <= arguments.size <= 2048:
+        raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
+    given = arguments.count, arguments.size, arguments.seed, arguments.dressed
+    for path in write_people(arguments.out, load_body("open"), *given):
+        print(path)
     return 0

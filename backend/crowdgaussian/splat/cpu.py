@@ -14,7 +14,6 @@ from .kernels import balanced_bounds, even_bounds, run_chunks
 from .kernels import blend as blending
 from .kernels import project as projecting
 from .kernels import sh as shading
-from .kernels import tiles as tiling
 from .splats import RasterConfig, Splats
 
 FIXED_CHANNELS = 4  # red, green, blue, depth; features follow
@@ -84,14 +83,14 @@ def _prepare(scene: _Scene, cam: np.ndarray) -> _View:
         projecting.project, bounds, scene.means, scene.cov6, scene.opacities, cam, geo, boxes
     )
     run_chunks(shading.colors, bounds, scene.shading, cam, boxes, colors)
-    order = tiling.depth_order(geo, boxes)
-    slots, offsets = tiling.count_tiles(order, boxes, across, down)
+    order = blending.depth_order(geo, boxes)
+    slots, offsets = blending.count_tiles(order, boxes, across, down)
     entries = np.empty((offsets[-1], 2), np.int32)
-    tiling.fill_tiles(order, boxes, across, offsets, entries)
+    blending.fill_tiles(order, boxes, across, offsets, entries)
     channels = FIXED_CHANNELS + scene.features.shape[1]
     rows = np.empty((len(order), blending.HEADER + channels), np.float32)
     run_chunks(
-        tiling.gather, even_bounds(len(order)), order, geo, boxes, (colors, scene.features), rows
+        blending.gather, even_bounds(len(order)), order, geo, boxes, (colors, scene.features), rows
     )
     return _View(cam, geo, boxes, order, slots, rows, (entries, offsets), across)
 
@@ -120,7 +119,7 @@ def _view_backward(
     count = len(scene.means)
     v_geo, v_colors = np.empty((count, 7), np.float32), np.empty((count, 3), np.float32)
     run_chunks(
-        tiling.scatter,
+        blending.scatter,
         even_bounds(len(view.order)),
         view.order,
         view.slots,

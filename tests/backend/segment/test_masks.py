@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 from crowdgaussian.core.crop import Crop, box_of
-from crowdgaussian.segment.postprocess import (
+from crowdgaussian.segment.silhouettes import (
     EdgeInput,
     assign_pixels,
     clean,

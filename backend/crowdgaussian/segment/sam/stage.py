@@ -13,8 +13,7 @@ from ...core.landmarks import ARMS, LEGS, TORSO, Landmark
 from ...core.progress import Progress, Report
 from ...people.types import Claims, Crowd, Person
 from ...weights.local import Need, UsedFile, locate, used_file
-from ..postprocess import clean_person_mask, with_amodal
-from ..silhouettes import body_box, render_vertices
+from ..silhouettes import body_box, clean_person_mask, render_vertices, with_amodal
 from ..types import BodyLayer, PersonMask, SegmentConfig
 from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
 
