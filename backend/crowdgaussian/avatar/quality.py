@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from crowdgaussian_shared.geometry.avatar import Avatar
+from crowdgaussian_shared.geometry.avatar import Avatar, Gaussians
 from crowdgaussian_shared.geometry.sh import sh_to_colour
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from crowdgaussian_shared.geometry.skinning import (
@@ -53,15 +53,14 @@ def measure(
         coverage: share of the body's silhouette with alpha > 0.9, worst of 24 orbit views.
         all_round and its parts: see there.
     """
-    quality = {"coverage": coverage(avatar)}
+    posed = pose_avatar(avatar)
+    quality = {"coverage": coverage(avatar, posed=posed)}
     view = make_view(scene, index, _MARGIN, max_side)
     if view is not None and view.visible.any():
         with torch.no_grad():
-            render = rasterize(
-                Splats.from_gaussians(pose_avatar(avatar)), Cameras.from_cameras(view.camera)
-            )
+            render = rasterize(Splats.from_gaussians(posed), Cameras.from_cameras(view.camera))
         quality |= {"iou": silhouette_iou(render, view), "psnr_db": masked_psnr(render, view)}
-        quality |= all_round(avatar, view, quality["iou"])
+        quality |= all_round(avatar, view, quality["iou"], posed)
     return {name: round(float(value), 4) for name, value in quality.items()}
 
 
@@ -89,7 +88,9 @@ class OrbitView:
     px_per_m: float  # at the middle of the body
 
 
-def orbit(avatar: Avatar, views: int, size: int, first: float = 0.0) -> Iterator[OrbitView]:
+def orbit(
+    avatar: Avatar, views: int, size: int, first: float = 0.0, posed: Gaussians | None = None
+) -> Iterator[OrbitView]:
     """Views from level cameras around the middle of the body, which takes the photo's pose.
 
     Args:
@@ -97,8 +98,9 @@ def orbit(avatar: Avatar, views: int, size: int, first: float = 0.0) -> Iterator
         views: how many.
         size: pixels a side.
         first: azimuth of the first camera, radians from +z towards +x.
+        posed: what pose_avatar gives, where it is at hand.
     """
-    gaussians = pose_avatar(avatar)
+    gaussians = pose_avatar(avatar) if posed is None else posed
     vertices = pose_body(avatar)
     low, high = vertices.min(0), vertices.max(0)
     radius = _ORBIT_MARGIN * float(np.linalg.norm(high - low)) / np.tan(_FOV / 2)
@@ -114,9 +116,14 @@ def orbit(avatar: Avatar, views: int, size: int, first: float = 0.0) -> Iterator
         )
 
 
-def coverage(avatar: Avatar, views: int = ORBIT_VIEWS, size: int = _ORBIT_SIZE) -> float:
+def coverage(
+    avatar: Avatar,
+    views: int = ORBIT_VIEWS,
+    size: int = _ORBIT_SIZE,
+    posed: Gaussians | None = None,
+) -> float:
     """Share of the body's silhouette under alpha > 0.9, in the worst of the orbit's views."""
-    return min(_covered(view) for view in orbit(avatar, views, size))
+    return min(_covered(view) for view in orbit(avatar, views, size, posed=posed))
 
 
 def _covered(view: OrbitView) -> float:
@@ -149,7 +156,9 @@ _CORE = 0.012  # of the body's height: nearer to its outline it may be cloth or 
 _LEG_JOINTS, _HEAD_JOINTS = ("hip", "knee"), ("head", "jaw", "left_eye_smplhf", "right_eye_smplhf")
 
 
-def all_round(avatar: Avatar, view: PhotoView, iou: float) -> dict[str, float]:
+def all_round(
+    avatar: Avatar, view: PhotoView, iou: float, posed: Gaussians | None = None
+) -> dict[str, float]:
     """How much like a person an avatar looks from all sides, 0..1, and the parts of that.
 
     The score, `all_round`, is the product of the parts (`round_...`), which are 1 where nothing is
@@ -159,11 +168,12 @@ def all_round(avatar: Avatar, view: PhotoView, iou: float) -> dict[str, float]:
         avatar: the person in the photo's pose.
         view: the photo around them.
         iou: of the visible mask and the splat silhouette.
+        posed: as in orbit.
     """
     toward = view.eye - pose_body(avatar).mean(0)
     # Whole degrees, so that a hair's breadth of the camera changes no score.
     first = float(np.deg2rad(np.round(np.rad2deg(np.arctan2(toward[0], toward[2])))))
-    seen = list(orbit(avatar, _ROUND_VIEWS, _ROUND_SIZE, first))
+    seen = list(orbit(avatar, _ROUND_VIEWS, _ROUND_SIZE, first, posed))
     specks = [_specks(each) for each in seen]
     values = _in_photo(avatar, view) | {
         "whole": min(_covered(each) for each in seen),
