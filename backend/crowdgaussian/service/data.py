@@ -21,7 +21,7 @@ from crowdgaussian_shared.protocol import messages as m
 from .results import Folders, OpenFiles, PhotoRefusedError, Uploads
 from .settings import KeyFolder, ServiceSettings
 from .sockets import Envelope, Inbox, request_of
-from .store import JobRow, Store
+from .store import KEYED, JobRow, Store
 
 log = logging.getLogger(__name__)
 NEWS = "inproc://photos"  # to the broker: what has arrived
@@ -162,7 +162,7 @@ class DataServer(threading.Thread):
             name = self._keys.name_of(key)
             if name is None:
                 return m.Error(message.request, "denied", REVOKED)
-            owner = f"key:{name}"
+            owner = KEYED + name
         if isinstance(message, m.Fetch):
             return self._fetch(message, owner)
         row = self._store.get(message.job)
