@@ -18,7 +18,7 @@ from crowdgaussian_shared.scene.schema import hash_file
 from .results import Folders
 from .settings import ServiceSettings
 from .store import ACTIVE, JobRow, Store
-from .submit import current_key, keys_of
+from .submit import keys_of
 from .workers import Task
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Jobs:
             )
         return None
 
-    def _base(self, keys: list[str]) -> str:
+    def _base(self, keys: tuple[str, ...]) -> str:
         """The scene folder of the first of these results that is here; empty without one."""
         for key in keys:
             scene = self.folders.results.scene(key)
@@ -220,7 +220,7 @@ class Jobs:
         """
         for row in self.store.in_state(*ACTIVE):
             try:
-                self.store.put(replace(row, key=current_key(row, self.settings)))
+                self.store.put(replace(row, key=keys_of(row, self.settings)[0]))
             except CrowdGaussianError as error:
                 self.end(row, "failed", str(error)[:500])
         for row in self.store.in_state("running"):
