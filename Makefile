@@ -3,13 +3,14 @@
 # make demo PHOTO=a.jpg   the same for any photo
 # make test               set up, then every test in every environment
 # make fuzz               set up, then property tests with new examples; SEED=n repeats a run
+# make faults             set up, then a job of the service with a fault at each of its writes
 # make gpu-check          what wants a GPU, on one: right, fast, small enough? PYTHON=python for your own torch
 # make docs               set up, then the documentation as a site in out/site; links are checked
 SHELL := /bin/bash
 BACKEND := .venv/backend/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo test fuzz gpu-check docs lint bench clean
+.PHONY: help setup demo test fuzz faults gpu-check docs lint bench clean
 PYTHON ?= $(if $(wildcard $(BACKEND)/python),$(BACKEND)/python,python3)
 
 help:
@@ -27,6 +28,10 @@ test: setup
 
 fuzz: setup
 	@scripts/fuzz.sh $(SEED)
+
+faults:
+	@scripts/setup.sh backend
+	@$(BACKEND)/python tests/_support/fault_points.py
 
 gpu-check:
 	@$(PYTHON) scripts/gpu_check.py $(if $(OUT),-o "$(OUT)")

@@ -59,10 +59,13 @@ def start(
     *options: str,
     pipeline: str = "_support.service_pipeline:run",
     bind: str = "tcp://127.0.0.1:0",
+    files: int = 0,
 ) -> Service:
-    """Starts a service and waits until it is ready."""
+    """Starts a service and waits until it is ready; files: that it may open, 0 for many."""
     log = data.parent / f"{data.name}.log"
+    limit = ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh") if files else ()
     command = [
+        *limit,
         sys.executable,
         "-m",
         "crowdgaussian",

@@ -167,9 +167,9 @@ def start_scene(
     )
     picture = _encoded(Image.fromarray(photo.pixels), "JPEG")
     folder = SceneFolder.create(job.out, picture, ".jpg", info)
-    save_crowd(folder, crowd)
     floor = Image.fromarray(review.ground_view(photo.pixels, crowd))
     folder.write_preview(review.GROUND_PREVIEW, _encoded(floor, "PNG"))
+    save_crowd(folder, crowd)  # last: a run that finds everybody fitted goes on from here
     return folder
 
 

@@ -18,7 +18,7 @@ from .data import NEWS, SEND_LIMIT, STOP, DataServer
 from .jobs import Jobs
 from .results import Folders
 from .settings import Address, KeyFolder, ServiceSettings
-from .sockets import Envelope, Inbox, ZapAuthenticator, open_router
+from .sockets import Envelope, Inbox, ZapAuthenticator, open_router, room_for_connections
 from .store import Store
 from .workers import WorkerPool
 
@@ -56,8 +56,9 @@ class Broker:
         self._pool = WorkerPool(self._context, settings)
         greeting = Greeting(self.data_port, settings.limits, offered_presets())
         self._control = Control(self._jobs, self._pool, self._sessions, greeting, keys)
-        self._data = DataServer(self._context, self._data_socket, settings, keys)
-        self._inbox = Inbox(self._control_socket, keys is not None)
+        room = room_for_connections()
+        self._data = DataServer(self._context, self._data_socket, settings, keys, room)
+        self._inbox = Inbox(self._control_socket, keys is not None, room)
         self._due: deque[Callable[[], None]] = deque()  # what is to be stored, oldest first
         self._store_again = 0.0  # when the oldest of it is tried again
         self._stopping = threading.Event()
@@ -73,7 +74,8 @@ class Broker:
         self._data.start()
         threading.Thread(target=self._tidy, daemon=True).start()
         poller = zmq.Poller()
-        for socket in (self._control_socket, self._pool.socket, self._news):
+        monitor = self._inbox.connections.monitor
+        for socket in (self._control_socket, monitor, self._pool.socket, self._news):
             poller.register(socket, zmq.POLLIN)
         next_round = time.monotonic() + SWEEP
         while not self._stopping.is_set():
@@ -97,7 +99,7 @@ class Broker:
             stop.send(b"")
             self._data.join(5.0)
             stop.close()
-        self._control_socket.close()
+        self._inbox.connections.close()
         self._news.close()
         self._context.term()
         self._store.close()
@@ -113,6 +115,7 @@ class Broker:
             else:
                 self._due.append(partial(self._jobs.photo_arrived, job))
         self._store_due()
+        self._inbox.connections.tidy()
         for _ in range(BURST):
             envelope = self._inbox.next()
             if envelope is None:

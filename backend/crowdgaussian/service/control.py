@@ -26,7 +26,7 @@ from .data import INTERNAL, REVOKED, UNKNOWN_JOB
 from .jobs import Jobs
 from .settings import KeyFolder
 from .sockets import Envelope, request_of, send
-from .store import JobRow, Store
+from .store import KEYED, LOCAL, JobRow, Store
 from .submit import RefusedError, again, new_row
 from .workers import WorkerPool, describe_device
 
@@ -259,7 +259,7 @@ class Control:
                 self._sessions.forget(envelope.sender)
                 raise RefusedError("denied", REVOKED)
         if isinstance(message, m.Hello):
-            owner = f"local:{message.client_id}" if name is None else f"key:{name}"
+            owner = LOCAL + message.client_id if name is None else KEYED + name
             self._sessions.welcome(envelope.sender, owner, envelope.key)
             log.info("hello from %s", owner)
             return self._greeting.welcome(message.request, self._pool.device)
@@ -284,7 +284,7 @@ class Control:
             row = again(self._own(session, message.job), row)
             if row.state not in ("failed", "cancelled"):
                 return m.JobInfo(message.request, jobs.describe(row))
-        reason = "" if jobs.cached(row.key) else jobs.busy(session.owner)
+        reason = "" if jobs.at_hand(row) else jobs.busy(session.owner)
         if reason:
             return m.Busy(message.request, f"{reason} Try again later.", jobs.retry_after())
         row = jobs.accept(row)

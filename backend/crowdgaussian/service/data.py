@@ -21,7 +21,7 @@ from crowdgaussian_shared.protocol import messages as m
 from .results import Folders, OpenFiles, PhotoRefusedError, Uploads
 from .settings import KeyFolder, ServiceSettings
 from .sockets import Envelope, Inbox, request_of
-from .store import JobRow, Store
+from .store import KEYED, JobRow, Store
 
 log = logging.getLogger(__name__)
 NEWS = "inproc://photos"  # to the broker: what has arrived
@@ -41,10 +41,12 @@ class DataServer(threading.Thread):
         socket: zmq.Socket,
         settings: ServiceSettings,
         keys: KeyFolder | None,
+        room: int,
     ) -> None:
+        """room: connections that the socket may have."""
         super().__init__(daemon=True)
         self._socket = socket
-        self._inbox = Inbox(socket, keys is not None)
+        self._inbox = Inbox(socket, keys is not None, room)
         self._settings = settings
         self._keys = keys
         self._folders = Folders(settings.data)
@@ -64,16 +66,19 @@ class DataServer(threading.Thread):
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._halt, zmq.POLLIN)
+        poller.register(self._inbox.connections.monitor, zmq.POLLIN)
         pause = LONGEST_WAIT
         while self._halt not in dict(poller.poll(int(1000 * (pause if self._waiting else TIDY)))):
             self._read()
             self._tidy()
             pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
-        for socket in (self._socket, self._news, self._halt):
+        self._inbox.connections.close()
+        for socket in (self._news, self._halt):
             socket.close()
         self._store.close()
 
     def _tidy(self) -> None:
+        self._inbox.connections.tidy()
         if time.monotonic() - self._tidied > TIDY:
             self._tidied = time.monotonic()
             self._files.forget_old()
@@ -157,7 +162,7 @@ class DataServer(threading.Thread):
             name = self._keys.name_of(key)
             if name is None:
                 return m.Error(message.request, "denied", REVOKED)
-            owner = f"key:{name}"
+            owner = KEYED + name
         if isinstance(message, m.Fetch):
             return self._fetch(message, owner)
         row = self._store.get(message.job)

@@ -18,7 +18,7 @@ from crowdgaussian_shared.scene.schema import hash_file
 from .results import Folders
 from .settings import ServiceSettings
 from .store import ACTIVE, JobRow, Store
-from .submit import current_key, keys_of
+from .submit import keys_of
 from .workers import Task
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Jobs:
         """Takes up a new job, or one that failed or was cancelled once more."""
         row = replace(row, state="uploading", error="", progress=Progress(), attempts=0)
         self.store.put(row)
-        if self._finish_from_cache(row):
+        if self.at_hand(row) and self._finish_from_cache(row):
             return self.store.get(row.job) or row
         if row.last_seq and self._photo_is_here(row):
             self.photo_arrived(row.job)
@@ -98,13 +98,23 @@ class Jobs:
         """Whether a finished result lies here."""
         return self.store.complete_result(key) is not None
 
+    def at_hand(self, row: JobRow) -> bool:
+        """Whether its finished result lies here and its owner may have it without the photo.
+
+        A hash is no photo: with keys, who has only heard of it learns nothing, and who has sent the
+        photo once gets what others had made of it. Without keys all are on this computer.
+        """
+        known = not row.keyed or self.store.has_sent(row.owner, row.photo_blake2b)
+        return known and self.cached(row.key)
+
     def photo_arrived(self, job: str) -> None:
         """The whole photo is here and is what was announced."""
         row = self.store.get(job)
         if row is not None and row.state == "uploading":
             row = replace(row, state="queued", queued=time.time())
             self.store.put(row)
-            self._event(row)
+            if not self._finish_from_cache(row):
+                self._event(row)
 
     def photo_refused(self, job: str, sentence: str) -> None:
         """The photo cannot be used."""
@@ -148,7 +158,7 @@ class Jobs:
             )
         return None
 
-    def _base(self, keys: list[str]) -> str:
+    def _base(self, keys: tuple[str, ...]) -> str:
         """The scene folder of the first of these results that is here; empty without one."""
         for key in keys:
             scene = self.folders.results.scene(key)
@@ -210,7 +220,7 @@ class Jobs:
         """
         for row in self.store.in_state(*ACTIVE):
             try:
-                self.store.put(replace(row, key=current_key(row, self.settings)))
+                self.store.put(replace(row, key=keys_of(row, self.settings)[0]))
             except CrowdGaussianError as error:
                 self.end(row, "failed", str(error)[:500])
         for row in self.store.in_state("running"):

@@ -3,7 +3,12 @@
 
 import json
 import logging
+import socket as tcp
+import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import zmq
@@ -11,6 +16,7 @@ from crowdgaussian_shared.errors import CrowdGaussianError, ResourceError
 from crowdgaussian_shared.protocol import Message, encode
 from crowdgaussian_shared.protocol.wire import HEADER_LIMIT, MESSAGE_LIMIT
 from zmq.utils import z85
+from zmq.utils.monitor import recv_monitor_message
 
 from .settings import Address, KeyFolder
 
@@ -76,6 +82,138 @@ def open_router(
     return socket, int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
 
 
+# Connections are bounded: whoever only takes up room makes room
+
+log = logging.getLogger(__name__)
+PLACES = 1024  # connections of one socket, as many as control.py keeps sessions
+OWN_FILES = 192  # of the service itself: 64 mapped artefacts; 37 at rest with 8 workers
+SILENT = 120.0  # seconds; a reader so slow that it just counts as alive asks again within 80
+MUTE = 4  # one place of so many is for those that have yet to speak, as newcomers have
+LOOK = 10.0  # seconds between two looks for silent connections
+
+
+def room_for_connections() -> int:
+    """Connections that each of the two sockets may have, by the files that may be open.
+
+    The limit of this process is raised first, as far as the system lets everybody raise it.
+    """
+    if sys.platform == "win32":
+        return PLACES
+    import resource
+
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * PLACES + OWN_FILES
+    if most != resource.RLIM_INFINITY:
+        wanted = min(wanted, most)
+    if resource.RLIM_INFINITY != files < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    room = (wanted - min(OWN_FILES, wanted // 2)) // 2
+    if room < PLACES:
+        log.warning("%d files may be open: up to %d clients; see `ulimit -n`", wanted, room)
+    return room
+
+
+@dataclass
+class Connection:
+    """One TCP connection as its descriptor shows it."""
+
+    peer: object  # address and port, which no other connection has at the same time
+    heard: float  # when it last said something, or came
+    spoke: bool = False
+
+
+class Connections:
+    """Who is connected to a ROUTER, from its monitor.
+
+    libzmq has no call that ends one of many connections, so its descriptor is shut down, once it is
+    sure that it is that connection's still; libzmq then takes it for one that the client ended.
+    """
+
+    def __init__(self, socket: zmq.Socket, room: int) -> None:
+        self._socket, self._room = socket, room
+        self._open: dict[int, Connection] = {}  # by descriptor
+        self._look_at = 0.0
+        self._port = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
+        name = f"inproc://connections-{id(socket)}"
+        socket.monitor(name, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self.monitor = socket.context.socket(zmq.PAIR)
+        self.monitor.setsockopt(zmq.RCVHWM, 0)  # else a slow loop would hold up libzmq's thread
+        self.monitor.connect(name)
+
+    def heard(self, frame: zmq.Frame) -> None:
+        """Somebody has sent this frame."""
+        with suppress(zmq.ZMQError):  # it has no descriptor
+            descriptor = int(frame.get(zmq.SRCFD))
+            if descriptor not in self._open:  # read before the monitor's word of it
+                self._join(descriptor)
+            connection = self._open.get(descriptor)
+            if connection is not None:
+                connection.heard, connection.spoke = time.monotonic(), True
+
+    def tidy(self) -> None:
+        """Closes who is silent, and then who is too much."""
+        while self.monitor.poll(0):
+            event = recv_monitor_message(self.monitor)
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._join(event["value"])
+            else:
+                self._open.pop(event["value"], None)
+        now, closed = time.monotonic(), 0
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            for descriptor in [d for d, c in self._open.items() if c.heard < now - SILENT]:
+                self._shut(descriptor)
+        while len(self._open) > self._room:
+            self._shut(self._least())
+            closed += 1
+        if closed:
+            log.warning("%d connections made room for newer ones", closed)
+
+    def close(self) -> None:
+        """Ends the socket with all connections."""
+        self._socket.disable_monitor()
+        self.monitor.close(0)
+        self._socket.close()
+
+    def _least(self) -> int:
+        """Who makes room: of many that never spoke the oldest, else whoever is silent longest."""
+        mute = [d for d, connection in self._open.items() if not connection.spoke]
+        spoke = self._open.keys() - mute
+        many = len(mute) > max(1, self._room // MUTE)
+        return min(mute if many or not spoke else spoke, key=lambda d: self._open[d].heard)
+
+    def _join(self, descriptor: int) -> None:
+        peer, known = self._peer(descriptor), self._open.get(descriptor)
+        if peer is not None and (known is None or known.peer != peer):
+            self._open[descriptor] = Connection(peer, time.monotonic())
+
+    def _shut(self, descriptor: int) -> None:
+        connection = self._open.pop(descriptor)
+        if self._peer(descriptor) == connection.peer:
+            self._with(descriptor, lambda one: one.shutdown(tcp.SHUT_RDWR))
+
+    def _peer(self, descriptor: int) -> object:
+        """Who is at the other end; None when it is no connection of this socket any more."""
+        return self._with(
+            descriptor,
+            lambda one: one.getpeername() if one.getsockname()[1] == self._port else None,
+        )
+
+    @staticmethod
+    def _with(descriptor: int, use: Callable[[tcp.socket], object]) -> object:
+        """What is to be done with a descriptor that stays libzmq's; None when it is gone."""
+        try:
+            one = tcp.socket(fileno=descriptor)
+        except OSError:
+            return None
+        try:
+            return use(one)
+        except (OSError, IndexError):  # the latter: it is no TCP any more
+            return None
+        finally:
+            one.detach()
+
+
 class Inbox:
     """What comes in over a ROUTER, message by message and with a bounded effort each time.
 
@@ -83,9 +221,10 @@ class Inbox:
     never the loop that reads.
     """
 
-    def __init__(self, socket: zmq.Socket, secure: bool) -> None:
-        """secure: whether the socket is a CURVE server."""
+    def __init__(self, socket: zmq.Socket, secure: bool, room: int = PLACES) -> None:
+        """secure: whether the socket is a CURVE server; room: connections that it may have."""
         self._socket, self._secure = socket, secure
+        self.connections = Connections(socket, room)
         self._cut: Envelope | None = None  # a message of which frames are still to be thrown away
 
     def next(self) -> Envelope | None:
@@ -97,6 +236,7 @@ class Inbox:
                 first = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return None
+            self.connections.heard(first)
             frames: list[bytes] = []
             last = first
             while last.more and len(frames) < FRAMES:
@@ -157,7 +297,6 @@ def request_of(frames: list[bytes]) -> int:
 
 # Who may connect: ZeroMQ's authentication protocol (RFC 27), answered from the list of keys
 
-log = logging.getLogger(__name__)
 ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS results(
     key TEXT PRIMARY KEY, bytes INTEGER, complete INTEGER, artifacts TEXT);
 """
 VERSION = 2  # of the schema
+KEYED, LOCAL = "key:", "local:"  # owners begin so
 ACTIVE = ("uploading", "queued", "running")
 
 
@@ -61,6 +62,11 @@ class JobRow:
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def keyed(self) -> bool:
+        """Whether its owner showed a key, and is not just on this computer."""
+        return self.owner.startswith(KEYED)
 
 
 class Store:
@@ -122,6 +128,14 @@ class Store:
     def with_key(self, key: str) -> list[JobRow]:
         """All jobs that share one result."""
         return self._rows("SELECT * FROM jobs WHERE key = ?", key)
+
+    def has_sent(self, owner: str, photo_blake2b: str) -> bool:
+        """Whether a job of this owner got as far as its photo being here and checked."""
+        query = (
+            "SELECT EXISTS(SELECT 1 FROM jobs WHERE owner = ? AND photo_blake2b = ? AND "
+            "(queued > 0 OR state = 'done'))"
+        )
+        return bool(self._value(query, owner, photo_blake2b))
 
     def ended_before(self, moment: float) -> list[JobRow]:
         """Jobs that ended before a moment (seconds since 1970), the oldest first."""

@@ -8,7 +8,7 @@ import struct
 import time
 import uuid
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -28,16 +28,16 @@ from .store import JobRow
 # The key under which a result is kept: all that decides what comes out, and nothing else
 
 PACKAGES = ("crowdgaussian", "crowdgaussian_shared")
+KEPT = 128  # jobs whose keys are remembered, twice jobs_total; 0.1 MB each with 1,000 corrections
 
 
-def result_key(photo_blake2b: str, config: Config, pipeline: str, edit: str = "") -> str:
-    """BLAKE2b-256 of photo, settings, model files, code and corrections, as hex.
+def result_key(photo_blake2b: str, config: Config, pipeline: str) -> str:
+    """BLAKE2b-256 of photo, settings, model files and code as hex, for a result not corrected.
 
     Args:
         photo_blake2b: of the photo's file.
         config: all settings.
         pipeline: module:function that computes the result.
-        edit: text of the corrections, as SceneEdits writes them; empty for none.
 
     Raises:
         CrowdGaussianError: a model file is missing.
@@ -45,8 +45,7 @@ def result_key(photo_blake2b: str, config: Config, pipeline: str, edit: str = ""
     models = [_model_hash(file) for file in files_for(config)]
     settings = sorted(config.flat().items())
     parts = [photo_blake2b, settings, models, pipeline, code_version()]
-    key = hash_bytes(json.dumps(parts).encode())
-    return hash_bytes(f"{key} {edit}".encode()) if edit else key
+    return hash_bytes(json.dumps(parts).encode())
 
 
 @cache
@@ -99,19 +98,12 @@ def new_row(message: Submit, owner: str, settings: ServiceSettings) -> JobRow:
             f"A photo may have up to {largest >> 20} MiB and this one has "
             f"{message.photo_bytes} bytes; make it smaller.",
         )
-    try:
-        config = _config(message, settings)
-        key = result_key(message.photo_blake2b, config, settings.pipeline, normal(message.edit))
-    except RefusedError:
-        raise
-    except CrowdGaussianError as error:
-        raise RefusedError("message", str(error)) from error
     now = time.time()
-    return JobRow(
+    row = JobRow(
         job=message.job,
         owner=owner,
         state="uploading",
-        key=key,
+        key="",
         photo_name=plain_name(message.photo_name),
         photo_bytes=message.photo_bytes,
         photo_blake2b=message.photo_blake2b,
@@ -121,15 +113,13 @@ def new_row(message: Submit, owner: str, settings: ServiceSettings) -> JobRow:
         changed=now,
         edit=message.edit,
     )
-
-
-def normal(edit: str) -> str:
-    """The one text of these corrections; empty for none.
-
-    Raises:
-        CrowdGaussianError: they are not what they should be.
-    """
-    return SceneEdits.from_json(edit, "SUBMIT: edit").to_json() if edit else ""
+    try:
+        _check_settings(message, settings)
+        return replace(row, key=keys_of(row, settings)[0])
+    except RefusedError:
+        raise
+    except CrowdGaussianError as error:
+        raise RefusedError("message", str(error)) from error
 
 
 def again(old: JobRow, new: JobRow) -> JobRow:
@@ -151,32 +141,39 @@ def again(old: JobRow, new: JobRow) -> JobRow:
     return replace(old, key=new.key)
 
 
-def current_key(row: JobRow, settings: ServiceSettings) -> str:
-    """The key of a job's result with this program, which may be newer than the job.
-
-    Raises:
-        CrowdGaussianError: the job's settings exist no more.
-    """
-    return keys_of(row, settings)[0]
-
-
-def keys_of(row: JobRow, settings: ServiceSettings) -> list[str]:
+def keys_of(row: JobRow, settings: ServiceSettings) -> tuple[str, ...]:
     """The keys of a job's result and of those with less and less of its last corrections.
 
-    The last one is the key of the photo without any.
+    The first one is the job's own with this program, which may be newer than the job; the last one
+    is the key of the photo without any corrections.
 
     Raises:
-        CrowdGaussianError: the job's settings exist no more.
+        CrowdGaussianError: the job's settings exist no more, or its corrections are damaged.
     """
-    config = configured(row.preset, row.settings)
-    texts = [""]
-    if row.edit:
-        edits = SceneEdits.from_json(row.edit)
-        texts = [edits.first(count) for count in range(len(edits.steps), -1, -1)]
-    return [result_key(row.photo_blake2b, config, settings.pipeline, text) for text in texts]
+    named = tuple(sorted(row.settings.items()))
+    return _keys(row.photo_blake2b, row.preset, named, settings.pipeline, row.edit)
 
 
-def _config(message: Submit, settings: ServiceSettings) -> Config:
+@lru_cache(KEPT)
+def _keys(
+    photo_blake2b: str,
+    preset: str,
+    settings: tuple[tuple[str, str], ...],
+    pipeline: str,
+    edit: str,
+) -> tuple[str, ...]:
+    """As keys_of; each step's key is made of the one before, so many steps take linear time."""
+    keys = [result_key(photo_blake2b, configured(preset, dict(settings)), pipeline)]
+    if edit:
+        edits = SceneEdits.from_json(edit, "SUBMIT: edit")
+        edits.to_json()  # refuses what is too long when it is written out
+        for step in edits.steps:
+            text = SceneEdits((step,)).to_json()
+            keys.append(hash_bytes(f"{keys[-1]} {text}".encode()))
+    return tuple(reversed(keys))
+
+
+def _check_settings(message: Submit, settings: ServiceSettings) -> None:
     config = configured(message.preset, message.settings)
     local = [name for name in message.settings if is_local(config, name)]
     if local:
@@ -190,7 +187,6 @@ def _config(message: Submit, settings: ServiceSettings) -> Config:
             "limit",
             f"This server takes up to {settings.limits.people} people; lower people.max_people.",
         )
-    return config
 
 
 def _is_uuid(text: str) -> bool:

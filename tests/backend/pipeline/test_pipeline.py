@@ -115,6 +115,20 @@ def test_resume_gives_the_stages_the_same_people_and_masks(job):
         assert masks[place].occlusion == 0.25 and masks[place].visible.sum() == 80 * 8
 
 
+def test_a_disk_that_was_full_for_a_moment_costs_no_preview(job, monkeypatch):
+    """A run stopped between the people and the ground's picture went on without the picture."""
+
+    def full(*_):
+        raise DiskFullError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SceneFolder, "write_preview", full)
+        with pytest.raises(DiskFullError):
+            run(job, Script())
+    assert run(job, Script()).info.previews == ("previews/ground.png",)
+    assert (job.out / "previews/ground.png").is_file()
+
+
 def test_a_damaged_fit_makes_the_people_stage_run_again(job):
     with pytest.raises(Cancelled):
         run(job, Script(), cancel_at("avatars", 1))

@@ -26,6 +26,7 @@ from crowdgaussian_shared.protocol import encode
 from crowdgaussian_shared.protocol import messages as m
 from crowdgaussian_shared.scene.schema import hash_bytes
 from PIL import Image
+from zmq.utils.monitor import recv_monitor_message
 
 QUICK = ("--set", "cancel_seconds=1", "--set", "beat_seconds=0.4")
 PIPELINE = "_support.service_pipeline:run"
@@ -66,18 +67,20 @@ def test_a_message_of_many_frames_does_not_fail_running_jobs(service, client, ph
 
 @pytest.fixture
 def pair():
-    """A ROUTER with its inbox, and a DEALER."""
+    """A ROUTER, its inbox with room for three, and a DEALER."""
     context = zmq.Context()
     router, dealer = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
-    dealer.connect(f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}")
-    yield router, dealer
+    port = router.bind_to_random_port("tcp://127.0.0.1")
+    inbox = sockets.Inbox(router, secure=False, room=3)
+    dealer.connect(f"tcp://127.0.0.1:{port}")
+    yield router, inbox, dealer
+    inbox.connections.close()
     context.destroy(linger=0)
 
 
 def test_long_messages_are_thrown_away_in_pieces(pair, monkeypatch):
     monkeypatch.setattr(sockets, "DRAINED", 50)
-    router, dealer = pair
-    inbox = sockets.Inbox(router, secure=False)
+    router, inbox, dealer = pair
     dealer.send_multipart([b"a"] * 500)
     dealer.send_multipart([b"b", b"c"])
     got = []
@@ -89,6 +92,77 @@ def test_long_messages_are_thrown_away_in_pieces(pair, monkeypatch):
     assert got[cut].frames == [b"a"] * sockets.FRAMES
     rest = [envelope.frames for envelope in got[cut + 1 :] if envelope is not None]
     assert rest == [[b"b", b"c"]]
+
+
+@pytest.fixture
+def hanging(pair):
+    """Makes DEALERs that connect once and say so many things -> the monitor of each."""
+    made = []
+
+    def make(times=1):
+        dealer = pair[0].context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+        monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        made.extend((dealer, monitor))
+        dealer.connect(pair[0].getsockopt_string(zmq.LAST_ENDPOINT))
+        assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        for _ in range(times):
+            dealer.send(b"word")
+        return monitor
+
+    return make
+
+
+def settled(inbox, router, messages, connections):
+    """Reads so many messages and waits for so many connections."""
+    for _ in range(messages):
+        assert router.poll(5000)
+        inbox.connections.tidy()
+        assert inbox.next() is not None
+    deadline = time.monotonic() + 5
+    while len(inbox.connections._open) != connections and time.monotonic() < deadline:
+        inbox.connections.monitor.poll(50)
+        inbox.connections.tidy()
+    assert len(inbox.connections._open) == connections
+
+
+def ended(monitors):
+    """Which of them are told that their connection is over, the first one waited for."""
+    assert any(monitor.poll(5000 if k == 0 else 0) for k, monitor in enumerate(monitors))
+    return [bool(monitor.poll(0)) for monitor in monitors]
+
+
+def test_the_mute_and_then_the_longest_silent_make_room(pair, hanging, monkeypatch):
+    router, inbox, dealer = pair
+    dealer.close()
+    settled(inbox, router, 0, 0)
+    first = hanging()
+    settled(inbox, router, 1, 1)
+    second = hanging()
+    settled(inbox, router, 1, 2)
+    mute = hanging(times=0)
+    settled(inbox, router, 0, 3)
+    third = hanging()
+    settled(inbox, router, 1, 3)
+    assert ended([mute, first, second, third]) == [True, False, False, False]
+    fourth = hanging()
+    settled(inbox, router, 1, 3)
+    assert ended([first, second, third, fourth]) == [True, False, False, False]
+    monkeypatch.setattr(sockets, "SILENT", -1.0)
+    monkeypatch.setattr(inbox.connections, "_look_at", 0.0)
+    settled(inbox, router, 0, 0)
+    assert ended([second]) == [True]
+
+
+def test_a_descriptor_that_is_another_connections_by_now_is_left_alone(pair):
+    router, inbox, dealer = pair
+    dealer.send(b"word")
+    settled(inbox, router, 1, 1)
+    (descriptor,) = inbox.connections._open
+    inbox.connections._open[descriptor].peer = ("127.0.0.1", 1)
+    inbox.connections._shut(descriptor)
+    dealer.send(b"more")
+    assert router.poll(5000) and inbox.next().frames == [b"more"]
 
 
 def test_fill_bytes_are_not_read_for_ever():

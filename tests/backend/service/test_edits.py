@@ -3,12 +3,15 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from _support.service_running import artifacts_of
 from _support.stand_ins import write_photo
-from crowdgaussian.service.store import Store
+from crowdgaussian.service import submit
+from crowdgaussian.service.settings import ServiceSettings
+from crowdgaussian.service.store import JobRow, Store
 from crowdgaussian_shared.client import job as client_job
 from crowdgaussian_shared.client.blocking import reconstruct
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -58,6 +61,27 @@ def test_the_client_mirrors_corrections_made_from_nothing(service, tmp_path):
     folder = SceneFolder.open(out)
     np.testing.assert_allclose(folder.read_avatar(1).pose, 0.1, atol=1e-6)
     assert folder.info.settings["edit"] == edit_of(ONE)
+
+
+def test_keys_of_many_corrections_are_made_once_and_each_from_the_one_before(tmp_path, monkeypatch):
+    """900 of them used to cost the broker 900 keys of everything, in each turn of its loop."""
+    made = []
+    whole = submit.result_key
+    monkeypatch.setattr(submit, "result_key", lambda *given: made.append(1) or whole(*given))
+    settings = ServiceSettings(tmp_path)
+    steps = [SceneEdit(excluded=(index % 3,)) for index in range(900)]
+
+    def row(count):
+        edit = edit_of(*steps[:count]) if count else ""
+        return JobRow("j", "o", "queued", "", "a", 5, "5e" * 32, "open", {}, 1.0, 1.0, edit=edit)
+
+    many = submit.keys_of(row(900), settings)
+    assert len(set(many)) == len(many) == 901
+    assert submit.keys_of(row(900), settings) == many and len(made) == 1
+    assert submit.keys_of(row(20), settings) == many[-21:]
+    assert submit.keys_of(row(0), settings) == many[-1:]
+    other = replace(row(20), settings={"avatar.seed": "2"})
+    assert not set(submit.keys_of(other, settings)) & {*many}
 
 
 def test_bad_corrections_are_refused_in_a_sentence(client, photo):

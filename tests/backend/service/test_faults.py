@@ -4,6 +4,7 @@
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -245,3 +246,26 @@ def test_a_service_ends_with_the_program_that_started_it(tmp_path):
 def test_a_taken_port_is_one_sentence(service, tmp_path):
     with pytest.raises(RuntimeError, match="cannot be bound .*; choose another --bind"):
         start(tmp_path / "data", bind=f"tcp://127.0.0.1:{service.port}")
+
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(52, b"\0")
+READY = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+
+
+def test_idle_connections_refuse_nobody_else(tmp_path):
+    """Where 128 files may be open, 97 of them used to keep everybody out for good."""
+    idle = []
+    with serving(tmp_path / "data", "--workers", "1", files=128) as service:
+        try:
+            for turn in range(160):
+                port = (service.port, service.data_port)[turn % 2]
+                idle.append(socket.create_connection(("127.0.0.1", port), 10))
+                idle[-1].sendall(GREETING + READY)
+                assert idle[-1].recv(1) == b"\xff", "the service takes up the connection"
+            with Client(service.port, service.data_port) as client:
+                for port in (client.control, client.data):
+                    assert isinstance(client.ask(m.Ping, port), m.Pong)
+        finally:
+            for one in idle:
+                one.close()
+        assert "128 files may be open: up to 32 clients" in service.log.read_text()

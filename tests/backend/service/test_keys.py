@@ -106,6 +106,26 @@ def test_a_paired_client_works_and_sees_its_own_jobs_only(service, pairings, tmp
             assert [j.job for j in again.ask(m.List).jobs] == [job]
 
 
+def test_a_hash_alone_gets_nobody_elses_result(service, pairings, tmp_path):
+    photo = write_photo(tmp_path / "a.png", seed=7).read_bytes()
+    with (
+        connect(service, pairings[1]["studio"]) as studio,
+        connect(service, pairings[1]["laptop"]) as laptop,
+    ):
+        studio.follow(studio.submit(photo, "private.png")[0])
+        job, answer = laptop.submit(photo, "guessed.png", upload=False)
+        assert answer.job.state == "uploading"
+        assert laptop.fetch(job, "photo.jpg").code == "unknown-artifact"
+        assert laptop.upload(job, photo[:-1] + b"?").code == "photo"
+        assert laptop.status(job).job.state == "uploading"
+        laptop.upload(job, photo)
+        events = laptop.follow(job)
+        assert {e.progress.stage for e in events} == {"avatars"}, "nothing is computed twice"
+        assert b"guessed.png" in laptop.fetch(job, "scene.json")
+        _, answer = laptop.submit(photo, "again.png", upload=False)
+        assert answer.job.state == "done", "who has sent the photo need not send it again"
+
+
 def handshake(service, pairing):
     """What the socket's monitor says about a connection."""
     context = zmq.Context()
