@@ -236,8 +236,9 @@ def test_ten_thousand_mutated_messages(service, client):
     fuzz(client, rng, 8000, answers)
     assert service.memory() - before < 16 << 20
     assert service.process.poll() is None
-    errors = [a for a in answers if isinstance(a, m.Error)]
-    assert 4000 < len(errors) <= len(answers) <= 10_000
+    replies = [a for a in answers if not isinstance(a, m.Event)]  # some mutants are whole jobs
+    errors = [a for a in replies if isinstance(a, m.Error)]
+    assert 4000 < len(errors) <= len(replies) <= 10_000
     assert not [e for e in errors if e.code == "internal"], errors
     with Client(service.port, service.data_port) as fresh:
         assert isinstance(fresh.ask(m.Ping), m.Pong)
