@@ -2,7 +2,7 @@
 """crowdgaussian evaluate lorm | inputs | degradation | inpainting | people: numbers."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from .options import add_fields, add_out, add_setting_options, given_fields, set
 _HIDDEN, _PICTURES = {"occlusions": "occlusion"}, {"pictures": "pictures"}
 
 if TYPE_CHECKING:
+    from ..core.progress import Report as Tell
     from ..evaluate.degradation import Cases
     from ..evaluate.lorm import Evaluation
 
@@ -191,27 +192,26 @@ def _inpainting(arguments: argparse.Namespace) -> int:
 
 
 def _cases(job: "Evaluation", cases: "Cases", title: str) -> int:
-    from rich.console import Console
-
     from ..evaluate.degradation import evaluate_cases
-    from .console import ConsoleReport
 
-    with ConsoleReport(Console(soft_wrap=True)) as report:
-        result = evaluate_cases(job, cases, title, report)
-    print(result.markdown())
-    print(job.out / "report.md")
-    return 0
+    return _shown(job, lambda report: evaluate_cases(job, cases, title, report))
 
 
 def _lorm(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from ..evaluate.lorm import evaluate_lorm
-    from .console import ConsoleReport
 
     job = _systems_job(arguments, _HIDDEN)
+    return _shown(job, lambda report: evaluate_lorm(job, report))
+
+
+def _shown(job: "Evaluation", run: Callable[["Tell"], Any]) -> int:
+    """Runs an evaluation with its progress, then prints its report and where it lies."""
+    from rich.console import Console
+
+    from .console import ConsoleReport
+
     with ConsoleReport(Console(soft_wrap=True)) as report:
-        result = evaluate_lorm(job, report)
+        result = run(report)
     print(result.markdown())
     print(job.out / "report.md")
     return 0

@@ -150,9 +150,9 @@ def _view(arguments: argparse.Namespace) -> int:
         print(arguments.export)
         return 0
     with open_server(arguments.out, arguments.port, motion) as server:
-        print(f"http://{HOST}:{server.server_port}/", "(Ctrl-C ends it)", flush=True)
+        address = f"http://{HOST}:{server.server_port}/"
+        print(address, "(Ctrl-C ends it)", flush=True)
         if not arguments.no_browser:
-            address = f"http://{HOST}:{server.server_port}/"
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         try:
             server.serve_forever()

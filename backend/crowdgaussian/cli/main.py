@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crowdgaussian_shared.errors import Cancelled, CrowdGaussianError, InputError
 
@@ -22,12 +23,18 @@ from ..core.progress import prepare_process, quiet_native_stderr
 from . import doctor, export, refiner
 from .batch import add_commands as add_batch_command
 from .evaluate import add_commands as add_evaluate_commands
-from .options import Parser, add_out, add_setting_options, setting_changes
+from .options import Parser, add_out, add_overwrite, add_setting_options, setting_changes
+from .serve import STOPPED
 from .serve import add_commands as add_service_commands
 from .train import add_data_command, add_train_command
 from .weights import add_commands as add_weights_commands
 
-USER_ERROR, STOPPED = 2, 130
+if TYPE_CHECKING:
+    from crowdgaussian_shared.scene.folder import SceneFolder
+
+    from ..pipeline.config import Job
+
+USER_ERROR = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +86,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("photo", type=Path, metavar="PHOTO")
     add_out(parser, "scene folder; an interrupted run of the same photo goes on there")
     add_setting_options(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
+    add_overwrite(parser)
     parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
     parser.set_defaults(run=_reconstruct)
 
@@ -105,25 +112,38 @@ def _add_blend(commands: argparse._SubParsersAction) -> None:
 
 
 def _reconstruct(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from ..pipeline.config import Job, configured
-    from ..pipeline.reconstruct import reconstruct
-    from .console import ConsoleReport, print_checks, print_people
 
     config = configured(arguments.preset, setting_changes(arguments))
     job = Job(arguments.photo, arguments.out, config, arguments.overwrite)
-    started = time.perf_counter()
-    quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
-    with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
-        folder = reconstruct(job, report)
+    folder, seconds = _run(job, arguments.verbose)
     people = folder.info.people
     done = sum(person.state == "done" for person in people)
-    print(f"{done} of {len(people)} people done in {time.perf_counter() - started:.0f} s")
-    print_people(people)
+    print(f"{done} of {len(people)} people done in {seconds:.0f} s")
+    _print_result(folder)
+    return 0
+
+
+def _run(job: "Job", verbose: bool) -> tuple["SceneFolder", float]:
+    """The pipeline with its progress on the console; and the seconds it took."""
+    from rich.console import Console
+
+    from ..pipeline.reconstruct import reconstruct
+    from .console import ConsoleReport
+
+    started = time.perf_counter()
+    quiet = nullcontext() if verbose else quiet_native_stderr()
+    with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
+        folder = reconstruct(job, report)
+    return folder, time.perf_counter() - started
+
+
+def _print_result(folder: "SceneFolder") -> None:
+    from .console import print_checks, print_people
+
+    print_people(folder.info.people)
     print_checks(folder.info)
     print(folder.path / "scene.json")
-    return 0
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -185,28 +205,19 @@ def _add_edit(commands: argparse._SubParsersAction) -> None:
         metavar="PHOTO",
         help="the original photo (default: its copy in SCENE)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
+    add_overwrite(parser)
     parser.add_argument("--verbose", action="store_true", help="log details and tracebacks")
     parser.set_defaults(run=_edit)
 
 
 def _edit(arguments: argparse.Namespace) -> int:
     from crowdgaussian_shared.scene.folder import SceneFolder
-    from rich.console import Console
-
-    from ..pipeline.reconstruct import reconstruct
-    from .console import ConsoleReport, print_checks, print_people
 
     scene = SceneFolder.open(arguments.scene)
     if arguments.scene.resolve() == arguments.out.resolve():
         raise InputError(f"{arguments.out} is the scene itself; choose another folder.")
-    job = _job(scene, arguments)
-    quiet = nullcontext() if arguments.verbose else quiet_native_stderr()
-    with quiet, ConsoleReport(Console(soft_wrap=True)) as report:
-        folder = reconstruct(job, report)
-    print_people(folder.info.people)
-    print_checks(folder.info)
-    print(folder.path / "scene.json")
+    folder, _ = _run(_job(scene, arguments), arguments.verbose)
+    _print_result(folder)
     return 0
 
 

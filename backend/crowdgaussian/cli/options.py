@@ -155,9 +155,19 @@ def _preset_section(preset: str, command: str) -> dict[str, Any]:
         ) from error
 
 
+# What is said of a folder in which the same command goes on
+RUN_GOES_ON = "folder; an interrupted run goes on there"
+TRAINING_GOES_ON = "folder; an interrupted training goes on there"
+
+
 def add_out(parser: argparse.ArgumentParser, text: str | None = None) -> None:
     """Adds --out, the folder that a command fills and must be told."""
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Adds --overwrite."""
+    parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
 
 
 def setting_changes(arguments: argparse.Namespace) -> dict[str, str]:

@@ -8,6 +8,7 @@ from crowdgaussian_shared.errors import SettingError
 
 from .options import (
     STAGES,
+    TRAINING_GOES_ON,
     add_changes,
     add_fields,
     add_mesh_options,
@@ -20,7 +21,6 @@ from .options import (
     with_preset,
 )
 
-_GOES_ON = "folder; an interrupted training goes on there"
 _CROWD_GAUSSIANS = "8000"  # of a person of evaluated crowds, enough for their views
 _REFINER = {
     name: name.replace("_", "-")
@@ -34,7 +34,7 @@ def add_training(kinds: argparse._SubParsersAction) -> None:
     """Adds `train refiner`."""
     parser = kinds.add_parser("refiner", help="teach a network to clean views of a crowd")
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data crowd-scenes`")
-    add_out(parser, _GOES_ON)
+    add_out(parser, TRAINING_GOES_ON)
     _add_network(parser)
     add_preset(parser, "train.refiner")
     parser.late = _add_refiner_settings

@@ -16,6 +16,7 @@ from .options import (
     add_changes,
     add_fields,
     add_out,
+    add_overwrite,
     add_setting_options,
     given_fields,
     setting_changes,
@@ -187,7 +188,7 @@ def _add_submit(commands: argparse._SubParsersAction) -> None:
         metavar="EDIT.json",
         help="corrections of that photo's result (docs/people.md)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a scene in OUT")
+    add_overwrite(parser)
     parser.add_argument(
         "--detach",
         action="store_true",

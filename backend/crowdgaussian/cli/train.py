@@ -9,7 +9,9 @@ from pathlib import Path
 from crowdgaussian_shared.errors import SettingError
 
 from .options import (
+    RUN_GOES_ON,
     STAGES,
+    TRAINING_GOES_ON,
     add_changes,
     add_fields,
     add_mesh_options,
@@ -21,8 +23,6 @@ from .options import (
     scanned_people,
     with_preset,
 )
-
-_GOES_ON = "folder; an interrupted training goes on there"
 
 
 def add_train_command(commands: argparse._SubParsersAction) -> argparse._SubParsersAction:
@@ -46,7 +46,7 @@ def _add_lorm(kinds: argparse._SubParsersAction) -> None:
         "lorm", help="teach LHM to complete hidden people (not for commercial use)"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="people; see docs/training.md")
-    add_out(parser, _GOES_ON)
+    add_out(parser, TRAINING_GOES_ON)
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="only people named in this file, one a line"
     )
@@ -153,7 +153,7 @@ def _add_completion(kinds: argparse._SubParsersAction) -> None:
         "completion", help="teach a network to colour what a photo does not show of a person"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="of `data completion`")
-    add_out(parser, _GOES_ON)
+    add_out(parser, TRAINING_GOES_ON)
     parser.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with (none)")
     parser.late = _add_completion_settings
     parser.set_defaults(run=_completion)
@@ -227,9 +227,7 @@ def add_data_command(commands: argparse._SubParsersAction) -> None:
 
 def _add_scenes(kinds: argparse._SubParsersAction) -> None:
     scenes = kinds.add_parser("crowd-scenes", help="crowds, true and coarse, from all around")
-    scenes.add_argument(
-        "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
-    )
+    scenes.add_argument("out", type=Path, metavar="OUT", help=RUN_GOES_ON)
     scenes.add_argument(
         "--coarse",
         action="append",
@@ -254,9 +252,7 @@ def _add_scenes(kinds: argparse._SubParsersAction) -> None:
 
 def _add_completion_data(kinds: argparse._SubParsersAction) -> None:
     lessons = kinds.add_parser("completion", help="dressed people, for `train completion`")
-    lessons.add_argument(
-        "out", type=Path, metavar="OUT", help="folder; an interrupted run goes on there"
-    )
+    lessons.add_argument("out", type=Path, metavar="OUT", help=RUN_GOES_ON)
     lessons.add_argument(
         "--makehuman",
         type=Path,
@@ -279,7 +275,7 @@ def _add_scans(kinds: argparse._SubParsersAction) -> None:
         "thuman-eval", help="scanned people, for `evaluate lorm` (the paper's Tables 1 and 2)"
     )
     scans.add_argument("scans", type=Path, metavar="SCANS", help="in the layout of THuman2.1")
-    add_out(scans, "folder; an interrupted run goes on there")
+    add_out(scans, RUN_GOES_ON)
     scans.add_argument(
         "--list", type=Path, metavar="FILE", help="people named in this file, one a line"
     )

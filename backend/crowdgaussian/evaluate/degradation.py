@@ -17,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from crowdgaussian_shared.errors import CrowdGaussianError, DamagedFileError, SettingError
-from crowdgaussian_shared.formats.atomic import write_bytes
 from PIL import Image
 
 from ..body import BodyModel
@@ -29,10 +28,20 @@ from ..lorm.training.occlusion import Occluded, hide
 from ..people.external.stage import OUT, PHOTO, Program, check_command, run_program
 from ..people.types import person_from_parameters
 from ..weights import local_path
-from .lorm import Evaluation, body_of, hidden_image, occlusions
-from .report import METRICS, SHOWN, Picture, render_views, score, write_picture
+from .lorm import Evaluation, body_of, hidden_image, occlusions, systems_of
+from .report import (
+    METRICS,
+    Picture,
+    cells,
+    mean,
+    render_views,
+    score,
+    shown,
+    write_picture,
+    write_report,
+)
 from .subjects import Subject, read_subjects
-from .systems import ImportedSystem, System, find_result, own_systems
+from .systems import System, find_result
 
 FACTORS = (1, 2, 4, 8)  # 1 is the photo itself, beside the paper's three
 _MOST_FACTOR = 64
@@ -200,7 +209,7 @@ class DegradationReport:
             own = [row for row in self.rows if row.system == system]
             for case in dict.fromkeys(row.case for row in own):
                 good = [row.values for row in own if row.case == case and not row.error]
-                means = (self._mean(name, good) for name in METRICS if self._has(name))
+                means = (mean(name, good) for name in METRICS if self._has(name))
                 lines.append(f"| {system} | {case} | {len(good)} | " + " | ".join(means) + " |")
         failed = [row for row in self.rows if row.error]
         lines += ["", *(f"- {row.system}, {row.person}, {row.case}: {row.error}" for row in failed)]
@@ -209,21 +218,14 @@ class DegradationReport:
     def _has(self, name: str) -> bool:
         return any(name in row.values for row in self.rows)
 
-    def _mean(self, name: str, good: list[dict[str, float]]) -> str:
-        values = [value[name] for value in good if np.isfinite(value.get(name, np.nan))]
-        digits = 2 if "psnr" in name or name == "holes" else 4
-        return f"{np.mean(values):.{digits}f}" if values else "-"
-
     def write(self, folder: Path) -> None:
         """report.md and results.csv."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["system", "photo", "person", *METRICS, "error"])
         for row in self.rows:
-            cells = (f"{row.values[n]:.6g}" if n in row.values else "" for n in METRICS)
-            writer.writerow([row.system, row.case, row.person, *cells, row.error])
-        write_bytes(folder / "report.md", self.markdown().encode())
-        write_bytes(folder / "results.csv", text.getvalue().encode())
+            writer.writerow([row.system, row.case, row.person, *cells(row.values), row.error])
+        write_report(folder, self.markdown(), text.getvalue())
 
 
 def evaluate_cases(job: Evaluation, cases: Cases, title: str, tell: Tell) -> DegradationReport:
@@ -241,10 +243,7 @@ def evaluate_cases(job: Evaluation, cases: Cases, title: str, tell: Tell) -> Deg
     """
     subjects = read_subjects(job.dataset, job.people)
     body = body_of(subjects, job.smplx)
-    systems = own_systems(job.systems, job.config, body)
-    systems += [ImportedSystem(one.name, one.folder, body, one.axes) for one in job.imported]
-    if not systems:
-        raise SettingError("There is nothing to evaluate; name a system or import results.")
+    systems = systems_of(job, body)
     lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
     height, width = subjects[0].mask.shape
     facts = [
@@ -274,7 +273,7 @@ def _person(
     """Adds a person's rows; returns their pictures, the truth first."""
     subject = cases[0].subject
     truth, mask = subject.truth
-    lines = [Picture("the truth", _pictures(subject.photo, truth.numpy()))]
+    lines = [Picture("the truth", shown(subject.photo, truth.numpy()))]
     for system in systems:
         for case in cases:
             try:
@@ -287,10 +286,5 @@ def _person(
             report.rows.append(CaseRow(case.title, system.name, subject.name, values))
             words = f"{system.name}, {case.title}   PSNR {values['psnr']:.2f}, "
             words += f"person {values['masked_psnr']:.2f} dB"
-            lines.append(Picture(words, _pictures(case.given.image, views.colour.numpy())))
+            lines.append(Picture(words, shown(case.given.image, views.colour.numpy())))
     return lines
-
-
-def _pictures(image: np.ndarray, views: np.ndarray) -> list[np.ndarray]:
-    chosen = [views[i] for i in SHOWN if i < len(views)]
-    return [image, *((255 * view).round().astype(np.uint8) for view in chosen)]

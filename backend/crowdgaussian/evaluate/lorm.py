@@ -27,7 +27,7 @@ from ..lorm.training.occlusion import (
 )
 from ..pipeline.config import Config
 from ..weights import local_path
-from .report import SHOWN, Picture, Report, Row, Views, render_views, score, write_picture
+from .report import Picture, Report, Row, Views, render_views, score, shown, write_picture
 from .subjects import Subject, joints_in_image, read_subjects
 from .systems import (
     REFINED,
@@ -87,12 +87,7 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
         for subject in subjects:
             for occlusion in job.occlusions:
                 find_result(other.folder, subject.name, occlusion)
-    systems = own_systems(job.systems, job.config, body)
-    systems += [
-        ImportedSystem(other.name, other.folder, body, other.axes) for other in job.imported
-    ]
-    if not systems:
-        raise SettingError("There is nothing to evaluate; name a system or import results.")
+    systems = systems_of(job, body)
     lpips, missing = load_lpips(local_path("vgg16"), local_path("lpips-vgg-heads"))
     report = Report(_facts(job, subjects, body), missing)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -105,6 +100,19 @@ def evaluate_lorm(job: Evaluation, tell: Tell) -> Report:
     report.write(job.out)
     tell(Progress("evaluation", 1.0))
     return report
+
+
+def systems_of(job: Evaluation, body: BodyModel) -> list[System]:
+    """Our own systems and the imported ones that a job names.
+
+    Raises:
+        CrowdGaussianError: it names none, or files are missing.
+    """
+    systems = own_systems(job.systems, job.config, body)
+    systems += [ImportedSystem(one.name, one.folder, body, one.axes) for one in job.imported]
+    if not systems:
+        raise SettingError("There is nothing to evaluate; name a system or import results.")
+    return systems
 
 
 def write_inputs(job: Evaluation) -> list[Path]:
@@ -197,7 +205,7 @@ def _person(
     truth, mask = subject.truth
     for occlusion in job.occlusions:
         hidden = hidden_image(subject, body, occlusion)
-        lines = [Picture("the truth", _pixels(subject.photo, truth.numpy()))]
+        lines = [Picture("the truth", shown(subject.photo, truth.numpy()))]
         for system in systems:
             try:
                 views = render_views(system.splats(subject, hidden, occlusion), subject.cameras)
@@ -216,12 +224,7 @@ def _line(name: str, hidden: Occluded, views: Views, values: dict[str, float]) -
         f"{name}   PSNR {values['psnr']:.2f}, person {values['masked_psnr']:.2f} dB, "
         f"holes {values['holes']:.1f} %"
     )
-    return Picture(title, _pixels(hidden.image, views.colour.numpy()))
-
-
-def _pixels(image: np.ndarray, views: np.ndarray) -> list[np.ndarray]:
-    chosen = [views[i] for i in SHOWN if i < len(views)]
-    return [image, *((255 * view).round().astype(np.uint8) for view in chosen)]
+    return Picture(title, shown(hidden.image, views.colour.numpy()))
 
 
 def _facts(job: Evaluation, subjects: list[Subject], body: BodyModel) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from crowdgaussian_shared.formats.atomic import atomic_file
+from crowdgaussian_shared.formats.atomic import write_bytes
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 from torch import Tensor
@@ -137,14 +137,13 @@ class Report:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["occlusion", "hidden_percent", "system", "person", *METRICS, "error"])
         for row in self.rows:
-            values = (row.values.get(name) for name in METRICS)
             writer.writerow(
                 [
                     row.occlusion,
                     "" if math.isnan(row.hidden) else f"{100 * row.hidden:.1f}",
                     row.system,
                     row.person,
-                    *("" if v is None else f"{v:.6g}" for v in values),
+                    *cells(row.values),
                     row.error,
                 ]
             )
@@ -152,11 +151,20 @@ class Report:
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """report.md and results.csv; both whole or not at all."""
-        paths = folder / "report.md", folder / "results.csv"
-        for path, text in zip(paths, (self.markdown(), self.csv()), strict=True):
-            with atomic_file(path) as stream:
-                stream.write(text.encode())
-        return paths
+        return write_report(folder, self.markdown(), self.csv())
+
+
+def cells(values: dict[str, float]) -> list[str]:
+    """A line of a CSV file: the numbers of METRICS, empty where there is none."""
+    return [f"{values[name]:.6g}" if name in values else "" for name in METRICS]
+
+
+def write_report(folder: Path, markdown: str, csv: str) -> tuple[Path, Path]:
+    """Writes report.md and results.csv, each whole or not at all."""
+    paths = folder / "report.md", folder / "results.csv"
+    for path, text in zip(paths, (markdown, csv), strict=True):
+        write_bytes(path, text.encode())
+    return paths
 
 
 def _heading(occlusion: str, shares: list[float]) -> str:
@@ -168,13 +176,17 @@ def _heading(occlusion: str, shares: list[float]) -> str:
 def _line(system: str, rows: list[Row]) -> str:
     good = [row for row in rows if not row.error]
     people = f"{len(good)}" if len(good) == len(rows) else f"{len(good)} of {len(rows)}"
-    return "| " + " | ".join([system, people, *(_mean(name, good) for name in METRICS)]) + " |"
+    values = [row.values for row in good]
+    none = {name: "not available" if "lpips" in name else "-" for name in METRICS}
+    means = (mean(name, values, none[name]) for name in METRICS)
+    return "| " + " | ".join([system, people, *means]) + " |"
 
 
-def _mean(name: str, rows: Iterable[Row]) -> str:
-    values = [row.values[name] for row in rows if math.isfinite(row.values.get(name, math.nan))]
+def mean(name: str, rows: Iterable[dict[str, float]], none: str = "-") -> str:
+    """The mean of one of METRICS as a table has it; `none` where no row knows it."""
+    values = [row[name] for row in rows if math.isfinite(row.get(name, math.nan))]
     if not values:
-        return "not available" if "lpips" in name else "-"
+        return none
     digits = 2 if "psnr" in name or name == "holes" else 4
     return f"{sum(values) / len(values):.{digits}f}"
 
@@ -185,6 +197,12 @@ class Picture:
 
     title: str
     images: list[np.ndarray]  # [H, W, 3] uint8
+
+
+def shown(image: np.ndarray, views: np.ndarray) -> list[np.ndarray]:
+    """The images of a row: what a system is given, and some of the views [C, H, W, 3] 0..1."""
+    chosen = [views[i] for i in SHOWN if i < len(views)]
+    return [image, *((255 * view).round().astype(np.uint8) for view in chosen)]
 
 
 def write_picture(path: Path, pictures: list[Picture], height: int = 200) -> None:

@@ -203,8 +203,9 @@ def _write(path: Path, clouds: list[Cloud], job: ExportJob) -> None:
 
 
 def _joined(path: Path, clouds: list[Cloud]) -> Gaussians:
-    check_filled(path, clouds)
-    return join_gaussians([cloud.gaussians for cloud in clouds])
+    parts = [cloud.gaussians for cloud in clouds]
+    check_filled(path, parts)
+    return join_gaussians(parts)
 
 
 def _joined_labels(clouds: list[Cloud]) -> np.ndarray | None:
@@ -354,8 +355,7 @@ def fractional_bits(path: Path, means: np.ndarray) -> int:
     Raises:
         InputError: there is no splat, or one lies farther away than SPZ can say.
     """
-    if not len(means):
-        raise InputError(f"{path} would hold no splat; choose at least one person.")
+    check_filled(path, [means])
     far = float(np.abs(means).max())
     bits = int(np.floor(np.log2(_LIMIT / max(far, 1e-6))))
     if bits < 1:

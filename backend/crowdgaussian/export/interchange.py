@@ -14,7 +14,7 @@ rotation of its blended matrix, as geometry/skinning.py does.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
@@ -66,13 +66,13 @@ def scratch_file(suffix: str) -> Iterator[Path]:
         raise write_error(folder, error) from error
 
 
-def check_filled(path: Path, clouds: Sequence[Cloud]) -> None:
+def check_filled(path: Path, parts: Sequence[Sized]) -> None:
     """Refuse to write a file without splats.
 
     Raises:
-        InputError: there is none, or one has none.
+        InputError: there is no part, or one has none.
     """
-    if not clouds or not all(len(cloud.gaussians) for cloud in clouds):
+    if not parts or not all(len(part) for part in parts):
         raise InputError(f"{path} would hold no splat; choose at least one person.")
 
 
@@ -93,7 +93,7 @@ def write_gltf(path: Path, clouds: Sequence[Cloud], rig: bool = False) -> None:
         raise MissingFileError(
             "glTF needs the package pygltflib; run `pip install 'crowdgaussian[export]'`."
         ) from error
-    check_filled(path, clouds)
+    check_filled(path, [cloud.gaussians for cloud in clouds])
     document = pygltflib.GLTF2(
         asset=pygltflib.Asset(generator="CrowdGaussian"),
         extensionsUsed=[EXTENSION],
@@ -296,7 +296,7 @@ def write_usd(path: Path, clouds: Sequence[Cloud]) -> None:
             "OpenUSD needs the package usd-core, 26.3 or newer; run "
             "`pip install 'crowdgaussian[usd]'`."
         ) from error
-    check_filled(path, clouds)
+    check_filled(path, [cloud.gaussians for cloud in clouds])
     with scratch_file(path.suffix.lower()) as temp:
         stage = Usd.Stage.CreateNew(str(temp))
         UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)

@@ -23,6 +23,8 @@ from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.sh import num_coefficients
 from PIL import Image
 
+from .interchange import check_filled
+
 META = "meta.json"
 _VERSION = 2
 _META_LIMIT = 1 << 20  # bytes; three codebooks of 256 numbers take some 15,000
@@ -52,8 +54,7 @@ def write_sog(path: Path, gaussians: Gaussians) -> None:
     Raises:
         CrowdGaussianError: nothing to write, or the disk is full.
     """
-    if not len(gaussians):
-        raise InputError(f"{path} would hold no splat; choose at least one person.")
+    check_filled(path, [gaussians])
     meta: dict[str, Any] = {
         "version": _VERSION, "asset": {"generator": "CrowdGaussian"}, "count": len(gaussians),
     }  # fmt: skip

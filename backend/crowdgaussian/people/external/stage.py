@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +107,7 @@ def run_program(
                 f"The {program.name} command cannot be started: {words[0]} ({error.strerror})."
             ) from error
         try:
-            doing = replace(program, doing=f"{Path(words[0]).name} {program.doing}")
-            _wait(process, doing, seconds, report)
+            _wait(process, program, Path(words[0]).name, seconds, report)
         finally:
             _end(process)
         if process.returncode != 0:
@@ -120,7 +119,9 @@ def run_program(
             )
 
 
-def _wait(process: subprocess.Popen, program: Program, seconds: float, report: Report) -> None:
+def _wait(
+    process: subprocess.Popen, program: Program, name: str, seconds: float, report: Report
+) -> None:
     started = time.monotonic()
     while process.poll() is None:
         passed = time.monotonic() - started
@@ -128,7 +129,7 @@ def _wait(process: subprocess.Popen, program: Program, seconds: float, report: R
             raise ResourceError(
                 f"The {program.name} command took longer than {seconds:.0f} s; {program.slow}."
             )
-        report(Progress("people", 0.0, message=program.doing))
+        report(Progress("people", 0.0, message=f"{name} {program.doing}"))
         time.sleep(_TICK)
 
 
