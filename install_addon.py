@@ -11,8 +11,6 @@ replaces what was installed before.
 """
 
 import argparse
-import base64
-import hashlib
 import os
 import platform
 import re
@@ -30,6 +28,7 @@ ROOT = Path(__file__).resolve().parent
 ADDON, SHARED = ROOT / "addon/crowdgaussian_addon", ROOT / "shared/crowdgaussian_shared"
 PYZMQ = "27.3.0"
 LEFT_OUT = {"blend.py"}  # the backend's own entry, which runs from the project folder
+_ABSOLUTE = re.compile(rb"^(?P<indent> *)from crowdgaussian_shared\.", re.MULTILINE)
 DATE = (2026, 1, 1, 0, 0, 0)  # of every file in a zip, so that equal content gives equal zips
 PLATFORMS = {  # Blender's name: pip's name
     "linux-x64": "manylinux_2_28_x86_64",
@@ -135,16 +134,15 @@ def build_zip(range_: Range, platforms: list[str], options: argparse.Namespace) 
     cache = options.wheels or options.out / "wheels"
     found = {pyzmq_wheel(range_, p, cache) for p in platforms} | {plyfile_wheel(range_, cache)}
     wheels = {path.name: path.read_bytes() for path in sorted(found)}
-    name, data = shared_wheel()
-    wheels[name] = data
     manifest = (ADDON / "blender_manifest.toml").read_text(encoding="utf-8")
     version = tomllib.loads(manifest)["version"]
     systems = "all" if len(platforms) > 1 else platforms[0]
     target = options.out / f"crowdgaussian-{version}-blender-{range_.name}-{systems}.zip"
     files = {"blender_manifest.toml": _manifest(manifest, range_, platforms, wheels).encode()}
     files |= {f"wheels/{name}": data for name, data in wheels.items()}
-    files |= dict(_sources(ADDON, {".py"}))
+    files |= dict(extension_sources())
     files["LICENSE"] = (ROOT / "LICENSES/GPL-3.0-or-later.txt").read_bytes()
+    files[f"{SHARED.name}/LICENSE"] = (ROOT / "LICENSES/Apache-2.0.txt").read_bytes()
     options.out.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(f".{os.getpid()}.part")
     with zipfile.ZipFile(part, "w") as archive:
@@ -173,10 +171,10 @@ def _toml_list(values: Iterator[str] | list[str]) -> str:
     return "[" + ", ".join(f'"{value}"' for value in values) + "]"
 
 
-def _sources(folder: Path, suffixes: set[str]) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
+def _sources(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder).as_posix()
-        if path.suffix in suffixes and name not in LEFT_OUT and "__pycache__" not in path.parts:
+        if name not in LEFT_OUT and "__pycache__" not in path.parts:
             yield name, path.read_bytes()
 
 
@@ -188,34 +186,16 @@ def _fill(archive: zipfile.ZipFile, files: dict[str, bytes]) -> None:
         archive.writestr(info, data, stored)
 
 
-def shared_wheel() -> tuple[str, bytes]:
-    """shared/ as a wheel: its file name and its bytes."""
-    project = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())["project"]
-    name, version = project["name"].replace("-", "_"), project["version"]
-    info = f"{name}-{version}.dist-info"
-    files = {f"{SHARED.name}/{path}": data for path, data in _sources(SHARED, {".py"})}
-    files[f"{info}/METADATA"] = (
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {version}\n"
-        f"Summary: {project['description']}\nLicense: {project['license']}\n"
-        f"Requires-Python: {project['requires-python']}\n"
-    ).encode()
-    files[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: install_addon\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    )
-    files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
-    with tempfile.TemporaryFile() as stream:
-        with zipfile.ZipFile(stream, "w") as archive:
-            _fill(archive, files)
-        stream.seek(0)
-        return f"{name}-{version}-py3-none-any.whl", stream.read()
+def extension_sources() -> Iterator[tuple[str, bytes]]:
+    """The add-on's modules, and those of shared/ as a package of its own.
 
-
-def _record(files: dict[str, bytes], own_name: str) -> bytes:
-    lines = []
-    for name, data in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-        lines.append(f"{name},sha256={digest},{len(data)}")
-    return "\n".join([*lines, f"{own_name},,", ""]).encode()
+    Two add-ons of one Blender must not share top-level modules, so imports become relative.
+    """
+    for name, data in _sources(SHARED):
+        yield f"{SHARED.name}/{name}", data
+    for name, data in _sources(ADDON):
+        inside = b"from " + b"." * (name.count("/") + 1) + SHARED.name.encode() + b"."
+        yield name, _ABSOLUTE.sub(rb"\g<indent>" + inside, data)
 
 
 def pyzmq_wheel(range_: Range, system: str, cache: Path) -> Path:

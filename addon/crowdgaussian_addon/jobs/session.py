@@ -7,7 +7,6 @@ waits, and turns what the client tells into rows of the job table.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import shutil
@@ -367,7 +366,7 @@ def take_files(source: Path, folder: Path) -> None:
 def _load_network() -> bool:
     """Loads ZeroMQ, half a second the first time -> whether it is there."""
     try:
-        importlib.import_module("crowdgaussian_shared.client.client")
+        from crowdgaussian_shared.client import client as client
     except ImportError:
         return False
     return True

@@ -3,8 +3,8 @@
 
     blender --factory-startup --python window_driver.py -- ZIP PLAN.json OUT
 
-PLAN has the server's address, the photo, the shading and how long it takes; OUT/diary.json
-says what was seen.
+PLAN has the server's address, the photo, a motion and how long drawing takes; OUT/diary.json says
+what was seen. `click` counts what a user presses between installing and seeing people.
 """
 
 import json
@@ -14,12 +14,19 @@ import time
 from pathlib import Path
 
 import bpy
+import numpy as np
 
 ZIP, PLAN, OUT = sys.argv[sys.argv.index("--") + 1 :]
 PLAN, OUT = json.loads(Path(PLAN).read_text()), Path(OUT)
 MODULE = "bl_ext.user_default.crowdgaussian"
 LIMIT = 1500.0  # seconds for everything
-DIARY = {"blender": bpy.app.version_string, "progress": [], "people": [], "pictures": []}
+DIARY = {
+    "blender": bpy.app.version_string,
+    "progress": [],
+    "people": [],
+    "pictures": [],
+    "clicks": 0,
+}
 STARTED = time.monotonic()
 
 
@@ -50,20 +57,77 @@ def advance(steps):
 
 def script():
     """What a user does; each yield lets Blender draw and its timers run."""
+    yield from first_look()
     area = open_sidebar()
+    DIARY["undo"] = undo(area)
+    yield from direct(area)
+    yield from own_shot(area)
+    yield from break_off(area)
+
+
+def first_look():
+    """From the startup file to everybody in colour, and nothing touched by hand meanwhile."""
+    click(4)  # Preferences, Get Extensions, Install from Disk, the zip
+    area = open_sidebar()
+    click()  # N
     yield 0.5
     region = next(r for r in area.regions if r.type == "UI")
     region.active_panel_category = "Crowd"
+    click()
     bpy.context.scene.crowdgaussian.photo = PLAN["photo"]
+    click(2)  # the folder, the photo
     press(area, "connect")
     yield 2.0
     picture("panel_ready")
     press(area, "reconstruct")
+    click()
     yield from watch(newest())
-    yield PLAN["settle"] / 4
+    yield PLAN["settle"]
     picture("panel_done")
-    DIARY["undo"] = undo(area)
-    area.spaces.active.shading.type = "SOLID"  # so that drawing takes no time from the rest
+    press(area, "first_look", action="KEEP")
+
+
+def direct(area):
+    """People are duplicated, deleted, set in motion and rendered."""
+    press(area, "select_person", person=1)
+    press(area, "duplicate_person")
+    yield PLAN["settle"]
+    picture("walk_duplicated")
+    counts = [people_in_scene()]
+    press(area, "delete_person")
+    yield PLAN["settle"]
+    counts.append(people_in_scene())
+    DIARY["duplicated_deleted"] = counts
+    bpy.ops.object.select_all(action="DESELECT")
+    press(area, "apply_motion", filepath=PLAN["motion"])
+    bpy.context.scene.frame_set(bpy.context.scene.frame_start + 20)
+    yield PLAN["settle"]
+    picture("walk_motion")
+    DIARY["rendered"] = render("walk_rendered")
+
+
+def own_shot(area):
+    """The crowd comes into a shot with work in it, whose settings stay."""
+    bpy.ops.scene.new(type="EMPTY")
+    scene = bpy.context.scene
+    bpy.ops.mesh.primitive_monkey_add(location=(0, 6, 1))
+    bpy.ops.object.light_add(type="SUN")
+    bpy.ops.object.camera_add(location=(5, -6, 2.5), rotation=(1.4, 0, 0.65))
+    scene.camera = bpy.context.object
+    scene.render.engine, scene.render.resolution_x = "BLENDER_EEVEE", 400
+    before = (scene.render.engine, scene.render.resolution_x, scene.camera.name)
+    press(area, "import_scene", "EXEC_DEFAULT", directory=newest().folder)
+    yield PLAN["settle"]
+    picture("walk_own_shot")
+    after = (scene.render.engine, scene.render.resolution_x, scene.camera.name)
+    DIARY["own_shot"] = {"before": before, "after": after}
+    bpy.ops.scene.delete()
+    yield PLAN["settle"]
+
+
+def break_off(area):
+    """A second job is cancelled, and a photo that is not there refused."""
+    area.spaces.active.shading.type = "SOLID"
     yield 0.5
     bpy.context.scene.crowdgaussian.quality = "DRAFT"  # or the server knows the result already
     press(area, "reconstruct")
@@ -77,8 +141,7 @@ def script():
         "people_done": row.people_done,
         "seconds": time.monotonic() - pressed,
     }
-    area.spaces.active.shading.type = PLAN["shading"]
-    yield PLAN["settle"] / 4
+    yield PLAN["settle"]
     picture("panel_cancelled")
     bpy.context.scene.crowdgaussian.photo = "/there/is/no/photo.jpg"
     try:
@@ -96,9 +159,9 @@ def watch(row):
         DIARY["progress"].append(round(row.progress, 4))
         DIARY["people"].append(people_in_scene())
         if not taken and people_in_scene():
-            taken = True
-            look_at_crowd(open_sidebar())
+            taken, came = True, time.monotonic()
             yield PLAN["settle"]
+            DIARY["first_look"] = seen(open_sidebar()) | {"seconds": time.monotonic() - came}
             picture("panel_running")
         yield 0.2
     DIARY["people"].append(people_in_scene())
@@ -118,12 +181,17 @@ def open_sidebar():
     return area
 
 
-def press(area, name, **properties):
+def click(times=1):
+    """A user's hand."""
+    DIARY["clicks"] += times
+
+
+def press(area, name, call="INVOKE_DEFAULT", **properties):
     """A button of the panel."""
     region = next(r for r in area.regions if r.type == "WINDOW")
     window = bpy.context.window_manager.windows[0]
     with bpy.context.temp_override(window=window, area=area, region=region):
-        getattr(bpy.ops.crowdgaussian, name)("INVOKE_DEFAULT", **properties)
+        getattr(bpy.ops.crowdgaussian, name)(call, **properties)
 
 
 def undo(area):
@@ -145,22 +213,26 @@ def people_in_scene():
     return sum(c.name.startswith("Person") for c in bpy.data.collections)
 
 
-def look_at_crowd(area):
-    """Through the photo's camera, as the splats are."""
+def seen(area):
+    """How the viewport shows the scene."""
     space = area.spaces.active
-    for name in ("Cube", "Light", "Camera"):
-        if name in bpy.data.objects:
-            bpy.data.objects.remove(bpy.data.objects[name])
-    space.region_3d.view_perspective = "CAMERA"
-    space.shading.type = PLAN["shading"]
-    space.overlay.show_overlays = False
-    region = next(r for r in area.regions if r.type == "WINDOW")
-    with bpy.context.temp_override(
-        window=bpy.context.window_manager.windows[0], area=area, region=region
-    ):
-        bpy.ops.view3d.view_center_camera()
-    space.region_3d.view_camera_zoom -= 7
-    space.region_3d.view_camera_offset[0] += 0.09  # the sidebar covers the right of the view
+    return {
+        "through_camera": space.region_3d.view_perspective == "CAMERA",
+        "camera": bpy.context.scene.camera.name,
+        "shading": [space.shading.type, space.shading.color_type],
+        "bones": space.overlay.show_overlays and space.overlay.show_bones,
+    }
+
+
+def render(name):
+    """The scene's own camera and engine, small -> mean and spread of the picture, 0..1."""
+    scene = bpy.context.scene
+    scene.render.resolution_percentage, scene.cycles.samples = PLAN["percent"], 16
+    scene.render.filepath = str(OUT / f"{name}.png")
+    bpy.ops.render.render(write_still=True)
+    image = bpy.data.images.load(scene.render.filepath)
+    pixels = np.array(image.pixels[:]).reshape(-1, 4)[:, :3]
+    return {"engine": scene.render.engine, "mean": pixels.mean(), "spread": pixels.std()}
 
 
 def picture(name):

@@ -33,6 +33,7 @@ def test_operator_brings_everybody_in_refined(installed, photo):
     assert told["result"] == ["FINISHED"] and told["people"] == THREE
     assert told["scene_camera"] == "Photo camera"
     assert all(path.startswith(str(installed)) for path in told["wheels"])
+    assert told["top_level"] == [], "other add-ons could meet our modules"
     assert told["folder"].startswith(str(installed)), "results outside of the extension's folder"
     folder = SceneFolder.open(told["folder"])
     assert [person.refinement for person in folder.info.people] == ["refined"] * 3

@@ -9,7 +9,6 @@ from inside import GIVEN, bpy, module, people, pump, server_process, session, te
 options = GIVEN.get("options", {})
 result = bpy.ops.crowdgaussian.reconstruct(filepath=GIVEN["photo"], wait=True, **options)
 row = session().rows[0]
-import crowdgaussian_shared  # noqa: E402
 import zmq  # noqa: E402
 
 everybody = module("scene.people").all_people(bpy.context.scene)
@@ -32,7 +31,8 @@ tell(
     folder=row.folder,
     cameras=len(bpy.data.cameras),
     scene_camera=bpy.context.scene.camera.name,
-    wheels=[str(Path(m.__file__).parent) for m in (zmq, crowdgaussian_shared)],
+    wheels=[str(Path(m.__file__).parent) for m in (zmq, module("crowdgaussian_shared"))],
+    top_level=sorted(name for name in sys.modules if name.startswith("crowdgaussian")),
     server=server_process(),
     paths=[p for p in sys.path if "crowdgaussian" in p],
 )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from _support.blender.extension import SAMPLE, install_addon, serving
 from _support.blender.window import make_debian, read_xwd, run_blender, write_png
+from _support.made_up_motion import cmu_walk
 from crowdgaussian_shared.formats.png import encode_grey
 
 DEBIAN = os.environ.get("CROWDGAUSSIAN_WINDOW")
@@ -37,13 +38,15 @@ def diary(tmp_path_factory):
     shutil.copy(next((shared / "dist").glob("*blender-5.1-*.zip")), shared / "addon.zip")
     shutil.copy(Path(__file__).parents[2] / "_support/blender/window_driver.py", shared)
     photo = Path(shutil.copy(SAMPLE, shared)) if PICTURES else noise(shared / "slow-people5.png")
+    (shared / "walk.bvh").write_text(cmu_walk(seconds=2.0)[0])
     (shared / "out").mkdir()
     with serving(shared / "data", stand_ins=not PICTURES) as port:
         plan = {
             "address": f"tcp://127.0.0.1:{port}",
             "photo": f"/mnt/test/{photo.name}",
-            "settle": 40.0 if PICTURES else 0.8,
-            "shading": "MATERIAL" if PICTURES else "SOLID",
+            "motion": "/mnt/test/walk.bvh",
+            "settle": 4.0 if PICTURES else 0.8,  # seconds until a change is on the screen
+            "percent": 60 if PICTURES else 10,
         }
         (shared / "plan.json").write_text(json.dumps(plan))
         said = run_blender(
@@ -61,6 +64,7 @@ def diary(tmp_path_factory):
     }
     if PICTURES:
         keep(found["pictures"], Path(PICTURES))
+        shutil.copy(shared / "out/walk_rendered.png", PICTURES)
     return found
 
 
@@ -87,6 +91,28 @@ def test_people_come_in_while_others_are_built(diary):
     assert any(0 < count < counts[-1] for count in counts)
 
 
+def test_a_few_clicks_bring_a_crowd_in_colour_into_the_photo_s_camera(diary):
+    assert diary["clicks"] <= 10
+    look = diary["first_look"]
+    assert look["through_camera"] and look["shading"] == ["SOLID", "VERTEX"] and not look["bones"]
+    assert look["seconds"] < 60
+    colours = sidebar_left(diary["pictures"]["panel_done"]).reshape(-1, 3).astype(int)
+    assert (np.ptp(colours, axis=1) > 40).mean() > 0.01, "nobody is seen in colour"
+
+
+def test_people_are_duplicated_and_deleted(diary):
+    everybody = diary["undo"][0]
+    assert diary["duplicated_deleted"] == [everybody + 1, everybody]
+
+
+def test_a_render_of_the_moving_crowd_is_not_black(diary):
+    assert diary["rendered"]["mean"] > 0.01 and diary["rendered"]["spread"] > 0.03
+
+
+def test_a_shot_of_their_own_keeps_its_settings(diary):
+    assert diary["own_shot"]["before"] == diary["own_shot"]["after"]
+
+
 def test_undo_takes_one_person_and_redo_brings_them_back(diary):
     everybody = diary["undo"][0]
     assert diary["undo"] == [everybody, everybody - 1, everybody]
@@ -110,6 +136,11 @@ def test_the_panel_is_drawn_and_changes(diary):
     assert len(np.unique(ready.reshape(-1, 3), axis=0)) > 50, "the sidebar is empty"
     assert blue(running) > blue(done), "no progress bar"
     assert np.abs(running.astype(int) - ready).mean() > 1.0
+
+
+def sidebar_left(picture):
+    """The viewport beside the panel.  # [H, W, 3]"""
+    return picture[80:620, 60:1000]
 
 
 def sidebar(picture):
