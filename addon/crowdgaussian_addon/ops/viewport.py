@@ -116,7 +116,7 @@ FIRST_LOOKS = (
     ("NEVER", "Never", "Leave the view as it is"),
 )
 _ACTIONS = (
-    ("SHOW", "Show", "Look through the photo's camera, in colour and without bones"),
+    ("SHOW", "Show", "Look through the photo's camera, in colour, without bones and grid"),
     ("KEEP", "Keep", "Leave the view so, and do it again with the next new shot"),
     ("BACK", "Back", "Put the view back as it was"),
 )

@@ -219,6 +219,11 @@ def add_data_command(commands: argparse._SubParsersAction) -> None:
         metavar="FOLDER",
         help="in clothes and hair cut from MakeHuman's base.obj (CC0) of that folder, or its own",
     )
+    people.add_argument(
+        "--held-out",
+        action="store_true",
+        help="with --dressed: in outfits and hair that no training data of ours shows",
+    )
     people.set_defaults(run=_people)
     _add_scenes(kinds)
     _add_completion_data(kinds)
@@ -372,7 +377,9 @@ def _people(arguments: argparse.Namespace) -> int:
 
     if arguments.count < 1 or not 32 <= arguments.size <= 2048:
         raise SettingError("Make at least one person, in views of 32 to 2048 pixels.")
-    given = arguments.count, arguments.size, arguments.seed, arguments.dressed
+    if arguments.held_out and arguments.dressed is None:
+        raise SettingError("What is held out is worn: give --dressed too, with MakeHuman's folder.")
+    given = arguments.count, arguments.size, arguments.seed, arguments.dressed, arguments.held_out
     for path in write_people(arguments.out, load_body("open"), *given):
         print(path)
     return 0

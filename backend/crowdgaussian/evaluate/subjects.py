@@ -37,7 +37,7 @@ from ..core.mesh import face_normals, unit
 from ..core.progress import Progress, Report, setting, silent
 from ..people.types import Crowd, Person, person_from_parameters
 from ..splat.cameras import Cameras
-from ..synthetic.dressed import dressed_actor
+from ..synthetic.dressed import dressed_actor, held_out_look
 from ..synthetic.people import draw_parameters, lit, on_white, render_rgba
 from ..synthetic.scenes import Actor, painted_actor, turned_to_front
 
@@ -268,6 +268,7 @@ def write_people(
     size: int = 256,
     seed: int = 0,
     makehuman: Path | None = None,
+    held_out: bool = False,
 ) -> list[Path]:
     """Writes made-up people as a data set.
 
@@ -278,6 +279,7 @@ def write_people(
         size: side of the views in pixels; the input image has twice that.
         seed: the same seed makes the same people.
         makehuman: holds MakeHuman's base mesh, for people in loose clothes; None: tight ones.
+        held_out: in what training never sees.
 
     Returns:
         The folder of each.
@@ -288,7 +290,11 @@ def write_people(
     written = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        actor = tight_actor(body, rng) if makehuman is None else dressed_actor(body, makehuman, rng)
+        look = held_out_look(index) if held_out else None
+        if makehuman is None:
+            actor = tight_actor(body, rng)
+        else:
+            actor = dressed_actor(body, makehuman, rng, look)
         written.append(write_person(Path(folder) / f"made_up_{index:03d}", actor, size))
     return written
 

@@ -221,6 +221,7 @@ def seen(area):
         "camera": bpy.context.scene.camera.name,
         "shading": [space.shading.type, space.shading.color_type],
         "bones": space.overlay.show_overlays and space.overlay.show_bones,
+        "grid": space.overlay.show_overlays and space.overlay.show_floor,
     }
 
 

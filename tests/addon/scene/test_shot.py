@@ -190,7 +190,7 @@ def view():
 
 def look_of(space):
     return (space.shading.type, space.shading.color_type, space.shading.light,
-            space.overlay.show_bones, space.region_3d.view_perspective, space.use_local_camera,
+            space.overlay.show_bones, space.overlay.show_floor, space.region_3d.view_perspective, space.use_local_camera,
             space.camera if space.use_local_camera else None)  # fmt: skip
 
 
@@ -203,7 +203,8 @@ def test_a_new_shot_is_seen_in_colour_and_asked_about_once(
     before = look_of(view())
     bpy.ops.crowdgaussian.import_scene(directory=str(crowd.path), shot="NEW")
     shown = look_of(view())
-    assert shown[:5] == ("SOLID", "VERTEX", "FLAT", False, "CAMERA") and state.first_look == "ASKED"
+    assert shown[:6] == ("SOLID", "VERTEX", "FLAT", False, False, "CAMERA")
+    assert state.first_look == "ASKED"
     bpy.ops.crowdgaussian.first_look(action=answer)
     assert look_of(view()) == (shown if answer == "KEEP" else before)
     assert kept == [wish] and state.first_look == ""

@@ -94,7 +94,8 @@ def test_people_come_in_while_others_are_built(diary):
 def test_a_few_clicks_bring_a_crowd_in_colour_into_the_photo_s_camera(diary):
     assert diary["clicks"] <= 10
     look = diary["first_look"]
-    assert look["through_camera"] and look["shading"] == ["SOLID", "VERTEX"] and not look["bones"]
+    assert look["through_camera"] and look["shading"] == ["SOLID", "VERTEX"]
+    assert not look["bones"] and not look["grid"]
     assert look["seconds"] < 60
     colours = sidebar_left(diary["pictures"]["panel_done"]).reshape(-1, 3).astype(int)
     assert (np.ptp(colours, axis=1) > 40).mean() > 0.01, "nobody is seen in colour"

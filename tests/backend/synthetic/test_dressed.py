@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from crowdgaussian.avatar.materials import LOWER, UPPER
+from crowdgaussian.cli.main import main
 from crowdgaussian.splat.normals import render_mesh_depth
 from crowdgaussian.synthetic.dressed import Look, colours_of, dress_person, dressed_actor
 from crowdgaussian.synthetic.garments import Piece, cut, load_helpers
@@ -96,3 +97,13 @@ def test_a_missing_or_other_base_mesh_is_told(body, tmp_path):
     (tmp_path / "base.obj").write_text("v 1 2 3\ng body\nf 1/1 1/1 1/1\n")
     with pytest.raises(DamagedFileError):
         load_helpers(tmp_path, body)
+
+
+def test_people_in_what_training_never_sees_are_asked_for(folder, tmp_path, capsys):
+    """The command: a look by its number, from a folder that has its garments."""
+    options = ["data", "people", str(tmp_path / "out"), "--held-out"]
+    assert main(options) == 2
+    assert "give --dressed too" in capsys.readouterr().err
+    assert main([*options, "--dressed", str(folder)]) == 2  # a base mesh, and none of them
+    assert "female_elegantsuit01" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*/*"))

@@ -188,7 +188,7 @@ def largest_view(manager: bpy.types.WindowManager) -> bpy.types.SpaceView3D | No
 def show_people(
     view: bpy.types.SpaceView3D, scene: bpy.types.Scene, camera: bpy.types.Object | None
 ) -> Look:
-    """Look through a camera at people in colour, without bones -> how the view was before.
+    """Look through a camera at people in colour, without bones and grid -> how the view was before.
 
     Solid shading shows the colours of the splats, unlit; Material Preview and Rendered stay. A
     camera that is not the scene's becomes the view's own.
@@ -198,7 +198,8 @@ def show_people(
         wanted |= {"shading.type": "SOLID", "shading.light": "FLAT", "shading.color_type": "VERTEX"}
     if camera != scene.camera:
         wanted |= {"use_local_camera": True, "camera": camera}
-    wanted |= {"overlay.show_bones": False, "region_3d.view_perspective": "CAMERA"}
+    wanted |= {f"overlay.show_{name}": False for name in ("bones", "floor", "axis_x", "axis_y")}
+    wanted |= {"region_3d.view_perspective": "CAMERA"}
     before = {path: view.path_resolve(path) for path in wanted}
     show_as(view, wanted)
     return dict(reversed(before.items()))
