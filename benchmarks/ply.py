@@ -53,7 +53,7 @@ def read_plyfile(path: Path) -> np.ndarray:
     return np.frombuffer(rows.tobytes(), rows.dtype)  # np.array would copy field by field
 
 
-def map_plyfile(path: Path) -> np.ndarray:
+def map_plyfile(path: Path, _most: int | None = None) -> np.ndarray:
     return PlyData.read(str(path))["vertex"].data
 
 
