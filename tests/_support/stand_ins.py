@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small stages that stand in for the real ones: enough to run the pipeline in a second."""
+"""Small stages that stand in for the real ones: enough to run the pipeline in a second.
+
+Nothing here needs torch, which takes two seconds to load, unless corrections are made.
+"""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from crowdgaussian.avatar.types import Outcome
-from crowdgaussian.body.model import BodyOutput, PosedMesh
 from crowdgaussian.core.progress import Progress
 from crowdgaussian.people.types import Crowd, Keypoints, Person
 from crowdgaussian.pipeline.stages import Stages
@@ -90,25 +91,33 @@ class Script:
 class StandInBody:
     """A stick from one metre below the pelvis to one above it."""
 
+    def height(self, params):
+        return 2.0 * params.scale
+
+    def posed(self, params):
+        vertices = np.array([[0, -1, 0], [0, 1, 0]]) * params.scale + params.transl
+        joints = np.zeros((55, 3), np.float32) + np.asarray(params.transl, np.float32)
+        return StandInMesh(vertices.astype(np.float32), joints, joints[:33])
+
     def rest(self, betas, scale):
+        """As tensors; for corrections."""
+        import torch
+
         vertices = torch.tensor([[[0.0, -1, 0], [0, 1, 0]]]) * scale.reshape(-1, 1, 1)
         return vertices, torch.zeros(1, 55, 3)
 
-    def stature(self, betas, scale):
-        return 2.0 * scale
 
-    def __call__(self, betas, pose, transl, scale):
-        vertices, joints = self.rest(betas, scale)
-        return BodyOutput(vertices + transl[:, None], joints + transl[:, None], None)
+@dataclass(frozen=True)
+class StandInMesh:
+    """As body.model.PosedMesh."""
 
-    def landmarks(self, output):
-        return output.joints[:, :33]
+    vertices: np.ndarray
+    joints: np.ndarray
+    landmarks: np.ndarray
 
-    def posed(self, params):
-        values = (params.betas, params.pose, params.transl, params.scale)
-        output = self(*(torch.as_tensor(np.asarray(v, np.float32))[None] for v in values))
-        vertices, joints = output.vertices[0].numpy(), output.joints[0].numpy()
-        return PosedMesh(vertices, joints, None, joints[:33])
+    @property
+    def lowest(self):
+        return float(self.vertices[:, 1].min())
 
 
 @dataclass

@@ -126,6 +126,11 @@ class PosedMesh:
     transforms: np.ndarray  # [55, 4, 4] scaled rest pose -> scene
     landmarks: np.ndarray  # [33, 3] metres, see BodyModel.landmarks
 
+    @property
+    def lowest(self) -> float:
+        """Height of the lowest vertex, metres."""
+        return float(self.vertices[:, 1].min())
+
 
 class BodyModel(torch.nn.Module):
     """A body in T-pose (arms along x, y up, facing +z, its left at +x), shaped by betas and posed.
@@ -265,6 +270,11 @@ class BodyModel(torch.nn.Module):
         height = self.template[:, 1] + betas @ self.directions[..., 1]  # [B, V]
         extent = height.amax(dim=1) - height.amin(dim=1)
         return extent if scale is None else extent * scale
+
+    def height(self, params: BodyParams) -> float:
+        """Stature of one body, metres."""
+        betas = torch.as_tensor(np.asarray(params.betas, np.float32), device=self.template.device)
+        return float(self.stature(betas[None])) * float(params.scale)
 
     def shape_prior(self, betas: Tensor) -> Tensor:
         """Negative log-likelihood of betas, up to a constant.  # [B, num_betas] -> [B]

@@ -306,11 +306,6 @@ def rest_pelvis(body: BodyModel, betas: np.ndarray, scale: float) -> np.ndarray:
     return joints[0, 0].double().numpy()
 
 
-def lowest_point(body: BodyModel, person: Person) -> float:
-    """Height of the lowest vertex of the posed body, metres."""
-    return float(body.posed(person.params).vertices[:, 1].min())
-
-
 def project_landmarks(person: Person, crowd: Crowd, body: BodyModel) -> Person:
     """Landmarks that lie elsewhere than the person's body come to lie where it has them.
 
@@ -346,7 +341,7 @@ def _on_floor(
 ) -> tuple[Person, bool]:
     """Slides along the viewing ray until the feet touch; only out of the floor if they float."""
     eye = crowd.camera.eye
-    low = lowest_point(body, person)
+    low = body.posed(person.params).lowest
     factor = float(eye[1] / max(eye[1] - low, _LEAST_DROP))
     possible = _STEPS[0] < factor < _STEPS[1]
     standing = stood and possible

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from crowdgaussian_shared.errors import (
@@ -34,7 +34,6 @@ from PIL import Image
 
 from .. import __version__
 from ..avatar.types import Outcome
-from ..body.model import BodyModel
 from ..people.types import Certainty, Crowd, Keypoints, Person
 from ..refiner.types import STAGE as REFINER_STAGE
 from ..segment.types import CrowdView, PersonMask
@@ -42,6 +41,9 @@ from . import review
 from .config import Job
 from .photo import Photo
 from .stages import Measure, Stages, files_for
+
+if TYPE_CHECKING:
+    from ..body.model import BodyModel
 
 log = logging.getLogger(__name__)
 COARSE = "coarse.npz"
@@ -173,7 +175,7 @@ def start_scene(
     return folder
 
 
-def person_entry(index: int, person: Person, on_ground: bool, body: BodyModel) -> PersonEntry:
+def person_entry(index: int, person: Person, on_ground: bool, body: "BodyModel") -> PersonEntry:
     """What scene.json says of somebody who has been found."""
     x0, y0, x1, y1 = person.box
     return PersonEntry(

@@ -19,7 +19,6 @@ from ..refiner.types import RefinedCluster
 from ..segment.types import CrowdView, PersonMask
 from . import checkpoint as kept
 from .config import Config, Job
-from .corrections import Corrections
 from .photo import Photo, chosen_focal, load_photo
 from .refinement import RefinementRun, is_finished, waiting
 from .stages import Stages, build_stages
@@ -58,6 +57,8 @@ def reconstruct(
 
         steps = Steps(job, photo, told, make_stages)
         if job.edits is not None:
+            from .corrections import Corrections  # and torch with it
+
             return Corrections(job, job.edits, photo, steps).result(settings)
         return steps.all(settings)
 

@@ -6,18 +6,19 @@ people as tall as the camera is high.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.scene.schema import CORRECTED, MISSED, SceneWarning
 
-from ..body.model import BodyModel
 from ..core.landmarks import Landmark
-from ..people.crowd import lowest_point
 from ..people.detect.detections import seen_share
 from ..people.types import Crowd, Person
+
+if TYPE_CHECKING:
+    from ..body.model import BodyModel
 
 # Hand-tuned; wider ranges and a lower share warn of less.
 _MOSTLY_GUESSED = 1 / 3  # of the body's landmarks: with fewer seen, more is guessed than seen
@@ -87,7 +88,7 @@ def _is_face_of(warning: SceneWarning, nose: np.ndarray) -> bool:
 
 
 def person_warnings(
-    index: int, person: Person, on_ground: bool, body: BodyModel
+    index: int, person: Person, on_ground: bool, body: "BodyModel"
 ) -> tuple[SceneWarning, ...]:
     """What is doubtful about one person; nothing where a user has posed them.
 
@@ -110,7 +111,7 @@ def person_warnings(
             )
         )
     off_floor = {"seated", "airborne"} & {*person.flags}
-    height = _height(person, body)
+    height = body.height(person.params)
     if on_ground and "child" not in person.flags and not _ADULT[0] <= height <= _ADULT[1]:
         found.append(
             SceneWarning(
@@ -119,7 +120,7 @@ def person_warnings(
                 "in Blender, or leave them out.",
             )
         )
-    low = 0.0 if on_ground or off_floor else lowest_point(body, person)
+    low = 0.0 if on_ground or off_floor else body.posed(person.params).lowest
     if low > _FLOATING:
         found.append(
             SceneWarning(
@@ -164,12 +165,6 @@ def seen_all_round(
         "Look all round; pose them and press Refit, or leave them out."
     )
     return (*others, SceneWarning(ALL_ROUND, sentence))
-
-
-def _height(person: Person, body: BodyModel) -> float:
-    """Of the body standing, metres."""
-    betas = torch.as_tensor(np.asarray(person.betas, np.float32))[None]
-    return float(body.stature(betas, torch.tensor([float(person.scale)])))
 
 
 # The floor over the photo

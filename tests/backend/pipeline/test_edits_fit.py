@@ -9,7 +9,7 @@ import torch
 from _support.avatar_scene import crowd_of, paint
 from crowdgaussian.body.load import load_body
 from crowdgaussian.core.metrics import masked_psnr
-from crowdgaussian.people.crowd import into_scene, lowest_point, rest_pelvis
+from crowdgaussian.people.crowd import into_scene, rest_pelvis
 from crowdgaussian.people.types import Crowd
 from crowdgaussian.pipeline import checkpoint
 from crowdgaussian.pipeline.config import configured
@@ -64,7 +64,7 @@ def test_somebody_found_alone_lands_where_they_are(size, stood):
             pose=rng.normal(0, 0.1, (55, 3)),
         )
     )
-    low = lowest_point(body, person.with_params(transl=np.array([1.0, 1.0, -5])))
+    low = body.posed(person.with_params(transl=np.array([1.0, 1.0, -5])).params).lowest
     person = person.with_params(transl=np.array([1.0, 1.0 - low, -5]))  # the soles touch the floor
     change = np.linalg.inv(there.viewmat) @ np.diag([size, size, size, 1]) @ here.viewmat
     turn = change[:3, :3] / size
