@@ -7,9 +7,11 @@ import socket as tcp
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError, ResourceError
@@ -25,6 +27,7 @@ HANDSHAKE_MS = HEARTBEAT_MS = 10_000
 FRAMES = 9  # of one message, at most; wire.py refuses what is cut off here
 DRAINED = 20_000  # frames of a longer message that are thrown away in one go, in about 10 ms
 USER = "User-Id"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ PLACES = 1024  # connections of one socket, as many as control.py keeps sessions
 OWN_FILES = 192  # of the service itself: 64 mapped artefacts; 37 at rest with 8 workers
 SILENT = 120.0  # seconds; a reader so slow that it just counts as alive asks again within 80
 MUTE = 4  # one place of so many is for those that have yet to speak, as newcomers have
+ONE_KEY = 4  # and so is the share that the connections of one key get; a client needs one
 LOOK = 10.0  # seconds between two looks for silent connections
 
 
@@ -117,9 +121,15 @@ def room_for_connections() -> int:
 class Connection:
     """One TCP connection as its descriptor shows it."""
 
-    peer: object  # address and port, which no other connection has at the same time
+    peer: tuple  # address and port, which no other connection has at the same time
     heard: float  # when it last said something, or came
+    key: str = ""  # public CURVE key, known once it spoke
     spoke: bool = False
+
+    @property
+    def owner(self) -> str:
+        """Whose it is: the key's, or everybody's at that address."""
+        return self.key or self.peer[0]
 
 
 class Connections:
@@ -132,6 +142,7 @@ class Connections:
     def __init__(self, socket: zmq.Socket, room: int) -> None:
         self._socket, self._room = socket, room
         self._open: dict[int, Connection] = {}  # by descriptor
+        self._ended: dict[int, tuple] = {}  # peers of those that were shut, until libzmq says so
         self._look_at = 0.0
         self._port = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
         name = f"inproc://connections-{id(socket)}"
@@ -140,15 +151,18 @@ class Connections:
         self.monitor.setsockopt(zmq.RCVHWM, 0)  # else a slow loop would hold up libzmq's thread
         self.monitor.connect(name)
 
-    def heard(self, frame: zmq.Frame) -> None:
-        """Somebody has sent this frame."""
+    def heard(self, frame: zmq.Frame, key: str) -> None:
+        """Somebody with this key, empty without CURVE, has sent this frame."""
         with suppress(zmq.ZMQError):  # it has no descriptor
             descriptor = int(frame.get(zmq.SRCFD))
             if descriptor not in self._open:  # read before the monitor's word of it
                 self._join(descriptor)
             connection = self._open.get(descriptor)
             if connection is not None:
-                connection.heard, connection.spoke = time.monotonic(), True
+                connection.heard = time.monotonic()
+                if not connection.spoke:
+                    connection.spoke, connection.key = True, key
+                    self._bound(key)
 
     def tidy(self) -> None:
         """Closes who is silent, and then who is too much."""
@@ -158,6 +172,7 @@ class Connections:
                 self._join(event["value"])
             else:
                 self._open.pop(event["value"], None)
+                self._ended.pop(event["value"], None)
         now, closed = time.monotonic(), 0
         if now >= self._look_at:
             self._look_at = now + LOOK
@@ -175,24 +190,38 @@ class Connections:
         self.monitor.close(0)
         self._socket.close()
 
+    def _bound(self, key: str) -> None:
+        """Closes the connection of a key that is silent longest when it has more than its share."""
+        own = [d for d, connection in self._open.items() if key and connection.key == key]
+        if len(own) > max(1, self._room // ONE_KEY):
+            log.warning("a key with %d connections loses one", len(own))
+            self._shut(min(own, key=lambda d: self._open[d].heard))
+
     def _least(self) -> int:
-        """Who makes room: of many that never spoke the oldest, else whoever is silent longest."""
-        mute = [d for d, connection in self._open.items() if not connection.spoke]
+        """Who makes room: of many that never spoke the oldest, else whoever is silent longest.
+
+        In either case one of those who have the most of these connections.
+        """
+        mute = {d for d, connection in self._open.items() if not connection.spoke}
         spoke = self._open.keys() - mute
-        many = len(mute) > max(1, self._room // MUTE)
-        return min(mute if many or not spoke else spoke, key=lambda d: self._open[d].heard)
+        among = mute if len(mute) > max(1, self._room // MUTE) or not spoke else spoke
+        owners = Counter(self._open[d].owner for d in among)
+        return min(among, key=lambda d: (-owners[self._open[d].owner], self._open[d].heard))
 
     def _join(self, descriptor: int) -> None:
         peer, known = self._peer(descriptor), self._open.get(descriptor)
-        if peer is not None and (known is None or known.peer != peer):
+        if peer is None or peer == self._ended.get(descriptor):
+            return  # what was said before the end may be read after it
+        if known is None or known.peer != peer:
             self._open[descriptor] = Connection(peer, time.monotonic())
 
     def _shut(self, descriptor: int) -> None:
         connection = self._open.pop(descriptor)
         if self._peer(descriptor) == connection.peer:
+            self._ended[descriptor] = connection.peer
             self._with(descriptor, lambda one: one.shutdown(tcp.SHUT_RDWR))
 
-    def _peer(self, descriptor: int) -> object:
+    def _peer(self, descriptor: int) -> tuple | None:
         """Who is at the other end; None when it is no connection of this socket any more."""
         return self._with(
             descriptor,
@@ -200,7 +229,7 @@ class Connections:
         )
 
     @staticmethod
-    def _with(descriptor: int, use: Callable[[tcp.socket], object]) -> object:
+    def _with(descriptor: int, use: Callable[[tcp.socket], T]) -> T | None:
         """What is to be done with a descriptor that stays libzmq's; None when it is gone."""
         try:
             one = tcp.socket(fileno=descriptor)
@@ -236,13 +265,13 @@ class Inbox:
                 first = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return None
-            self.connections.heard(first)
+            key = _key_of(first) if self._secure else ""
+            self.connections.heard(first, key or "")
             frames: list[bytes] = []
             last = first
             while last.more and len(frames) < FRAMES:
                 last = self._socket.recv(zmq.NOBLOCK, copy=False)
                 frames.append(last.bytes)
-            key = _key_of(first) if self._secure else ""
             if key is None:  # from before it was known who may connect
                 log.warning("a message of nobody was dropped")
             envelope = Envelope(first.bytes, key or "", frames)

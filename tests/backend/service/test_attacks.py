@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import zmq
-from _support.service_running import Client, serving
+from _support.service_running import Client, serving, use_pairing
 from crowdgaussian.pipeline.config import configured
 from crowdgaussian.pipeline.photo import load_photo
 from crowdgaussian.service import broker as broker_module
@@ -154,6 +154,55 @@ def test_the_mute_and_then_the_longest_silent_make_room(pair, hanging, monkeypat
     assert ended([second]) == [True]
 
 
+@pytest.fixture
+def keyed(tmp_path):
+    """A CURVE server's inbox with room for eight, and a way to make connections by a key's name."""
+    keys, context = KeyFolder(tmp_path / "keys"), zmq.Context(io_threads=2)
+    pairings = {name: keys.new(name) for name in ("greedy", "other")}
+    sockets.ZapAuthenticator(context, keys).start()
+    router, port = sockets.open_router(context, parse_address("tcp://127.0.0.1:0"), keys, 16, 0)
+    inbox, made = sockets.Inbox(router, secure=True, room=8), []
+
+    def connect(name, say=True):
+        dealer = context.socket(zmq.DEALER)
+        use_pairing(dealer, pairings[name])
+        dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+        monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        made.extend((dealer, monitor))
+        dealer.connect(f"tcp://127.0.0.1:{port}")
+        assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        if say:
+            dealer.send(b"word")
+        return monitor
+
+    yield router, inbox, connect
+    inbox.connections.close()
+    for socket in made:
+        socket.close(0)
+    context.term()  # the thread at the door closes its own socket
+
+
+def test_one_key_gets_its_share_of_connections_and_the_other_stays(keyed):
+    router, inbox, connect = keyed
+    other = connect("other")
+    settled(inbox, router, 1, 1)
+    greedy = []
+    for connections in (2, 3, 3):
+        greedy.append(connect("greedy"))
+        settled(inbox, router, 1, connections)
+    assert ended([*greedy, other]) == [True, False, False, False]
+
+
+def test_who_holds_the_most_places_makes_room(keyed, monkeypatch):
+    monkeypatch.setattr(sockets, "ONE_KEY", 1)
+    router, inbox, connect = keyed
+    other = connect("other")
+    settled(inbox, router, 1, 1)
+    greedy = [connect("greedy") for _ in range(8)]
+    settled(inbox, router, 8, 8)
+    assert sum(ended(greedy)) == 1 and not other.poll(0), "who was there first is silent longest"
+
+
 def test_a_descriptor_that_is_another_connections_by_now_is_left_alone(pair):
     router, inbox, dealer = pair
     dealer.send(b"word")
@@ -163,6 +212,17 @@ def test_a_descriptor_that_is_another_connections_by_now_is_left_alone(pair):
     inbox.connections._shut(descriptor)
     dealer.send(b"more")
     assert router.poll(5000) and inbox.next().frames == [b"more"]
+
+
+def test_the_last_words_of_a_closed_connection_bring_it_back_for_nobody(pair):
+    router, inbox, dealer = pair
+    dealer.send(b"word")
+    settled(inbox, router, 1, 1)
+    (descriptor,) = inbox.connections._open
+    dealer.send(b"last word")
+    assert router.poll(5000)
+    inbox.connections._shut(descriptor)
+    assert inbox.next().frames == [b"last word"] and not inbox.connections._open
 
 
 def test_fill_bytes_are_not_read_for_ever():
