@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import zmq
 from crowdgaussian_shared.client.server import Pairing
@@ -60,15 +62,27 @@ def start(
     pipeline: str = "_support.service_pipeline:run",
     bind: str = "tcp://127.0.0.1:0",
     files: int = 0,
+    program: str = "crowdgaussian",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Service:
-    """Starts a service and waits until it is ready; files: that it may open, 0 for many."""
+    """Starts a service and waits until it is ready.
+
+    Args:
+        data: its folder; the log lies beside it.
+        options: of the command line.
+        pipeline: what the workers run.
+        bind: its address.
+        files: that it may open, 0 for many.
+        program: the module that is run, with `serve` and the options.
+        environment: more variables.
+    """
     log = data.parent / f"{data.name}.log"
     limit = ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh") if files else ()
     command = [
         *limit,
         sys.executable,
         "-m",
-        "crowdgaussian",
+        program,
         "serve",
         "--data",
         str(data),
@@ -78,7 +92,7 @@ def start(
         *(("--pipeline", pipeline) if pipeline else ()),
     ]
     paths = (str(HERE), os.environ.get("PYTHONPATH"))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
     with log.open("ab") as stream:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment

@@ -8,11 +8,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import zmq
 from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
 
+from ..pipeline.config import preset
 from .control import Control, Greeting, Sessions, offered_presets
 from .data import NEWS, SEND_LIMIT, STOP, DataServer
 from .jobs import Jobs
@@ -20,12 +22,14 @@ from .results import Folders
 from .settings import Address, KeyFolder, ServiceSettings
 from .sockets import Envelope, Inbox, ZapAuthenticator, open_router, room_for_connections
 from .store import Store
+from .submit import result_key
 from .workers import WorkerPool
 
 log = logging.getLogger(__name__)
 TICK = 0.2  # seconds, between two looks at the workers
 BURST = 64  # messages read from clients before workers have their turn
 STORE_AGAIN = 1.0  # seconds until what could not be stored is tried again
+STORING = 0.05  # seconds for which events are stored before clients have their turn
 SWEEP = 30.0  # seconds between two rounds of tidying up
 CONTROL_LIMIT = 16  # messages that libzmq holds for a slow reader
 
@@ -79,7 +83,7 @@ class Broker:
             poller.register(socket, zmq.POLLIN)
         next_round = time.monotonic() + SWEEP
         while not self._stopping.is_set():
-            poller.poll(int(1000 * (self._pause if self._sessions.behind else TICK)))
+            poller.poll(int(1000 * (self._pause if self._sessions.behind or self._due else TICK)))
             try:
                 self._turn()
                 if time.monotonic() > next_round:
@@ -127,7 +131,8 @@ class Broker:
                 self._due.append(partial(self._jobs.lost, lost.job, lost.why))
         self._store_due()
         self._dispatch()
-        self._pause = 0.002 if self._sessions.pump() else min(2 * self._pause, TICK)
+        more = self._due and time.monotonic() > self._store_again
+        self._pause = 0.002 if self._sessions.pump() or more else min(2 * self._pause, TICK)
 
     def _hear_workers(self) -> None:
         for worker, kind, body in self._pool.messages():
@@ -146,8 +151,9 @@ class Broker:
             self._sessions.forget(envelope.sender)
 
     def _store_due(self) -> None:
-        """Stores what has happened, in order; what cannot be stored now is tried again."""
-        while self._due and time.monotonic() > self._store_again:
+        """Stores what has happened, in order and for a moment; what cannot be is tried again."""
+        end = time.monotonic() + STORING
+        while self._due and self._store_again < time.monotonic() < end:
             try:
                 self._due[0]()
             except (OSError, sqlite3.Error):  # a full disk, above all
@@ -196,6 +202,8 @@ class Broker:
 
     def _tidy(self) -> None:
         """Removes what was thrown away, outside of the loop."""
+        with suppress(CrowdGaussianError):  # hashes of program and models, for the first job
+            result_key("", preset("open"), self.settings.pipeline)
         results = Folders(self.settings.data).results
         while not self._stopping.wait(1.0):
             try:

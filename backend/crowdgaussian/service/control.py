@@ -35,6 +35,7 @@ MAX_SESSIONS = 1024
 MAX_FOLLOWED = 64  # jobs of one connection
 MAX_ANSWERS = 64  # that wait for one slow reader; then the connection is forgotten
 BURST = 64  # events sent to one connection before others have their turn
+PUMPING = 0.02  # seconds for which events are sent before the loop looks at what came in
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Sessions:
         self._socket = socket
         self._store = store
         self._sessions: dict[bytes, Session] = {}
-        self._behind: set[bytes] = set()  # connections with something left to send
+        self._behind: dict[bytes, None] = {}  # those with something left to send, in turn
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -82,7 +83,7 @@ class Sessions:
     def forget(self, sender: bytes) -> None:
         """Drops a connection."""
         self._sessions.pop(sender, None)
-        self._behind.discard(sender)
+        self._behind.pop(sender, None)
 
     def follow(self, session: Session, job: str, last_seq: int) -> None:
         """Sends the events after last_seq, and new ones as they come."""
@@ -94,7 +95,9 @@ class Sessions:
 
     def news(self, job: str) -> None:
         """A job has a new event."""
-        self._behind |= {s for s, session in self._sessions.items() if job in session.followed}
+        for sender, session in self._sessions.items():
+            if job in session.followed:
+                self._behind[sender] = None
 
     def answer(self, sender: bytes, message: Message) -> None:
         """Sends an answer, or keeps it until there is room."""
@@ -103,21 +106,24 @@ class Sessions:
             send(self._socket, sender, message)
         elif session.answers or not send(self._socket, sender, message):
             session.answers.append(message)
-            self._behind.add(sender)
+            self._behind[sender] = None
             if len(session.answers) > MAX_ANSWERS:
                 self.forget(sender)
 
     def pump(self) -> bool:
-        """Sends what there is room for -> whether anything went out."""
-        sent = False
+        """Sends what there is room and time for -> whether anything went out."""
+        sent, end = False, time.monotonic() + PUMPING
         for sender in list(self._behind):
+            if sent and time.monotonic() > end:
+                return True
+            del self._behind[sender]
             if self._revoked(self._sessions[sender]):
                 self.forget(sender)
                 continue
             count, left = self._pump_one(sender, self._sessions[sender])
             sent |= count > 0
-            if not left:
-                self._behind.discard(sender)
+            if left:
+                self._behind[sender] = None  # behind the others
         return sent
 
     def forget_idle(self) -> None:

@@ -160,12 +160,9 @@ class Jobs:
 
     def _base(self, keys: tuple[str, ...]) -> str:
         """The scene folder of the first of these results that is here; empty without one."""
-        for key in keys:
-            scene = self.folders.results.scene(key)
-            over = any(row.state == "done" for row in self.store.with_key(key))
-            if (over or self.cached(key)) and (scene / SCENE_FILE).is_file():
-                return str(scene)
-        return ""
+        finished = self.store.finished_keys() if keys else set()
+        scenes = (self.folders.results.scene(key) for key in keys if key in finished)
+        return next((str(scene) for scene in scenes if (scene / SCENE_FILE).is_file()), "")
 
     def progress(self, job: str, body: dict[str, Any]) -> None:
         """A worker reports a step, and the files that are new."""

@@ -7,7 +7,7 @@ import socket as tcp
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,8 +178,8 @@ class Connections:
             self._look_at = now + LOOK
             for descriptor in [d for d, c in self._open.items() if c.heard < now - SILENT]:
                 self._shut(descriptor)
-        while len(self._open) > self._room:
-            self._shut(self._least())
+        for descriptor in self._surplus():
+            self._shut(descriptor)
             closed += 1
         if closed:
             log.warning("%d connections made room for newer ones", closed)
@@ -197,16 +197,24 @@ class Connections:
             log.warning("a key with %d connections loses one", len(own))
             self._shut(min(own, key=lambda d: self._open[d].heard))
 
-    def _least(self) -> int:
+    def _surplus(self) -> list[int]:
         """Who makes room: of many that never spoke the oldest, else whoever is silent longest.
 
-        In either case one of those who have the most of these connections.
+        In either case of those who have the most of these connections. All at once, as a flood of
+        connections must not cost the loop more than they cost who makes them.
         """
-        mute = {d for d, connection in self._open.items() if not connection.spoke}
-        spoke = self._open.keys() - mute
-        among = mute if len(mute) > max(1, self._room // MUTE) or not spoke else spoke
-        owners = Counter(self._open[d].owner for d in among)
-        return min(among, key=lambda d: (-owners[self._open[d].owner], self._open[d].heard))
+        too_many = len(self._open) - self._room
+        if too_many <= 0:
+            return []
+        by_owner: tuple[dict[str, deque[int]], ...] = (defaultdict(deque), defaultdict(deque))
+        for descriptor, one in sorted(self._open.items(), key=lambda item: item[1].heard):
+            by_owner[one.spoke][one.owner].append(descriptor)
+        found = []
+        for _ in range(too_many):
+            mute, spoke = (sum(map(len, owners.values())) for owners in by_owner)
+            among = by_owner[not (mute > max(1, self._room // MUTE) or not spoke)]
+            found.append(max(among.values(), key=len).popleft())
+        return found
 
     def _join(self, descriptor: int) -> None:
         peer, known = self._peer(descriptor), self._open.get(descriptor)

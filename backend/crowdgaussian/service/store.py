@@ -275,6 +275,11 @@ class Store:
         with self._db:
             self._db.execute("DELETE FROM results WHERE key = ?", (key,))
 
+    def finished_keys(self) -> set[str]:
+        """The keys of all results that are whole, or were as whole as they get."""
+        query = "SELECT key FROM jobs WHERE state = 'done' UNION SELECT key FROM results WHERE "
+        return {row[0] for row in self._db.execute(query + "complete")}
+
     def keys(self) -> set[str]:
         """The keys of all results that a job has."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT key FROM jobs")}

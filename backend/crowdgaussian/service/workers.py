@@ -119,6 +119,7 @@ class Worker:
     job: str = ""
     news: float = 0.0  # when its job last reported progress
     kill_at: float | None = None  # when a cancel that was not obeyed becomes a kill
+    killed: str = ""  # why, until the system has taken down the process
     pause: float = 0.0
     start_at: float = 0.0
 
@@ -178,7 +179,8 @@ class WorkerPool:
 
     def idle(self) -> list[Worker]:
         """Workers that wait for a job."""
-        return [w for w in self.workers if w.process is not None and w.ready and not w.job]
+        alive = (w for w in self.workers if w.process is not None and not w.killed)
+        return [worker for worker in alive if worker.ready and not worker.job]
 
     def of_job(self, job: str) -> Worker | None:
         return next((w for w in self.workers if w.job == job), None)
@@ -200,15 +202,22 @@ class WorkerPool:
             self._send(worker, "cancel", {})
 
     def supervise(self) -> list[Lost]:
-        """Starts workers that are due, kills those that hang -> the jobs that were lost."""
+        """Starts workers that are due, kills those that hang -> the jobs that were lost.
+
+        A job is lost when its worker is gone, which takes a while where it had much memory; nobody
+        waits for that here.
+        """
         now, lost = time.monotonic(), []
         for worker in self.workers:
             if worker.process is None:
                 if now >= worker.start_at:
                     self._start(worker)
                 continue
-            why = self._trouble(worker, now)
-            if why:
+            why = worker.killed or self._trouble(worker, now)
+            if why and worker.process.poll() is None:
+                worker.killed = why
+                worker.process.kill()
+            elif why:
                 lost.append(Lost(worker.job, "cancel" if worker.kill_at is not None else why))
                 self._bury(worker, why)
         return lost
@@ -262,14 +271,14 @@ class WorkerPool:
         log.info("worker %d started", process.pid)
 
     def _bury(self, worker: Worker, why: str) -> None:
-        """Makes sure it is dead, and plans its successor."""
+        """It is dead; plans its successor."""
         if worker.process is not None:
             log.warning("worker %d lost (%s)", worker.process.pid, why)
             self._wait_or_kill(worker.process, 0.0)
         if not worker.ready:
             worker.pause = min(LONGEST_PAUSE, 2 * worker.pause or 1.0)
         worker.start_at = time.monotonic() + worker.pause
-        worker.process, worker.ready = None, False
+        worker.process, worker.ready, worker.killed = None, False, ""
         self.release(worker)
 
     @staticmethod

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,14 @@ from crowdgaussian_shared.errors import DamagedFileError, MissingFileError
 
 if TYPE_CHECKING:  # `crowdgaussian --help` reads this catalogue, and numpy is heavy
     from crowdgaussian_shared.scene.schema import ModelProvenance
+
+
+@lru_cache(64)
+def _hash(path: Path, stamp: tuple[int, int, int]) -> str:
+    """Of the file that has this time, size and inode; a service asks with every job."""
+    from crowdgaussian_shared.scene.schema import hash_file
+
+    return hash_file(path)
 
 
 @dataclass(frozen=True)
@@ -52,14 +61,13 @@ class WeightFile:
             MissingFileError: the file or the package that carries it is not on this machine.
             DamagedFileError: it is another file.
         """
-        from crowdgaussian_shared.scene.schema import hash_file
-
         path = self.path()
         ours = self.package.startswith("crowdgaussian")
         mend = f"run `git checkout -- {path}`, or install it again" if ours else "run `make setup`"
         if not path.is_file():
             raise MissingFileError(f"The model file {path} ({self.name}) is missing; {mend}.")
-        found = hash_file(path)
+        info = path.stat()
+        found = _hash(path, (info.st_mtime_ns, info.st_size, info.st_ino))
         if self.digest and found != self.digest:
             raise DamagedFileError(
                 f"The model file {path} is not the one this version was made for; {mend}."

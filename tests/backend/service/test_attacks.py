@@ -5,6 +5,7 @@ import io
 import sqlite3
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import zmq
@@ -12,7 +13,7 @@ from _support.service_running import Client, serving, use_pairing
 from crowdgaussian.pipeline.config import configured
 from crowdgaussian.pipeline.photo import load_photo
 from crowdgaussian.service import broker as broker_module
-from crowdgaussian.service import sockets, submit
+from crowdgaussian.service import control, sockets, submit
 from crowdgaussian.service.broker import Broker
 from crowdgaussian.service.jobs import Jobs
 from crowdgaussian.service.results import Folders
@@ -385,6 +386,70 @@ def test_what_cannot_be_stored_is_stored_later(broker, monkeypatch):
     monkeypatch.setattr(broker, "_store_again", 0.0)
     broker._store_due()
     assert len(stored) == 2 and not broker._due
+
+
+def test_many_events_are_stored_a_moment_at_a_time(broker, monkeypatch):
+    """A job of 1,500 quick steps used to hold up everybody until all of them were stored."""
+    stored = []
+    monkeypatch.setattr(broker_module, "STORING", 0.01)
+    for number in range(100):
+        broker._due.append(lambda number=number: (time.sleep(0.002), stored.append(number)))
+    broker._store_due()
+    assert 0 < len(stored) < 50
+    while broker._due:
+        broker._store_due()
+    assert stored == [*range(100)]
+
+
+def test_who_has_much_to_be_sent_is_sent_it_in_turns(broker, monkeypatch):
+    sessions, sent = broker._sessions, []
+    monkeypatch.setattr(control, "PUMPING", 0.0)
+    monkeypatch.setattr(control, "BURST", 2)
+    monkeypatch.setattr(control, "send", lambda socket, to, event: sent.append((to, event)) or True)
+    monkeypatch.setattr(
+        sessions,
+        "_store",
+        SimpleNamespace(events=lambda job, last, most: EVENTS[last : last + most]),
+    )
+    for name in (b"one", b"two"):
+        sessions.welcome(name, "local:x", "")
+        sessions.follow(sessions.find(name), "job", 0)
+    while sessions.pump():
+        pass
+    assert [to for to, _ in sent] == 3 * [b"one", b"one", b"two", b"two"]
+    assert [event.seq for to, event in sent if to == b"two"] == [1, 2, 3, 4, 5, 6]
+    assert not sessions.behind
+
+
+EVENTS = [m.Event(0, "job", seq, "running", m.Progress()) for seq in range(1, 7)]
+
+
+class Dying:
+    """A process that takes a while to go."""
+
+    pid, stdin, dead, kills = 1, None, False, 0
+
+    def kill(self):
+        self.kills += 1
+
+    def poll(self):
+        return -9 if self.dead else None
+
+    def wait(self, seconds=None):
+        assert self.dead, "nobody waits for it"
+
+
+def test_nobody_waits_until_a_killed_worker_is_gone(broker):
+    """One with gigabytes of memory used to hold up the loop while the system took it down."""
+    (worker,) = broker._pool.workers
+    process = worker.process = Dying()
+    worker.ready, worker.job, worker.deadline = True, "job", 0.0
+    assert broker._pool.supervise() == [] and process.kills == 1
+    worker.job = ""
+    assert broker._pool.idle() == [], "it gets no job any more"
+    worker.job, process.dead = "job", True
+    (lost,) = broker._pool.supervise()
+    assert (lost.job, lost.why, worker.process) == ("job", "frozen", None)
 
 
 def test_no_job_is_queued_again_while_its_end_waits_to_be_stored(broker, monkeypatch):

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 from crowdgaussian.pipeline.config import Config, with_setting
 from crowdgaussian.pipeline.stages import build_stages, files_for, load_stage
+from crowdgaussian.weights import WeightFile
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.scene import schema
 
 ASKED = {
     ("people", "multihmr"): (
@@ -126,3 +128,17 @@ def test_fetched_weights_are_found_by_themselves(weights):
     (folder / "model.safetensors").write_bytes(b"another")
     (after,) = [f for f in files_for(settings("segment", "sam")) if f.stage == "segment"]
     assert after != before
+
+
+def test_a_file_is_hashed_again_only_when_it_has_changed(tmp_path, monkeypatch):
+    """The service asks with every job, and the largest file takes 30 ms."""
+    hashed, whole = [], schema.hash_file
+    monkeypatch.setattr(schema, "hash_file", lambda path: hashed.append(path) or whole(path))
+    path = tmp_path / "net.bin"
+    monkeypatch.setattr(WeightFile, "path", lambda self: path)
+    file = WeightFile("net", "people", "", "", "1", "crowdgaussian", "net.bin", "", "", True)
+    path.write_bytes(b"one")
+    first = file.checked_path()
+    assert file.checked_path() == first == (path, whole(path)) and len(hashed) == 1
+    path.write_bytes(b"another")
+    assert file.checked_path()[1] == whole(path) != first[1] and len(hashed) == 2
