@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from _support.batch_stages import (
@@ -196,12 +197,48 @@ def test_two_batches_on_one_folder_do_no_photo_twice(tmp_path, monkeypatch):
         (("--limit", "nan"), "--limit must be at least 1."),
         (("--preset", "closed"), "There is no preset 'closed'"),
         (("--set", "avatar.gaussian=1"), "There is no setting"),
-        (("--ray", "nonsense"), "Ray"),
     ],
 )
 def test_bad_options_are_one_sentence(tmp_path, more, sentence):
     make_photo(tmp_path / "in/a.png")
     done = crowdgaussian(*arguments(tmp_path, *more))
+    assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def ray_module(version="2.60.0", error=None):
+    """Ray as far as connecting goes, which then fails."""
+
+    def init(**_):
+        raise error
+
+    made = ModuleType("ray")
+    made.__version__, made.init, made.exceptions = version, init, ModuleType("ray.exceptions")
+    return {"ray": made, "ray.exceptions": made.exceptions}
+
+
+MISMATCH = "Version mismatch: The cluster was started with:\n    Ray: 2.61.0\n    Python: 3.11.7"
+
+
+@pytest.mark.parametrize(
+    "address, modules, sentence",
+    [
+        ("auto", {"ray": None}, "Ray is not installed: pip install"),
+        ("auto", ray_module("2.9.3"), "Ray 2.9.3 is too old, 2.60 or newer is needed"),
+        ("gpu0", ray_module(), "'gpu0' is no address of a Ray cluster"),
+        ("ray://gpu0:10001", ray_module(), "is no address of a Ray cluster"),
+        ("127.0.0.1:1", ray_module(), "There is no Ray cluster at 127.0.0.1:1; start one by"),
+        ("auto", ray_module(error=ConnectionError()), "There is no Ray cluster on this computer"),
+        ("auto", ray_module(error=RuntimeError(MISMATCH)), "other versions; install the same"),
+        ("auto", ray_module(error=RuntimeError("a\nb")), "could not be reached or started: a b."),
+    ],
+)
+def test_a_cluster_that_cannot_be_joined_is_one_sentence(
+    tmp_path, monkeypatch, address, modules, sentence
+):
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    make_photo(tmp_path / "in/a.png")
+    done = crowdgaussian(*arguments(tmp_path, "--ray", address))
     assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1
 
 
