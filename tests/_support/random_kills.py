@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs of a real service while broker, worker and client are killed and writes fail.
 
-    python tests/_support/random_kills.py [JOBS KILLS FAULTS]      # without: 100 60 20
+    python tests/_support/random_kills.py [JOBS KILLS FAULTS SEED]      # without: 100 60 20 18
 
 Everybody is a process of their own, the client is the project's. What happens is drawn by a seed
 and comes after so many jobs, not after so many seconds. Prints what is wrong, and a summary.
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -102,7 +102,7 @@ class Storm:
 
     place: Path
     jobs: int
-    rng: random.Random = field(default_factory=lambda: random.Random(SEED))
+    rng: random.Random
     happened: Counter[str] = field(default_factory=Counter)
     pids: set[int] = field(default_factory=set)
     service: Service | None = None
@@ -281,10 +281,12 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def main(jobs: int = 100, kills: int = 60, faults: int = 20) -> int:
+def main(jobs: int = 100, kills: int = 60, faults: int = 20, seed: int = SEED) -> int:
     """-> 1 when something went wrong."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder, Storm(Path(folder), jobs) as storm:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-")))
+        storm = stack.enter_context(Storm(folder, jobs, random.Random(seed)))
         kinds = ("broker", "worker", "client")
         plan = [kinds[k % 3] for k in range(kills)] + ["fault"] * faults
         storm.rng.shuffle(plan)

@@ -25,7 +25,7 @@ from crowdgaussian_shared.errors import (
     ResourceError,
     SettingError,
 )
-from crowdgaussian_shared.formats.atomic import LEASE_FILE
+from crowdgaussian_shared.formats.atomic import LEASE_FILE, remove_half_written
 from crowdgaussian_shared.geometry.avatar import BodyParams
 from crowdgaussian_shared.geometry.skinning import pose_body
 from crowdgaussian_shared.scene.folder import SceneFolder
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 COARSE = "coarse.npz"
 REFINER_KEY = "stages.refiner"
 PHOTO_KEY = "photo.blake2b"  # in the settings: the hash of the file the user gave
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # by formats.atomic
 _ARRAYS = ("betas", "pose", "transl", "box", "person_mask")
 _NUMBERS = ("scale", "score", "reprojection_px")
 
@@ -73,9 +72,7 @@ def find_run(
     scene = SceneFolder.exists(out)
     if not scene and out.exists() and not all(_is_begun(path) for path in out.iterdir()):
         raise InputError(f"{out} is not empty and holds no scene; choose another folder.")
-    for path in out.glob("**/.*.tmp"):
-        if _HALF_WRITTEN.fullmatch(path.name):  # by a run that was killed, as no other is at work
-            path.unlink(missing_ok=True)
+    remove_half_written(out)  # by a run that was killed, as no other is at work
     if not scene or overwrite:
         return None
     folder = SceneFolder.open(out)

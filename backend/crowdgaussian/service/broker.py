@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 
 import zmq
-from crowdgaussian_shared.errors import CrowdGaussianError, SettingError
+from crowdgaussian_shared.errors import CrowdGaussianError, ResourceError, SettingError
 
 from ..pipeline.config import preset
 from .control import Control, Greeting, Sessions, offered_presets
@@ -73,8 +73,13 @@ class Broker:
         self._stopping.set()
 
     def run(self) -> None:
-        """Serves until stop() is called."""
-        self._jobs.recover()
+        """Serves until stop() is called.
+
+        Raises:
+            ResourceError: the data socket's thread has ended, so photos and results no longer move.
+        """
+        while not self._safely(self._jobs.recover) and not self._stopping.is_set():
+            pass
         self._data.start()
         threading.Thread(target=self._tidy, daemon=True).start()
         poller = zmq.Poller()
@@ -84,25 +89,35 @@ class Broker:
         next_round = time.monotonic() + SWEEP
         while not self._stopping.is_set():
             poller.poll(int(1000 * (self._pause if self._sessions.behind or self._due else TICK)))
-            try:
-                self._turn()
-                if time.monotonic() > next_round:
-                    next_round = time.monotonic() + SWEEP
-                    self._sweep()
-            except (OSError, sqlite3.Error, CrowdGaussianError):  # a full disk, above all
-                log.exception("the service cannot go on as it should")
-                self._stopping.wait(1.0)
+            if not self._data.is_alive():
+                raise ResourceError("The data port's thread has ended; start the service again.")
+            self._safely(self._turn)
+            if time.monotonic() > next_round:
+                next_round = time.monotonic() + SWEEP
+                self._safely(self._sweep)
+
+    def _safely(self, step: Callable[[], None]) -> bool:
+        """Whether a step came to its end; else it is tried again after a moment."""
+        try:
+            step()
+            return True
+        except (OSError, sqlite3.Error, CrowdGaussianError):  # a full disk, above all
+            log.exception("the service cannot go on as it should")
+            self._stopping.wait(1.0)
+            return False
 
     def close(self) -> None:
         """Stops the workers and frees the address; jobs are kept."""
         self._pool.close()
-        self._jobs.suspend()
+        self._safely(self._jobs.suspend)
         if self._data.ident is not None:
             stop = self._context.socket(zmq.PUSH)
             stop.connect(STOP)
             stop.send(b"")
             self._data.join(5.0)
             stop.close()
+        else:
+            self._data.close()
         self._inbox.connections.close()
         self._news.close()
         self._context.term()

@@ -72,10 +72,14 @@ class DataServer(threading.Thread):
             self._read()
             self._tidy()
             pause = 0.001 if self._try_waiting() else min(2 * pause, LONGEST_WAIT)
+        self.close()
+        self._store.close()
+
+    def close(self) -> None:
+        """Ends all connections; for the thread itself, or where it was never started."""
         self._inbox.connections.close()
         for socket in (self._news, self._halt):
             socket.close()
-        self._store.close()
 
     def _tidy(self) -> None:
         self._inbox.connections.tidy()

@@ -177,25 +177,24 @@ class Jobs:
         if row is None or row.state != "running":
             return
         artifacts = tuple(Artifact(**a) for a in body.get("artifacts", ()))
-        self.end(row, body["state"], body["error"][:500])
-        complete = body.get("complete", False)
-        results = self.folders.results
+        results, complete = self.folders.results, body.get("complete", False)
         self.store.put_result(row.key, results.size(row.key), complete, artifacts)
+        self.end(row, body["state"], body["error"][:500])
         if body["state"] == "done":
-            results.discard(self.folders.upload(job))
-            results.drop_objects(row.key, self.store.superseded(row.key))
             self._measure(time.time() - row.queued)
+            results.discard(self.folders.upload(job))
+            results.keep_objects(row.key, self.store.needed(row.key))
 
     def lost(self, job: str, why: str) -> None:
         """The worker of a running job is dead."""
         row = self.store.get(job)
         if row is None or row.state != "running":
             return
+        self.store.put_result(row.key, self.folders.results.size(row.key), False, ())
         if why == "cancel":
             self.end(row, "cancelled", "")
         else:
             self.end(row, "failed", CRASHED[why])
-        self.store.put_result(row.key, self.folders.results.size(row.key), False, ())
 
     def end(self, row: JobRow, state: JobState, error: str) -> None:
         """Ends a job; what is finished stays."""
@@ -230,6 +229,8 @@ class Jobs:
                 )
             else:
                 self._event(replace(row, state="queued"))
+        for key in {row.key for row in self.store.in_state("done")}:  # killed just then, perhaps
+            self.folders.results.keep_objects(key, self.store.needed(key))
 
     def reconcile(self, at_work: set[str]) -> None:
         """Jobs that nobody would ever end, as a step of theirs could not be stored.
@@ -281,13 +282,20 @@ class Jobs:
                 over -= size
 
     def _drop_orphans(self) -> None:
-        """Results whose last job went on under another key, as after an update of the program."""
+        """Results whose last job went on under another key, as after an update of the program.
+
+        And photos of jobs that are over, as the service was killed before they went.
+        """
         known, results = self.store.keys(), self.folders.results
         for key in self.store.result_keys() - known:
             self.store.delete_result(key)
         for path in results.root.iterdir():
             if path.name not in known:
                 results.discard_result(path.name)
+        for path in self.folders.uploads.iterdir():
+            row = self.store.get(path.name)
+            if row is None or row.state == "done":
+                results.discard(path)
 
     def _finish_from_cache(self, row: JobRow) -> bool:
         """Ends a job at once when its result lies here already."""

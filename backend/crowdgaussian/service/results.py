@@ -58,10 +58,12 @@ class Results:
         """The file that holds an announced artefact; the name plays no part in it."""
         return self.objects(key) / artifact.blake2b
 
-    def drop_objects(self, key: str, hashes: list[str]) -> None:
-        """Removes versions that nobody needs any more."""
-        for name in hashes:
-            (self.objects(key) / name).unlink(missing_ok=True)
+    def keep_objects(self, key: str, hashes: set[str]) -> None:
+        """Removes versions that nobody needs, also those that were never announced."""
+        if self.objects(key).is_dir():
+            for path in self.objects(key).iterdir():
+                if path.name not in hashes:
+                    path.unlink(missing_ok=True)
 
     def discard(self, path: Path) -> None:
         """Moves a file or folder out of sight; the sweeper removes it."""
@@ -119,9 +121,13 @@ class Folders:
     def results(self) -> Results:
         return Results(self.data / "results", self.data / "trash")
 
+    @property
+    def uploads(self) -> Path:
+        return self.data / "uploads"
+
     def upload(self, job: str) -> Path:
         """The photo of a job, whole or in part."""
-        return self.data / "uploads" / job
+        return self.uploads / job
 
     def received(self, job: str) -> int:
         """Bytes of the photo that are here."""

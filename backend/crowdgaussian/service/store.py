@@ -91,7 +91,8 @@ class Store:
         if version == 1:  # from before there were edits
             self._db.execute("ALTER TABLE jobs ADD COLUMN edit TEXT DEFAULT ''")
         self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        if version != VERSION:  # nothing is written where the disk may be full
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
         self._db.close()
@@ -245,15 +246,14 @@ class Store:
         )
         return tuple(Artifact(**row) for row in rows)
 
-    def superseded(self, key: str) -> list[str]:
-        """Hashes under a result that no job has as its newest version of any file."""
+    def needed(self, key: str) -> set[str]:
+        """Hashes under a result that it or one of its jobs has as the newest version of a file."""
         rows = self._db.execute(
-            "SELECT DISTINCT blake2b FROM artifacts JOIN jobs USING (job) WHERE key = :key AND "
-            "newest = 0 EXCEPT SELECT blake2b FROM artifacts JOIN jobs USING (job) "
-            "WHERE key = :key AND newest = 1",
-            {"key": key},
+            "SELECT DISTINCT blake2b FROM artifacts JOIN jobs USING (job) "
+            "WHERE key = ? AND newest = 1",
+            (key,),
         )
-        return [row[0] for row in rows]
+        return {row[0] for row in rows} | {a.blake2b for a in self.complete_result(key) or ()}
 
     def put_result(
         self, key: str, size: int, complete: bool, artifacts: tuple[Artifact, ...]

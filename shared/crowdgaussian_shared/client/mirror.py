@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import CrowdGaussianError, DiskFullError, RemoteError
-from ..formats.atomic import write_bytes
+from ..formats.atomic import remove_half_written, write_bytes
 from ..protocol.messages import Artifact
 from ..scene.folder import SCENE_FILE, SceneFolder
 from ..scene.json import scene_from_json
@@ -47,6 +47,7 @@ class Mirror:
         self._names: set[str] = set()
         self._holes: set[str] = set()  # files whose newest version has yet to be announced
         self.renewals = 0
+        remove_half_written(self.folder)  # by a client that was killed
         self.settled = settled if self.whole() else 0
 
     @property

@@ -8,6 +8,7 @@ locks of the file system, which a shared disk may lack.
 
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -26,6 +27,8 @@ from ..errors import (
     ResourceError,
     is_full,
 )
+
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # by atomic_file
 
 
 @contextmanager
@@ -59,6 +62,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a whole file atomically; errors as in atomic_file."""
     with atomic_file(path) as stream:
         stream.write(data)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Removes what atomic_file left beside its files when it was killed; nobody may write there."""
+    for path in folder.glob("**/.*.tmp"):
+        if _HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def read_bytes(path: str | Path, limit: int) -> bytes:

@@ -362,7 +362,6 @@ def test_a_job_that_cannot_be_run_any_more_stops_no_other(jobs):
 def broker(tmp_path):
     made = Broker(ServiceSettings(tmp_path, bind=parse_address("tcp://127.0.0.1:0"), workers=1))
     yield made
-    made._data.start()  # close() ends it
     made.close()
 
 
@@ -471,25 +470,57 @@ def test_a_letter_that_breaks_something_is_its_senders_affair(broker, monkeypatc
     assert forgotten == [b"me"]
 
 
-def test_a_sweep_that_fails_ends_nothing(broker, monkeypatch):
+@pytest.fixture
+def quiet(broker, monkeypatch):
+    """A broker to which nothing happens, whose pauses take no time."""
+    monkeypatch.setattr(broker._stopping, "wait", lambda seconds: None)
+    broker._pool.socket.close()
+    monkeypatch.setattr(broker_module.zmq, "Poller", lambda: Quiet())
+    monkeypatch.setattr(broker._data, "start", lambda: None)
+    monkeypatch.setattr(broker._data, "is_alive", lambda: True)
+    return broker
+
+
+def fails(times, then=lambda: None):
+    """A step that finds the disk full so many times."""
+    left = [times]
+
+    def step():
+        left[0] -= 1
+        if left[0] >= 0:
+            raise sqlite3.OperationalError("database or disk is full")
+        then()
+
+    return step
+
+
+def test_a_full_disk_at_the_start_is_waited_for(quiet, monkeypatch):
+    """It used to end in a broker that neither served nor stopped."""
+    begun = []
+    monkeypatch.setattr(quiet._jobs, "recover", fails(2, lambda: begun.append(1)))
+    monkeypatch.setattr(quiet, "_turn", quiet.stop)
+    quiet.run()
+    assert begun == [1]
+
+
+def test_without_its_data_thread_a_service_ends_with_a_sentence(quiet, monkeypatch):
+    monkeypatch.setattr(quiet._data, "is_alive", lambda: False)
+    with pytest.raises(CrowdGaussianError, match="data port's thread has ended; start"):
+        quiet.run()
+
+
+def test_a_sweep_that_fails_ends_nothing(quiet, monkeypatch):
     turns = []
 
     def turn():
         turns.append(1)
         if len(turns) == 3:
-            broker.stop()
-
-    def locked():
-        raise sqlite3.OperationalError("database is locked")
+            quiet.stop()
 
     monkeypatch.setattr(broker_module, "SWEEP", -1.0)
-    monkeypatch.setattr(broker, "_turn", turn)
-    monkeypatch.setattr(broker, "_sweep", locked)
-    monkeypatch.setattr(broker._stopping, "wait", lambda seconds: None)
-    broker._pool.socket.close()
-    monkeypatch.setattr(broker_module.zmq, "Poller", lambda: Quiet())
-    monkeypatch.setattr(broker._data, "start", lambda: None)
-    broker.run()
+    monkeypatch.setattr(quiet, "_turn", turn)
+    monkeypatch.setattr(quiet, "_sweep", fails(9))
+    quiet.run()
     assert len(turns) == 3
 
 

@@ -186,6 +186,23 @@ def test_a_result_that_no_job_has_any_more_goes(jobs):
     assert [path.name for path in jobs.folders.results.root.iterdir()] == ["new key"]
 
 
+def test_what_a_kill_left_of_jobs_that_are_over_goes(jobs):
+    """Of 60 kills each tenth or so left a photo or a version of a file that nobody can ask for."""
+    finished(jobs, "over", "key", 10, hours_ago=1)
+    row, results = jobs.store.get("over"), jobs.folders.results
+    jobs.store.append(row, (Artifact("scene.json", 3, "aa" * 32),))
+    jobs.store.put_result("key", 3, True, (Artifact("scene.json", 3, "bb" * 32),))
+    for name in ("aa" * 32, "bb" * 32, "cc" * 32):
+        (results.objects("key") / name).write_bytes(b"...")
+    jobs.store.put(replace(row, job="arriving", state="uploading", changed=time.time()))
+    for name in ("over", "unknown", "arriving"):
+        jobs.folders.upload(name).write_bytes(b"photo")
+    jobs.expire()
+    assert [path.name for path in jobs.folders.uploads.iterdir()] == ["arriving"]
+    jobs.recover()
+    assert sorted(path.name[:2] for path in results.objects("key").iterdir()) == ["aa", "bb"]
+
+
 def test_owners_take_turns(jobs):
     """One key's eight jobs used to go before another's first."""
     names = ["a1", "a2", "a3", "b1", "b2", "c1"]

@@ -242,3 +242,13 @@ def test_too_many_files_are_refused(tmp_path, monkeypatch):
     mirror = Mirror(tmp_path / "out")
     with pytest.raises(CrowdGaussianError, match="at most 3 files"):
         mirror.announce(1, [artifact(str(i), b"x") for i in range(4)])
+
+
+def test_what_a_killed_client_left_half_written_goes(tmp_path):
+    whole = [tmp_path / "people/000/.note.tmp", tmp_path / ".wire/ab.part"]
+    half = [tmp_path / ".scene.json.adf665dd.tmp", tmp_path / ".wire/.job.json.8e5eadc2.tmp"]
+    for path in (*whole, *half):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    Mirror(tmp_path)
+    assert [path.exists() for path in (*whole, *half)] == [True, True, False, False]
