@@ -3,7 +3,7 @@
 # make demo PHOTO=a.jpg   the same for any photo
 # make test               set up, then every test in every environment
 # make fuzz               set up, then property tests with new examples; SEED=n repeats a run
-# make faults             set up, then a job of the service with a fault at each of its writes
+# make faults             set up, then jobs of the service: a fault at each write, kills at random
 # make gpu-check          what wants a GPU, on one: right, fast, small enough? PYTHON=python for your own torch
 # make docs               set up, then the documentation as a site in out/site; links are checked
 SHELL := /bin/bash
@@ -32,6 +32,7 @@ fuzz: setup
 faults:
 	@scripts/setup.sh backend
 	@$(BACKEND)/python tests/_support/fault_points.py
+	@$(BACKEND)/python tests/_support/random_kills.py
 
 gpu-check:
 	@$(PYTHON) scripts/gpu_check.py $(if $(OUT),-o "$(OUT)")

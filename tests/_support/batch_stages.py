@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class People:
 
     def estimate(self, photo, focal_px, report):
         kind, people, _ = (int(value) for value in photo[0, 0])
+        note(f"estimate {zlib.crc32(photo.tobytes())}")
         self.script.people = 0 if kind == NOBODY else people
         self.script.seconds = 0.5 if kind == SLOW else 0.0
         if kind == POISON or (kind == MORTAL and "died" not in Path(os.environ[DIARY]).read_text()):

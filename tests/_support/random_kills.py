@@ -32,7 +32,7 @@ MODULE = "_support.random_kills"
 FOLDER = "CROWDGAUSSIAN_TEST_FAULTS"  # variable: where faults are laid down
 NAMES = ("people1.png", "people2.png", "slow-people1.png", "slow-people2.png")
 MOST_WRITES = 40  # that go well before a fault strikes
-PATIENCE = 45.0  # seconds without a job more done, then it has stalled
+PATIENCE = 120.0  # seconds without a job more done, then it has stalled
 AT_ONCE = 8  # jobs of the client, as many as the service takes of one
 SWEEP = 1.0  # seconds between the broker's sweeps, 30 otherwise
 
@@ -140,7 +140,13 @@ class Storm:
             with suppress(RuntimeError):
                 self.service = start(
                     self.place / "data",
-                    *("--workers", "2", "--set", "beat_seconds=0.5", *ports),
+                    *(
+                        "--workers",
+                        str(1 + (self.jobs > AT_ONCE)),
+                        "--set",
+                        "beat_seconds=0.5",
+                        *ports,
+                    ),
                     pipeline=f"{MODULE}:run",
                     bind=f"tcp://127.0.0.1:{port}",
                     program=MODULE,
