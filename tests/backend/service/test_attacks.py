@@ -1,7 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One client's letters, or one step that fails, never harm another client's job."""
+"""One client's letters, or one step that fails, never harm another client's job.
+
+Each script that once broke the service has its test, with real processes where it says so:
+
+    a_attach_flood      test_who_asks_on_without_reading_is_forgotten_and_nobody_else (processes)
+    a_tiny, a_tiny2     test_a_message_of_many_frames_does_not_fail_running_jobs (processes)
+    a_poison            test_a_photo_swapped_while_it_is_hashed_poisons_nobody (processes), and
+                        test_keys: test_a_hash_alone_gets_nobody_elses_result (processes)
+    a_jpeg_fill, a_eps  test_what_is_no_photo_ends_in_a_sentence_and_starts_no_program (processes),
+                        test_fill_bytes_are_not_read_for_ever
+    a_edit              test_edits: test_keys_of_many_corrections_are_made_once_...
+    a_idle              test_faults: test_idle_connections_refuse_nobody_else (processes)
+    f_zapdead           test_keys: test_a_list_that_cannot_be_read_lets_nobody_in (processes)
+    f_diskfull, _full2  test_fault_points (processes), test_a_full_disk_at_the_start_is_waited_for
+    f_expire2           test_a_sweep_that_fails_ends_nothing
+    f_kill, f_kill2     test_fault_points: test_jobs_end_rightly_while_... (processes)
+    f_misc              test_parts (photos, updates, turns), test_a_job_that_cannot_be_run_...
+    f_limits            client/test_connections and test_faults (processes)
+    f_window            test_a_scene_that_was_never_whole_makes_room, test_fault_points
+    r_twowriters        tests/shared/formats/test_lease.py
+"""
 
 import io
+import os
 import sqlite3
 import time
 from dataclasses import replace
@@ -35,8 +56,55 @@ PIPELINE = "_support.service_pipeline:run"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service") / "data", *QUICK) as running:
+    """With a Ghostscript that leaves a note of having been started."""
+    folder = tmp_path_factory.mktemp("service")
+    program = folder / "bin/gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {folder}/started\n")
+    program.chmod(0o755)
+    paths = os.pathsep.join((str(program.parent), os.environ["PATH"]))
+    with serving(folder / "data", *QUICK, environment={"PATH": paths}) as running:
         yield running
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_what_is_no_photo_ends_in_a_sentence_and_starts_no_program(service, client):
+    for photo in (EPS, b"\xff\xd8" + b"\xff" * (1 << 16)):
+        job, _ = client.submit(photo, "holiday.jpg")
+        last = client.follow(job)[-1]
+        assert last.state == "failed" and "holiday.jpg is not an image" in last.error
+    assert not (service.data.parent / "started").exists()
+
+
+def picture(colour, size):
+    """A PNG of one colour and so many bytes."""
+    stream = io.BytesIO()
+    Image.new("RGB", (160, 120), colour).save(stream, "PNG")
+    return stream.getvalue().ljust(size, b"\0")
+
+
+def test_a_photo_swapped_while_it_is_hashed_poisons_nobody(service, client):
+    size = 8 << 20  # takes some 10 ms to hash
+    true, wrong = picture("blue", size), picture("red", size)
+    with Client(service.port, service.data_port) as mallory:
+        job, _ = mallory.submit(true, "people1.png", upload=False)
+        for at in range(0, size, m.CHUNK_BYTES):
+            said = {"job": job, "offset": at}
+            piece = (wrong[at : at + m.CHUNK_BYTES],)
+            if at + m.CHUNK_BYTES < size:
+                mallory.ask(m.Upload, mallory.data, piece, **said)
+        mallory.send(m.Upload, mallory.data, piece, **said)
+        mallory.ask(m.Cancel, job=job)
+        mallory.submit(true, "people1.png", job=job, upload=False)
+        mallory.receive(mallory.data)
+        mine, _ = client.submit(true, "people1.png")
+        assert client.follow(mine)[-1].state == "done"
+        with Image.open(io.BytesIO(client.fetch(mine, "photo.jpg"))) as photo:
+            red, _, blue = photo.convert("RGB").getpixel((80, 60))
+        assert blue > 200 > 50 > red
+        mallory.ask(m.Cancel, job=job)
 
 
 def test_who_asks_on_without_reading_is_forgotten_and_nobody_else(service, client, photo):

@@ -147,13 +147,33 @@ def handshake(service, pairing):
         context.destroy(linger=0)
 
 
-def test_a_key_that_is_not_on_the_list_is_refused_in_the_handshake(service, pairings):
+def stranger(pairings):
+    """Somebody who knows the server's key and is on no list."""
     public, secret = zmq.curve_keypair()
-    stranger = replace(
+    return replace(
         pairings[1]["studio"], client_public=z85.decode(public), client_secret=z85.decode(secret)
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows; run this elsewhere")
+def test_a_list_that_cannot_be_read_lets_nobody_in(service, pairings):
+    """The thread that judges keys used to die of it, and then everybody got in."""
+    clients = service.data / "keys/clients.json"
+    clients.rename(aside := clients.with_suffix(".aside"))
+    clients.symlink_to(clients.name)  # too many levels of symbolic links
+    try:
+        assert handshake(service, pairings[1]["studio"]) != "HANDSHAKE_SUCCEEDED"
+    finally:
+        clients.unlink()
+        aside.rename(clients)
+    assert handshake(service, stranger(pairings)) == "HANDSHAKE_FAILED_AUTH"
+    with connect(service, pairings[1]["studio"]) as studio:
+        assert isinstance(studio.ask(m.Ping), m.Pong)
+
+
+def test_a_key_that_is_not_on_the_list_is_refused_in_the_handshake(service, pairings):
     assert handshake(service, pairings[1]["studio"]) == "HANDSHAKE_SUCCEEDED"
-    assert handshake(service, stranger) == "HANDSHAKE_FAILED_AUTH"
+    assert handshake(service, stranger(pairings)) == "HANDSHAKE_FAILED_AUTH"
 
 
 def test_a_wrong_server_key_is_refused(service, pairings):
