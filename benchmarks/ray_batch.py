@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -70,7 +71,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def overhead(place: Path, cluster: object, photos: int) -> None:
+def overhead(place: Path, cluster: Any, photos: int) -> None:
     for number in range(photos):
         make_photo(place / f"in/{number:02d}.png", people=2, seed=number)
     driver(place, "in", cluster.address, "ray").wait()
@@ -80,7 +81,7 @@ def overhead(place: Path, cluster: object, photos: int) -> None:
     print(f"{len(loads)} actors, each loaded its models {max(loads.values())} time(s)")
 
 
-def faults(place: Path, cluster: object, photos: int) -> None:
+def faults(place: Path, cluster: Any, photos: int) -> None:
     good = [f"{number:02d}" for number in range(photos)]
     for number, name in enumerate(good):
         make_photo(place / f"worse/{name}.png", SLOW, people=2, seed=number)
@@ -114,7 +115,7 @@ def kill_actor(place: Path) -> None:
     os.kill(int([line for line in lines if "load" in line][-1].split()[1]), signal.SIGKILL)
 
 
-def two_drivers(place: Path, cluster: object, photos: int) -> None:
+def two_drivers(place: Path, cluster: Any, photos: int) -> None:
     before = (place / "diary").read_text().count("estimate")
     for number in range(photos):
         make_photo(place / f"both/{number:02d}.png", SLOW, people=2, seed=900 + number)
