@@ -12,8 +12,8 @@ Each script that once broke the service has its test, with real processes where 
     a_edit              test_edits: test_keys_of_many_corrections_are_made_once_...
     a_idle              test_faults: test_idle_connections_refuse_nobody_else (processes)
     f_zapdead           test_keys: test_a_list_that_cannot_be_read_lets_nobody_in (processes)
-    f_diskfull, _full2  test_fault_points (processes), test_a_full_disk_at_the_start_is_waited_for
-    f_expire2           test_a_sweep_that_fails_ends_nothing
+    f_diskfull, _full2  test_fault_points (processes), test_broker: test_a_full_disk_at_...
+    f_expire2           test_broker: test_a_sweep_that_fails_ends_nothing
     f_kill, f_kill2     test_fault_points: test_jobs_end_rightly_while_... (processes)
     f_misc              test_parts (photos, updates, turns), test_a_job_that_cannot_be_run_...
     f_limits            client/test_connections and test_faults (processes)
@@ -23,19 +23,15 @@ Each script that once broke the service has its test, with real processes where 
 
 import io
 import os
-import sqlite3
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import zmq
-from _support.service_running import Client, serving, use_pairing
+from _support.service_running import Client, serving
 from crowdgaussian.pipeline.config import configured
 from crowdgaussian.pipeline.photo import load_photo
-from crowdgaussian.service import broker as broker_module
-from crowdgaussian.service import control, sockets, submit
-from crowdgaussian.service.broker import Broker
+from crowdgaussian.service import sockets, submit
 from crowdgaussian.service.jobs import Jobs
 from crowdgaussian.service.results import Folders
 from crowdgaussian.service.settings import KeyFolder, ServiceSettings, parse_address
@@ -48,7 +44,6 @@ from crowdgaussian_shared.protocol import encode
 from crowdgaussian_shared.protocol import messages as m
 from crowdgaussian_shared.scene.schema import hash_bytes
 from PIL import Image
-from zmq.utils.monitor import recv_monitor_message
 
 QUICK = ("--set", "cancel_seconds=1", "--set", "beat_seconds=0.4")
 PIPELINE = "_support.service_pipeline:run"
@@ -132,166 +127,6 @@ def test_a_message_of_many_frames_does_not_fail_running_jobs(service, client, ph
         answer, _ = other.receive(getattr(other, where))
         assert isinstance(answer, m.Error) and answer.code == "message"
     assert client.wait(job)[-1].state == "done"
-
-
-@pytest.fixture
-def pair():
-    """A ROUTER, its inbox with room for three, and a DEALER."""
-    context = zmq.Context()
-    router, dealer = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
-    port = router.bind_to_random_port("tcp://127.0.0.1")
-    inbox = sockets.Inbox(router, secure=False, room=3)
-    dealer.connect(f"tcp://127.0.0.1:{port}")
-    yield router, inbox, dealer
-    inbox.connections.close()
-    context.destroy(linger=0)
-
-
-def test_long_messages_are_thrown_away_in_pieces(pair, monkeypatch):
-    monkeypatch.setattr(sockets, "DRAINED", 50)
-    router, inbox, dealer = pair
-    dealer.send_multipart([b"a"] * 500)
-    dealer.send_multipart([b"b", b"c"])
-    got = []
-    while sum(envelope is not None for envelope in got) < 2 and len(got) < 200:
-        assert router.poll(5000), "both messages are on their way"
-        got.append(inbox.next())
-    cut = next(k for k, envelope in enumerate(got) if envelope is not None)
-    assert cut >= 9, "nothing is given out before all of it is gone"
-    assert got[cut].frames == [b"a"] * sockets.FRAMES
-    rest = [envelope.frames for envelope in got[cut + 1 :] if envelope is not None]
-    assert rest == [[b"b", b"c"]]
-
-
-@pytest.fixture
-def hanging(pair):
-    """Makes DEALERs that connect once and say so many things -> the monitor of each."""
-    made = []
-
-    def make(times=1):
-        dealer = pair[0].context.socket(zmq.DEALER)
-        dealer.setsockopt(zmq.RECONNECT_IVL, -1)
-        monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        made.extend((dealer, monitor))
-        dealer.connect(pair[0].getsockopt_string(zmq.LAST_ENDPOINT))
-        assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        for _ in range(times):
-            dealer.send(b"word")
-        return monitor
-
-    return make
-
-
-def settled(inbox, router, messages, connections):
-    """Reads so many messages and waits for so many connections."""
-    for _ in range(messages):
-        assert router.poll(5000)
-        inbox.connections.tidy()
-        assert inbox.next() is not None
-    deadline = time.monotonic() + 5
-    while len(inbox.connections._open) != connections and time.monotonic() < deadline:
-        inbox.connections.monitor.poll(50)
-        inbox.connections.tidy()
-    assert len(inbox.connections._open) == connections
-
-
-def ended(monitors):
-    """Which of them are told that their connection is over, the first one waited for."""
-    assert any(monitor.poll(5000 if k == 0 else 0) for k, monitor in enumerate(monitors))
-    return [bool(monitor.poll(0)) for monitor in monitors]
-
-
-def test_the_mute_and_then_the_longest_silent_make_room(pair, hanging, monkeypatch):
-    router, inbox, dealer = pair
-    dealer.close()
-    settled(inbox, router, 0, 0)
-    first = hanging()
-    settled(inbox, router, 1, 1)
-    second = hanging()
-    settled(inbox, router, 1, 2)
-    mute = hanging(times=0)
-    settled(inbox, router, 0, 3)
-    third = hanging()
-    settled(inbox, router, 1, 3)
-    assert ended([mute, first, second, third]) == [True, False, False, False]
-    fourth = hanging()
-    settled(inbox, router, 1, 3)
-    assert ended([first, second, third, fourth]) == [True, False, False, False]
-    monkeypatch.setattr(sockets, "SILENT", -1.0)
-    monkeypatch.setattr(inbox.connections, "_look_at", 0.0)
-    settled(inbox, router, 0, 0)
-    assert ended([second]) == [True]
-
-
-@pytest.fixture
-def keyed(tmp_path):
-    """A CURVE server's inbox with room for eight, and a way to make connections by a key's name."""
-    keys, context = KeyFolder(tmp_path / "keys"), zmq.Context(io_threads=2)
-    pairings = {name: keys.new(name) for name in ("greedy", "other")}
-    sockets.ZapAuthenticator(context, keys).start()
-    router, port = sockets.open_router(context, parse_address("tcp://127.0.0.1:0"), keys, 16, 0)
-    inbox, made = sockets.Inbox(router, secure=True, room=8), []
-
-    def connect(name, say=True):
-        dealer = context.socket(zmq.DEALER)
-        use_pairing(dealer, pairings[name])
-        dealer.setsockopt(zmq.RECONNECT_IVL, -1)
-        monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        made.extend((dealer, monitor))
-        dealer.connect(f"tcp://127.0.0.1:{port}")
-        assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        if say:
-            dealer.send(b"word")
-        return monitor
-
-    yield router, inbox, connect
-    inbox.connections.close()
-    for socket in made:
-        socket.close(0)
-    context.term()  # the thread at the door closes its own socket
-
-
-def test_one_key_gets_its_share_of_connections_and_the_other_stays(keyed):
-    router, inbox, connect = keyed
-    other = connect("other")
-    settled(inbox, router, 1, 1)
-    greedy = []
-    for connections in (2, 3, 3):
-        greedy.append(connect("greedy"))
-        settled(inbox, router, 1, connections)
-    assert ended([*greedy, other]) == [True, False, False, False]
-
-
-def test_who_holds_the_most_places_makes_room(keyed, monkeypatch):
-    monkeypatch.setattr(sockets, "ONE_KEY", 1)
-    router, inbox, connect = keyed
-    other = connect("other")
-    settled(inbox, router, 1, 1)
-    greedy = [connect("greedy") for _ in range(8)]
-    settled(inbox, router, 8, 8)
-    assert sum(ended(greedy)) == 1 and not other.poll(0), "who was there first is silent longest"
-
-
-def test_a_descriptor_that_is_another_connections_by_now_is_left_alone(pair):
-    router, inbox, dealer = pair
-    dealer.send(b"word")
-    settled(inbox, router, 1, 1)
-    (descriptor,) = inbox.connections._open
-    inbox.connections._open[descriptor].peer = ("127.0.0.1", 1)
-    inbox.connections._shut(descriptor)
-    dealer.send(b"more")
-    assert router.poll(5000) and inbox.next().frames == [b"more"]
-
-
-def test_the_last_words_of_a_closed_connection_bring_it_back_for_nobody(pair):
-    router, inbox, dealer = pair
-    dealer.send(b"word")
-    settled(inbox, router, 1, 1)
-    (descriptor,) = inbox.connections._open
-    dealer.send(b"last word")
-    assert router.poll(5000)
-    inbox.connections._shut(descriptor)
-    assert inbox.next().frames == [b"last word"] and not inbox.connections._open
 
 
 def test_fill_bytes_are_not_read_for_ever():
@@ -424,179 +259,3 @@ def test_a_job_that_cannot_be_run_any_more_stops_no_other(jobs):
     jobs.folders.upload("job").write_bytes(PHOTO)
     assert jobs.next_task().job == "job"
     assert jobs.store.get("old").state == "failed"
-
-
-@pytest.fixture
-def broker(tmp_path):
-    made = Broker(ServiceSettings(tmp_path, bind=parse_address("tcp://127.0.0.1:0"), workers=1))
-    yield made
-    made.close()
-
-
-def test_what_cannot_be_stored_is_stored_later(broker, monkeypatch):
-    stored, full = [], [True]
-
-    def store():
-        if full[0]:
-            raise sqlite3.OperationalError("database or disk is full")
-        stored.append(1)
-
-    def broken():
-        raise RuntimeError("a fault of ours")
-
-    broker._due.extend([store, broken, store])
-    broker._store_due()
-    assert len(broker._due) == 3 and not stored
-    full[0] = False
-    broker._store_due()
-    assert not stored, "not again at once"
-    monkeypatch.setattr(broker, "_store_again", 0.0)
-    broker._store_due()
-    assert len(stored) == 2 and not broker._due
-
-
-def test_many_events_are_stored_a_moment_at_a_time(broker, monkeypatch):
-    """A job of 1,500 quick steps used to hold up everybody until all of them were stored."""
-    stored = []
-    monkeypatch.setattr(broker_module, "STORING", 0.01)
-    for number in range(100):
-        broker._due.append(lambda number=number: (time.sleep(0.002), stored.append(number)))
-    broker._store_due()
-    assert 0 < len(stored) < 50
-    while broker._due:
-        broker._store_due()
-    assert stored == [*range(100)]
-
-
-def test_who_has_much_to_be_sent_is_sent_it_in_turns(broker, monkeypatch):
-    sessions, sent = broker._sessions, []
-    monkeypatch.setattr(control, "PUMPING", 0.0)
-    monkeypatch.setattr(control, "BURST", 2)
-    monkeypatch.setattr(control, "send", lambda socket, to, event: sent.append((to, event)) or True)
-    monkeypatch.setattr(
-        sessions,
-        "_store",
-        SimpleNamespace(events=lambda job, last, most: EVENTS[last : last + most]),
-    )
-    for name in (b"one", b"two"):
-        sessions.welcome(name, "local:x", "")
-        sessions.follow(sessions.find(name), "job", 0)
-    while sessions.pump():
-        pass
-    assert [to for to, _ in sent] == 3 * [b"one", b"one", b"two", b"two"]
-    assert [event.seq for to, event in sent if to == b"two"] == [1, 2, 3, 4, 5, 6]
-    assert not sessions.behind
-
-
-EVENTS = [m.Event(0, "job", seq, "running", m.Progress()) for seq in range(1, 7)]
-
-
-class Dying:
-    """A process that takes a while to go."""
-
-    pid, stdin, dead, kills = 1, None, False, 0
-
-    def kill(self):
-        self.kills += 1
-
-    def poll(self):
-        return -9 if self.dead else None
-
-    def wait(self, seconds=None):
-        assert self.dead, "nobody waits for it"
-
-
-def test_nobody_waits_until_a_killed_worker_is_gone(broker):
-    """One with gigabytes of memory used to hold up the loop while the system took it down."""
-    (worker,) = broker._pool.workers
-    process = worker.process = Dying()
-    worker.ready, worker.job, worker.deadline = True, "job", 0.0
-    assert broker._pool.supervise() == [] and process.kills == 1
-    worker.job = ""
-    assert broker._pool.idle() == [], "it gets no job any more"
-    worker.job, process.dead = "job", True
-    (lost,) = broker._pool.supervise()
-    assert (lost.job, lost.why, worker.process) == ("job", "frozen", None)
-
-
-def test_no_job_is_queued_again_while_its_end_waits_to_be_stored(broker, monkeypatch):
-    asked = []
-    monkeypatch.setattr(broker._jobs, "reconcile", asked.append)
-    broker._due.append(lambda: None)
-    broker._sweep()
-    assert not asked
-    broker._due.clear()
-    broker._sweep()
-    assert asked == [{""}], "the one worker has no job"
-
-
-def test_a_letter_that_breaks_something_is_its_senders_affair(broker, monkeypatch):
-    forgotten = []
-    monkeypatch.setattr(broker._sessions, "forget", forgotten.append)
-    monkeypatch.setattr(broker._control, "handle", lambda envelope: 1 / 0)
-    broker._read(sockets.Envelope(b"me", "", []))
-    assert forgotten == [b"me"]
-
-
-@pytest.fixture
-def quiet(broker, monkeypatch):
-    """A broker to which nothing happens, whose pauses take no time."""
-    monkeypatch.setattr(broker._stopping, "wait", lambda seconds: None)
-    broker._pool.socket.close()
-    monkeypatch.setattr(broker_module.zmq, "Poller", lambda: Quiet())
-    monkeypatch.setattr(broker._data, "start", lambda: None)
-    monkeypatch.setattr(broker._data, "is_alive", lambda: True)
-    return broker
-
-
-def fails(times, then=lambda: None):
-    """A step that finds the disk full so many times."""
-    left = [times]
-
-    def step():
-        left[0] -= 1
-        if left[0] >= 0:
-            raise sqlite3.OperationalError("database or disk is full")
-        then()
-
-    return step
-
-
-def test_a_full_disk_at_the_start_is_waited_for(quiet, monkeypatch):
-    """It used to end in a broker that neither served nor stopped."""
-    begun = []
-    monkeypatch.setattr(quiet._jobs, "recover", fails(2, lambda: begun.append(1)))
-    monkeypatch.setattr(quiet, "_turn", quiet.stop)
-    quiet.run()
-    assert begun == [1]
-
-
-def test_without_its_data_thread_a_service_ends_with_a_sentence(quiet, monkeypatch):
-    monkeypatch.setattr(quiet._data, "is_alive", lambda: False)
-    with pytest.raises(CrowdGaussianError, match="data port's thread has ended; start"):
-        quiet.run()
-
-
-def test_a_sweep_that_fails_ends_nothing(quiet, monkeypatch):
-    turns = []
-
-    def turn():
-        turns.append(1)
-        if len(turns) == 3:
-            quiet.stop()
-
-    monkeypatch.setattr(broker_module, "SWEEP", -1.0)
-    monkeypatch.setattr(quiet, "_turn", turn)
-    monkeypatch.setattr(quiet, "_sweep", fails(9))
-    quiet.run()
-    assert len(turns) == 3
-
-
-class Quiet:
-    """A poller to which nothing happens."""
-
-    def register(self, *_):
-        pass
-
-    def poll(self, *_):
-        return []
