@@ -143,6 +143,7 @@ class Jobs:
             row = replace(row, state="running", attempts=row.attempts + 1)
             self.store.put(row)
             self._event(row)
+            self.store.begin(row.owner)
             return Task(
                 job=row.job,
                 photo=str(self.folders.upload(row.job)),

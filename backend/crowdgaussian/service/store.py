@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from crowdgaussian_shared.errors import DamagedFileError
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS results(
     key TEXT PRIMARY KEY, bytes INTEGER, complete INTEGER, artifacts TEXT);
 """
 VERSION = 2  # of the schema
+OWNERS = 1024  # whose turns are remembered, as many as may be connected
 KEYED, LOCAL = "key:", "local:"  # owners begin so
 ACTIVE = ("uploading", "queued", "running")
 
@@ -75,6 +77,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, timeout=10.0)
         self._db.row_factory = sqlite3.Row
+        self._begun: dict[str, int] = {}  # by owner, the newest last; forgotten with the process
+        self._count = count(1)
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -158,8 +162,8 @@ class Store:
     def turns(self) -> list[str]:
         """The ids of all queued jobs, the next one first.
 
-        Owners take turns: whoever has fewer jobs at work and before this one comes first, and
-        among equals whoever has waited longest.
+        Owners take turns: whoever has fewer jobs at work and before this one comes first, among
+        equals whoever had none begun for longest, and then whoever has waited longest.
         """
         rows = self._db.execute(
             "SELECT job, owner, state FROM jobs WHERE state IN ('running', 'queued') "
@@ -169,9 +173,16 @@ class Store:
         turns = []
         for job, owner, state in rows:
             if state == "queued":
-                turns.append((before[owner], job))
+                turns.append((before[owner], self._begun.get(owner, 0), job))
             before[owner] += 1
-        return [job for _, job in sorted(turns, key=lambda turn: turn[0])]
+        return [job for *_, job in sorted(turns, key=lambda turn: turn[:2])]
+
+    def begin(self, owner: str) -> None:
+        """A job of this owner is begun, which is behind others now."""
+        self._begun.pop(owner, None)
+        self._begun[owner] = next(self._count)
+        while len(self._begun) > OWNERS:
+            self._begun.pop(next(iter(self._begun)))
 
     def position(self, row: JobRow) -> int:
         """Place in the queue, 1 is next; 0 when it is not queued."""

@@ -214,6 +214,12 @@ def test_owners_take_turns(jobs):
     assert jobs.store.turns() == ["b1", "c1", "a2", "b2", "a3"]
     places = {name: jobs.store.position(jobs.store.get(name)) for name in names}
     assert places == {"a1": 0, "b1": 1, "c1": 2, "a2": 3, "b2": 4, "a3": 5}
+    jobs.store.begin("a")
+    jobs.store.put(replace(jobs.store.get("a1"), state="done"))
+    assert jobs.store.turns() == ["b1", "c1", "a2", "b2", "a3"], "a had its turn"
+    jobs.store.begin("b")
+    jobs.store.begin("c")
+    assert jobs.store.turns() == ["a2", "b1", "c1", "a3", "b2"]
 
 
 def test_the_folder_of_a_killed_service_is_removed_by_the_next(tmp_path, monkeypatch):
