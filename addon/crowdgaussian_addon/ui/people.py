@@ -7,9 +7,9 @@ import bpy
 from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
 
+from ..ops.controls import have_controls
 from ..ops.corrections import chosen_crowd, photo_of
 from ..ops.display import NO_MATERIALS, with_materials
-from ..ops.people import have_controls
 from ..ops.state import choices
 from ..ops.viewport import is_looking
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in

@@ -26,6 +26,7 @@ from crowdgaussian_shared.motion.time import face_forward, move
 
 from ..attributes import armature_data
 from ..rig.armature import PELVIS, rest_offset
+from ..rig.bones import ROOT
 from ..rig.read_pose import read_rest_joints
 
 MOTION = "crowdgaussian_motion"  # action property: name of the motion that it holds
@@ -135,7 +136,7 @@ def assign_action(rig: bpy.types.Object, action: bpy.types.Action) -> None:
     data.action = action
     if data.action_slot is None:  # setting a slot that is set already crashes Blender
         data.action_slot = action.slots[0]
-    for bone in rig.pose.bones:
+    for bone in _pose_bones(rig):
         bone.rotation_mode = "QUATERNION"
 
 
@@ -192,5 +193,7 @@ def _pose_bones(rig: bpy.types.Object) -> list[bpy.types.PoseBone]:
 
 
 def place_of(rig: bpy.types.Object) -> np.ndarray:
-    """Armature -> world.  # [4, 4]"""
-    return np.array(rig.matrix_world)
+    """Armature, moved by its root where there is one -> world.  # [4, 4]"""
+    place = np.array(rig.matrix_world)
+    root = rig.pose.bones.get(ROOT)
+    return place if root is None else place @ np.array(root.matrix)

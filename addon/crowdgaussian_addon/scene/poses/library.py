@@ -29,6 +29,8 @@ from ..motion.keys import (
 )
 from ..people import Person
 from ..rig.armature import set_pose
+from ..rig.bones import ROOT
+from ..rig.controls import rest_extras
 from ..rig.ik import ik_is_on, limbs_with_controls, switch_controls
 from ..rig.read_pose import PHOTO_POSE, photo_place, photo_pose
 from .shapes import POSES, pose_angles
@@ -160,6 +162,8 @@ def to_photo_pose(rig: bpy.types.Object, back: bool) -> None:
     place = photo_place(rig)
     if back and place is not None:
         rig.matrix_basis = Matrix(place.tolist())
+        if ROOT in rig.pose.bones:
+            rig.pose.bones[ROOT].matrix_basis = Matrix.Identity(4)
     _hold(rig, lambda: set_pose(rig, pose, transl, place=place))
 
 
@@ -172,6 +176,7 @@ def _hold(rig: bpy.types.Object, put) -> None:
             data.action = None
         for track in data.nla_tracks:
             track.mute = True
+    rest_extras(rig)
     on = [name for name in limbs_with_controls(rig) if ik_is_on(rig, name)]
     for name in on:
         switch_controls(rig, name, False)

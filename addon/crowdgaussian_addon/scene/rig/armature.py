@@ -21,7 +21,7 @@ from mathutils import Matrix
 
 from ..attributes import armature_data
 from ..context import aside, override
-from .bones import FACE, bone_directions, collect_bones
+from .bones import FACE, ROOT, bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
 PELVIS = JOINT_NAMES[0]
@@ -109,7 +109,7 @@ def set_pose(
         transl: [3] metres, scene frame.
         frame: key every bone at this frame; None sets the pose without keys.
         place: [4, 4] Blender's axes, where the armature object is taken to stand; None for where
-            it stands.
+            it stands, with its root.
     """
     turns = axis_angle_to_matrix(np.asarray(pose, np.float64))
     turns = convert_rotations(turns, "scene", "blender")  # [55, 3, 3]
@@ -117,7 +117,7 @@ def set_pose(
         bone = rig.pose.bones[name]
         rest = np.array(bone.bone.matrix_local.to_3x3())
         bone.rotation_quaternion = Matrix((rest.T @ turn @ rest).tolist()).to_quaternion()
-    place = np.array(_place(rig)) if place is None else place
+    place = np.array(standing_place(rig)) if place is None else place
     _set_pelvis(rig, turns[0], np.asarray(transl, np.float64), place)
     if frame is not None:
         _key(rig, frame)
@@ -140,11 +140,12 @@ def _set_pelvis(
     bone.rotation_quaternion = rotation
 
 
-def _place(rig: bpy.types.Object) -> Matrix:
-    """matrix_world without waiting for an evaluation."""
-    if rig.parent is None:
-        return rig.matrix_basis
-    return rig.parent.matrix_world @ rig.matrix_parent_inverse @ rig.matrix_basis
+def standing_place(rig: bpy.types.Object) -> Matrix:
+    """Where a person without a pose stands, root included; the object's place needs no evaluation."""
+    place = rig.matrix_basis
+    if rig.parent is not None:
+        place = rig.parent.matrix_world @ rig.matrix_parent_inverse @ place
+    return place @ rig.pose.bones[ROOT].matrix if ROOT in rig.pose.bones else place
 
 
 def _key(rig: bpy.types.Object, frame: int) -> None:

@@ -6,6 +6,8 @@ Scale of the rig object acts about the pelvis: read_pose gives the unscaled skel
 lies where the scaled one's does, and world_scale gives the factor.
 """
 
+from collections.abc import Iterator
+
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
@@ -152,3 +154,54 @@ def _bones(rig: bpy.types.Object, bones: bpy.types.bpy_prop_collection) -> list:
             "crowd again."
         )
     return [bones[name] for name in JOINT_NAMES]
+
+
+# All bones of rigs, controls too, over the frames in which they move
+
+Matrices = dict[str, np.ndarray]  # evaluated pose matrices in the armature's space, [4, 4]
+Recording = dict[int, dict[str, Matrices]]  # frame -> rig's name -> pose
+
+
+def pose_matrices(rig: bpy.types.Object) -> Matrices:
+    """All bones as evaluated now."""
+    posed = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    return {bone.name: np.array(bone.matrix) for bone in posed.pose.bones}
+
+
+def motion_range(rig: bpy.types.Object) -> tuple[int, int] | None:
+    """First and last frame that a rig's keys say anything about; None without keys."""
+    data = rig.animation_data
+    if data is None:
+        return None
+    ranges: list[tuple[float, float]] = []
+    if data.action is not None:
+        first, last = data.action.frame_range[:]
+        ranges.append((first, last))
+    tracks = (track for track in data.nla_tracks if not track.mute)
+    ranges += [(s.frame_start, s.frame_end) for track in tracks for s in track.strips]
+    if not ranges:
+        return None
+    return round(min(low for low, _ in ranges)), round(max(high for _, high in ranges))
+
+
+def moving_frames(rigs: list[bpy.types.Object]) -> list[int]:
+    """Every frame in which any of the rigs moves by keys."""
+    ranges = [r for r in map(motion_range, rigs) if r is not None and r[1] > r[0]]
+    if not ranges:
+        return []
+    return list(range(min(low for low, _ in ranges), max(high for _, high in ranges) + 1))
+
+
+def record(
+    scene: bpy.types.Scene, rigs: list[bpy.types.Object], frames: list[int]
+) -> Iterator[tuple[int, Recording]]:
+    """Play frames and note everybody's pose; yields after each frame, ends where it began."""
+    start, noted = scene.frame_current, {}
+    try:
+        for frame in frames:
+            scene.frame_set(frame)
+            noted[frame] = {rig.name: pose_matrices(rig) for rig in rigs}
+            yield frame, noted
+    finally:
+        if frames:
+            scene.frame_set(start)
