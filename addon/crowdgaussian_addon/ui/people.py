@@ -112,7 +112,7 @@ def draw_controls(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
     """IK: add, and once there are controls, switch and remove."""
     column = layout.column(align=True)
     row = column.row(align=True)
-    row.operator("crowdgaussian.add_ik", text="Add IK", icon="CON_KINEMATIC")
+    row.operator("crowdgaussian.add_ik", text="Add Controls", icon="CON_KINEMATIC")
     row.operator("crowdgaussian.remove_ik", text="Remove", icon="X")
     if have_controls(context):
         row = column.row(align=True)

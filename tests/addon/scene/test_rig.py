@@ -13,6 +13,7 @@ from crowdgaussian_addon.scene.rig.armature import set_pose
 from crowdgaussian_addon.scene.rig.bones import edit_bones
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
+from mathutils import Vector
 
 STILL = 2e-4  # metres and entries of rotation matrices
 OPS = bpy.ops.crowdgaussian
@@ -125,6 +126,33 @@ def test_a_foot_rolls_about_ball_tip_and_heel(crowd):
     )
     assert rolled[toe][2, 3] > still[toe][2, 3] + 0.03
     np.testing.assert_allclose(rolled["right_foot"], still["right_foot"], atol=1e-5)
+
+
+def test_straight_limbs_bend_towards_their_poles(crowd):
+    rig = crowd.people[0].rig
+    OPS.rest_pose()
+    straight = deform_pose(rig)
+    OPS.add_ik()
+    np.testing.assert_allclose(deform_pose(rig), straight, atol=5e-3)
+    shift(rig, "left_foot_ik", (0.05, -0.3, 0.25))
+    shift(rig, "right_hand_ik", (0.3, -0.05, 0.1))
+    pose = rolled_pose(rig)
+    for name in ("left_leg", "right_arm"):
+        limb = controls.LIMBS[name]
+        root, joint, end, pole = (
+            pose[n][:3, 3] for n in (limb.upper, limb.lower, limb.end, limb.pole)
+        )
+        along = (end - root) / np.linalg.norm(end - root)
+        bent, aim = (v - along * (v @ along) for v in (joint - root, pole - root))
+        assert np.linalg.norm(bent) > 0.08
+        assert bent @ aim > np.cos(np.radians(8)) * np.linalg.norm(bent) * np.linalg.norm(aim)
+        np.testing.assert_allclose(end, pose[limb.target][:3, 3], atol=1e-3)
+
+
+def shift(rig, name, offset):
+    """Move a control by metres along the armature's axes."""
+    bone = rig.pose.bones[name]
+    bone.location += bone.bone.matrix_local.to_3x3().inverted() @ Vector(offset)
 
 
 def rolled_pose(rig):

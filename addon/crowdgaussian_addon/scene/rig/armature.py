@@ -7,7 +7,9 @@ axes plus a rest offset that puts the pelvis over the origin and the soles at he
 and heading belong to the object; everything else of a pose belongs to the bones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import bpy
@@ -25,6 +27,7 @@ from .bones import FACE, ROOT, bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
 PELVIS = JOINT_NAMES[0]
+BoneWork = Callable[[bpy.types.ArmatureEditBones], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def build_rigs(
         collection.objects.link(rig)
         rigs.append(rig)
     if rigs:
-        _edit(rigs, people)
+        edit_aside(rigs, [partial(_add_bones, person=person) for person in people])
     for rig in rigs:
         rig.select_set(False)
         collect_bones(armature_data(rig))
@@ -141,7 +144,7 @@ def _set_pelvis(
 
 
 def standing_place(rig: bpy.types.Object) -> Matrix:
-    """Where a person without a pose stands, root included; the object's place needs no evaluation."""
+    """Where a person without a pose stands: the object, whose place is not evaluated, and root."""
     place = rig.matrix_basis
     if rig.parent is not None:
         place = rig.parent.matrix_world @ rig.matrix_parent_inverse @ place
@@ -164,7 +167,13 @@ def _offset(person: RestPose) -> np.ndarray:
     return np.array([-x, -y, -person.floor])
 
 
-def _edit(rigs: list[bpy.types.Object], people: list[RestPose]) -> None:
+def edit_aside(rigs: list[bpy.types.Object], works: list[BoneWork]) -> None:
+    """Work on the edit bones of rigs, each its own, without evaluating the artist's scene.
+
+    Args:
+        rigs: all in object mode.
+        works: what to do to each.
+    """
     with aside() as scene:
         for rig in rigs:
             scene.collection.objects.link(rig)
@@ -172,18 +181,18 @@ def _edit(rigs: list[bpy.types.Object], people: list[RestPose]) -> None:
         scene.view_layers[0].objects.active = rigs[0]
         with override(active_object=rigs[0], object=rigs[0]):
             bpy.ops.object.mode_set(mode="EDIT")
-            for rig, person in zip(rigs, people):
-                _add_bones(armature_data(rig), person)
+            for rig, work in zip(rigs, works):
+                work(armature_data(rig).edit_bones)
             bpy.ops.object.mode_set(mode="OBJECT")
 
 
-def _add_bones(armature: bpy.types.Armature, person: RestPose) -> None:
+def _add_bones(bones: bpy.types.ArmatureEditBones, person: RestPose) -> None:
     heads = convert_points(np.asarray(person.joints, np.float64), "scene", "blender")
     heads = heads + _offset(person)
     tails, rolls = bone_directions(heads)
     for name, parent, head, tail, roll in zip(JOINT_NAMES, PARENTS, heads, tails, rolls):
-        bone = armature.edit_bones.new(name)
+        bone = bones.new(name)
         bone.head, bone.tail = head, tail
         bone.align_roll(roll)
         if parent >= 0:
-            bone.parent = armature.edit_bones[JOINT_NAMES[parent]]
+            bone.parent = bones[JOINT_NAMES[parent]]

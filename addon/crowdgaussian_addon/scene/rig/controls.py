@@ -135,10 +135,10 @@ def roll_foot(rig: bpy.types.Object, side: str) -> None:
     The toes' own bone turns against the ball, so that they stay on the floor.
     """
     foot, b, m = FEET[side], _BREAK, _MOST_ROLL
-    _turn(rig, foot.ball, foot.roll, ROLL, x=(-b, 0.0, -b, 0.0))
-    _turn(rig, foot.tip, foot.roll, ROLL, x=(-m, -b, b - m, 0.0))
-    _turn(rig, foot.heel, foot.roll, ROLL, x=(0.0, m, 0.0, m))
-    toes = _turn(rig, foot.toe, foot.roll, ROLL, x=(-b, 0.0, b, 0.0))
+    turn_with(rig, foot.ball, foot.roll, ROLL, x=(-b, 0.0, -b, 0.0))
+    turn_with(rig, foot.tip, foot.roll, ROLL, x=(-m, -b, b - m, 0.0))
+    turn_with(rig, foot.heel, foot.roll, ROLL, x=(0.0, m, 0.0, m))
+    toes = turn_with(rig, foot.toe, foot.roll, ROLL, x=(-b, 0.0, b, 0.0))
     toes.mix_mode_rot = "BEFORE"  # against the foot, whatever the toes do by themselves
     rig.pose.bones[foot.roll].rotation_mode = "XYZ"
 
@@ -150,7 +150,7 @@ def curl_fingers(rig: bpy.types.Object, side: str) -> None:
         for k in (1, 2, 3):
             f = _THUMB_CURL[k - 1] if finger == "thumb" else 1.0
             s = _SPREAD[finger] if k == 1 else 0.0
-            _turn(
+            turn_with(
                 rig, f"{side}_{finger}{k}", HANDS[side], CURL,
                 x=(-high, -low, -f * high, -f * low), z=(-fan, fan, -s * fan, s * fan),
             )  # fmt: skip
@@ -160,7 +160,7 @@ def curl_fingers(rig: bpy.types.Object, side: str) -> None:
 _Range = tuple[float, float, float, float]  # from and to of the control, from and to of the bone
 
 
-def _turn(
+def turn_with(
     rig: bpy.types.Object,
     name: str,
     control: str,
