@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Motion files and the motion of other rigs, on the selected people or on everybody."""
 
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from crowdgaussian_shared.motion.read import ReadOptions, read_motion
 from crowdgaussian_shared.motion.retarget import UNITS, Source, retarget
 
 from ..scene.motion.apply import MotionOptions, play_motion, scene_fps
-from ..scene.motion.record import record_rig
+from ..scene.motion.record import IMPORTED, record_file, record_rig
 from ..scene.people import NOBODY, has_people, require_people
 from .base import Result, SteppedOperator, Steps
 from .state import choices
@@ -101,6 +102,27 @@ class MotionSettings:
         description="The scene's first and last frame become the motion's",
     )
 
+    layer: BoolProperty(
+        name="Add to the Motion There",
+        default=True,
+        description="Over a motion that people have already, as a strip of the NLA that goes on "
+        "from where they are at its first frame; off: instead of that motion",
+    )
+    strip_in: IntProperty(
+        name="Blend In",
+        default=12,
+        min=0,
+        max=10_000,
+        description="Frames over which a strip takes over from what plays below it",
+    )
+    strip_out: IntProperty(
+        name="Blend Out",
+        default=0,
+        min=0,
+        max=10_000,
+        description="Frames over which it gives back to what plays below; 0 holds its last pose",
+    )
+
     def motion_options(self) -> MotionOptions:
         """What was chosen."""
         names = MotionOptions.__dataclass_fields__
@@ -112,7 +134,7 @@ class MotionSettings:
         layout.use_property_decorate = False
         for group in (("root", "start", "feet", "floor"), ("repeats", "overlap"),
                       ("first_frame", "offset", "spread", "seed"), ("blend_in", "blend_out"),
-                      ("frame_range",)):  # fmt: skip
+                      ("layer", "strip_in", "strip_out"), ("frame_range",)):  # fmt: skip
             column = layout.column(align=True)
             for name in group:
                 column.prop(self, name)
@@ -126,11 +148,11 @@ _UP = (
 )
 _UNIT = (("GUESS", "Find Out", "From the length of the legs"),
          *((name.upper(), name.title(), f"The file is in {name}") for name in UNITS))  # fmt: skip
-_ENDINGS = "*.npz;*.bvh;*.json"
+_ENDINGS = "*.npz;*.bvh;*.json;*.fbx;*.glb;*.gltf"
 
 
 class CROWDGAUSSIAN_OT_choose_motion(bpy.types.Operator):
-    """Choose a motion: an .npz of AMASS or SMPL-X, a .bvh, or a folder of LHM's JSON files"""
+    """Choose a motion: AMASS or SMPL-X .npz, .bvh, .fbx, .glb, or a folder of LHM's JSON files"""
 
     bl_idname = "crowdgaussian.choose_motion"
     bl_label = "Choose Motion"
@@ -187,9 +209,14 @@ class CROWDGAUSSIAN_OT_apply_motion(MotionSettings, SteppedOperator, bpy.types.O
         if not path:
             raise InputError("Choose a motion file first.")
         yield 0.0, "Reading"
+        whole = Path(bpy.path.abspath(path))
+        if whole.suffix.lower() in IMPORTED:
+            motion = yield from _watch(record_file(whole), whole.name)
+            yield from _play(self, context, people, motion)
+            return _told(motion, len(people))
         unit = None if self.unit == "GUESS" else UNITS[self.unit.lower()]
         options = ReadOptions(self.up, self.fps or None, unit)
-        motion = read_motion(Path(bpy.path.abspath(path)), options)
+        motion = read_motion(whole, options)
         yield from _play(self, context, people, motion)
         return _told(motion, len(people))
 
@@ -219,13 +246,8 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
         people = [person for person in require_people(context) if person.rig != rig]
         if not people:
             raise InputError(f"{rig.name} is the only person; choose somebody to follow.")
-        motion = None
-        with closing(record_rig(rig, scene_fps(context.scene))) as walk:
-            for news in walk:
-                if isinstance(news, Source):
-                    motion = retarget(news)
-                else:
-                    yield 0.5 * news, f"Watching {rig.name}"
+        walk = record_rig(rig, scene_fps(context.scene))
+        motion = yield from _watch(walk, rig.name)
         yield from _play(self, context, people, motion)
         return _told(motion, len(people))
 
@@ -240,6 +262,18 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
         if rig is None or rig.type != "ARMATURE":
             raise InputError("Choose the rig whose action people shall follow.")
         return rig
+
+
+def _watch(walk: Generator[float | Source, None, None], name: str):
+    """Follow a recording of another rig -> its motion."""
+    motion = None
+    with closing(walk):
+        for news in walk:
+            if isinstance(news, Source):
+                motion = retarget(news)
+            else:
+                yield 0.5 * news, f"Watching {name}"
+    return motion
 
 
 def _play(settings: MotionSettings, context: bpy.types.Context, people, motion: Motion):

@@ -282,7 +282,7 @@ class CrowdGaussianMotion(bpy.types.PropertyGroup):
 
     path: StringProperty(
         name="Motion",
-        description="An .npz of AMASS or SMPL-X, a .bvh, or a folder of LHM's JSON files",
+        description="AMASS or SMPL-X .npz, .bvh, .fbx, .glb, or a folder of LHM's JSON files",
     )
     rig: PointerProperty(
         name="Rig",

@@ -19,7 +19,7 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS, joint_n
 from mathutils import Matrix
 
 from ..attributes import armature_data
-from ..context import override
+from ..context import shown
 from ..motion.record import poses_kept
 from ..people import Person
 from ..rig.armature import edit_aside
@@ -126,12 +126,7 @@ def _call_exporter(path: Path, kind: str, animated: bool) -> None:
 @contextmanager
 def _stage(takes: list[Take], frames: list[int], called: tuple[str, ...]) -> Iterator[None]:
     """A scene with copies of rigs and bodies, shown in the window while the block runs."""
-    window = bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
-    if window is None:
-        raise ResourceError(
-            "Blender's exporters need a window, also in the background; open the file again."
-        )
-    theirs = window.scene
+    theirs = bpy.context.scene
     scene = bpy.data.scenes.new("Export")
     made: list[bpy.types.ID] = []
     names: list[tuple[bpy.types.ID, str]] = []
@@ -143,11 +138,9 @@ def _stage(takes: list[Take], frames: list[int], called: tuple[str, ...]) -> Ite
             rig = _place_copies(scene, take, made, names)
             _name_bones(rig, called)
             _play(rig, take, frames, called, made)
-        window.scene = scene
-        with override(window=window, scene=scene, view_layer=scene.view_layers[0]):
+        with shown(scene):
             yield
     finally:
-        window.scene = theirs
         bpy.data.scenes.remove(scene)
         bpy.data.batch_remove(made)
         for obj, name in names:

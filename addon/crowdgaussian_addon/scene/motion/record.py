@@ -3,7 +3,8 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -14,9 +15,12 @@ from crowdgaussian_shared.motion.motion import Motion, check_frames
 from crowdgaussian_shared.motion.retarget import Source
 
 from ..attributes import armature_data
+from ..context import shown
 from ..people import Person, read_pose, rig_of
 from ..rig.read_pose import read_rest_joints, read_shape
 from ..splats.build import is_splats
+
+IMPORTED = (".fbx", ".glb", ".gltf")  # endings of files that Blender's own importers read
 
 
 def record_rig(
@@ -61,6 +65,64 @@ def record_rig(
     finally:
         bpy.data.scenes.remove(stage)
     yield _source(rig, bones, names, parents, matrices, fps)
+
+
+def record_file(path: Path) -> Generator[float | Source, None, None]:
+    """The motion in an FBX or glTF, by Blender's own importer; nothing of it stays in the file.
+
+    Args:
+        path: its ending is one of IMPORTED.
+
+    Yields:
+        As record_rig.
+
+    Raises:
+        InputError: it cannot be read, or holds no armature that moves.
+    """
+    before = set(bpy.data.user_map())
+    try:
+        fps = _import(path)
+        rigs = [obj for obj in set(bpy.data.objects) - before if _gives_action(obj)]
+        if not rigs:
+            raise InputError(f"{path.name} holds no armature that moves; choose another file.")
+        source = None
+        for source in record_rig(max(rigs, key=lambda rig: len(rig.pose.bones)), fps):
+            if not isinstance(source, Source):
+                yield source
+        yield replace(source, name=path.stem)
+    finally:
+        bpy.data.batch_remove(set(bpy.data.user_map()) - before)
+
+
+def _import(path: Path) -> float:
+    """Bring a file's objects in, unseen -> the frames a second that its keys are in."""
+    name = "fbx" if path.suffix.lower() == ".fbx" else "gltf"
+    if name not in dir(bpy.ops.import_scene):
+        raise InputError(f"Enable the add-on for {name} in Preferences > Add-ons, then try again.")
+    scene = bpy.data.scenes.new("CrowdGaussian Aside")
+    with shown(scene):
+        try:
+            if name == "fbx":
+                bpy.ops.import_scene.fbx(filepath=str(path))
+            else:  # bone shapes want a window's context
+                bpy.ops.import_scene.gltf(filepath=str(path), disable_bone_shape=True)
+        except (RuntimeError, OSError) as error:
+            reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+            raise InputError(f"{path} cannot be read: {reason}") from error
+        return scene.render.fps / scene.render.fps_base
+
+
+def _gives_action(obj: bpy.types.Object) -> bool:
+    """Whether an object is an armature that moves; its first strip becomes its action."""
+    data = obj.animation_data
+    if obj.type != "ARMATURE" or data is None:
+        return False
+    strips = [strip for track in data.nla_tracks for strip in track.strips if strip.action]
+    if data.action is None and strips:
+        data.action = strips[0].action
+        if data.action_slot is None:
+            data.action_slot = strips[0].action_slot
+    return data.action is not None
 
 
 def _ordered(rig: bpy.types.Object) -> list[bpy.types.Bone]:
