@@ -7,9 +7,9 @@ import bpy
 from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
 
-from ..ops.controls import have_controls
 from ..ops.corrections import chosen_crowd, photo_of
-from ..ops.display import NO_MATERIALS, with_materials
+from ..ops.edit import NO_MATERIALS, with_materials
+from ..ops.poses import have_controls
 from ..ops.state import choices
 from ..ops.viewport import is_looking
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in
@@ -247,6 +247,41 @@ class CROWDGAUSSIAN_PT_materials(_ClosedPart, bpy.types.Panel):
         layout.operator("crowdgaussian.recolour", icon="COLOR")
 
 
+# The sub-panel Editing of People: splats selected, deleted, cropped
+
+
+class CROWDGAUSSIAN_PT_editing(_ClosedPart, bpy.types.Panel):
+    """Splats that are not wanted."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_editing"
+    bl_label = "Editing"
+
+    def draw_people(self, _context: bpy.types.Context) -> None:
+        """From top to bottom."""
+        column = self.layout.column(align=True)
+        row = column.row(align=True)
+        row.operator("crowdgaussian.add_crop", text="Box", icon="CUBE").shape = "CUBE"
+        row.operator("crowdgaussian.add_crop", text="Sphere", icon="SPHERE").shape = "SPHERE"
+        row = column.row(align=True)
+        draw_edit(row, "INSIDE", "KEEP", "Crop")
+        draw_edit(row, "INSIDE", "DELETE", "Cut Out")
+        column = self.layout.column(align=True)
+        for by, text in (("SIZE", "Large"), ("OPACITY", "Faint"), ("FLOATERS", "Floaters")):
+            row = column.row(align=True)
+            draw_edit(row, by, "SELECT", f"Select {text}")
+            draw_edit(row, by, "DELETE", "", "TRASH")
+        draw_edit(column, "SELECTED", "DELETE", "Delete Selected")
+        self.layout.operator("crowdgaussian.decimate_splats", icon="MOD_DECIM")
+
+
+def draw_edit(
+    layout: bpy.types.UILayout, by: str, action: str, text: str, icon: "IconItems" = "NONE"
+) -> None:
+    """A button that selects or deletes splats."""
+    button = layout.operator("crowdgaussian.edit_splats", text=text, icon=icon)
+    button.by, button.action = by, action
+
+
 # The sub-panel Corrections of People: refit, leave out, bring back, add
 
 
@@ -327,6 +362,7 @@ CLASSES = (
     CROWDGAUSSIAN_PT_shot,
     CROWDGAUSSIAN_PT_checks,
     CROWDGAUSSIAN_PT_materials,
+    CROWDGAUSSIAN_PT_editing,
     CROWDGAUSSIAN_PT_corrections,
     CrowdGaussianMotion,
     CROWDGAUSSIAN_PT_motion,
