@@ -13,13 +13,13 @@ from bpy.props import (
     StringProperty,
 )
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.geometry.axes import convert_points
 from mathutils import Matrix, Vector
 
 from ..scene.attributes import mesh_data
-from ..scene.export.splats import cast_person
+from ..scene.export.splats import centres_in_world
 from ..scene.people import Person, require_people
 from ..scene.render.display import keep_reduced, own_splats, renew_reduced
+from ..scene.rig.armature import metres_per_unit
 from ..scene.splats.edit import CROP, adrift, around, delete_splats, inside, selected
 from ..scene.splats.read import read_gaussians
 from ..scene.splats.recolour import (
@@ -325,8 +325,7 @@ class CROWDGAUSSIAN_OT_edit_splats(SimpleOperator, bpy.types.Operator):
         if self.by == "SELECTED":
             return selected(mesh_data(person.splats))
         if self.by == "INSIDE":
-            posed = cast_person(person).posed().means
-            return inside(convert_points(posed, "scene", "blender"), self._gizmo(context))
+            return inside(centres_in_world(person), self._gizmo(context))
         gaussians = read_gaussians(person.splats)
         if self.by == "SIZE":
             return gaussians.scales.max(axis=1) > self.size
@@ -357,8 +356,8 @@ class CROWDGAUSSIAN_OT_add_crop(SimpleOperator, bpy.types.Operator):
 
     def run(self, context: bpy.types.Context) -> None:
         """An empty, selected, in the scene's own collection."""
-        clouds = [cast_person(person).posed().means for person in require_people(context)]
-        place = around(convert_points(np.concatenate(clouds), "scene", "blender"), _MARGIN)
+        clouds = [centres_in_world(person) for person in require_people(context)]
+        place = around(np.concatenate(clouds), _MARGIN / metres_per_unit(context.scene))
         gizmo = bpy.data.objects.new("Crop", None)
         gizmo[CROP] = True
         gizmo.empty_display_type, gizmo.empty_display_size = self.shape, 1.0

@@ -25,7 +25,7 @@ from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.motion.time import face_forward, move
 
 from ..attributes import armature_data
-from ..rig.armature import PELVIS, rest_offset
+from ..rig.armature import PELVIS, in_metres, rest_offset
 from ..rig.bones import ROOT
 from ..rig.read_pose import read_rest_joints
 
@@ -245,7 +245,7 @@ def _pose_bones(rig: bpy.types.Object) -> list[bpy.types.PoseBone]:
 
 
 def place_of(rig: bpy.types.Object) -> np.ndarray:
-    """Armature, moved by its root where there is one -> world.  # [4, 4]"""
-    place = np.array(rig.matrix_world)
-    root = rig.pose.bones.get(ROOT)
+    """Armature, moved by its root where there is one -> world in metres.  # [4, 4]"""
+    place = in_metres(rig, rig.matrix_world)
+    root: bpy.types.PoseBone | None = rig.pose.bones.get(ROOT)
     return place if root is None else place @ np.array(root.matrix)

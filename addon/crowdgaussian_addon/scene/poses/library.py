@@ -28,7 +28,7 @@ from ..motion.keys import (
     write_bones,
 )
 from ..people import Person
-from ..rig.armature import set_pose
+from ..rig.armature import set_pose, unit_of
 from ..rig.bones import ROOT
 from ..rig.controls import rest_extras
 from ..rig.ik import ik_is_on, limbs_with_controls, switch_controls
@@ -161,7 +161,9 @@ def to_photo_pose(rig: bpy.types.Object, back: bool) -> None:
     pose, transl = photo_pose(rig)
     place = photo_place(rig)
     if back and place is not None:
-        rig.matrix_basis = Matrix(place.tolist())
+        there = place.copy()
+        there[:3] /= unit_of(rig)
+        rig.matrix_basis = Matrix(there.tolist())
         if ROOT in rig.pose.bones:
             rig.pose.bones[ROOT].matrix_basis = Matrix.Identity(4)
     _hold(rig, lambda: set_pose(rig, pose, transl, place=place))

@@ -57,8 +57,10 @@ class Foot:
 
 
 def _foot(side: str) -> Foot:
-    parts = (f"{side}_foot_{part}" for part in ("roll", "heel", "tip", "ball", "goal"))
-    return Foot(f"{side}_foot_ik", *parts, f"{side}_foot")
+    roll, heel, tip, ball, goal = (
+        f"{side}_foot_{part}" for part in ("roll", "heel", "tip", "ball", "goal")
+    )
+    return Foot(f"{side}_foot_ik", roll, heel, tip, ball, goal, f"{side}_foot")
 
 
 FEET = {side: _foot(side) for side in SIDES}

@@ -17,10 +17,10 @@ from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle, polar_
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 
 from ..attributes import armature_data
-from .armature import rest_offset
+from .armature import in_metres, rest_offset
 
 PHOTO_POSE = "crowdgaussian_photo_pose"  # rig property: 55 x 3 axis-angles, then transl
-PHOTO_PLACE = "crowdgaussian_photo_place"  # rig property: matrix of the object, row by row
+PHOTO_PLACE = "crowdgaussian_photo_place"  # rig property: its matrix in metres, row by row
 SHAPE = "crowdgaussian_shape"  # rig property: scale, then betas
 PHOTO_FRAME = 1  # the photo's pose is keyed here
 
@@ -79,7 +79,7 @@ def read_pose(
 
 def world_scale(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None = None) -> float:
     """How much larger than its avatar a person is shown: the mean scale of the rig object."""
-    world = np.array(_evaluated(rig, depsgraph).matrix_world)[:3, :3]
+    world = in_metres(rig, _evaluated(rig, depsgraph).matrix_world)[:3, :3]
     return float(np.cbrt(abs(np.linalg.det(world))))
 
 
@@ -102,7 +102,7 @@ def store_photo_pose(rig: bpy.types.Object, avatar: Avatar) -> None:
     """
     pose = np.concatenate([np.ravel(avatar.pose), np.ravel(avatar.transl)])
     rig[PHOTO_POSE] = pose.astype(float).tolist()
-    rig[PHOTO_PLACE] = np.array(rig.matrix_basis).ravel().tolist()
+    rig[PHOTO_PLACE] = in_metres(rig, rig.matrix_basis).ravel().tolist()
     rig[SHAPE] = [float(avatar.scale), *np.ravel(avatar.betas).astype(float).tolist()]
 
 
@@ -122,7 +122,7 @@ def photo_pose(rig: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
 
 
 def photo_place(rig: bpy.types.Object) -> np.ndarray | None:
-    """Where the armature object stood at the import; None in older files.  # [4, 4]"""
+    """Where the armature object stood at the import, in metres; None in older files.  # [4, 4]"""
     values = rig.get(PHOTO_PLACE)
     return None if values is None else np.array(values, np.float64).reshape(4, 4)
 
@@ -134,11 +134,11 @@ def read_shape(rig: bpy.types.Object) -> tuple[float, np.ndarray]:
 
 
 def _world_transforms(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None) -> np.ndarray:
-    """Rest coordinates of the armature -> world, one for each joint.  # [55, 4, 4]"""
+    """Rest coordinates of the armature -> world in metres, one for each joint.  # [55, 4, 4]"""
     posed = _evaluated(rig, depsgraph)
     rest = np.array([bone.matrix_local for bone in _bones(rig, armature_data(rig).bones)])
     now = np.array([bone.matrix for bone in _bones(rig, posed.pose.bones)])
-    return np.array(posed.matrix_world) @ now @ np.linalg.inv(rest)
+    return in_metres(rig, posed.matrix_world) @ now @ np.linalg.inv(rest)
 
 
 def _evaluated(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None) -> bpy.types.Object:

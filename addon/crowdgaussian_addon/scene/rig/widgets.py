@@ -50,7 +50,7 @@ def dress_controls(rig: bpy.types.Object, names: list[str]) -> None:
         bone.show_wire = True
         kind, frame, size = places[name]
         _put(rig.pose.bones[name], _shape(kind), frame, size)
-    mechanics = armature.collections_all.get(MECHANICS)
+    mechanics: bpy.types.BoneCollection | None = armature.collections_all.get(MECHANICS)
     if mechanics is not None:
         mechanics.is_visible = False
 
@@ -109,10 +109,11 @@ def _foot_places(rig: bpy.types.Object, side: str) -> dict[str, Place]:
 
 def _frame(place: Vector, along: Vector) -> Matrix:
     """Y along a direction, Z up as far as that goes."""
-    y = along.normalized()
-    x = y.cross(UP).normalized()
-    turn = Matrix((x, y, x.cross(y))).transposed()
-    return Matrix.Translation(place) @ turn.to_4x4()
+    y = np.array(along.normalized())
+    x = np.cross(y, UP)
+    x /= np.linalg.norm(x)
+    turn = np.stack([x, y, np.cross(x, y)], axis=1)
+    return Matrix.Translation(place) @ Matrix(turn.tolist()).to_4x4()
 
 
 def _put(
@@ -179,7 +180,8 @@ def _shape(kind: str) -> bpy.types.Object:
     for obj in bpy.data.objects:
         if obj.get(SHAPE) == kind and obj.library is None:
             return obj
-    points, edges = [], []
+    points: list[list[float]] = []
+    edges: list[tuple[int, int]] = []
     for line in _SHAPES[kind]():
         first = len(points)
         points += line.tolist()
