@@ -334,7 +334,7 @@ class CROWDGAUSSIAN_OT_edit_splats(SimpleOperator, bpy.types.Operator):
         return adrift(gaussians.means, self.gap, self.share)
 
     def _gizmo(self, context: bpy.types.Context) -> bpy.types.Object:
-        named = context.scene.objects.get(self.gizmo)
+        named: bpy.types.Object | None = context.scene.objects.get(self.gizmo)
         ours = [obj for obj in context.scene.objects if obj.get(CROP)]
         gizmo = named or (ours[-1] if ours else None)
         if gizmo is None or gizmo.type != "EMPTY":
@@ -362,7 +362,7 @@ class CROWDGAUSSIAN_OT_add_crop(SimpleOperator, bpy.types.Operator):
         gizmo[CROP] = True
         gizmo.empty_display_type, gizmo.empty_display_size = self.shape, 1.0
         if self.shape == "SPHERE":
-            reach = Vector(place.to_scale()).length
+            reach = float(np.linalg.norm(place.to_scale()))
             place = Matrix.LocRotScale(place.to_translation(), None, Vector((reach,) * 3))
         context.scene.collection.objects.link(gizmo)
         gizmo.matrix_world = place

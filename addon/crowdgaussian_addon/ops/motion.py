@@ -51,6 +51,11 @@ class MotionSettings:
         description="Put the lowest sole on the floor below the person; "
         "otherwise heights are those of the motion",
     )
+    hands: BoolProperty(
+        name="Hands off the Body",
+        default=True,
+        description="Hands that would sink into the trunk go round it",
+    )
     repeats: IntProperty(
         name="Repeat",
         default=1,
@@ -132,7 +137,7 @@ class MotionSettings:
         """The options, in groups."""
         layout.use_property_split = True
         layout.use_property_decorate = False
-        for group in (("root", "start", "feet", "floor"), ("repeats", "overlap"),
+        for group in (("root", "start", "feet", "floor", "hands"), ("repeats", "overlap"),
                       ("first_frame", "offset", "spread", "seed"), ("blend_in", "blend_out"),
                       ("layer", "strip_in", "strip_out"), ("frame_range",)):  # fmt: skip
             column = layout.column(align=True)

@@ -43,6 +43,7 @@ class MotionOptions:
     start: Literal["PERSON", "FILE"] = "PERSON"  # where the person stands, or as in the file
     feet: bool = True
     floor: bool = True
+    hands: bool = True  # off the trunk
     repeats: int = 1
     overlap: float = 0.25  # seconds over which the end of a repeat turns into the next
     first_frame: int = 1
@@ -141,7 +142,7 @@ def _action_for(
     """The motion as this person's; it goes on from where what plays below is at its beginning."""
     rig = person.rig
     wearer = wearer_of(rig)
-    fitted = fit_motion(motion, wearer, feet=options.feet, floor=options.floor)
+    fitted = fit_motion(motion, wearer, options.feet, options.floor, options.hands)
     place = place_of(rig) if options.start == "FILE" else None
     if place is None:
         fitted = to_floor(fitted, wearer.rest_joints)

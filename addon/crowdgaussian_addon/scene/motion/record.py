@@ -85,11 +85,8 @@ def record_file(path: Path) -> Generator[float | Source, None, None]:
         rigs = [obj for obj in set(bpy.data.objects) - before if _gives_action(obj)]
         if not rigs:
             raise InputError(f"{path.name} holds no armature that moves; choose another file.")
-        source = None
-        for source in record_rig(max(rigs, key=lambda rig: len(rig.pose.bones)), fps):
-            if not isinstance(source, Source):
-                yield source
-        yield replace(source, name=path.stem)
+        for news in record_rig(max(rigs, key=lambda rig: len(rig.pose.bones)), fps):
+            yield replace(news, name=path.stem) if isinstance(news, Source) else news
     finally:
         bpy.data.batch_remove(set(bpy.data.user_map()) - before)
 

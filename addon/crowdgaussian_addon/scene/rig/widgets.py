@@ -110,7 +110,7 @@ def _foot_places(rig: bpy.types.Object, side: str) -> dict[str, Place]:
 def _frame(place: Vector, along: Vector) -> Matrix:
     """Y along a direction, Z up as far as that goes."""
     y = np.array(along.normalized())
-    x = np.cross(y, UP)
+    x = np.cross(y, np.array(UP))
     x /= np.linalg.norm(x)
     turn = np.stack([x, y, np.cross(x, y)], axis=1)
     return Matrix.Translation(place) @ Matrix(turn.tolist()).to_4x4()
