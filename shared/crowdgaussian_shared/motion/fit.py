@@ -96,8 +96,11 @@ def _hands_off(rest: np.ndarray, turns: np.ndarray, fps: float) -> bool:
             if not push.any():
                 break
             moved = True
-            wrists = places[:, arm.ankle] + _smoothed(push, round(_SMOOTH * fps))
-            reach(turns, places, arm, wrists)
+            push = _smoothed(push, round(_SMOOTH * fps))
+            rows = np.flatnonzero(push.any(axis=1))  # straight arms elsewhere stay straight
+            turned = turns[rows]
+            reach(turned, places[rows], arm, places[rows, arm.ankle] + push[rows])
+            turns[rows] = turned
     return moved
 
 
