@@ -362,7 +362,7 @@ class CROWDGAUSSIAN_OT_add_crop(SimpleOperator, bpy.types.Operator):
         gizmo[CROP] = True
         gizmo.empty_display_type, gizmo.empty_display_size = self.shape, 1.0
         if self.shape == "SPHERE":
-            reach = float(np.linalg.norm(place.to_scale()))
+            reach = float(np.linalg.norm(np.array(place.to_scale())))
             place = Matrix.LocRotScale(place.to_translation(), None, Vector((reach,) * 3))
         context.scene.collection.objects.link(gizmo)
         gizmo.matrix_world = place

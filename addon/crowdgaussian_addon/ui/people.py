@@ -325,6 +325,11 @@ class CrowdGaussianMotion(bpy.types.PropertyGroup):
         poll=lambda _, obj: obj.type == "ARMATURE",
         description="An armature whose action people shall follow",
     )
+    table: PointerProperty(
+        name="Bone Table",
+        type=bpy.types.Text,
+        description="Says which bone is which joint, for skeletons with names of their own",
+    )
 
 
 class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
@@ -348,6 +353,9 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(motion, "rig", text="", placeholder="Another rig")
         column.operator("crowdgaussian.apply_rig_motion", icon="ARMATURE_DATA")
+        row = layout.row(align=True)
+        row.prop(motion, "table", text="", placeholder="Bone table")
+        row.operator("crowdgaussian.bone_table", text="", icon="ADD")
         column = layout.column(align=True)
         column.operator_menu_enum(
             operator="crowdgaussian.apply_pose", property="pose", icon="POSE_HLT"

@@ -5,7 +5,7 @@ Source: the joint table of the smplx package (vchoutas/smplx, joint_names.py).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -175,12 +175,15 @@ def _shorter(name: str) -> str:
     return plain(re.sub(r"(?i)bend|stretch|twist|[._]x$|\.\d{3}$|_?01(?=\.|$)", "", name))
 
 
-def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:
+def find_joints(
+    names: Sequence[str], parents: Sequence[int], called: Mapping[str, str] = {}
+) -> dict[int, int]:
     """Which joint of a skeleton is which of the 55.
 
     Args:
         names: of the joints.
         parents: index of each joint's parent, -1 for roots; parents come first.
+        called: what some of the 55 are called there, by name; it is believed before any rule.
 
     Returns:
         {index in the 55: index in the skeleton}; joints without a counterpart are left out.
@@ -200,8 +203,10 @@ def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:
     if pelvis is not None:
         found["pelvis"] = pelvis
     found |= _find_fingers(places)
+    told = {joint: names.index(name) for joint, name in called.items() if name in names}
+    found |= told
     if "pelvis" in found:
-        found |= _find_spine(found, parents)
+        found |= _find_spine(found, parents) | told
     return {JOINT_INDEX[joint]: index for joint, index in found.items()}
 
 
@@ -270,12 +275,10 @@ def _find_spine(found: dict[str, int], parents: Sequence[int]) -> dict[str, int]
         return {}
     taken = set(found.values())
     chain = [index for index in chain if index not in taken]
+    if not chain:
+        return {}
     spread = {1: (3,), 2: (1, 3), 3: (1, 2, 3)}.get(len(chain))
     if spread is None:
         middle = chain[len(chain) // 2]
-        return (
-            dict(zip(("spine1", "spine2", "spine3"), (chain[0], middle, chain[-1])))
-            if chain
-            else {}
-        )
+        return dict(zip(("spine1", "spine2", "spine3"), (chain[0], middle, chain[-1])))
     return {f"spine{k}": index for k, index in zip(spread, chain)}

@@ -185,6 +185,29 @@ def test_motion_of_fbx_and_glb_comes_by_blenders_own_importers(people, tmp_path,
         apply(tmp_path / f"bad.{ending}")
 
 
+def test_a_bone_table_tells_what_names_do_not(people, tmp_path):
+    text, _ = cmu_walk(seconds=1.0)
+    (tmp_path / "walk.bvh").write_text(text)
+    (tmp_path / "odd.bvh").write_text(text.replace("LeftUpLeg", "Bone017"))
+    motion = bpy.context.scene.crowdgaussian_motion
+    motion.path = str(tmp_path / "odd.bvh")
+    with pytest.raises(RuntimeError, match="none is known as left_hip"):
+        apply(motion.path)
+    assert bpy.ops.crowdgaussian.bone_table() == {"FINISHED"}
+    lines = [line.body for line in motion.table.lines]
+    assert "left_hip = " in lines and "left_knee = LeftLeg" in lines and "# Bone017" in lines
+    told = "\n".join(lines).replace("left_hip = ", "left_hip = Bone017")
+    motion.table.clear()
+    motion.table.write(told)
+    assert apply(motion.path) == {"FINISHED"}
+    (odd,) = joints_over(people[:1], [12])
+    apply(tmp_path / "walk.bvh", layer=False)
+    np.testing.assert_allclose(odd, joints_over(people[:1], [12])[0], atol=1e-5)
+    motion.table.write("left_wing = Bone001\n")
+    with pytest.raises(RuntimeError, match="names no joint: left_wing"):
+        apply(motion.path)
+
+
 def test_without_holding_other_legs_slide(people, tmp_path):
     """The measure can fail: a body of other proportions slides when feet are let go."""
     path, stands = write_amass(tmp_path / "walk.npz")

@@ -33,7 +33,8 @@ _ROOT_LENGTH = 0.3  # metres; only how it is drawn without its shape
 
 _CURL_LEAST, _CURL_MOST = np.radians(-60.0), np.radians(100.0)  # of every joint of a finger
 _SPREAD_MOST = np.radians(40.0)  # of the control
-_THUMB_CURL = (0.15, 0.5, 0.7)  # of the fingers' angle, from the palm out: it closes over them
+# Of the fingers' angle, joint by joint from the palm: the thumb bends, and turns in front of them.
+_THUMB_CURL, _THUMB_ACROSS = (0.1, 0.3, 0.4), (0.0, 0.5, 0.5)
 # How far fingers fan for the control's turn: the middle one stays.
 _SPREAD = {"index": 0.4, "middle": 0.0, "ring": -0.35, "pinky": -0.7, "thumb": 0.6}
 
@@ -152,10 +153,14 @@ def curl_fingers(rig: bpy.types.Object, side: str) -> None:
         for k in (1, 2, 3):
             f = _THUMB_CURL[k - 1] if finger == "thumb" else 1.0
             s = _SPREAD[finger] if k == 1 else 0.0
-            turn_with(
+            turn = turn_with(
                 rig, f"{side}_{finger}{k}", HANDS[side], CURL,
                 x=(-high, -low, -f * high, -f * low), z=(-fan, fan, -s * fan, s * fan),
             )  # fmt: skip
+            if finger == "thumb" and k > 1:
+                across = _THUMB_ACROSS[k - 1] * (1 if side == "left" else -1)
+                turn.map_to_z_from = "X"
+                turn.to_min_z_rot, turn.to_max_z_rot = across * high, across * low
     rig.pose.bones[HANDS[side]].rotation_mode = "XYZ"
 
 
