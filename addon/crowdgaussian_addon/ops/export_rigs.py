@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, EnumProperty
 from crowdgaussian_shared.errors import InputError
+from crowdgaussian_shared.geometry.skeleton import joint_names
 from crowdgaussian_shared.motion.bvh import CENTIMETRES, write_motion_bvh
 from crowdgaussian_shared.motion.npz import write_motion_npz
 
@@ -19,6 +20,16 @@ from .export import ExportOperator, FrameRange, record
 _UNITS = {"CENTIMETRES": CENTIMETRES, "METRES": 1.0}  # how many make a metre
 
 
+# What bones are called, with the words for it
+_NAMES = {
+    "SMPLX": ("SMPL-X", "As in this scene: pelvis, left_hip, left_knee"),
+    "RIGIFY": ("Rigify", "As in its human metarig: spine, thigh.L, shin.L"),
+    "UNREAL": ("Unreal", "As in its mannequins: pelvis, thigh_l, calf_l"),
+    "MIXAMO": ("Mixamo", "As in its downloads: mixamorig:Hips, mixamorig:LeftUpLeg"),
+}
+_NAME_ITEMS = [(key, *words) for key, words in _NAMES.items()]
+
+
 class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operator):
     """Write rigs and body meshes of the selected people, or everybody, for other 3D programs"""
 
@@ -29,6 +40,9 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         ("FBX", "FBX", "For Unreal, Unity, Maya and most others"),
         ("GLB", "glTF (.glb)", "glTF 2.0 in one file"),
     ))  # fmt: skip
+    names: EnumProperty(
+        name="Bone Names", default="SMPLX", items=_NAME_ITEMS, description="What bones are called"
+    )
     animation: BoolProperty(
         name="Animation",
         default=False,
@@ -49,6 +63,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "format")
+        layout.prop(self, "names")
         layout.prop(self, "hidden")
         layout.prop(self, "separate")
         layout.prop(self, "animation")
@@ -64,7 +79,7 @@ class CROWDGAUSSIAN_OT_export_rigs(FrameRange, ExportOperator, bpy.types.Operato
         groups = file_groups(target, [person.name for person in people], takes, self.separate)
         for number, (path, members) in enumerate(groups.items()):
             yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
-            write_rigs(path, self.format, members, frames)
+            write_rigs(path, self.format, members, frames, self.names.lower())
         return f"{count_people(len(people))} exported: {first_lines(list(groups))}"
 
 
@@ -83,6 +98,9 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         ("CENTIMETRES", "Centimetres", "As most programs expect; scale 0.01 in Blender's importer"),
         ("METRES", "Metres", "As Blender's own BVH importer reads it"),
     ))  # fmt: skip
+    names: EnumProperty(
+        name="Joint Names", default="SMPLX", items=_NAME_ITEMS, description="In a BVH"
+    )
 
     def ending(self) -> str:
         """Of the format."""
@@ -95,6 +113,7 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         layout.prop(self, "format")
         if self.format == "BVH":
             layout.prop(self, "unit")
+            layout.prop(self, "names")
         layout.prop(self, "hidden")
         self.draw_frames(layout)
 
@@ -110,7 +129,11 @@ class CROWDGAUSSIAN_OT_export_motion(FrameRange, ExportOperator, bpy.types.Opera
         )
         for number, (path, (recording,)) in enumerate(groups.items()):
             yield 0.9 + 0.1 * number / len(groups), f"Writing {path.name}"
-            _write_motion(path, recording, fps, self.format, _UNITS[self.unit])
+            if self.format == "NPZ":
+                write_motion_npz(path, recording.motion(fps), recording.rest_joints)
+                continue
+            motion, rest, names = recording.motion(fps), recording.rest_joints, self.names.lower()
+            write_motion_bvh(path, motion, rest, _UNITS[self.unit], joint_names(names))
         written = first_lines(list(groups))
         return f"{len(frames)} frames of {count_people(len(people))} exported: {written}"
 
@@ -142,14 +165,6 @@ class CROWDGAUSSIAN_OT_export_scene(ExportOperator, bpy.types.Operator):
         target, people = self.target(), self.people(context)
         yield from write_folder(target, people)
         return f"{count_people(len(people))} exported: {target}"
-
-
-def _write_motion(path: Path, recording: Recording, fps: float, kind: str, unit: float) -> None:
-    motion = recording.motion(fps)
-    if kind == "NPZ":
-        write_motion_npz(path, motion, recording.rest_joints)
-    else:
-        write_motion_bvh(path, motion, recording.rest_joints, unit)
 
 
 CLASSES = (

@@ -1,21 +1,82 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Motion files and the motion of other rigs, on the selected people or on everybody."""
 
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 from crowdgaussian_shared.errors import InputError
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES, find_joints
+from crowdgaussian_shared.motion.bvh import read_bvh
 from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.motion.read import ReadOptions, read_motion
 from crowdgaussian_shared.motion.retarget import UNITS, Source, retarget
 
 from ..scene.motion.apply import MotionOptions, play_motion, scene_fps
-from ..scene.motion.record import record_rig
+from ..scene.motion.record import IMPORTED, ordered_bones, record_file, record_rig
 from ..scene.people import NOBODY, has_people, require_people
-from .base import Result, SteppedOperator, Steps
+from .base import Result, SimpleOperator, SteppedOperator, Steps
 from .state import choices
+
+# A table of bones, as a text that artists edit: a joint and what it is called, a line each
+
+TABLE = "Bone Table"
+
+
+def table_of(context: bpy.types.Context) -> dict[str, str]:
+    """Joints and their bones in the scene's table; empty without one.
+
+    Raises:
+        InputError: a line is no joint with a bone.
+    """
+    text = choices(context, "crowdgaussian_motion").table
+    called: dict[str, str] = {}
+    for number, line in enumerate(text.lines if text is not None else (), start=1):
+        said = line.body.split("#")[0].strip()
+        joint, _, bone = (part.strip() for part in said.partition("="))
+        if said and joint not in JOINT_INDEX:
+            raise InputError(f"Line {number} of {text.name} names no joint: {said[:60]}.")
+        if bone:
+            called[joint] = bone
+    return called
+
+
+class CROWDGAUSSIAN_OT_bone_table(SimpleOperator, bpy.types.Operator):
+    """Make a text that says which bone of the chosen rig or file is which joint, to be edited"""
+
+    bl_idname = "crowdgaussian.bone_table"
+    bl_label = "Make Bone Table"
+
+    def run(self, context: bpy.types.Context) -> str:
+        """What is known is filled in; the bones that are left stand below."""
+        motion = choices(context, "crowdgaussian_motion")
+        names, parents = self._skeleton(motion)
+        found = find_joints(names, parents)
+        lines = ["# joint = bone; an empty line leaves it to the rules"]
+        lines += [f"{joint} = {names[found[k]] if k in found else ''}"
+                  for k, joint in enumerate(JOINT_NAMES)]  # fmt: skip
+        left = [name for k, name in enumerate(names) if k not in found.values()]
+        lines += ["# Bones that are no joint yet:", *(f"# {name}" for name in left)]
+        text = bpy.data.texts.new(TABLE)
+        text.write("\n".join(lines) + "\n")
+        motion.table = text
+        return f"{len(found)} of 55 joints are known; edit {text.name} in the Text Editor."
+
+    def _skeleton(self, motion: Any) -> tuple[list[str], list[int]]:
+        """Names and parents of the panel's rig, or of its BVH."""
+        if motion.rig is not None:
+            bones = ordered_bones(motion.rig)
+            names = [bone.name for bone in bones]
+            return names, [names.index(b.parent.name) if b.parent else -1 for b in bones]
+        path = bpy.path.abspath(motion.path)
+        if not path.lower().endswith(".bvh"):
+            raise InputError("Choose a BVH, or the rig that moves; import an FBX for its rig.")
+        joints = read_bvh(path).joints
+        return [joint.name for joint in joints], [joint.parent for joint in joints]
+
 
 # The redo options of operators that put a motion on people
 
@@ -49,6 +110,11 @@ class MotionSettings:
         default=True,
         description="Put the lowest sole on the floor below the person; "
         "otherwise heights are those of the motion",
+    )
+    hands: BoolProperty(
+        name="Hands off the Body",
+        default=True,
+        description="Hands that would sink into the trunk go round it",
     )
     repeats: IntProperty(
         name="Repeat",
@@ -101,6 +167,27 @@ class MotionSettings:
         description="The scene's first and last frame become the motion's",
     )
 
+    layer: BoolProperty(
+        name="Add to the Motion There",
+        default=True,
+        description="Over a motion that people have already, as a strip of the NLA that goes on "
+        "from where they are at its first frame; off: instead of that motion",
+    )
+    strip_in: IntProperty(
+        name="Blend In",
+        default=12,
+        min=0,
+        max=10_000,
+        description="Frames over which a strip takes over from what plays below it",
+    )
+    strip_out: IntProperty(
+        name="Blend Out",
+        default=0,
+        min=0,
+        max=10_000,
+        description="Frames over which it gives back to what plays below; 0 holds its last pose",
+    )
+
     def motion_options(self) -> MotionOptions:
         """What was chosen."""
         names = MotionOptions.__dataclass_fields__
@@ -110,9 +197,9 @@ class MotionSettings:
         """The options, in groups."""
         layout.use_property_split = True
         layout.use_property_decorate = False
-        for group in (("root", "start", "feet", "floor"), ("repeats", "overlap"),
+        for group in (("root", "start", "feet", "floor", "hands"), ("repeats", "overlap"),
                       ("first_frame", "offset", "spread", "seed"), ("blend_in", "blend_out"),
-                      ("frame_range",)):  # fmt: skip
+                      ("layer", "strip_in", "strip_out"), ("frame_range",)):  # fmt: skip
             column = layout.column(align=True)
             for name in group:
                 column.prop(self, name)
@@ -126,11 +213,11 @@ _UP = (
 )
 _UNIT = (("GUESS", "Find Out", "From the length of the legs"),
          *((name.upper(), name.title(), f"The file is in {name}") for name in UNITS))  # fmt: skip
-_ENDINGS = "*.npz;*.bvh;*.json"
+_ENDINGS = "*.npz;*.bvh;*.json;*.fbx;*.glb;*.gltf"
 
 
 class CROWDGAUSSIAN_OT_choose_motion(bpy.types.Operator):
-    """Choose a motion: an .npz of AMASS or SMPL-X, a .bvh, or a folder of LHM's JSON files"""
+    """Choose a motion: AMASS or SMPL-X .npz, .bvh, .fbx, .glb, or a folder of LHM's JSON files"""
 
     bl_idname = "crowdgaussian.choose_motion"
     bl_label = "Choose Motion"
@@ -187,9 +274,14 @@ class CROWDGAUSSIAN_OT_apply_motion(MotionSettings, SteppedOperator, bpy.types.O
         if not path:
             raise InputError("Choose a motion file first.")
         yield 0.0, "Reading"
+        whole = Path(bpy.path.abspath(path))
+        if whole.suffix.lower() in IMPORTED:
+            motion = yield from _watch(record_file(whole, table_of(context)), whole.name)
+            yield from _play(self, context, people, motion)
+            return _told(motion, len(people))
         unit = None if self.unit == "GUESS" else UNITS[self.unit.lower()]
-        options = ReadOptions(self.up, self.fps or None, unit)
-        motion = read_motion(Path(bpy.path.abspath(path)), options)
+        options = ReadOptions(self.up, self.fps or None, unit, table_of(context))
+        motion = read_motion(whole, options)
         yield from _play(self, context, people, motion)
         return _told(motion, len(people))
 
@@ -219,13 +311,8 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
         people = [person for person in require_people(context) if person.rig != rig]
         if not people:
             raise InputError(f"{rig.name} is the only person; choose somebody to follow.")
-        motion = None
-        with closing(record_rig(rig, scene_fps(context.scene))) as walk:
-            for news in walk:
-                if isinstance(news, Source):
-                    motion = retarget(news)
-                else:
-                    yield 0.5 * news, f"Watching {rig.name}"
+        walk = record_rig(rig, scene_fps(context.scene), called=table_of(context))
+        motion = yield from _watch(walk, rig.name)
         yield from _play(self, context, people, motion)
         return _told(motion, len(people))
 
@@ -242,6 +329,18 @@ class CROWDGAUSSIAN_OT_apply_rig_motion(MotionSettings, SteppedOperator, bpy.typ
         return rig
 
 
+def _watch(walk: Generator[float | Source, None, None], name: str):
+    """Follow a recording of another rig -> its motion."""
+    motion = None
+    with closing(walk):
+        for news in walk:
+            if isinstance(news, Source):
+                motion = retarget(news)
+            else:
+                yield 0.5 * news, f"Watching {name}"
+    return motion
+
+
 def _play(settings: MotionSettings, context: bpy.types.Context, people, motion: Motion):
     with closing(play_motion(context.scene, people, motion, settings.motion_options())) as steps:
         for fraction, text in steps:
@@ -256,6 +355,7 @@ def _told(motion: Motion, count: int) -> str:
 
 CLASSES = (
     CROWDGAUSSIAN_OT_choose_motion,
+    CROWDGAUSSIAN_OT_bone_table,
     CROWDGAUSSIAN_OT_apply_motion,
     CROWDGAUSSIAN_OT_apply_rig_motion,
 )

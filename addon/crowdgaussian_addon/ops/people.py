@@ -1,17 +1,40 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One-click poses, selecting people, IK controls, bodies as shadow casters and obstacles."""
-
-from collections.abc import Generator
+"""People: one-click poses, selecting, duplicating, deleting, hiding; bodies as obstacles."""
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, IntProperty
+from bpy.props import (
+    BoolProperty,
+    EnumProperty,
+    FloatVectorProperty,
+    IntProperty,
+    StringProperty,
+)
 from crowdgaussian_shared.errors import InputError
+from mathutils import Vector
 
-from ..scene.people import PHOTO_POSE, Person, all_people, require_people
+from ..scene.people import (
+    PHOTO_POSE,
+    Person,
+    all_people,
+    people_without_rig,
+    require_people,
+    selected_people,
+)
 from ..scene.poses.library import to_photo_pose, to_rest_pose
-from ..scene.rig import body, ik
+from ..scene.rig import body
+from ..scene.roster import (
+    broken_people,
+    delete_person,
+    delete_rest,
+    duplicate_person,
+    is_shown,
+    rename_person,
+    set_shown,
+    settle_stray,
+    strays,
+)
 from ..scene.shot import mend, needs_of
-from .base import CrowdOperator, Result, SimpleOperator, SteppedOperator, Steps
+from .base import CrowdOperator, Result, SimpleOperator, count_people
 
 
 class CROWDGAUSSIAN_OT_rest_pose(SimpleOperator, bpy.types.Operator):
@@ -146,142 +169,156 @@ def _with_bodies(people: list[Person]) -> list[Person]:
     return people
 
 
-# IK controls of arms and legs: add, switch, remove
+# People as things: duplicate, delete, rename, hide, isolate, mend
 
-_LIMBS = (
-    ("ALL", "Arms and Legs", "All four limbs"),
-    ("ARMS", "Arms", "Both arms"),
-    ("LEGS", "Legs", "Both legs"),
-)
+_ASIDE = (0.7, 0.0, 0.0)  # metres: a shoulder's width beside the person
 
 
-def have_controls(context: bpy.types.Context) -> bool:
-    """Whether anybody has IK controls."""
-    return any(ik.limbs_with_controls(p.rig) for p in all_people(context.scene))
+class _OnSelected(CrowdOperator):
+    """An operator about people who are selected: everybody would be too many by mistake."""
 
-
-class _OnControls(CrowdOperator):
-    """An operator about controls that are there."""
+    modes = {"OBJECT"}
 
     @classmethod
     def unavailable(cls, context: bpy.types.Context) -> str:
-        """Grey while nobody has controls."""
+        """Grey while nobody is selected."""
         reason = super().unavailable(context)
-        if not reason and not have_controls(context):
-            reason = "Nobody has IK controls; add them first."
-        return reason
+        return reason or ("" if selected_people(context) else "Select somebody first.")
 
 
-class CROWDGAUSSIAN_OT_add_ik(SteppedOperator, bpy.types.Operator):
-    """Add IK controls to the arms and legs of the selected people, or of everybody."""
+class CROWDGAUSSIAN_OT_duplicate_person(_OnSelected, SimpleOperator, bpy.types.Operator):
+    """Copy the selected people, each with a name, a rig and a motion of their own"""
 
-    bl_idname = "crowdgaussian.add_ik"
-    bl_label = "Add IK Controls"
-    bl_description = (
-        "Add IK controls to the arms and legs of the selected people, or of everybody. "
-        "The pose stays as it is"
+    bl_idname = "crowdgaussian.duplicate_person"
+    bl_label = "Duplicate"
+
+    offset: FloatVectorProperty(
+        name="Offset", subtype="TRANSLATION", default=_ASIDE, description="From where they stand"
+    )
+    share: BoolProperty(
+        name="Share Splats",
+        default=False,
+        description="Use the same mesh: a smaller file, but edits show in both",
     )
 
-    limbs: EnumProperty(name="Limbs", items=_LIMBS, description="Which limbs get controls")
-    motion: BoolProperty(
-        name="Follow the Motion",
-        default=True,
-        description="Key the controls over the whole motion of a person who moves; "
-        "otherwise they hold this frame's hands and feet still",
+    def run(self, context: bpy.types.Context) -> str:
+        """Copies, and selects the copies."""
+        people = selected_people(context)
+        scene, offset = context.scene, Vector(self.offset)
+        copies = [duplicate_person(scene, person, offset, self.share) for person in people]
+        _select(context, [person.rig for person in copies])
+        return f"{count_people(len(copies))} duplicated"
+
+
+class CROWDGAUSSIAN_OT_delete_person(_OnSelected, SimpleOperator, bpy.types.Operator):
+    """Remove the selected people with rig, splats and body"""
+
+    bl_idname = "crowdgaussian.delete_person"
+    bl_label = "Delete"
+
+    def run(self, context: bpy.types.Context) -> str:
+        """What else hangs on their rigs stays where it is."""
+        people = selected_people(context)
+        for person in people:
+            delete_person(person)
+        return f"{count_people(len(people))} deleted"
+
+
+class CROWDGAUSSIAN_OT_rename_person(_OnSelected, SimpleOperator, bpy.types.Operator):
+    """Give the selected person another name: collection, rig, splats and body"""
+
+    bl_idname = "crowdgaussian.rename_person"
+    bl_label = "Rename"
+
+    name: StringProperty(name="Name", description="The new name")
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
+        """Asks for the name."""
+        self.name = selected_people(context)[0].name
+        return context.window_manager.invoke_props_dialog(self)
+
+    def run(self, context: bpy.types.Context) -> None:
+        """The first of the selected."""
+        if not self.name.strip():
+            raise InputError("The name is empty; type one.")
+        rename_person(selected_people(context)[0], self.name.strip())
+
+
+class CROWDGAUSSIAN_OT_hide_person(SimpleOperator, bpy.types.Operator):
+    """Hide this person in viewports and renders, or show them again"""
+
+    bl_idname = "crowdgaussian.hide_person"
+    bl_label = "Hide or Show"
+
+    person: IntProperty(
+        name="Person", min=0, description="Their number in the list", options={"SKIP_SAVE"}
     )
-
-    def steps(self, context: bpy.types.Context) -> Steps:
-        """Records the motion first; the rigs change at the end, all at once."""
-        people = require_people(context)
-        rigs = [person.rig for person in people]
-        for rig in rigs:
-            ik.require_editable(rig)
-        recording = yield from _record(context, rigs if self.motion else [])
-        for rig in rigs:
-            present = ik.limbs_with_controls(rig)
-            wanted = [n for n in ik.all_limbs(self.limbs) if n not in present]
-            ik.add_controls(rig, wanted)
-            ik.key_recording(rig, wanted, _own(rig, recording), on_controls=True)
-        return None
-
-
-class CROWDGAUSSIAN_OT_remove_ik(_OnControls, SteppedOperator, bpy.types.Operator):
-    """Take IK controls away. The limbs keep the pose and the motion that the controls gave them"""
-
-    bl_idname = "crowdgaussian.remove_ik"
-    bl_label = "Remove IK Controls"
-
-    limbs: EnumProperty(name="Limbs", items=_LIMBS, description="Which limbs lose their controls")
-
-    def steps(self, context: bpy.types.Context) -> Steps:
-        """Records the motion first; the rigs change at the end, all at once."""
-        rigs = [person.rig for person in _with_controls(require_people(context))]
-        for rig in rigs:
-            ik.require_editable(rig)
-        recording = yield from _record(context, rigs)
-        for rig in rigs:
-            present = ik.limbs_with_controls(rig)
-            doomed = [n for n in ik.all_limbs(self.limbs) if n in present]
-            followed = [n for n in doomed if ik.ik_is_on(rig, n)]
-            ik.remove_controls(rig, doomed)
-            ik.keep_limbs(rig, followed)
-            ik.key_recording(rig, followed, _own(rig, recording), on_controls=False)
-        return None
-
-
-class CROWDGAUSSIAN_OT_switch_ik(_OnControls, SimpleOperator, bpy.types.Operator):
-    """Let limbs follow their IK controls, or turn them by their own bones."""
-
-    bl_idname = "crowdgaussian.switch_ik"
-    bl_label = "Switch IK and FK"
-    bl_description = (
-        "Let limbs follow their IK controls, or turn them by their own bones. "
-        "The pose of this frame does not jump"
-    )
-
-    limbs: EnumProperty(name="Limbs", items=_LIMBS, description="Which limbs are switched")
-    to: EnumProperty(
-        name="To",
-        description="What moves the limbs from now on",
-        items=(
-            ("IK", "IK", "Hands and feet are put where their controls are"),
-            ("FK", "FK", "Upper arms, forearms, thighs and shins are turned one by one"),
-        ),
+    hide: BoolProperty(
+        name="Hide", default=True, description="Off shows them", options={"SKIP_SAVE"}
     )
 
     def run(self, context: bpy.types.Context) -> None:
-        """Snaps, then switches."""
-        for person in _with_controls(require_people(context)):
-            present = ik.limbs_with_controls(person.rig)
-            names = [n for n in ik.all_limbs(self.limbs) if n in present]
-            for name in names:
-                ik.switch_controls(person.rig, name, self.to == "IK")
-            if self.to == "FK":
-                ik.keep_limbs(person.rig, names)
+        """Their whole collection."""
+        people = all_people(context.scene)
+        if self.person >= len(people):
+            raise InputError("This person is not in the scene any more.")
+        set_shown(_whole(people[self.person]), not self.hide)
 
 
-def _with_controls(people: list[Person]) -> list[Person]:
-    return [person for person in people if ik.limbs_with_controls(person.rig)]
+class CROWDGAUSSIAN_OT_isolate_person(SimpleOperator, bpy.types.Operator):
+    """Hide everybody who is not selected; once more shows everybody"""
+
+    bl_idname = "crowdgaussian.isolate_person"
+    bl_label = "Isolate"
+    modes = {"OBJECT"}
+
+    def run(self, context: bpy.types.Context) -> None:
+        """Viewports and renders alike."""
+        chosen = {person.rig for person in selected_people(context)}
+        people = [p for p in all_people(context.scene) if p.index >= 0]
+        others = [person for person in people if person.rig not in chosen]
+        if not chosen or not any(is_shown(person) for person in others):
+            others = []
+        for person in people:
+            wanted = person not in others
+            if is_shown(person) != wanted:
+                set_shown(person, wanted)
 
 
-def _record(
-    context: bpy.types.Context, rigs: list[bpy.types.Object]
-) -> Generator[tuple[float, str], None, ik.Recording]:
-    """Everybody's pose in all frames in which they move."""
-    frames = ik.moving_frames(rigs)
-    recording: ik.Recording = {}
-    for done, (frame, noted) in enumerate(ik.record(context.scene, rigs, frames)):
-        recording = noted
-        yield (done + 1) / (len(frames) + 1), f"frame {frame}"
-    return recording
+class CROWDGAUSSIAN_OT_mend_people(SimpleOperator, bpy.types.Operator):
+    """Give rigs that were duplicated by hand splats of their own; delete splats without a rig"""
+
+    bl_idname = "crowdgaussian.mend_people"
+    bl_label = "Mend People"
+    modes = {"OBJECT"}
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Grey while nobody is broken."""
+        return "" if broken_people(context.scene) else "Everybody has rig and splats."
+
+    def run(self, context: bpy.types.Context) -> str:
+        """First those that can be made whole."""
+        scene = context.scene
+        made = [rig for rig in strays(scene) if settle_stray(scene, rig) is not None]
+        lost = people_without_rig(scene)
+        for collection in lost:
+            delete_rest(collection)
+        return f"{count_people(len(made))} made whole, the rest of {len(lost)} deleted"
 
 
-def _own(rig: bpy.types.Object, recording: ik.Recording) -> ik.Recording:
-    """The part of a recording in which a rig's own keys say anything."""
-    frames = ik.motion_range(rig)
-    if frames is None or frames[0] == frames[1]:
-        return {}
-    return {f: poses for f, poses in recording.items() if frames[0] <= f <= frames[1]}
+def _whole(person: Person) -> Person:
+    if person.index < 0:
+        raise InputError(f"{person.name} has no collection of their own; press Mend People first.")
+    return person
+
+
+def _select(context: bpy.types.Context, rigs: list[bpy.types.Object]) -> None:
+    for obj in context.selected_objects:
+        obj.select_set(False)
+    for rig in rigs:
+        rig.select_set(True)
+    context.view_layer.objects.active = rigs[0]
 
 
 CLASSES = (
@@ -290,7 +327,10 @@ CLASSES = (
     CROWDGAUSSIAN_OT_select_person,
     CROWDGAUSSIAN_OT_body_shadow,
     CROWDGAUSSIAN_OT_body_collision,
-    CROWDGAUSSIAN_OT_add_ik,
-    CROWDGAUSSIAN_OT_remove_ik,
-    CROWDGAUSSIAN_OT_switch_ik,
+    CROWDGAUSSIAN_OT_duplicate_person,
+    CROWDGAUSSIAN_OT_delete_person,
+    CROWDGAUSSIAN_OT_rename_person,
+    CROWDGAUSSIAN_OT_hide_person,
+    CROWDGAUSSIAN_OT_isolate_person,
+    CROWDGAUSSIAN_OT_mend_people,
 )

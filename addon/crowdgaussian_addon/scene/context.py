@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import bpy
+from crowdgaussian_shared.errors import ResourceError
 
 Rest = Callable[[], AbstractContextManager[object]]
 
@@ -64,3 +65,24 @@ def aside() -> Iterator[bpy.types.Scene]:
             yield scene
     finally:
         bpy.data.scenes.remove(scene)
+
+
+@contextmanager
+def shown(scene: bpy.types.Scene) -> Iterator[None]:
+    """The window shows another scene while the block runs: importers and exporters want one.
+
+    Raises:
+        ResourceError: there is no window.
+    """
+    window = bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
+    if window is None:
+        raise ResourceError(
+            "Blender's importers and exporters need a window, also in the background; "
+            "open the file again."
+        )
+    theirs, window.scene = window.scene, scene
+    try:
+        with override(window=window, scene=scene, view_layer=scene.view_layers[0]):
+            yield
+    finally:
+        window.scene = theirs

@@ -14,11 +14,12 @@ from crowdgaussian_shared.geometry.skinning import joint_transforms
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import LEFT_OUT, MISSED, SceneInfo
 
+from .attributes import camera_data
 from .people import PERSON, REFINED, note_names, set_role
 from .render.camera import build_camera, show_photo
 from .render.photo_match import SOURCE
 from .render.settings import GROUND, build_ground, cover_people, engine_of
-from .rig.armature import build_rigs, place_rig, rest_pose, set_pose
+from .rig.armature import build_rigs, metres_per_unit, place_rig, rest_pose, set_pose
 from .rig.body import build_body
 from .rig.read_pose import PHOTO_FRAME, store_photo_pose
 from .shot import Shot, fit_into_shot, is_new_shot, set_up_shot
@@ -87,13 +88,16 @@ def start_crowd(folder: SceneFolder, shot: Shot = "NEW") -> bpy.types.Collection
         CrowdGaussianError: the scene has no camera yet.
     """
     camera, scene = _camera_of(folder), bpy.context.scene
+    unit = metres_per_unit(scene)
     new = is_new_shot(scene, shot)
     title = Path(folder.info.photo.name).stem or folder.path.resolve().name
     crowd = bpy.data.collections.new(f"Crowd {title}")
     scene.collection.children.link(crowd)
     _record_origin(crowd, folder)
     photo_camera = _build_photo_camera(crowd, folder, camera)
-    crowd.objects.link(build_ground(folder.info.ground.height, "Ground"))
+    ground = build_ground(folder.info.ground.height, "Ground")
+    crowd.objects.link(ground)
+    _to_units(photo_camera, ground, unit)
     if new:
         set_up_shot(scene, photo_camera, camera)
     else:
@@ -150,6 +154,7 @@ def _read_people(folder: SceneFolder) -> tuple[dict[int, Avatar], list[str]]:
 def _build_people(
     crowd: bpy.types.Collection, avatars: dict[int, Avatar], info: SceneInfo
 ) -> list[ImportedPerson]:
+    unit = metres_per_unit(bpy.context.scene)
     names = {index: f"Person {index:03d}" for index in avatars}
     collections = []
     for index, name in names.items():
@@ -163,7 +168,7 @@ def _build_people(
     people = []
     for (index, avatar), collection, rig in zip(avatars.items(), collections, rigs):
         note_names(collection, rig)
-        place_rig(rig, avatar, info.ground.height)
+        place_rig(rig, avatar, info.ground.height, unit)
         set_pose(rig, avatar.pose, avatar.transl, frame=PHOTO_FRAME)
         rig.animation_data.action.name = f"{names[index]} photo pose"
         splats = build_splats(avatar, rig, f"{names[index]} splats")
@@ -198,6 +203,16 @@ def _build_photo_camera(
     if folder.photo_path.is_file():
         show_photo(obj, folder.photo_path)
     return obj
+
+
+def _to_units(camera: bpy.types.Object, ground: bpy.types.Object, unit: float) -> None:
+    """From metres to a scene whose units are longer or shorter; `unit` in metres."""
+    for obj in (camera, ground):
+        obj.location = obj.location / unit
+    data = camera_data(camera)
+    data.clip_start, data.clip_end = data.clip_start / unit, data.clip_end / unit
+    data.display_size /= unit
+    ground.scale = (1 / unit,) * 3
 
 
 def _record_origin(crowd: bpy.types.Collection, folder: SceneFolder) -> None:

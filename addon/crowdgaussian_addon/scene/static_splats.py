@@ -13,7 +13,7 @@ from crowdgaussian_shared.geometry.skinning import skin_gaussians
 
 from .attributes import mesh_data, write_attribute
 from .people import Person, read_avatar, read_transforms
-from .rig.armature import REST_OFFSET
+from .rig.armature import REST_OFFSET, unit_of
 from .splats.build import build_mesh, dress
 from .splats.material import CORNER
 
@@ -67,6 +67,7 @@ def posed_in_world(person: Person) -> Gaussians:
     """
     avatar = read_avatar(person)
     transforms = read_transforms(person.rig)
+    transforms[:, :3] /= unit_of(person.rig)
     posed = skin_gaussians(avatar.gaussians, avatar.skin_joints, avatar.skin_weights, transforms)
     return convert_gaussians(posed, "scene", "blender")
 

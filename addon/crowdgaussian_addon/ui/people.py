@@ -8,8 +8,8 @@ from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
 
 from ..ops.corrections import chosen_crowd, photo_of
-from ..ops.display import NO_MATERIALS, with_materials
-from ..ops.people import have_controls
+from ..ops.edit import NO_MATERIALS, with_materials
+from ..ops.poses import have_controls
 from ..ops.state import choices
 from ..ops.viewport import is_looking
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in
@@ -112,7 +112,7 @@ def draw_controls(layout: bpy.types.UILayout, context: bpy.types.Context) -> Non
     """IK: add, and once there are controls, switch and remove."""
     column = layout.column(align=True)
     row = column.row(align=True)
-    row.operator("crowdgaussian.add_ik", text="Add IK", icon="CON_KINEMATIC")
+    row.operator("crowdgaussian.add_ik", text="Add Controls", icon="CON_KINEMATIC")
     row.operator("crowdgaussian.remove_ik", text="Remove", icon="X")
     if have_controls(context):
         row = column.row(align=True)
@@ -247,6 +247,41 @@ class CROWDGAUSSIAN_PT_materials(_ClosedPart, bpy.types.Panel):
         layout.operator("crowdgaussian.recolour", icon="COLOR")
 
 
+# The sub-panel Editing of People: splats selected, deleted, cropped
+
+
+class CROWDGAUSSIAN_PT_editing(_ClosedPart, bpy.types.Panel):
+    """Splats that are not wanted."""
+
+    bl_idname = "CROWDGAUSSIAN_PT_editing"
+    bl_label = "Editing"
+
+    def draw_people(self, _context: bpy.types.Context) -> None:
+        """From top to bottom."""
+        column = self.layout.column(align=True)
+        row = column.row(align=True)
+        row.operator("crowdgaussian.add_crop", text="Box", icon="CUBE").shape = "CUBE"
+        row.operator("crowdgaussian.add_crop", text="Sphere", icon="SPHERE").shape = "SPHERE"
+        row = column.row(align=True)
+        draw_edit(row, "INSIDE", "KEEP", "Crop")
+        draw_edit(row, "INSIDE", "DELETE", "Cut Out")
+        column = self.layout.column(align=True)
+        for by, text in (("SIZE", "Large"), ("OPACITY", "Faint"), ("FLOATERS", "Floaters")):
+            row = column.row(align=True)
+            draw_edit(row, by, "SELECT", f"Select {text}")
+            draw_edit(row, by, "DELETE", "", "TRASH")
+        draw_edit(column, "SELECTED", "DELETE", "Delete Selected")
+        self.layout.operator("crowdgaussian.decimate_splats", icon="MOD_DECIM")
+
+
+def draw_edit(
+    layout: bpy.types.UILayout, by: str, action: str, text: str, icon: "IconItems" = "NONE"
+) -> None:
+    """A button that selects or deletes splats."""
+    button = layout.operator("crowdgaussian.edit_splats", text=text, icon=icon)
+    button.by, button.action = by, action
+
+
 # The sub-panel Corrections of People: refit, leave out, bring back, add
 
 
@@ -282,13 +317,18 @@ class CrowdGaussianMotion(bpy.types.PropertyGroup):
 
     path: StringProperty(
         name="Motion",
-        description="An .npz of AMASS or SMPL-X, a .bvh, or a folder of LHM's JSON files",
+        description="AMASS or SMPL-X .npz, .bvh, .fbx, .glb, or a folder of LHM's JSON files",
     )
     rig: PointerProperty(
         name="Rig",
         type=bpy.types.Object,
         poll=lambda _, obj: obj.type == "ARMATURE",
         description="An armature whose action people shall follow",
+    )
+    table: PointerProperty(
+        name="Bone Table",
+        type=bpy.types.Text,
+        description="Says which bone is which joint, for skeletons with names of their own",
     )
 
 
@@ -313,6 +353,9 @@ class CROWDGAUSSIAN_PT_motion(CrowdPanel, bpy.types.Panel):
         column = layout.column(align=True)
         column.prop(motion, "rig", text="", placeholder="Another rig")
         column.operator("crowdgaussian.apply_rig_motion", icon="ARMATURE_DATA")
+        row = layout.row(align=True)
+        row.prop(motion, "table", text="", placeholder="Bone table")
+        row.operator("crowdgaussian.bone_table", text="", icon="ADD")
         column = layout.column(align=True)
         column.operator_menu_enum(
             operator="crowdgaussian.apply_pose", property="pose", icon="POSE_HLT"
@@ -327,6 +370,7 @@ CLASSES = (
     CROWDGAUSSIAN_PT_shot,
     CROWDGAUSSIAN_PT_checks,
     CROWDGAUSSIAN_PT_materials,
+    CROWDGAUSSIAN_PT_editing,
     CROWDGAUSSIAN_PT_corrections,
     CrowdGaussianMotion,
     CROWDGAUSSIAN_PT_motion,

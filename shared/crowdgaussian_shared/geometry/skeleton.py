@@ -5,7 +5,7 @@ Source: the joint table of the smplx package (vchoutas/smplx, joint_names.py).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -68,6 +68,63 @@ def mirror_index() -> np.ndarray:
     return np.array([JOINT_INDEX[n] for n in other], dtype=np.int64)
 
 
+# What files for other programs call the joints. {s} is the side, {f} a finger, {k} one of its
+# joints from 1. Rigify's are the names of its human metarig.
+
+_CONVENTIONS: dict[str, dict[str, str]] = {
+    "mixamo": {
+        "pelvis": "mixamorig:Hips", "spine1": "mixamorig:Spine", "spine2": "mixamorig:Spine1",
+        "spine3": "mixamorig:Spine2", "neck": "mixamorig:Neck", "head": "mixamorig:Head",
+        "jaw": "mixamorig:Jaw", "eye_smplhf": "mixamorig:{s}Eye", "hip": "mixamorig:{s}UpLeg",
+        "knee": "mixamorig:{s}Leg", "ankle": "mixamorig:{s}Foot", "foot": "mixamorig:{s}ToeBase",
+        "collar": "mixamorig:{s}Shoulder", "shoulder": "mixamorig:{s}Arm",
+        "elbow": "mixamorig:{s}ForeArm", "wrist": "mixamorig:{s}Hand",
+        "finger": "mixamorig:{s}Hand{f}{k}",
+    },
+    "unreal": {
+        "pelvis": "pelvis", "spine1": "spine_01", "spine2": "spine_02", "spine3": "spine_03",
+        "neck": "neck_01", "head": "head", "jaw": "jaw", "eye_smplhf": "eye_{s}",
+        "hip": "thigh_{s}", "knee": "calf_{s}", "ankle": "foot_{s}", "foot": "ball_{s}",
+        "collar": "clavicle_{s}", "shoulder": "upperarm_{s}", "elbow": "lowerarm_{s}",
+        "wrist": "hand_{s}", "finger": "{f}_0{k}_{s}",
+    },
+    "rigify": {
+        "pelvis": "spine", "spine1": "spine.001", "spine2": "spine.002", "spine3": "spine.003",
+        "neck": "spine.004", "head": "spine.006", "jaw": "jaw", "eye_smplhf": "eye.{s}",
+        "hip": "thigh.{s}", "knee": "shin.{s}", "ankle": "foot.{s}", "foot": "toe.{s}",
+        "collar": "shoulder.{s}", "shoulder": "upper_arm.{s}", "elbow": "forearm.{s}",
+        "wrist": "hand.{s}", "finger": "f_{f}.0{k}.{s}", "thumb": "thumb.0{k}.{s}",
+    },
+}  # fmt: skip
+_SIDE_WORDS = {
+    "mixamo": {"left": "Left", "right": "Right"},
+    "unreal": {"left": "l", "right": "r"},
+    "rigify": {"left": "L", "right": "R"},
+}
+CONVENTIONS = ("smplx", *_CONVENTIONS)
+
+
+def joint_names(convention: str) -> tuple[str, ...]:
+    """The 55 joints in their order, as a program calls them: one of CONVENTIONS."""
+    if convention == "smplx":
+        return JOINT_NAMES
+    return tuple(_called(convention, joint) for joint in JOINT_NAMES)
+
+
+def _called(convention: str, joint: str) -> str:
+    words = _CONVENTIONS[convention]
+    side, _, part = joint.partition("_")
+    if side not in ("left", "right"):
+        return words[joint]
+    side = _SIDE_WORDS[convention][side]
+    if part[:-1] not in FINGERS:
+        return words[part].format(s=side)
+    finger, k = part[:-1], part[-1]
+    if convention == "mixamo":
+        finger = finger.title()
+    return words.get(finger, words["finger"]).format(s=side, f=finger, k=k)
+
+
 # What other skeletons call the joints: CMU, Mixamo, SMPL-X, Unreal, VRM, Rigify, Auto-Rig Pro,
 # MPFB, Character Creator, Daz and those who name things alike
 
@@ -96,8 +153,8 @@ _MIDDLE = {
     "neck": ("neck", "neck0", "neck01", "neck1", "necklower", "spine004"),  # the last: Rigify
     "head": ("head", "spine006"),
     "jaw": ("jaw",),
-    "left_eye_smplhf": ("lefteyesmplhf", "lefteye", "leye"),
-    "right_eye_smplhf": ("righteyesmplhf", "righteye", "reye"),
+    "left_eye_smplhf": ("lefteyesmplhf", "lefteye", "leye", "eyel"),
+    "right_eye_smplhf": ("righteyesmplhf", "righteye", "reye", "eyer"),
 }
 _SIDES = {"left": ("left", "l"), "right": ("right", "r")}
 _FINGER_WORDS = {"pinky": ("pinky", "little")}
@@ -118,12 +175,15 @@ def _shorter(name: str) -> str:
     return plain(re.sub(r"(?i)bend|stretch|twist|[._]x$|\.\d{3}$|_?01(?=\.|$)", "", name))
 
 
-def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:
+def find_joints(
+    names: Sequence[str], parents: Sequence[int], called: Mapping[str, str] = {}
+) -> dict[int, int]:
     """Which joint of a skeleton is which of the 55.
 
     Args:
         names: of the joints.
         parents: index of each joint's parent, -1 for roots; parents come first.
+        called: what some of the 55 are called there, by name; it is believed before any rule.
 
     Returns:
         {index in the 55: index in the skeleton}; joints without a counterpart are left out.
@@ -143,8 +203,10 @@ def find_joints(names: Sequence[str], parents: Sequence[int]) -> dict[int, int]:
     if pelvis is not None:
         found["pelvis"] = pelvis
     found |= _find_fingers(places)
+    told = {joint: names.index(name) for joint, name in called.items() if name in names}
+    found |= told
     if "pelvis" in found:
-        found |= _find_spine(found, parents)
+        found |= _find_spine(found, parents) | told
     return {JOINT_INDEX[joint]: index for joint, index in found.items()}
 
 
@@ -192,7 +254,7 @@ def _find_fingers(places: dict[str, int]) -> dict[str, int]:
                 keys = [
                     _sided(s, f"{hand}{word}{zero}{k}")
                     for word in _FINGER_WORDS.get(finger, (finger,))
-                    for s in sides for hand in ("hand", "") for zero in ("", "0")
+                    for s in sides for hand in ("hand", "", "f") for zero in ("", "0")
                 ]  # fmt: skip
                 at = _first(places, keys)
                 if at is not None:
@@ -213,12 +275,10 @@ def _find_spine(found: dict[str, int], parents: Sequence[int]) -> dict[str, int]
         return {}
     taken = set(found.values())
     chain = [index for index in chain if index not in taken]
+    if not chain:
+        return {}
     spread = {1: (3,), 2: (1, 3), 3: (1, 2, 3)}.get(len(chain))
     if spread is None:
         middle = chain[len(chain) // 2]
-        return (
-            dict(zip(("spine1", "spine2", "spine3"), (chain[0], middle, chain[-1])))
-            if chain
-            else {}
-        )
+        return dict(zip(("spine1", "spine2", "spine3"), (chain[0], middle, chain[-1])))
     return {f"spine{k}": index for k, index in zip(spread, chain)}

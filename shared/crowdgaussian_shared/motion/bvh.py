@@ -230,7 +230,11 @@ _END_LENGTH = 0.6  # of the bone before
 
 
 def write_motion_bvh(
-    path: str | Path, motion: Motion, rest_joints: np.ndarray, unit: float = CENTIMETRES
+    path: str | Path,
+    motion: Motion,
+    rest_joints: np.ndarray,
+    unit: float = CENTIMETRES,
+    names: tuple[str, ...] = JOINT_NAMES,
 ) -> None:
     """Write a motion atomically.
 
@@ -239,14 +243,15 @@ def write_motion_bvh(
         motion: in the scene frame; transl counted from the rest joints.
         rest_joints: [55, 3] metres, canonical frame.
         unit: of the file, how many make a metre.
+        names: of the 55 joints in the file; skeleton.joint_names has some.
 
     Raises:
         CrowdGaussianError: the motion is broken or the disk is full.
     """
     motion = check_motion(motion, motion.name)
     rest = np.asarray(rest_joints, np.float64) * unit
-    lines = ["HIERARCHY", *_hierarchy(rest, unit, 0, 0), "MOTION", f"Frames: {motion.frames}",
-             f"Frame Time: {1 / motion.fps:.9f}"]  # fmt: skip
+    lines = ["HIERARCHY", *_hierarchy(rest, unit, names, 0, 0), "MOTION",
+             f"Frames: {motion.frames}", f"Frame Time: {1 / motion.fps:.9f}"]  # fmt: skip
     angles = _zxy_degrees(axis_angle_to_matrix(motion.poses[:, _ordered(0)]))
     angles = angles.reshape(motion.frames, -1)
     values = np.concatenate([motion.transl * unit + rest[0], angles], axis=1)
@@ -254,20 +259,22 @@ def write_motion_bvh(
     write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
-def _hierarchy(rest: np.ndarray, unit: float, joint: int, depth: int) -> list[str]:
+def _hierarchy(
+    rest: np.ndarray, unit: float, names: tuple[str, ...], joint: int, depth: int
+) -> list[str]:
     pad = "  " * depth
     above = PARENTS[joint]
     offset = rest[joint] - rest[above] if above >= 0 else np.zeros(3)
     place = "" if above >= 0 else "Xposition Yposition Zposition "
     lines = [
-        f"{pad}{'JOINT' if above >= 0 else 'ROOT'} {JOINT_NAMES[joint]}",
+        f"{pad}{'JOINT' if above >= 0 else 'ROOT'} {names[joint]}",
         pad + "{",
         f"{pad}  OFFSET {_numbers(offset)}",
         f"{pad}  CHANNELS {3 if above >= 0 else 6} {place}Zrotation Xrotation Yrotation",
     ]
     children = _children(joint)
     for child in children:
-        lines += _hierarchy(rest, unit, child, depth + 1)
+        lines += _hierarchy(rest, unit, names, child, depth + 1)
     if not children:
         known = _END.get(JOINT_NAMES[joint])
         end = np.array(known) * unit if known else _END_LENGTH * offset

@@ -259,10 +259,10 @@ def _sink(rest: np.ndarray, places: np.ndarray, wanted: list[np.ndarray], fps: f
         longest = leg_reach(rest, leg)
         down = np.sqrt(np.maximum(longest**2 - flat**2, 0.0))
         need = np.maximum(need, -gap[:, 1] - down)
-    return _hull(np.maximum(need, 0.0), max(1, round(_SINK_WINDOW * fps)))
+    return hull(np.maximum(need, 0.0), max(1, round(_SINK_WINDOW * fps)))
 
 
-def _hull(values: np.ndarray, half: int) -> np.ndarray:
+def hull(values: np.ndarray, half: int) -> np.ndarray:
     """A smooth curve nowhere below the values: their moving maximum, averaged.  # [T]"""
     windows = np.lib.stride_tricks.sliding_window_view
     width = 2 * half + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A motion made for one body fitted to another: strides, floor and feet."""
+"""A motion made for one body fitted to another: strides, floor, feet, and hands off the trunk."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,8 @@ import numpy as np
 
 from ..geometry.avatar import Avatar
 from ..geometry.rotations import axis_angle_to_matrix
-from .feet import LEGS, keep_feet, sole_heights
+from ..geometry.skeleton import JOINT_INDEX
+from .feet import LEGS, Leg, hull, keep_feet, reach, sole_heights
 from .kinematics import adult_joints, global_turns, heading, joint_paths, leg_length, local_poses
 from .motion import Motion, check_motion
 from .time import face_forward, move
@@ -25,7 +26,9 @@ class Wearer:
     sole: float  # metres, canonical height of the soles
 
 
-def fit_motion(motion: Motion, wearer: Wearer, feet: bool = True, floor: bool = True) -> Motion:
+def fit_motion(
+    motion: Motion, wearer: Wearer, feet: bool = True, floor: bool = True, hands: bool = False
+) -> Motion:
     """The motion for this body, with standing feet that stand.
 
     Args:
@@ -33,6 +36,7 @@ def fit_motion(motion: Motion, wearer: Wearer, feet: bool = True, floor: bool = 
         wearer: who shall move.
         feet: hold standing feet.
         floor: put the lowest sole on y = 0; else heights are those of the motion.
+        hands: bring hands that sink into the trunk to its surface.
 
     Returns:
         A motion whose `transl` is counted from the wearer's rest joints, as in joint_transforms,
@@ -46,10 +50,108 @@ def fit_motion(motion: Motion, wearer: Wearer, feet: bool = True, floor: bool = 
     if floor:
         transl = transl - (0.0, _lowest(rest, turns, transl, wearer.sole), 0.0)
     leg = leg_length(rest)
-    if not feet or motion.contacts is None or not motion.contacts.any():
-        return replace(motion, transl=transl, leg=leg)
-    transl = keep_feet(rest, turns, transl, motion.contacts, motion.fps, wearer.sole)
-    return replace(motion, poses=local_poses(turns), transl=transl, leg=leg)
+    moved = hands and _hands_off(rest, turns, motion.fps)
+    if feet and motion.contacts is not None and motion.contacts.any():
+        transl = keep_feet(rest, turns, transl, motion.contacts, motion.fps, wearer.sole)
+        moved = True
+    poses = local_poses(turns) if moved else motion.poses
+    return replace(motion, poses=poses, transl=transl, leg=leg)
+
+
+# Hands off the trunk: four slices of it are ellipses, each as its joint is turned
+
+# Joint: half width, centre in front of the joint, half depth, over the distance of the shoulders.
+# Means of ten bodies of the sample and of a photo of football players (widths to 6 %, depths 9 %).
+_TRUNK = {
+    "pelvis": (0.52, 0.13, 0.44),
+    "spine1": (0.47, 0.20, 0.39),
+    "spine2": (0.45, 0.17, 0.38),
+    "spine3": (0.58, 0.15, 0.38),
+}
+_BELOW, _ABOVE = 0.3, 0.35  # how far the lowest and the highest slice reach, over the same
+_HAND = 0.015  # metres: half a hand's thickness
+_SMOOTH = 0.15  # seconds over which a hand goes round before it would sink in, and after
+_ROUNDS = 3  # of pushing a hand out: fingers may sink in where the wrist came out
+_ARMS = tuple(
+    Leg(*(JOINT_INDEX[f"{side}_{j}"] for j in ("shoulder", "elbow", "wrist", "middle1")))
+    for side in ("left", "right")
+)
+_TIPS = ("wrist", "index1", "pinky1", "thumb3", "index3", "middle3", "pinky3")
+
+
+def _hands_off(rest: np.ndarray, turns: np.ndarray, fps: float) -> bool:
+    """Arms reach round the trunk, elbows bent as they are -> whether any had to.
+
+    Args:
+        rest: [55, 3] metres.
+        turns: [T, 55, 3, 3] orientations of all joints; changed in place.
+        fps: frames a second.
+    """
+    moved = False
+    for arm, side in zip(_ARMS, ("left", "right")):
+        tips = [JOINT_INDEX[f"{side}_{tip}"] for tip in _TIPS]
+        for _ in range(_ROUNDS):
+            places = joint_paths(rest, turns, np.zeros((len(turns), 3)))
+            push = _way_out(rest, turns, places, places[:, tips])
+            if not push.any():
+                break
+            moved = True
+            push = _smoothed(push, round(_SMOOTH * fps))
+            rows = np.flatnonzero(push.any(axis=1))  # straight arms elsewhere stay straight
+            turned = turns[rows]
+            reach(turned, places[rows], arm, places[rows, arm.ankle] + push[rows])
+            turns[rows] = turned
+    return moved
+
+
+def _way_out(
+    rest: np.ndarray, turns: np.ndarray, places: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """The way of the deepest of some points to the trunk's surface.
+
+    Args:
+        rest: [55, 3] metres.
+        turns: [T, 55, 3, 3].
+        places: [T, 55, 3] of all joints, metres.
+        points: [T, K, 3] metres.
+
+    Returns:
+        [T, 3] metres, zero where none is inside.
+    """
+    wide = float(np.linalg.norm(np.subtract(*(rest[arm.hip] for arm in _ARMS))))
+    joints = [JOINT_INDEX[name] for name in _TRUNK]
+    heights = rest[joints, 1]
+    edges = (heights[1:] + heights[:-1]) / 2
+    lows = np.append(heights[0] - _BELOW * wide, edges) - heights
+    highs = np.append(edges, heights[-1] + _ABOVE * wide) - heights
+    out, depth = np.zeros((len(points), 3)), np.zeros(len(points))
+    for joint, low, high, (a, z, b) in zip(joints, lows, highs, _TRUNK.values()):
+        local = (points - places[:, joint, None]) @ turns[:, joint]  # [T, K, 3]
+        flat = local[..., [0, 2]] - (0.0, z * wide)
+        half = np.array([a, b]) * wide + _HAND
+        share = np.maximum(np.linalg.norm(flat / half, axis=2), 1e-6)
+        inside = (share < 1) & (local[..., 1] > low) & (local[..., 1] < high)
+        way = np.where(inside[..., None], flat * (1 / share - 1)[..., None], 0.0)
+        length = np.linalg.norm(way, axis=2)
+        worst = length.argmax(axis=1)
+        rows = np.arange(len(points))
+        deeper = length[rows, worst] > depth
+        found = np.zeros((len(points), 3))
+        found[:, [0, 2]] = way[rows, worst]
+        turned = np.einsum("tab,tb->ta", turns[:, joint], found)
+        out[deeper], depth[deeper] = turned[deeper], length[rows, worst][deeper]
+    return out
+
+
+def _smoothed(push: np.ndarray, half: int) -> np.ndarray:
+    """Pushes that begin before they must and are nowhere shorter.  # [T, 3]"""
+    if half < 1:
+        return push
+    length = np.linalg.norm(push, axis=1)
+    window = np.ones(4 * half + 1)
+    mean = np.stack([np.convolve(c, window)[2 * half : 2 * half + len(c)] for c in push.T], axis=1)
+    unit = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9)
+    return unit * hull(length, half)[:, None]
 
 
 def _stride(motion: Motion, rest: np.ndarray, turns: np.ndarray) -> float:

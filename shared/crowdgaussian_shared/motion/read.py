@@ -2,7 +2,8 @@
 """Any motion file: by its kind."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ class BvhOptions:
     up: UpAxis | Literal["auto"] = "auto"
     unit: float | None = None  # metres; None guesses from the legs
     fps: float | None = None  # None takes the file's
+    called: Mapping[str, str] = field(default_factory=dict)  # see find_joints
 
 
 def read_motion_bvh(path: str | Path, options: BvhOptions = BvhOptions()) -> Motion:
@@ -48,11 +50,12 @@ def read_motion_bvh(path: str | Path, options: BvhOptions = BvhOptions()) -> Mot
     for index, joint in enumerate(bvh.joints):
         rest[index] = joint.offset + (rest[joint.parent] if joint.parent >= 0 else 0)
     turns, places = _pose(bvh)
-    pelvis = find_joints(names, parents).get(JOINT_INDEX["pelvis"], 0)
+    pelvis = find_joints(names, parents, options.called).get(JOINT_INDEX["pelvis"], 0)
     ends = {i: rest[i] + joint.end for i, joint in enumerate(bvh.joints) if joint.end is not None}
     up = None if options.up == "auto" else options.up
     motion = retarget(Source(
         str(path), names, parents, rest, turns, places[pelvis], fps, ends, options.unit, up,
+        options.called,
     ))  # fmt: skip
     return replace(motion, name=path.stem)
 
@@ -194,6 +197,7 @@ class ReadOptions:
     up: UpAxis | Literal["auto"] = "auto"
     fps: float | None = None
     unit: float | None = None  # metres, of a BVH
+    called: Mapping[str, str] = field(default_factory=dict)  # joints' names in a BVH
 
 
 def read_motion(path: str | Path, options: ReadOptions = ReadOptions()) -> Motion:
@@ -214,7 +218,9 @@ def read_motion(path: str | Path, options: ReadOptions = ReadOptions()) -> Motio
     if path.suffix.lower() == ".npz":
         return read_motion_npz(path, NpzOptions(options.up, options.fps))
     if path.suffix.lower() == ".bvh":
-        return read_motion_bvh(path, BvhOptions(options.up, options.unit, options.fps))
+        return read_motion_bvh(
+            path, BvhOptions(options.up, options.unit, options.fps, options.called)
+        )
     raise InputError(
         f"{path} is no motion that can be read; choose an .npz of AMASS or SMPL-X, a .bvh, or a "
         "folder of LHM's JSON files."

@@ -7,6 +7,7 @@ from the frame of hips and spine, a limb's from its parent's and the smallest tu
 bone's rest direction to the source's. Then posed bones point where the source's point.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,6 +52,7 @@ class Source:
     ends: dict[int, np.ndarray] = field(default_factory=dict)  # joint: [3] rest place of its tip
     unit: float | None = None  # metres; None guesses
     up: UpAxis | None = None  # None guesses
+    called: Mapping[str, str] = field(default_factory=dict)  # joints' names there, see find_joints
 
 
 def retarget(source: Source) -> Motion:
@@ -59,7 +61,7 @@ def retarget(source: Source) -> Motion:
     Raises:
         InputError: joints that a person needs are not there.
     """
-    found = find_joints(source.names, source.parents)
+    found = find_joints(source.names, source.parents, source.called)
     missing = [n for n in ("pelvis", *NEEDED) if JOINT_INDEX[n] not in found]
     if missing:
         raise InputError(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from _support.blender.blender_people import make_camera, write_scene
 from _support.blender.fake_layout import FakeLayout
-from crowdgaussian_addon.ops.display import NO_MATERIALS
+from crowdgaussian_addon.ops.edit import NO_MATERIALS
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import all_people, read_avatar
 from crowdgaussian_addon.scene.render.display import reduced_of, set_level

@@ -17,7 +17,7 @@ from crowdgaussian_addon.scene.export.splats import cast_person
 from crowdgaussian_addon.scene.people import all_people, read_pose
 from crowdgaussian_addon.scene.rig.armature import set_pose
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
-from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
+from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, joint_names
 from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
 from crowdgaussian_shared.motion.npz import read_motion_npz
 from crowdgaussian_shared.motion.read import read_motion_bvh
@@ -56,13 +56,13 @@ def crowd(folder):
     return people
 
 
-def joints_by_frame(rigs, frames) -> np.ndarray:
+def joints_by_frame(rigs, frames, names=JOINT_NAMES) -> np.ndarray:
     """Where the joints are in the world.  # [T, P, 55, 3]"""
     seen = []
     for frame in frames:
         bpy.context.scene.frame_set(frame)
         seen.append(
-            [[rig.matrix_world @ rig.pose.bones[name].head for name in JOINT_NAMES] for rig in rigs]
+            [[rig.matrix_world @ rig.pose.bones[name].head for name in names] for rig in rigs]
         )
     return np.array(seen)
 
@@ -85,21 +85,23 @@ def come_back(path: Path):
     return [o for o in objects if o.type == "ARMATURE"], bodies
 
 
-@pytest.mark.parametrize("kind", ["FBX", "GLB"])
-def test_animated_rigs_come_back(crowd, tmp_path, kind):
+@pytest.mark.parametrize("kind, names", [("FBX", "MIXAMO"), ("GLB", "SMPLX")])
+def test_animated_rigs_come_back(crowd, tmp_path, kind, names):
     path = tmp_path / f"a.{kind.lower()}"
     before = record()
     bpy.ops.crowdgaussian.export_rigs(
-        filepath=str(path), format=kind, animation=True, frame_start=FRAMES[0], frame_end=FRAMES[-1]
-    )
+        filepath=str(path), format=kind, names=names, animation=True, frame_start=FRAMES[0],
+        frame_end=FRAMES[-1],
+    )  # fmt: skip
     assert record() == before and os.listdir(tmp_path) == [path.name]
     wanted = joints_by_frame([person.rig for person in crowd], FRAMES)
     bpy.context.scene.frame_set(4)
     shapes = [body_points(person.body) for person in crowd]
     rigs, bodies = come_back(path)
     assert [rig.name for rig in rigs] == ["Person 000", "Person 001"]
-    assert all(sorted(b.name for b in rig.data.bones) == sorted(JOINT_NAMES) for rig in rigs)
-    np.testing.assert_allclose(joints_by_frame(rigs, FRAMES), wanted, atol=1e-4)
+    called = joint_names(names.lower())
+    assert all(sorted(b.name for b in rig.data.bones) == sorted(called) for rig in rigs)
+    np.testing.assert_allclose(joints_by_frame(rigs, FRAMES, called), wanted, atol=1e-4)
     bpy.context.scene.frame_set(4)
     for body, shape in zip(bodies, shapes, strict=True):
         distance = np.linalg.norm(body_points(body)[:, None] - shape[None], axis=2)

@@ -128,6 +128,86 @@ def test_plays_on_everybody_with_feet_that_stand(people, tmp_path, write, name):
         assert abs(joints[:, FEET[2:], 1].min() - 0.03) < 0.02
 
 
+def test_a_second_motion_goes_on_from_the_first_as_a_strip(people, tmp_path):
+    path, _ = write_amass(tmp_path / "walk.npz")
+    bpy.context.scene.render.fps = 30
+    people[0].rig.rotation_euler.z = 0.7
+    people[1].rig.select_set(True)
+    assert apply(path) == {"FINISHED"}
+    bpy.ops.object.select_all(action="DESELECT")
+    one = people[1].rig
+    before = joints_over([people[1]], (30, 59))[0]
+    assert apply(path, first_frame=40, strip_in=10) == {"FINISHED"}
+    assert not people[0].rig.animation_data.nla_tracks  # it had none: an action, as before
+    tracks = one.animation_data.nla_tracks
+    assert one.animation_data.action is None and len(tracks) == 2
+    assert [t.name for t in tracks] == [t.strips[0].name for t in tracks]
+    assert tracks[1].strips[0].blend_in == 10 and tracks[1].strips[0].frame_start == 40
+    assert (bpy.context.scene.frame_start, bpy.context.scene.frame_end) == (1, 99)
+    frames = (30, 38, 39, *range(40, 100))
+    joints = joints_over([people[1]], frames)[0]
+    np.testing.assert_allclose(joints[0], before[0], atol=1e-4)  # what lies below is as it was
+    steps = np.linalg.norm(np.diff(joints[1:, 0], axis=0), axis=1)
+    assert steps.max() < 2 * steps[:2].max(), "nobody jumps where one turns into the other"
+    ways = joints[0, 0] - joints_over([people[1]], [1])[0][0, 0], joints[-1, 0] - joints[3, 0]
+    a, b = (way[[0, 2]] / np.linalg.norm(way[[0, 2]]) for way in ways)
+    assert a @ b > 0.99 and np.linalg.norm(ways[1]) > 1.0, "straight on"
+    assert apply(path, layer=False) == {"FINISHED"}
+    assert one.animation_data.action is not None
+
+
+@pytest.mark.parametrize("ending", ["fbx", "glb"])
+def test_motion_of_fbx_and_glb_comes_by_blenders_own_importers(people, tmp_path, ending):
+    scene = bpy.context.scene
+    scene.render.fps = 30
+    apply(write_amass(tmp_path / "walk.npz")[0])
+    frames = (1, 20, 45)
+    wanted = joints_over([people[0]], frames)[0]
+    people[0].rig.select_set(True)
+    path = tmp_path / f"moves.{ending}"
+    bpy.ops.crowdgaussian.export_rigs(
+        filepath=str(path), format=ending.upper(), names="UNREAL", animation=True,
+        frame_start=1, frame_end=50,
+    )  # fmt: skip
+    before = {kind: len(getattr(bpy.data, kind)) for kind in ("objects", "armatures", "scenes")}
+    bpy.ops.object.select_all(action="DESELECT")
+    people[1].rig.select_set(True)
+    assert apply(path, layer=False) == {"FINISHED"}
+    assert before == {kind: len(getattr(bpy.data, kind)) for kind in before}
+    (got,) = joints_over([people[1]], frames)
+    for body in (wanted, got):  # of one shape: places about the pelvis differ by heading alone
+        body -= body[:, :1]
+    np.testing.assert_allclose(
+        np.linalg.norm(got, axis=2), np.linalg.norm(wanted, axis=2), atol=0.03
+    )
+    (tmp_path / f"bad.{ending}").write_bytes(b"no file")
+    with pytest.raises(RuntimeError, match="cannot be read"):
+        apply(tmp_path / f"bad.{ending}")
+
+
+def test_a_bone_table_tells_what_names_do_not(people, tmp_path):
+    text, _ = cmu_walk(seconds=1.0)
+    (tmp_path / "walk.bvh").write_text(text)
+    (tmp_path / "odd.bvh").write_text(text.replace("LeftUpLeg", "Bone017"))
+    motion = bpy.context.scene.crowdgaussian_motion
+    motion.path = str(tmp_path / "odd.bvh")
+    with pytest.raises(RuntimeError, match="none is known as left_hip"):
+        apply(motion.path)
+    assert bpy.ops.crowdgaussian.bone_table() == {"FINISHED"}
+    lines = [line.body for line in motion.table.lines]
+    assert "left_hip = " in lines and "left_knee = LeftLeg" in lines and "# Bone017" in lines
+    told = "\n".join(lines).replace("left_hip = ", "left_hip = Bone017")
+    motion.table.clear()
+    motion.table.write(told)
+    assert apply(motion.path) == {"FINISHED"}
+    (odd,) = joints_over(people[:1], [12])
+    apply(tmp_path / "walk.bvh", layer=False)
+    np.testing.assert_allclose(odd, joints_over(people[:1], [12])[0], atol=1e-5)
+    motion.table.write("left_wing = Bone001\n")
+    with pytest.raises(RuntimeError, match="names no joint: left_wing"):
+        apply(motion.path)
+
+
 def test_without_holding_other_legs_slide(people, tmp_path):
     """The measure can fail: a body of other proportions slides when feet are let go."""
     path, stands = write_amass(tmp_path / "walk.npz")
@@ -137,7 +217,7 @@ def test_without_holding_other_legs_slide(people, tmp_path):
     bpy.context.scene.render.fps = 30
     slides = []
     for feet in (False, True):
-        assert apply(path, feet=feet) == {"FINISHED"}
+        assert apply(path, feet=feet, layer=False) == {"FINISHED"}
         (joints,) = joints_over(people[:1], range(1, 60))
         slides.append(slide(joints[:, FEET], stands[::2][:59]))
     assert slides[0] > MAX_SLIDE > slides[1]
@@ -160,7 +240,9 @@ def test_places_of_the_file_come_back_exactly(people, tmp_path):
     people[1].rig.select_set(True)
     bpy.context.view_layer.update()
     for name in ("a.npz", "a.bvh"):
-        assert apply(tmp_path / name, start="FILE", feet=False, floor=False) == {"FINISHED"}
+        assert apply(tmp_path / name, start="FILE", feet=False, floor=False, layer=False) == {
+            "FINISHED"
+        }
         for k in range(5):
             bpy.context.scene.frame_set(k + 1)
             pose, place = read_pose(people[1].rig)

@@ -10,8 +10,10 @@ from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import photo_pose, read_pose
 from crowdgaussian_addon.scene.rig import ik as controls
 from crowdgaussian_addon.scene.rig.armature import set_pose
+from crowdgaussian_addon.scene.rig.bones import edit_bones
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
+from mathutils import Vector
 
 STILL = 2e-4  # metres and entries of rotation matrices
 OPS = bpy.ops.crowdgaussian
@@ -51,13 +53,18 @@ def test_adding_switching_and_removing_ik_never_moves_anybody(crowd):
     rigs = [person.rig for person in crowd.people]
     before = [deform_pose(rig) for rig in rigs]
     assert OPS.add_ik() == {"FINISHED"}
-    assert len(rigs[0].pose.bones) == 55 + 8
+    assert len(rigs[0].pose.bones) == 55 + 8 + 2 * 5 + 2 + 1  # limbs, feet, hands, root
     for rig, pose in zip(rigs, before):
         np.testing.assert_allclose(deform_pose(rig), pose, atol=STILL)
     hand = rigs[0].pose.bones["left_hand_ik"]
     hand.location.y -= 0.12
     rigs[0].pose.bones["left_elbow_pole"].location.x += 0.3
     rigs[0].pose.bones["right_foot_ik"].location.z += 0.2
+    turn(rigs[0], "right_foot_roll", x=-60)
+    turn(rigs[0], "left_foot_roll", x=20)
+    turn(rigs[0], "left_fingers", x=-70, z=-10)
+    rigs[0].pose.bones["root"].location = (0.4, -0.2, 0.1)
+    turn(rigs[0], "root", x=10, z=80)
     moved = deform_pose(rigs[0])
     assert np.abs(moved - before[0])[JOINT_NAMES.index("left_wrist")].max() > 0.02
     for way in ("FK", "IK"):
@@ -67,10 +74,151 @@ def test_adding_switching_and_removing_ik_never_moves_anybody(crowd):
     assert OPS.remove_ik() == {"FINISHED"}
     np.testing.assert_allclose(deform_pose(rigs[0]), moved, atol=STILL)
     assert sorted(bone.name for bone in rigs[0].data.bones) == sorted(JOINT_NAMES)
-    assert "IK Controls" not in rigs[0].data.collections
+    assert len(rigs[0].data.collections) == 4
     assert not any(bone.constraints for bone in rigs[0].pose.bones)
     bpy.context.scene.frame_set(5)
     np.testing.assert_allclose(deform_pose(rigs[0]), moved, atol=STILL)
+
+
+def turn(rig, bone, **degrees):
+    for axis, angle in degrees.items():
+        rig.pose.bones[bone].rotation_mode = "XYZ"
+        setattr(rig.pose.bones[bone].rotation_euler, axis, np.radians(angle))
+
+
+def test_the_root_moves_the_whole_person(crowd):
+    rig = crowd.people[0].rig
+    before = deform_pose(rig)
+    OPS.add_ik()
+    rig.pose.bones["root"].location = (0.4, -0.2, 0.1)
+    turn(rig, "root", x=10, z=80)
+    after = deform_pose(rig)
+    moved = np.array(rig.pose.bones["root"].matrix)
+    assert np.abs(moved[:3, 3] - (0.4, -0.2, 0.1)).max() < 1e-6
+    np.testing.assert_allclose(after, moved @ before, atol=STILL)
+    pose, transl = photo_pose(rig)
+    OPS.photo_pose()  # where the person is now: on the root
+    np.testing.assert_allclose(deform_pose(rig), moved @ before, atol=STILL)
+    OPS.photo_pose(back=True)
+    np.testing.assert_allclose(read_pose(rig)[1], transl, atol=1e-4)
+
+
+def test_a_foot_rolls_about_ball_tip_and_heel(crowd):
+    rig = crowd.people[0].rig
+    OPS.rest_pose()
+    OPS.add_ik()
+    still = {name: np.array(m) for name, m in controls.pose_matrices(rig).items()}
+    ankle, toe = "left_ankle", "left_foot"
+    turn(rig, "left_foot_roll", x=-30)
+    rolled = rolled_pose(rig)
+    np.testing.assert_allclose(rolled[toe], still[toe], atol=STILL)  # toes lie where they lay
+    assert rolled[ankle][2, 3] > still[ankle][2, 3] + 0.04
+    turn(rig, "left_foot_roll", x=-75)
+    rolled = rolled_pose(rig)
+    tip = still["left_foot_tip"][:3, 3]
+    np.testing.assert_allclose(rolled["left_foot_tip"][:3, 3], tip, atol=1e-5)
+    assert rolled[toe][2, 3] > still[toe][2, 3] + 0.02  # the ball leaves the floor
+    turn(rig, "left_foot_roll", x=20)
+    rolled = rolled_pose(rig)
+    heel = np.linalg.inv(still[ankle]) @ still["left_foot_heel"][:, 3]
+    np.testing.assert_allclose(
+        (rolled[ankle] @ heel)[:3], still["left_foot_heel"][:3, 3], atol=1e-3
+    )
+    assert rolled[toe][2, 3] > still[toe][2, 3] + 0.03
+    np.testing.assert_allclose(rolled["right_foot"], still["right_foot"], atol=1e-5)
+
+
+def test_straight_limbs_bend_towards_their_poles(crowd):
+    rig = crowd.people[0].rig
+    OPS.rest_pose()
+    straight = deform_pose(rig)
+    OPS.add_ik()
+    np.testing.assert_allclose(deform_pose(rig), straight, atol=5e-3)
+    shift(rig, "left_foot_ik", (0.05, -0.3, 0.25))
+    shift(rig, "right_hand_ik", (0.3, -0.05, 0.1))
+    pose = rolled_pose(rig)
+    for name in ("left_leg", "right_arm"):
+        limb = controls.LIMBS[name]
+        root, joint, end, pole = (
+            pose[n][:3, 3] for n in (limb.upper, limb.lower, limb.end, limb.pole)
+        )
+        along = (end - root) / np.linalg.norm(end - root)
+        bent, aim = (v - along * (v @ along) for v in (joint - root, pole - root))
+        assert np.linalg.norm(bent) > 0.08
+        assert bent @ aim > np.cos(np.radians(8)) * np.linalg.norm(bent) * np.linalg.norm(aim)
+        np.testing.assert_allclose(end, pose[limb.target][:3, 3], atol=1e-3)
+
+
+def shift(rig, name, offset):
+    """Move a control by metres along the armature's axes."""
+    bone = rig.pose.bones[name]
+    bone.location += bone.bone.matrix_local.to_3x3().inverted() @ Vector(offset)
+
+
+def rolled_pose(rig):
+    bpy.context.view_layer.update()
+    return controls.pose_matrices(rig)
+
+
+def test_one_control_curls_and_fans_a_hand_on_top_of_its_keys(crowd):
+    rig = crowd.people[0].rig
+    OPS.rest_pose()
+    OPS.add_ik()
+    rig.pose.bones["right_index2"].rotation_quaternion = (np.cos(0.1), -np.sin(0.1), 0, 0)
+    turn(rig, "right_fingers", x=-50)
+    bpy.context.view_layer.update()
+    pose, _ = read_pose(rig)
+    bent = np.degrees(np.linalg.norm(pose, axis=1))
+    for joint, angle in (("right_middle1", 50), ("right_pinky3", 50),
+                         ("right_index2", 50 + np.degrees(0.2)), ("left_middle1", 0)):  # fmt: skip
+        assert abs(bent[JOINT_NAMES.index(joint)] - angle) < 0.1
+    tips = deform_pose(rig)[:, :3, 3]
+    wrist, tip = (tips[JOINT_NAMES.index(f"right_{n}")] for n in ("wrist", "middle3"))
+    assert tip[2] < wrist[2] - 0.02, "the palm looks down, and fingers close towards it"
+    turn(rig, "right_fingers", x=0, z=20)
+    bpy.context.view_layer.update()
+    index, pinky = (read_pose(rig)[0][JOINT_NAMES.index(f"right_{n}1")] for n in ("index", "pinky"))
+    assert np.degrees(index[1] - pinky[1]) > 15, "index and little finger part"
+
+
+def test_controls_of_an_older_version_get_root_roll_and_shapes(crowd):
+    rig = crowd.people[0].rig
+    OPS.add_ik(root=False, fingers=False)
+    as_in_an_older_version(rig)
+    rig.pose.bones["left_foot_ik"].location.z += 0.1
+    before = deform_pose(rig)
+    OPS.add_ik()
+    np.testing.assert_allclose(deform_pose(rig), before, atol=STILL)
+    assert all(
+        rig.pose.bones[name].custom_shape
+        for name in ("root", "left_foot_ik", "left_foot_roll", "right_fingers", "left_knee_pole")
+    )
+    palettes = {
+        n: rig.data.bones[n].color.palette for n in ("root", "left_hand_ik", "right_hand_ik")
+    }
+    assert len(set(palettes.values())) == 3
+    assert rig.data.bones["left_foot_ik"].parent.name == "root"
+    turn(rig, "left_foot_roll", x=-40)
+    assert np.abs(deform_pose(rig) - before).max() > 0.03
+    OPS.remove_ik()
+    assert sorted(bone.name for bone in rig.data.bones) == sorted(JOINT_NAMES)
+
+
+def as_in_an_older_version(rig):
+    """Without what feet are rolled by, and shapes."""
+
+    def remove(bones):
+        for bone in [b for b in bones if "foot_" in b.name and not b.name.endswith("ik")]:
+            bones.remove(bone)
+
+    edit_bones(rig, remove)
+    for bone in rig.pose.bones:
+        bone.custom_shape = None
+        for constraint in list(bone.constraints):
+            if constraint.type == "TRANSFORM":
+                bone.constraints.remove(constraint)
+            elif constraint.subtarget.endswith("goal"):
+                constraint.subtarget = constraint.subtarget.replace("goal", "ik")
 
 
 def test_ik_follows_a_motion_and_gives_it_back(crowd, avatars):

@@ -2,7 +2,14 @@
 """Skeletons of other programs, by the names and parents that they have."""
 
 import pytest
-from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, NEEDED, find_joints
+from crowdgaussian_shared.geometry.skeleton import (
+    CONVENTIONS,
+    JOINT_INDEX,
+    NEEDED,
+    PARENTS,
+    find_joints,
+    joint_names,
+)
 
 SIDED = ("hip", "knee", "ankle", "shoulder", "elbow")
 BODY = (*NEEDED, "pelvis", "neck", "head", "left_wrist", "left_foot", "left_collar", "spine3")
@@ -101,3 +108,10 @@ def test_a_whole_person_is_found(program):
             upper, middle, end = (found[JOINT_INDEX[f"{side}_{joint}"]] for joint in limb)
             assert upper in above(middle, parents) and middle in above(end, parents)
     assert all(names[found[JOINT_INDEX[f"left_{joint}"]]] in lefts(program) for joint in SIDED)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_names_for_other_programs_are_found_again(convention):
+    names = joint_names(convention)
+    assert len(set(names)) == 55
+    assert find_joints(names, PARENTS) == {k: k for k in range(55)}

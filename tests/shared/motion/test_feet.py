@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from _support.made_up_motion import FPS, cmu_walk, slide, walk_poses
 from _support.motions import write_lhm
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX
 from crowdgaussian_shared.motion.feet import LEGS, between, reach
 from crowdgaussian_shared.motion.fit import Wearer, fit_motion
 from crowdgaussian_shared.motion.kinematics import (
@@ -169,3 +170,28 @@ def test_smallest_turns_even_of_opposites():
     np.testing.assert_allclose(turned, b / np.linalg.norm(b, axis=1, keepdims=True), atol=1e-9)
     side = between(a[1], b[1], fallback=np.array([1.0, 0, 0]))
     np.testing.assert_allclose(side, np.diag([1.0, -1, -1]), atol=1e-9)
+
+
+def test_hands_go_round_the_trunk_and_come_back():
+    """A left hand that swings from the side into the belly."""
+    rest, frames = adult_joints(), 141
+    poses = np.zeros((frames, 55, 3))
+    across = np.pad(np.sin(np.linspace(0, np.pi, 61)) ** 2, 40)
+    poses[:, 17, 2] = 1.35  # the other hangs
+    poses[:, 16, 2], poses[:, 18, 2] = -1.35 - 0.3 * across, -0.9 * across
+    motion = Motion("sink", 30.0, poses, np.zeros((frames, 3)))
+    wearer = Wearer(rest, ADULT_SOLE)
+    depths = []
+    for hands in (False, True):
+        fitted = fit_motion(motion, wearer, feet=False, floor=False, hands=hands)
+        paths = joint_paths(rest, global_turns(fitted.poses), fitted.transl)
+        hand = paths[:, [JOINT_INDEX[f"left_{n}"] for n in ("wrist", "middle1", "middle3")]]
+        # A cylinder well inside any trunk, about the axis of the one that stands still.
+        near = np.linalg.norm((hand - rest[3])[..., [0, 2]] - (0, 0.05), axis=2)
+        inside = (hand[..., 1] > rest[0, 1] - 0.1) & (hand[..., 1] < rest[9, 1])
+        depths.append(np.where(inside, 0.11 - near, 0.0).max())
+    assert depths[0] > 0.03 and depths[1] <= 0.0
+    np.testing.assert_array_equal(fitted.poses[:, 17], motion.poses[:, 17])  # the other arm
+    np.testing.assert_allclose(fitted.poses[[0, -1]], motion.poses[[0, -1]], atol=1e-6)
+    step = np.abs(np.diff(paths[:, JOINT_INDEX["left_wrist"]], axis=0)).max()
+    assert step < 0.08, "no jump where it begins and ends"

@@ -35,6 +35,7 @@ from crowdgaussian_shared.scene.schema import (
 from ..attributes import camera_data
 from ..importer import PROVENANCE, SOURCE, ground_of
 from ..people import Person, read_avatar, read_pose, world_scale
+from ..rig.armature import unit_of
 
 _PHOTO_LIMIT = 512 << 20  # bytes
 _GREY = 128
@@ -94,8 +95,14 @@ def avatar_now(person: Person) -> Avatar:
     )
 
 
-def camera_of(scene: bpy.types.Scene, width: int, height: int) -> Camera:
+def camera_of(scene: bpy.types.Scene, width: int, height: int, unit: float = 1.0) -> Camera:
     """The scene's camera as it sees a picture of that many pixels; inverts camera.build_camera.
+
+    Args:
+        scene: has the camera.
+        width: pixels.
+        height: pixels.
+        unit: metres in a unit of the scene.
 
     Raises:
         InputError: no camera, or one without perspective.
@@ -119,19 +126,21 @@ def camera_of(scene: bpy.types.Scene, width: int, height: int) -> Camera:
         [0, 0, 1],
     ])  # fmt: skip
     posed = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    return Camera(K, blender_camera_to_viewmat(np.array(posed.matrix_world)), width, height)
+    placed = np.array(posed.matrix_world)
+    placed[:3, 3] *= unit
+    return Camera(K, blender_camera_to_viewmat(placed), width, height)
 
 
 def _start(part: Path, people: list[Person]) -> SceneFolder:
-    scene = bpy.context.scene
+    scene, unit = bpy.context.scene, unit_of(people[0].rig)
     crowds = _crowds(people)
     photo, suffix, size = _photo(crowds, scene)
-    camera = CameraInfo.from_camera(camera_of(scene, size.width, size.height), "option")
+    camera = CameraInfo.from_camera(camera_of(scene, size.width, size.height, unit), "option")
     floor = next((floor for floor in map(ground_of, crowds) if floor is not None), None)
     info = SceneInfo(
         photo=size,
         camera=camera,
-        ground=Ground(float(floor.matrix_world.translation.z) if floor else 0.0),
+        ground=Ground(unit * float(floor.matrix_world.translation.z) if floor else 0.0),
         people=(PersonEntry(),) * len(people),
         models=_models(crowds),
         writer="CrowdGaussian add-on",

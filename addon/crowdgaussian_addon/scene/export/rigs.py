@@ -15,13 +15,14 @@ from pathlib import Path
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError, ResourceError, disk_error
-from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
+from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS, joint_names
 from mathutils import Matrix
 
 from ..attributes import armature_data
-from ..context import override
+from ..context import shown
 from ..motion.record import poses_kept
 from ..people import Person
+from ..rig.armature import edit_aside
 
 FORMATS = {"FBX": ".fbx", "GLB": ".glb"}
 
@@ -65,7 +66,9 @@ def _bases(now: np.ndarray, rest: np.ndarray) -> np.ndarray:
     return bases
 
 
-def write_rigs(path: Path, kind: str, takes: list[Take], frames: list[int]) -> None:
+def write_rigs(
+    path: Path, kind: str, takes: list[Take], frames: list[int], convention: str = "smplx"
+) -> None:
     """Write rigs and bodies, whole or not at all.
 
     Args:
@@ -73,6 +76,7 @@ def write_rigs(path: Path, kind: str, takes: list[Take], frames: list[int]) -> N
         kind: of FORMATS.
         takes: what each person does at `frames`; one frame makes a pose without animation.
         frames: increasing.
+        convention: of skeleton.CONVENTIONS, what bones are called in the file.
 
     Raises:
         CrowdGaussianError: Blender's exporter is switched off or failed, or the file cannot be
@@ -82,7 +86,7 @@ def write_rigs(path: Path, kind: str, takes: list[Take], frames: list[int]) -> N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()  # the exporters' own complaints about folders are long
-        with poses_kept(bpy.context.scene), _stage(takes, frames):
+        with poses_kept(bpy.context.scene), _stage(takes, frames, joint_names(convention)):
             _call_exporter(part, kind, animated=len(frames) > 1)
         os.replace(part, path)
     except OSError as error:
@@ -120,28 +124,23 @@ def _call_exporter(path: Path, kind: str, animated: bool) -> None:
 
 
 @contextmanager
-def _stage(takes: list[Take], frames: list[int]) -> Iterator[None]:
+def _stage(takes: list[Take], frames: list[int], called: tuple[str, ...]) -> Iterator[None]:
     """A scene with copies of rigs and bodies, shown in the window while the block runs."""
-    window = bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
-    if window is None:
-        raise ResourceError(
-            "Blender's exporters need a window, also in the background; open the file again."
-        )
-    theirs = window.scene
+    theirs = bpy.context.scene
     scene = bpy.data.scenes.new("Export")
     made: list[bpy.types.ID] = []
-    names: list[tuple[bpy.types.Object, str]] = []
+    names: list[tuple[bpy.types.ID, str]] = []
     try:
         scene.render.fps, scene.render.fps_base = theirs.render.fps, theirs.render.fps_base
         scene.frame_start, scene.frame_end = frames[0], frames[-1]
         scene.frame_set(frames[0])
         for take in takes:
-            _place_copies(scene, take, frames, made, names)
-        window.scene = scene
-        with override(window=window, scene=scene, view_layer=scene.view_layers[0]):
+            rig = _place_copies(scene, take, made, names)
+            _name_bones(rig, called)
+            _play(rig, take, frames, called, made)
+        with shown(scene):
             yield
     finally:
-        window.scene = theirs
         bpy.data.scenes.remove(scene)
         bpy.data.batch_remove(made)
         for obj, name in names:
@@ -151,20 +150,21 @@ def _stage(takes: list[Take], frames: list[int]) -> Iterator[None]:
 def _place_copies(
     scene: bpy.types.Scene,
     take: Take,
-    frames: list[int],
     made: list[bpy.types.ID],
-    names: list[tuple[bpy.types.Object, str]],
-) -> None:
+    names: list[tuple[bpy.types.ID, str]],
+) -> bpy.types.Object:
     """Copies under the names of the originals, which step aside until the export is through."""
     person, copies = take.person, {}
     for obj in (person.rig, person.body):
         if obj is None:
             continue
         copy = obj.copy()
-        made.append(copy)
-        names.append((obj, obj.name))
-        name, obj.name = obj.name, f"{obj.name} original"
-        copy.name = name
+        copy.data = obj.data.copy()
+        for theirs, mine in ((obj, copy), (obj.data, copy.data)):
+            made.append(mine)
+            names.append((theirs, theirs.name))
+            mine.name, theirs.name = theirs.name, f"{theirs.name} original"
+            mine.name = names[-1][1]
         copy.animation_data_clear()
         copy.hide_viewport = copy.hide_render = False
         scene.collection.objects.link(copy)
@@ -177,7 +177,7 @@ def _place_copies(
             if isinstance(modifier, bpy.types.ArmatureModifier):
                 modifier.object = rig
     _free(rig)
-    _play(rig, take, frames, made)
+    return rig
 
 
 def _free(rig: bpy.types.Object) -> None:
@@ -195,10 +195,29 @@ def _free(rig: bpy.types.Object) -> None:
     rig.delta_scale = (1.0, 1.0, 1.0)
 
 
-def _play(rig: bpy.types.Object, take: Take, frames: list[int], made: list[bpy.types.ID]) -> None:
+def _name_bones(rig: bpy.types.Object, called: tuple[str, ...]) -> None:
+    """The 55 bones by other names, in the body's groups too; controls are not handed on."""
+
+    def rename(bones: bpy.types.ArmatureEditBones) -> None:
+        for bone in [bone for bone in bones if bone.name not in JOINT_NAMES]:
+            bones.remove(bone)
+        for joint, name in zip(JOINT_NAMES, called):
+            bones[joint].name = name
+
+    if called != JOINT_NAMES or len(rig.pose.bones) > len(JOINT_NAMES):
+        edit_aside([rig], [rename])  # renames the groups of bound meshes
+
+
+def _play(
+    rig: bpy.types.Object,
+    take: Take,
+    frames: list[int],
+    called: tuple[str, ...],
+    made: list[bpy.types.ID],
+) -> None:
     """The take as a pose, or as keys in an action of its own."""
     owners: list[bpy.types.Object | bpy.types.PoseBone] = [rig]
-    owners += [rig.pose.bones[name] for name in JOINT_NAMES]
+    owners += [rig.pose.bones[name] for name in called]
     last: list = [None] * len(owners)
     for number, frame in enumerate(frames):
         matrices = [take.worlds[number], *(Matrix(b.tolist()) for b in take.bases[number])]

@@ -15,7 +15,7 @@ import numpy as np
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.formats.splat_ply import write_splat_ply
 from crowdgaussian_shared.geometry.avatar import Gaussians
-from crowdgaussian_shared.geometry.axes import BLENDER_FROM_SCENE, convert_gaussians
+from crowdgaussian_shared.geometry.axes import BLENDER_FROM_SCENE, convert_gaussians, convert_points
 from crowdgaussian_shared.geometry.skinning import (
     join_gaussians,
     skin_gaussians,
@@ -24,7 +24,7 @@ from crowdgaussian_shared.geometry.skinning import (
 
 from ..attributes import mesh_data
 from ..people import ROLE, Person, read_transforms, read_weights
-from ..rig.armature import rest_offset
+from ..rig.armature import rest_offset, unit_of
 from ..splats.build import read_gaussians
 from ..splats.recolour import read_materials
 
@@ -62,7 +62,9 @@ class Cast:
             return np.eye(4)
         start = np.eye(4)
         start[:3, 3] = -np.array(self.place.instance_collection.instance_offset)
-        return _in_scene_frame(_world(self.place) @ start)
+        moved, unit = _world(self.place) @ start, unit_of(self.rig)
+        moved[:3, 3] *= unit  # from metres to metres: what it does to lengths has no unit
+        return _in_scene_frame(moved)
 
     def _own_move(self) -> np.ndarray:
         """Where the splat object was moved against its rig, in the canonical frame.  # [4, 4]"""
@@ -91,6 +93,16 @@ def cast_person(person: Person) -> Cast:
     labels = materials.label if materials is not None else None
     gaussians = read_gaussians(person.splats)
     return Cast(person.name, person.splats, person.rig, gaussians, *weights, labels)
+
+
+def centres_in_world(person: Person) -> np.ndarray:
+    """Where a person's Gaussians are now, in the scene's units.  # [N, 3]
+
+    Raises:
+        InputError: the splats were deleted.
+    """
+    centres = convert_points(cast_person(person).posed().means, "scene", "blender")
+    return centres / unit_of(person.rig)
 
 
 def cast_copy(copy: bpy.types.Object, actors: dict[bpy.types.Collection, Cast]) -> Cast:

@@ -14,7 +14,7 @@ from mathutils.bvhtree import BVHTree
 
 from ..attributes import mesh_data
 from ..people import Person, read_transforms, read_weights
-from ..rig.armature import rest_offset
+from ..rig.armature import rest_offset, unit_of
 from ..rig.read_pose import heading_of, read_rest_joints
 
 _PLACE = ("location", "rotation_euler", "rotation_quaternion", "delta_location")
@@ -105,14 +105,16 @@ def posed_points(person: Person) -> np.ndarray:
     obj, step = (person.body, 1) if person.body is not None else (person.splats, 4)
     if obj is None:
         joints = np.c_[read_rest_joints(person.rig), np.ones(len(transforms))]
-        return scene_to_blender(np.einsum("jab,jb->ja", transforms[:, :3], joints))
+        posed = np.einsum("jab,jb->ja", transforms[:, :3], joints)
+        return scene_to_blender(posed) / unit_of(person.rig)
     count = len(mesh_data(obj).vertices)
     local = np.empty(3 * count, np.float32)
     mesh_data(obj).vertices.foreach_get("co", local)
     local = local.reshape(-1, 3)[::step].astype(np.float64) - rest_offset(person.rig)
     canonical = np.stack([local[:, 0], local[:, 2], -local[:, 1]], axis=1)
     joints, weights = read_weights(obj, step)
-    return scene_to_blender(skin(canonical, joints, weights, transforms))
+    posed = skin(canonical, joints, weights, transforms)
+    return scene_to_blender(posed) / unit_of(person.rig)
 
 
 def ground_heights(ground: bpy.types.Object | None) -> Heights:

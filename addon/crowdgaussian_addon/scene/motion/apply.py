@@ -18,14 +18,21 @@ from ..render.settings import GROUND
 from ..rig.read_pose import PHOTO_POSE, photo_place, photo_pose
 from .keys import (
     MOTION,
+    BoneValues,
+    add_strip,
     assign_action,
+    bone_poses,
     bone_values,
     build_action,
+    has_motion,
+    near_to,
     place_of,
+    read_bones,
     require_free_bones,
     to_floor,
     wearer_of,
 )
+from .record import each_frame
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class MotionOptions:
     start: Literal["PERSON", "FILE"] = "PERSON"  # where the person stands, or as in the file
     feet: bool = True
     floor: bool = True
+    hands: bool = True  # off the trunk
     repeats: int = 1
     overlap: float = 0.25  # seconds over which the end of a repeat turns into the next
     first_frame: int = 1
@@ -45,6 +53,9 @@ class MotionOptions:
     blend_in: int = 0  # frames from the photo's pose
     blend_out: int = 0  # frames back to it
     frame_range: bool = True  # set the scene's
+    layer: bool = False  # over a motion that is there, as a strip; else instead of it
+    strip_in: int = 12  # frames over which a strip comes in
+    strip_out: int = 0  # and goes out; 0 holds its end
 
 
 def scene_fps(scene: bpy.types.Scene) -> float:
@@ -71,12 +82,14 @@ def play_motion(
     overlap = round(options.overlap * motion.fps)
     motion = repeat(motion, options.repeats, overlap)
     starts = _starts(len(people), options)
+    layered = {p.rig for p in people if options.layer and has_motion(p.rig)}
+    begun = _begun(scene, people, starts, layered)
     actions: list[bpy.types.Action] = []
     done = False
     try:
         for number, (person, first) in enumerate(zip(people, starts)):
             yield number / len(people), person.name
-            action = _action_for(person, motion, options, first)
+            action = _action_for(person, motion, options, first, begun.get(person.rig))
             action[MOTION] = motion.name
             actions.append(action)
         yield 1.0, "Finishing"
@@ -85,12 +98,32 @@ def play_motion(
         if not done:
             for action in actions:
                 bpy.data.actions.remove(action)
-    for person, action in zip(people, actions):
-        assign_action(person.rig, action)
+    for person, action, first in zip(people, actions, starts):
+        if person.rig in layered:
+            add_strip(person.rig, action, first, (options.strip_in, options.strip_out))
+        else:
+            assign_action(person.rig, action)
     if options.frame_range:
-        scene.frame_start = min(starts)
-        scene.frame_end = max(first + motion.frames - 1 for first in starts)
+        ends = [first + motion.frames - 1 for first in starts]
+        if layered:  # what lies below is still wanted
+            starts, ends = [*starts, scene.frame_start], [*ends, scene.frame_end]
+        scene.frame_start, scene.frame_end = min(starts), max(ends)
     scene.frame_set(scene.frame_current)
+
+
+def _begun(
+    scene: bpy.types.Scene,
+    people: list[Person],
+    starts: list[int],
+    layered: set[bpy.types.Object],
+) -> dict[bpy.types.Object, BoneValues]:
+    """What the rigs under strips hold where these begin."""
+    firsts = {p.rig: first for p, first in zip(people, starts) if p.rig in layered}
+    held = {}
+    for frame in each_frame(scene, sorted(set(firsts.values()))):
+        for rig in (rig for rig, first in firsts.items() if first == frame):
+            held[rig] = read_bones(rig)
+    return held
 
 
 def _starts(count: int, options: MotionOptions) -> list[int]:
@@ -100,18 +133,27 @@ def _starts(count: int, options: MotionOptions) -> list[int]:
 
 
 def _action_for(
-    person: Person, motion: Motion, options: MotionOptions, first: int
+    person: Person,
+    motion: Motion,
+    options: MotionOptions,
+    first: int,
+    begun: BoneValues | None,
 ) -> bpy.types.Action:
+    """The motion as this person's; it goes on from where what plays below is at its beginning."""
     rig = person.rig
     wearer = wearer_of(rig)
-    fitted = fit_motion(motion, wearer, feet=options.feet, floor=options.floor)
+    fitted = fit_motion(motion, wearer, options.feet, options.floor, options.hands)
     place = place_of(rig) if options.start == "FILE" else None
     if place is None:
         fitted = to_floor(fitted, wearer.rest_joints)
     if options.root == "IN_PLACE":
         fitted = in_place(fitted)
     fitted = _with_photo_pose(person, fitted, options)
+    if begun is not None and place is None:
+        fitted = _from_there(rig, fitted, begun)
     values = bone_values(rig, fitted.poses, fitted.transl, place)
+    if begun is not None:
+        values = near_to(values, begun)
     return build_action(f"{person.name} {motion.name}", rig, values, first)
 
 
@@ -149,6 +191,15 @@ def photo_floor(person: Person) -> float:
     grounds = (obj for obj in bpy.context.scene.objects if obj.get(GROUND))
     ground = next(grounds, None)
     return float(ground.matrix_world.translation.z) if ground is not None else 0.0
+
+
+def _from_there(rig: bpy.types.Object, motion: Motion, begun: BoneValues) -> Motion:
+    """The motion from the spot and in the direction that the bones hold."""
+    poses, transl = bone_poses(rig, begun)
+    turns = axis_angle_to_matrix(np.stack([motion.poses[0, 0], poses[0, 0]]))
+    own, wanted = heading(turns)
+    turned = move(motion, float(wanted - own), np.zeros(3))
+    return move(turned, 0.0, (transl[0] - turned.transl[0]) * (1, 0, 1))
 
 
 def _moved_to(photo: Motion, root: np.ndarray, transl: np.ndarray) -> Motion:

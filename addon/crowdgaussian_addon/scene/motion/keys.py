@@ -5,7 +5,7 @@ Here poses are told in the frame of the armature's floor: the scene frame with t
 at the origin, facing +z. The object's own place and heading stay the artist's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import bpy
@@ -25,7 +25,8 @@ from crowdgaussian_shared.motion.motion import Motion
 from crowdgaussian_shared.motion.time import face_forward, move
 
 from ..attributes import armature_data
-from ..rig.armature import PELVIS, rest_offset
+from ..rig.armature import PELVIS, in_metres, rest_offset
+from ..rig.bones import ROOT
 from ..rig.read_pose import read_rest_joints
 
 MOTION = "crowdgaussian_motion"  # action property: name of the motion that it holds
@@ -135,8 +136,54 @@ def assign_action(rig: bpy.types.Object, action: bpy.types.Action) -> None:
     data.action = action
     if data.action_slot is None:  # setting a slot that is set already crashes Blender
         data.action_slot = action.slots[0]
-    for bone in rig.pose.bones:
+    for bone in _pose_bones(rig):
         bone.rotation_mode = "QUATERNION"
+
+
+def has_motion(rig: bpy.types.Object) -> bool:
+    """Whether a motion plays on a rig already: as its action, or in a strip that is not muted."""
+    data = rig.animation_data
+    if data is None:
+        return False
+    actions = [data.action, *(s.action for t in data.nla_tracks if not t.mute for s in t.strips)]
+    return any(action is not None and action.get(MOTION) is not None for action in actions)
+
+
+def add_strip(
+    rig: bpy.types.Object, action: bpy.types.Action, first: int, blend: tuple[int, int]
+) -> None:
+    """The action as a strip on a track above everything that plays now, which stays.
+
+    Args:
+        rig: a person's armature; what is its action now becomes a strip as well.
+        action: its name is that of track and strip.
+        first: frame.
+        blend: frames over which it comes in and goes out. Without the latter its end is held.
+    """
+    data = rig.animation_data or rig.animation_data_create()
+    if data.action is not None:
+        below, slot = data.action, data.action_slot
+        data.action = None
+        _lay(data, below, slot, int(np.floor(below.frame_range[0]))).extrapolation = "HOLD"
+    strip = _lay(data, action, action.slots[0], first)
+    most = max(int(strip.frame_end - strip.frame_start), 0)
+    strip.use_auto_blend = False
+    strip.blend_in = min(blend[0], most)
+    strip.blend_out = min(blend[1], most - int(strip.blend_in))
+    strip.extrapolation = "NOTHING" if strip.blend_out else "HOLD_FORWARD"
+    for bone in _pose_bones(rig):
+        bone.rotation_mode = "QUATERNION"
+
+
+def _lay(
+    data: bpy.types.AnimData, action: bpy.types.Action, slot: bpy.types.ActionSlot, first: int
+) -> bpy.types.NlaStrip:
+    track = data.nla_tracks.new()
+    track.name = action.name
+    strip = track.strips.new(action.name, first, action)
+    if strip.action_slot is None:  # setting a slot that is set already crashes Blender
+        strip.action_slot = slot
+    return strip
 
 
 def require_free_bones(rig: bpy.types.Object, who: str) -> None:
@@ -152,6 +199,12 @@ def require_free_bones(rig: bpy.types.Object, who: str) -> None:
                     f"{who}'s {bone.name} follows an IK control; switch the controls to FK or "
                     "remove them first."
                 )
+
+
+def near_to(values: BoneValues, now: BoneValues) -> BoneValues:
+    """The same turns with the signs of what plays now, so that strips blend the short way."""
+    dots = np.sum(values.quats[0] * now.quats[0], axis=-1)  # [55]
+    return replace(values, quats=values.quats * np.where(dots < 0, -1.0, 1.0)[None, :, None])
 
 
 def _write_curves(bag, group, path: str, frames: np.ndarray, rows: np.ndarray) -> None:
@@ -192,5 +245,7 @@ def _pose_bones(rig: bpy.types.Object) -> list[bpy.types.PoseBone]:
 
 
 def place_of(rig: bpy.types.Object) -> np.ndarray:
-    """Armature -> world.  # [4, 4]"""
-    return np.array(rig.matrix_world)
+    """Armature, moved by its root where there is one -> world in metres.  # [4, 4]"""
+    place = in_metres(rig, rig.matrix_world)
+    root: bpy.types.PoseBone | None = rig.pose.bones.get(ROOT)
+    return place if root is None else place @ np.array(root.matrix)

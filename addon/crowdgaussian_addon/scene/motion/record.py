@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The motion of another armature, as it moves now: keys, constraints, drivers and all."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -14,13 +15,19 @@ from crowdgaussian_shared.motion.motion import Motion, check_frames
 from crowdgaussian_shared.motion.retarget import Source
 
 from ..attributes import armature_data
+from ..context import shown
 from ..people import Person, read_pose, rig_of
 from ..rig.read_pose import read_rest_joints, read_shape
 from ..splats.build import is_splats
 
+IMPORTED = (".fbx", ".glb", ".gltf")  # endings of files that Blender's own importers read
+
 
 def record_rig(
-    rig: bpy.types.Object, fps: float, frames: range | None = None
+    rig: bpy.types.Object,
+    fps: float,
+    frames: range | None = None,
+    called: Mapping[str, str] | None = None,
 ) -> Generator[float | Source, None, None]:
     """Walk through an armature's action and take down where its bones go.
 
@@ -31,6 +38,7 @@ def record_rig(
         rig: any armature with an action.
         fps: of the scene.
         frames: None takes the action's.
+        called: what some of the 55 joints are called there, see find_joints.
 
     Yields:
         The fraction done, and at the end the Source.
@@ -45,7 +53,7 @@ def record_rig(
         first, last = data.action.frame_range[:]
         frames = range(int(np.floor(first)), int(np.ceil(last)) + 1)
     check_frames(len(frames), rig.name)
-    bones = _ordered(rig)
+    bones = ordered_bones(rig)
     names = [bone.name for bone in bones]
     parents = [names.index(bone.parent.name) if bone.parent else -1 for bone in bones]
     matrices = np.empty((len(frames), len(bones), 4, 4))
@@ -60,10 +68,69 @@ def record_rig(
             yield (row + 1) / len(frames)
     finally:
         bpy.data.scenes.remove(stage)
-    yield _source(rig, bones, names, parents, matrices, fps)
+    yield _source(rig, bones, names, parents, matrices, fps, called or {})
 
 
-def _ordered(rig: bpy.types.Object) -> list[bpy.types.Bone]:
+def record_file(
+    path: Path, called: Mapping[str, str] | None = None
+) -> Generator[float | Source, None, None]:
+    """The motion in an FBX or glTF, by Blender's own importer; nothing of it stays in the file.
+
+    Args:
+        path: its ending is one of IMPORTED.
+        called: as for record_rig.
+
+    Yields:
+        As record_rig.
+
+    Raises:
+        InputError: it cannot be read, or holds no armature that moves.
+    """
+    before = set(bpy.data.user_map())
+    try:
+        fps = _import(path)
+        rigs = [obj for obj in set(bpy.data.objects) - before if _gives_action(obj)]
+        if not rigs:
+            raise InputError(f"{path.name} holds no armature that moves; choose another file.")
+        largest = max(rigs, key=lambda rig: len(rig.pose.bones))
+        for news in record_rig(largest, fps, called=called):
+            yield replace(news, name=path.stem) if isinstance(news, Source) else news
+    finally:
+        bpy.data.batch_remove(set(bpy.data.user_map()) - before)
+
+
+def _import(path: Path) -> float:
+    """Bring a file's objects in, unseen -> the frames a second that its keys are in."""
+    name = "fbx" if path.suffix.lower() == ".fbx" else "gltf"
+    if name not in dir(bpy.ops.import_scene):
+        raise InputError(f"Enable the add-on for {name} in Preferences > Add-ons, then try again.")
+    scene = bpy.data.scenes.new("CrowdGaussian Aside")
+    with shown(scene):
+        try:
+            if name == "fbx":
+                bpy.ops.import_scene.fbx(filepath=str(path))
+            else:  # bone shapes want a window's context
+                bpy.ops.import_scene.gltf(filepath=str(path), disable_bone_shape=True)
+        except (RuntimeError, OSError) as error:
+            reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+            raise InputError(f"{path} cannot be read: {reason}") from error
+        return scene.render.fps / scene.render.fps_base
+
+
+def _gives_action(obj: bpy.types.Object) -> bool:
+    """Whether an object is an armature that moves; its first strip becomes its action."""
+    data = obj.animation_data
+    if obj.type != "ARMATURE" or data is None:
+        return False
+    strips = [strip for track in data.nla_tracks for strip in track.strips if strip.action]
+    if data.action is None and strips:
+        data.action = strips[0].action
+        if data.action_slot is None:
+            data.action_slot = strips[0].action_slot
+    return data.action is not None
+
+
+def ordered_bones(rig: bpy.types.Object) -> list[bpy.types.Bone]:
     """Parents before children."""
     ordered = [bone for bone in armature_data(rig).bones if bone.parent is None]
     for bone in ordered:  # grows while it is walked through
@@ -71,15 +138,15 @@ def _ordered(rig: bpy.types.Object) -> list[bpy.types.Bone]:
     return ordered
 
 
-def _source(rig, bones, names, parents, matrices, fps) -> Source:
+def _source(rig, bones, names, parents, matrices, fps, called) -> Source:
     rest = np.array([bone.matrix_local for bone in bones])
     turns = polar_rotation(matrices[..., :3, :3]) @ rest[:, :3, :3].swapaxes(1, 2)
     size = float(np.cbrt(abs(np.linalg.det(np.array(rig.matrix_world)[:3, :3]))))
-    pelvis = find_joints(names, parents).get(0, 0)
+    pelvis = find_joints(names, parents, called).get(0, 0)
     tips = {k: size * np.array(bone.tail_local) for k, bone in enumerate(bones)
             if not bone.children}  # fmt: skip
     return Source(rig.name, names, parents, size * rest[:, :3, 3], turns,
-                  matrices[:, pelvis, :3, 3], fps, tips, None, "z")  # fmt: skip
+                  matrices[:, pelvis, :3, 3], fps, tips, None, "z", called)  # fmt: skip
 
 
 # What people do, frame by frame, as a motion of the 55 joints for the writers of shared/

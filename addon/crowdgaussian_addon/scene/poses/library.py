@@ -28,7 +28,9 @@ from ..motion.keys import (
     write_bones,
 )
 from ..people import Person
-from ..rig.armature import set_pose
+from ..rig.armature import set_pose, unit_of
+from ..rig.bones import ROOT
+from ..rig.controls import rest_extras
 from ..rig.ik import ik_is_on, limbs_with_controls, switch_controls
 from ..rig.read_pose import PHOTO_POSE, photo_place, photo_pose
 from .shapes import POSES, pose_angles
@@ -159,7 +161,11 @@ def to_photo_pose(rig: bpy.types.Object, back: bool) -> None:
     pose, transl = photo_pose(rig)
     place = photo_place(rig)
     if back and place is not None:
-        rig.matrix_basis = Matrix(place.tolist())
+        there = place.copy()
+        there[:3] /= unit_of(rig)
+        rig.matrix_basis = Matrix(there.tolist())
+        if ROOT in rig.pose.bones:
+            rig.pose.bones[ROOT].matrix_basis = Matrix.Identity(4)
     _hold(rig, lambda: set_pose(rig, pose, transl, place=place))
 
 
@@ -172,6 +178,7 @@ def _hold(rig: bpy.types.Object, put) -> None:
             data.action = None
         for track in data.nla_tracks:
             track.mute = True
+    rest_extras(rig)
     on = [name for name in limbs_with_controls(rig) if ik_is_on(rig, name)]
     for name in on:
         switch_controls(rig, name, False)

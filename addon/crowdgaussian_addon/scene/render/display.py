@@ -95,6 +95,8 @@ def make_reduced(person: Person) -> bpy.types.Object:
             raise InputError(
                 f"The splats of {person.name} were deleted; undo that or import the crowd again."
             )
+        if person.splats is not None and _is_stale(person):
+            renew_reduced(person)
         return present
     mesh = _reduced_mesh(person)
     obj = bpy.data.objects.new(f"{person.splats.name} reduced", mesh)
@@ -110,9 +112,22 @@ def make_reduced(person: Person) -> bpy.types.Object:
     return obj
 
 
-def renew_reduced(person: Person) -> None:
-    """After the splats got another mesh: the reduced ones follow, where there are any."""
+def _is_stale(person: Person) -> bool:
+    """Whether splats were deleted since the reduced ones were made."""
+    mesh = mesh_data(person.splats).get(_REDUCED_MESH)
+    return mesh is None or mesh.get(_SOURCE_COUNT) != len(mesh_data(person.splats).polygons)
+
+
+def renew_reduced(person: Person, edited: bool = False) -> None:
+    """After the splats got another mesh: the reduced ones follow, where there are any.
+
+    Args:
+        person: from people.all_people.
+        edited: the mesh is the old one with other values.
+    """
     reduced = reduced_of(person)
+    if edited and person.splats is not None:
+        mesh_data(person.splats).pop(_REDUCED_MESH, None)
     if reduced is not None and person.splats is not None:
         reduced.data = _reduced_mesh(person)
         modifier = splat_modifier(reduced)
@@ -139,6 +154,28 @@ def _reduced_mesh(person: Person) -> bpy.types.Mesh:
     mesh[_SOURCE_COUNT] = len(source.polygons)
     source[_REDUCED_MESH] = mesh
     return mesh
+
+
+def keep_reduced(person: Person) -> None:
+    """A quarter of the splats, grown to cover the same, in place of all of them.
+
+    Raises:
+        InputError: the splats were deleted.
+    """
+    if person.splats is None:
+        raise InputError(
+            f"The splats of {person.name} were deleted; undo that or import the crowd again."
+        )
+    reduced, mesh = reduced_of(person), _reduced_mesh(person)
+    name = person.splats.data.name
+    person.splats.data = mesh
+    mesh.name = name
+    mesh.pop(_SOURCE_COUNT, None)
+    if reduced is not None:
+        level = "FULL" if not reduced.hide_viewport else None
+        bpy.data.objects.remove(reduced)
+        if level is not None:
+            set_level(person, "FULL", ("VIEWPORT",))
 
 
 def own_splats(person: Person, sharing: list[Person]) -> list[bpy.types.Mesh]:

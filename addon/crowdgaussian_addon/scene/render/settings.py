@@ -151,12 +151,13 @@ def cover_people(ground: bpy.types.Object, places: np.ndarray) -> None:
 
     Args:
         ground: from build_ground; left alone when its mesh was edited.
-        places: [P, 3] metres, Blender's axes, where people stand.
+        places: [P, 3] in Blender's world, where people stand.
     """
     if len(mesh_data(ground).vertices) != 4 or not len(places):
         return
-    low, high = places.min(axis=0) - _MARGIN, places.max(axis=0) + _MARGIN
-    x, y, _ = (high - low) / 2
+    margin = _MARGIN * ground.scale.x
+    low, high = places.min(axis=0) - margin, places.max(axis=0) + margin
+    x, y, _ = (high - low) / 2 / ground.scale.x
     corners = np.array([(-x, -y, 0), (x, -y, 0), (x, y, 0), (-x, y, 0)], np.float32)
     mesh_data(ground).vertices.foreach_set("co", corners.ravel())
     mesh_data(ground).update()

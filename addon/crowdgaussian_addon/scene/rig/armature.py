@@ -7,7 +7,9 @@ axes plus a rest offset that puts the pelvis over the origin and the soles at he
 and heading belong to the object; everything else of a pose belongs to the bones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import bpy
@@ -21,10 +23,12 @@ from mathutils import Matrix
 
 from ..attributes import armature_data
 from ..context import aside, override
-from .bones import FACE, bone_directions, collect_bones
+from .bones import FACE, ROOT, bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
+UNIT = "crowdgaussian_unit"  # armature property: metres in a unit of the scene it came into
 PELVIS = JOINT_NAMES[0]
+BoneWork = Callable[[bpy.types.ArmatureEditBones], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def build_rigs(
         collection.objects.link(rig)
         rigs.append(rig)
     if rigs:
-        _edit(rigs, people)
+        edit_aside(rigs, [partial(_add_bones, person=person) for person in people])
     for rig in rigs:
         rig.select_set(False)
         collect_bones(armature_data(rig))
@@ -68,6 +72,24 @@ def rest_offset(rig: bpy.types.Object) -> np.ndarray:
     return np.array(rig[REST_OFFSET])
 
 
+def metres_per_unit(scene: bpy.types.Scene) -> float:
+    """How long the scene says a unit is."""
+    settings = scene.unit_settings
+    return 1.0 if settings.system == "NONE" else float(settings.scale_length)
+
+
+def unit_of(rig: bpy.types.Object) -> float:
+    """Metres in a unit of the world that a person stands in; 1 in files of older versions."""
+    return float(rig.get(UNIT, 1.0))
+
+
+def in_metres(rig: bpy.types.Object, matrix: Matrix | np.ndarray) -> np.ndarray:
+    """A map into the person's world as one into the same world in metres.  # [4, 4] float64"""
+    metres = np.array(matrix, np.float64)
+    metres[:3] *= unit_of(rig)
+    return metres
+
+
 def bind_to_rig(obj: bpy.types.Object, rig: bpy.types.Object) -> None:
     """Parent to the rig and deform by its bones."""
     obj.parent = rig
@@ -76,19 +98,25 @@ def bind_to_rig(obj: bpy.types.Object, rig: bpy.types.Object) -> None:
     modifier.use_bone_envelopes = False
 
 
-def place_rig(rig: bpy.types.Object, avatar: Avatar, ground: float = 0.0) -> None:
+def place_rig(
+    rig: bpy.types.Object, avatar: Avatar, ground: float = 0.0, unit: float = 1.0
+) -> None:
     """Stand the armature object on the floor under the person of the photo, facing as they do.
 
     Args:
         rig: the person's armature.
         avatar: gives the photo's pose and transl.
         ground: metres, height of the floor.
+        unit: metres in a unit of the scene; the object's scale makes up for it.
     """
     transforms = joint_transforms(avatar.rest_joints, avatar.pose, avatar.transl)
     pelvis = transforms[0] @ np.append(avatar.rest_joints[0], 1.0)
     x, y, _ = convert_points(pelvis[:3], "scene", "blender")
     rig.rotation_mode = "XYZ"
-    rig.location = (x, y, ground)
+    rig.location = (x / unit, y / unit, ground / unit)
+    if unit != 1.0:
+        rig[UNIT] = unit
+        rig.scale = (1 / unit,) * 3
     rig.rotation_euler = (0.0, 0.0, _heading(transforms[0, :3, :3]))
 
 
@@ -108,8 +136,8 @@ def set_pose(
         pose: [55, 3] axis-angle, radians, SMPL-X convention; pose[0] in the scene frame.
         transl: [3] metres, scene frame.
         frame: key every bone at this frame; None sets the pose without keys.
-        place: [4, 4] Blender's axes, where the armature object is taken to stand; None for where
-            it stands.
+        place: [4, 4] Blender's axes, metres, where the armature object is taken to stand; None for
+            where it stands, with its root.
     """
     turns = axis_angle_to_matrix(np.asarray(pose, np.float64))
     turns = convert_rotations(turns, "scene", "blender")  # [55, 3, 3]
@@ -117,7 +145,7 @@ def set_pose(
         bone = rig.pose.bones[name]
         rest = np.array(bone.bone.matrix_local.to_3x3())
         bone.rotation_quaternion = Matrix((rest.T @ turn @ rest).tolist()).to_quaternion()
-    place = np.array(_place(rig)) if place is None else place
+    place = standing_place(rig) if place is None else place
     _set_pelvis(rig, turns[0], np.asarray(transl, np.float64), place)
     if frame is not None:
         _key(rig, frame)
@@ -140,11 +168,17 @@ def _set_pelvis(
     bone.rotation_quaternion = rotation
 
 
-def _place(rig: bpy.types.Object) -> Matrix:
-    """matrix_world without waiting for an evaluation."""
-    if rig.parent is None:
-        return rig.matrix_basis
-    return rig.parent.matrix_world @ rig.matrix_parent_inverse @ rig.matrix_basis
+def standing_place(rig: bpy.types.Object) -> np.ndarray:
+    """Where a person without a pose stands: the object, whose place is not evaluated, and root.
+
+    Armature -> world in metres.  # [4, 4]
+    """
+    place = rig.matrix_basis
+    if rig.parent is not None:
+        place = rig.parent.matrix_world @ rig.matrix_parent_inverse @ place
+    if ROOT in rig.pose.bones:
+        place = place @ rig.pose.bones[ROOT].matrix
+    return in_metres(rig, place)
 
 
 def _key(rig: bpy.types.Object, frame: int) -> None:
@@ -163,7 +197,13 @@ def _offset(person: RestPose) -> np.ndarray:
     return np.array([-x, -y, -person.floor])
 
 
-def _edit(rigs: list[bpy.types.Object], people: list[RestPose]) -> None:
+def edit_aside(rigs: list[bpy.types.Object], works: list[BoneWork]) -> None:
+    """Work on the edit bones of rigs, each its own, without evaluating the artist's scene.
+
+    Args:
+        rigs: all in object mode.
+        works: what to do to each.
+    """
     with aside() as scene:
         for rig in rigs:
             scene.collection.objects.link(rig)
@@ -171,18 +211,18 @@ def _edit(rigs: list[bpy.types.Object], people: list[RestPose]) -> None:
         scene.view_layers[0].objects.active = rigs[0]
         with override(active_object=rigs[0], object=rigs[0]):
             bpy.ops.object.mode_set(mode="EDIT")
-            for rig, person in zip(rigs, people):
-                _add_bones(armature_data(rig), person)
+            for rig, work in zip(rigs, works):
+                work(armature_data(rig).edit_bones)
             bpy.ops.object.mode_set(mode="OBJECT")
 
 
-def _add_bones(armature: bpy.types.Armature, person: RestPose) -> None:
+def _add_bones(bones: bpy.types.ArmatureEditBones, person: RestPose) -> None:
     heads = convert_points(np.asarray(person.joints, np.float64), "scene", "blender")
     heads = heads + _offset(person)
     tails, rolls = bone_directions(heads)
     for name, parent, head, tail, roll in zip(JOINT_NAMES, PARENTS, heads, tails, rolls):
-        bone = armature.edit_bones.new(name)
+        bone = bones.new(name)
         bone.head, bone.tail = head, tail
         bone.align_roll(roll)
         if parent >= 0:
-            bone.parent = armature.edit_bones[JOINT_NAMES[parent]]
+            bone.parent = bones[JOINT_NAMES[parent]]

@@ -6,14 +6,20 @@ bones get a direction and length of their own. Rolls make the local X axis the h
 elbows and fingers. Skinning depends on neither: poses are converted through each bone's rest axes.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import bpy
 import numpy as np
 from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, FINGERS, JOINT_INDEX, JOINT_NAMES
 
+from ..attributes import armature_data
+
 FACE = "Face"  # bone collection: jaw and eyes
-CONTROLS = "IK Controls"  # bone collection, while there are any
+# Bone collections of the controls, while there are any. Nobody touches mechanics: they are hidden.
+CONTROLS, ROOT_CONTROL, FINGER_CONTROLS = "IK Controls", "Root", "Finger Controls"
+MECHANICS = "Mechanics"
+ROOT = "root"  # bone above the pelvis, where there are controls
 
 _FRONT = np.array([0.0, -1.0, 0.0])  # a Blender character faces -y
 _UP = np.array([0.0, 0.0, 1.0])
@@ -81,7 +87,7 @@ def _rolls_up(name: str) -> bool:
     return name[-1].isdigit() and "spine" not in name or name in _ENDS and name != "head"
 
 
-_THEMES: dict[str, Literal["THEME01", "THEME04"]] = {"left": "THEME04", "right": "THEME01"}
+THEMES: dict[str, Literal["THEME01", "THEME04"]] = {"left": "THEME04", "right": "THEME01"}
 
 
 def collect_bones(armature: bpy.types.Armature) -> None:
@@ -92,7 +98,7 @@ def collect_bones(armature: bpy.types.Armature) -> None:
             continue
         bone_collection(armature, _collection_of(name)).assign(bone)
         side = name.split("_")[0]
-        bone.color.palette = _THEMES[side] if side in _THEMES else "DEFAULT"
+        bone.color.palette = THEMES[side] if side in THEMES else "DEFAULT"
 
 
 def bone_collection(armature: bpy.types.Armature, name: str) -> bpy.types.BoneCollection:
@@ -106,3 +112,25 @@ def _collection_of(name: str) -> str:
     if name[-1].isdigit() and "spine" not in name:
         return "Left Hand" if name.startswith("left") else "Right Hand"
     return "Body"
+
+
+def edit_bones(rig: bpy.types.Object, work: Callable[[bpy.types.ArmatureEditBones], None]) -> None:
+    """Work on a rig's edit bones, with mode, selection and active object as they were."""
+    layer = bpy.context.view_layer
+    active, mode = layer.objects.active, bpy.context.mode
+    if mode != "OBJECT":
+        bpy.ops.object.mode_set(mode="OBJECT")
+    selected = [obj for obj in layer.objects if obj.select_get()]
+    for obj in selected:
+        obj.select_set(False)
+    rig.select_set(True)
+    layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    work(armature_data(rig).edit_bones)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig.select_set(False)
+    for obj in selected:
+        obj.select_set(True)
+    layer.objects.active = active
+    if mode == "POSE" and active is not None and active.type == "ARMATURE":
+        bpy.ops.object.mode_set(mode="POSE")

@@ -1,30 +1,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """IK controls for arms and legs, on demand, on top of the 55 bones and never among them.
 
-Each limb gets two bones without parent that deform nothing: a target where its hand or foot is, and
-a pole that its elbow or knee points to. The limb's own bones keep their names, rolls and keys; they
-follow by constraints. Blender's solver turns the limb about the line from root to target until a
-fixed axis of the upper bone points to the pole, so a pole put on that axis moves nothing: switching
-in either direction, and removing the controls, keeps the pose.
+Each limb gets two bones that deform nothing: a target where its hand or foot is, and a pole that
+its elbow or knee points to. The limb's own bones keep their names, rolls and keys; they follow by
+constraints. Root, foot roll and finger curl (controls.py) come and go with them. Blender's solver
+turns the limb about the line from root to target until a fixed axis of the upper bone points to the
+pole, so a pole put on that axis moves nothing: switching in either direction, and removing the
+controls, keeps the pose.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
-from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
-from mathutils import Matrix, Vector
+from mathutils import Matrix
 
 from ..attributes import armature_data
-from .bones import CONTROLS, bone_collection, collect_bones
+from . import controls
+from .armature import PELVIS
+from .bones import ROOT, collect_bones, edit_bones
+from .controls import CONTROL, CURL, FEET, HANDS, ROLL
+from .read_pose import Matrices, Recording, motion_range, pose_matrices
+from .widgets import dress_controls, drop_collections
 
-CONTROL = "crowdgaussian_control"  # bone property: the limb that a control moves
-_IK, _FOLLOW = "CrowdGaussian IK", "CrowdGaussian IK rotation"
+_IK, _FOLLOW, _BEND = "CrowdGaussian IK", "CrowdGaussian IK rotation", "CrowdGaussian IK bend"
+# Of elbows and knees about the axes that are no hinge: without it a leg that was straight bends up
+# to 50 degrees beside its pole, with it 3.5 (sample, T-pose). Below 1, or nothing turns there.
+_STIFF = 0.99
+# Bend that the solver starts from beside the pose: from a straight arm it would find none. With 1
+# degree limbs that bend the other way are moved by .26 mm, with this by less than .2.
+_BEND_FIRST = np.radians(0.2)
+_USED = 1e-6  # metres and entries of rotations: a control that is off its rest
 _AWAY = 0.6  # distance of a pole from its joint over the limb's length
-_PARENT = {name: JOINT_NAMES[p] for name, p in zip(JOINT_NAMES, PARENTS) if p >= 0}
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,6 @@ def _limb(side: str, parts: str, front: bool) -> Limb:
 
 
 LIMBS = _limbs()
-Matrices = dict[str, np.ndarray]  # evaluated pose matrices in the armature's space, [4, 4]
 
 
 def limbs_with_controls(rig: bpy.types.Object) -> list[str]:
@@ -64,12 +72,6 @@ def limbs_with_controls(rig: bpy.types.Object) -> list[str]:
 def ik_is_on(rig: bpy.types.Object, name: str) -> bool:
     """Whether a limb follows its controls now."""
     return any(c.influence > 0.5 and not c.mute for c in _constraints(rig, LIMBS[name]))
-
-
-def pose_matrices(rig: bpy.types.Object) -> Matrices:
-    """All bones as evaluated now."""
-    posed = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    return {bone.name: np.array(bone.matrix) for bone in posed.pose.bones}
 
 
 def require_editable(rig: bpy.types.Object) -> None:
@@ -88,65 +90,115 @@ def require_editable(rig: bpy.types.Object) -> None:
         raise InputError(f"{rig.name} lacks the bone {missing}; undo its removal.")
 
 
-def add_controls(rig: bpy.types.Object, names: list[str]) -> None:
+def add_controls(
+    rig: bpy.types.Object, names: list[str], root: bool = True, fingers: bool = True
+) -> None:
     """Bones and constraints for limbs that have none, following the pose of now.
+
+    Legs get foot roll with their controls, and so do those that have controls of an older version.
 
     Args:
         rig: a person's armature that passed require_editable.
         names: keys of LIMBS.
+        root: a bone above the pelvis and all controls.
+        fingers: a curl control for each hand whose arm is named.
     """
-    names = [name for name in names if name not in limbs_with_controls(rig)]
-    if not names:
-        return
-    now = pose_matrices(rig)
+    now, present = pose_matrices(rig), limbs_with_controls(rig)
+    new = [name for name in names if name not in present]
+    feet, hands = _without(rig, names, fingers)
 
     def add(bones: bpy.types.ArmatureEditBones) -> None:
-        for name in names:
+        for name in new:
             _add_bones(bones, LIMBS[name])
+        for side in feet:
+            controls.add_foot(bones, side)
+        for side in hands:
+            controls.add_hand(bones, side)
+        if root or controls.has_root(rig):
+            controls.add_root(bones)
 
-    _edit(rig, add)
+    edit_bones(rig, add)
     collect_bones(armature_data(rig))  # rigs of older files have no collections
-    collection = bone_collection(armature_data(rig), CONTROLS)
-    for name in names:
-        limb = LIMBS[name]
-        for control in (limb.target, limb.pole):
-            bone = armature_data(rig).bones[control]
-            bone[CONTROL], bone.color.palette = name, "THEME09"
-            collection.assign(bone)
+    _mark(rig)
+    for name in new:
+        for control in (LIMBS[name].target, LIMBS[name].pole):
             rig.pose.bones[control].rotation_mode = "QUATERNION"
         place_controls(rig, name, now)
-        _add_constraints(rig, limb)
+        _add_constraints(rig, LIMBS[name])
+    for name in names:
+        _bend_as_a_hinge(rig, name)
+    for side in feet:
+        controls.roll_foot(rig, side)
+        _reach_for_goal(rig, side)
+    for side in hands:
+        controls.curl_fingers(rig, side)
 
 
-def remove_controls(rig: bpy.types.Object, names: list[str]) -> None:
-    """Take controls away; limbs that followed them stay as they are seen now, unkeyed."""
-    now = pose_matrices(rig)
-    followed = [name for name in names if ik_is_on(rig, name)]
-    doomed = []
+def _without(rig: bpy.types.Object, names: list[str], fingers: bool) -> tuple[list[str], list[str]]:
+    """Sides of named legs without foot roll, and of named arms without a curl control."""
+    rolling, curling = controls.rolling_feet(rig), controls.curling_hands(rig)
+    feet = [s for s in controls.SIDES if f"{s}_leg" in names and s not in rolling]
+    hands = [s for s in controls.SIDES if f"{s}_arm" in names and s not in curling]
+    return feet, hands if fingers else []
+
+
+def _mark(rig: bpy.types.Object) -> None:
+    """Every control says which limb it comes and goes with, and looks like what it does."""
+    owners = {ROOT: ROOT}
+    for name, limb in LIMBS.items():
+        owners |= {limb.target: name, limb.pole: name}
+    for side in controls.SIDES:
+        owners[HANDS[side]] = f"{side}_arm"
+        owners |= dict.fromkeys((FEET[side].roll, *FEET[side].mechanics), f"{side}_leg")
+    bones = armature_data(rig).bones
+    there = [name for name in owners if name in bones]
+    for name in there:
+        bones[name][CONTROL] = owners[name]
+    dress_controls(rig, there)
+
+
+def remove_controls(rig: bpy.types.Object, names: list[str], followed: list[str]) -> None:
+    """Take limbs' controls away, and the root with the last; the person stays as seen now, unkeyed.
+
+    Args:
+        rig: a person's armature.
+        names: keys of LIMBS that have controls.
+        followed: from followed_parts, while the controls were there.
+    """
+    now, bones = pose_matrices(rig), armature_data(rig).bones
+    owners = set(names)
+    if set(limbs_with_controls(rig)) <= owners:
+        owners.add(ROOT)
+    doomed = [name for name in _controls(rig) if bones[name][CONTROL] in owners]
     for limb in (LIMBS[name] for name in names):
-        for bone in (limb.lower, limb.end):
-            constraints = rig.pose.bones[bone].constraints
-            for constraint in [c for c in constraints if c.name in (_IK, _FOLLOW)]:
-                constraints.remove(constraint)
-        doomed += [bone for bone in (limb.target, limb.pole) if bone in _controls(rig)]
+        rig.pose.bones[limb.lower].ik_stiffness_y = rig.pose.bones[limb.lower].ik_stiffness_z = 0.0
+        for label in (_IK, _BEND):
+            controls.drop_constraints(rig, [limb.lower], label)
+        controls.drop_constraints(rig, [limb.end], _FOLLOW)
+    for side in controls.SIDES:
+        if FEET[side].roll in doomed:
+            controls.drop_constraints(rig, [FEET[side].toe], ROLL)
+        if HANDS[side] in doomed:
+            controls.drop_constraints(rig, controls.finger_bones(side), CURL)
 
-    def remove(bones: bpy.types.ArmatureEditBones) -> None:
+    def remove(edited: bpy.types.ArmatureEditBones) -> None:
         for bone in doomed:
-            bones.remove(bones[bone])
+            edited.remove(edited[bone])
 
-    _edit(rig, remove)
-    collections = armature_data(rig).collections_all
-    collection: bpy.types.BoneCollection | None = collections.get(CONTROLS)
-    if collection is not None and not collection.bones:
-        armature_data(rig).collections.remove(collection)
+    edit_bones(rig, remove)
+    drop_collections(rig)
     for name in followed:  # last: leaving Edit Mode evaluates keys
-        set_limb(rig, name, now)
+        set_part(rig, name, now)
 
 
 def switch_controls(rig: bpy.types.Object, name: str, on: bool) -> None:
     """Let a limb follow its controls or its own keys, from the pose of now."""
     now = pose_matrices(rig)
-    (place_controls if on else set_limb)(rig, name, now)
+    if on:
+        place_controls(rig, name, now)
+        _unroll(rig, name, now)
+    else:
+        set_part(rig, name, now)
     for constraint in _constraints(rig, LIMBS[name]):
         constraint.influence, constraint.mute = float(on), False
 
@@ -155,23 +207,71 @@ def place_controls(rig: bpy.types.Object, name: str, pose: Matrices) -> None:
     """Put target and pole where they leave the limb in a pose."""
     limb = LIMBS[name]
     target, pole = rig.pose.bones[limb.target], rig.pose.bones[limb.pole]
-    basis = np.linalg.inv(np.array(target.bone.matrix_local)) @ pose[limb.end]
+    basis = np.linalg.inv(_still(rig, limb.target, pose)) @ pose[limb.end]
     target.location, target.rotation_quaternion, _ = Matrix(basis.tolist()).decompose()
     place = np.append(_pole_place(limb, pose), 1.0)
-    pole.location = (np.linalg.inv(np.array(pole.bone.matrix_local)) @ place)[:3]
+    pole.location = (np.linalg.inv(_still(rig, limb.pole, pose)) @ place)[:3]
 
 
-def set_limb(rig: bpy.types.Object, name: str, pose: Matrices) -> None:
-    """Turn a limb's own bones so that it is in a pose without its controls."""
-    limb = LIMBS[name]
-    for bone_name in (limb.upper, limb.lower, limb.end):
-        bone, parent = rig.pose.bones[bone_name], _PARENT[bone_name]
-        rest = np.linalg.inv(np.array(armature_data(rig).bones[parent].matrix_local))
-        rest = rest @ np.array(bone.bone.matrix_local)
-        turned = np.linalg.inv(pose[parent]) @ pose[bone_name]
-        basis = Matrix((np.linalg.inv(rest) @ turned).tolist())
-        bone.rotation_mode = "QUATERNION"
-        bone.rotation_quaternion = basis.to_quaternion()
+def _unroll(rig: bpy.types.Object, name: str, pose: Matrices) -> None:
+    """The foot's control has the whole pose of the foot, its toes that of the toes."""
+    side = name.split("_")[0]
+    if name.endswith("leg") and side in controls.rolling_feet(rig):
+        rig.pose.bones[FEET[side].roll].rotation_euler = (0.0, 0.0, 0.0)
+        rig.pose.bones[FEET[side].roll].rotation_quaternion = (1.0, 0.0, 0.0, 0.0)
+        _set_bone(rig, FEET[side].toe, pose)
+
+
+def bones_of(part: str) -> list[str]:
+    """Those of the 55 that a part of the controls moves: of a limb, a hand, or the root."""
+    if part == ROOT:
+        return [PELVIS]
+    side = part.split("_")[0]
+    if part not in LIMBS:
+        return controls.finger_bones(side)
+    limb = LIMBS[part]
+    return [limb.upper, limb.lower, limb.end, *([FEET[side].toe] if limb.front else [])]
+
+
+def followed_parts(rig: bpy.types.Object, names: list[str], recording: Recording) -> list[str]:
+    """What some limbs' controls say, now or in a motion, that the rig's own bones do not."""
+    poses = [pose_matrices(rig), *(poses[rig.name] for poses in recording.values())]
+    found = [name for name in names if ik_is_on(rig, name)]
+    for side in controls.curling_hands(rig):
+        if f"{side}_arm" in names and _is_used(rig, HANDS[side], poses):
+            found.append(f"{side}_hand")
+    last = set(limbs_with_controls(rig)) <= set(names)
+    if last and controls.has_root(rig) and _is_used(rig, ROOT, poses):
+        found.append(ROOT)
+    return found
+
+
+def _is_used(rig: bpy.types.Object, name: str, poses: list[Matrices]) -> bool:
+    return any(np.abs(_still(rig, name, pose) - pose[name]).max() > _USED for pose in poses)
+
+
+def set_part(rig: bpy.types.Object, part: str, pose: Matrices) -> None:
+    """Turn a part's own bones so that it is in a pose without its controls."""
+    for name in bones_of(part):
+        _set_bone(rig, name, pose)
+
+
+def _set_bone(rig: bpy.types.Object, name: str, pose: Matrices) -> None:
+    bone = rig.pose.bones[name]
+    basis = Matrix((np.linalg.inv(_still(rig, name, pose)) @ pose[name]).tolist())
+    bone.rotation_mode = "QUATERNION"
+    bone.rotation_quaternion = basis.to_quaternion()
+    if name == PELVIS:
+        bone.location = basis.to_translation()
+
+
+def _still(rig: bpy.types.Object, name: str, pose: Matrices) -> np.ndarray:
+    """Where a bone would be, in a pose of its parents, that adds nothing itself.  # [4, 4]"""
+    bone = armature_data(rig).bones[name]
+    rest, parent = np.array(bone.matrix_local), bone.parent
+    if parent is None or parent.name not in pose:  # a root that is new rests
+        return rest
+    return pose[parent.name] @ np.linalg.inv(np.array(parent.matrix_local)) @ rest
 
 
 def key_controls(rig: bpy.types.Object, name: str, frame: int) -> None:
@@ -182,11 +282,12 @@ def key_controls(rig: bpy.types.Object, name: str, frame: int) -> None:
             rig.pose.bones[control].keyframe_insert(path, frame=frame, group=control)
 
 
-def key_limb(rig: bpy.types.Object, name: str, frame: int) -> None:
-    """Key the limb's own bones as they are."""
-    limb = LIMBS[name]
-    for bone in (limb.upper, limb.lower, limb.end):
+def key_part(rig: bpy.types.Object, part: str, frame: int) -> None:
+    """Key a part's own bones as they are."""
+    for bone in bones_of(part):
         rig.pose.bones[bone].keyframe_insert("rotation_quaternion", frame=frame, group=bone)
+    if part == ROOT:
+        rig.pose.bones[PELVIS].keyframe_insert("location", frame=frame, group=PELVIS)
 
 
 def _pole_place(limb: Limb, pose: Matrices) -> np.ndarray:
@@ -206,8 +307,10 @@ def _controls(rig: bpy.types.Object) -> set[str]:
 
 
 def _constraints(rig: bpy.types.Object, limb: Limb) -> list[bpy.types.Constraint]:
-    bones = [rig.pose.bones[n] for n in (limb.lower, limb.end) if n in rig.pose.bones]
-    return [c for bone in bones for c in bone.constraints if c.name in (_IK, _FOLLOW)]
+    toe = f"{limb.end.split('_')[0]}_foot"
+    bones = [rig.pose.bones[n] for n in (limb.lower, limb.end, toe) if n in rig.pose.bones]
+    names = (_IK, _FOLLOW, _BEND, ROLL) if limb.front else (_IK, _FOLLOW, _BEND)
+    return [c for bone in bones for c in bone.constraints if c.name in names]
 
 
 def _add_bones(bones: bpy.types.ArmatureEditBones, limb: Limb) -> None:
@@ -216,7 +319,7 @@ def _add_bones(bones: bpy.types.ArmatureEditBones, limb: Limb) -> None:
     target, pole = bones.new(limb.target), bones.new(limb.pole)
     target.head, target.tail = end.head, end.tail
     target.roll = end.roll
-    side = Vector((0.0, -1.0 if limb.front else 1.0, 0.0))  # a Blender character faces -y
+    side = controls.FRONT if limb.front else -controls.FRONT
     pole.head = bones[limb.lower].head + side * (2 * _AWAY * length)
     pole.tail = pole.head + side * (0.3 * length)
     for bone in (target, pole):
@@ -235,89 +338,49 @@ def _add_constraints(rig: bpy.types.Object, limb: Limb) -> None:
     turn.target_space = turn.owner_space = "POSE"
 
 
-def _edit(rig: bpy.types.Object, work: Callable[[bpy.types.ArmatureEditBones], None]) -> None:
-    """Work on a rig's edit bones, with mode, selection and active object as they were."""
-    layer = bpy.context.view_layer
-    active, mode = layer.objects.active, bpy.context.mode
-    if mode != "OBJECT":
-        bpy.ops.object.mode_set(mode="OBJECT")
-    selected = [obj for obj in layer.objects if obj.select_get()]
-    for obj in selected:
-        obj.select_set(False)
-    rig.select_set(True)
-    layer.objects.active = rig
-    bpy.ops.object.mode_set(mode="EDIT")
-    work(armature_data(rig).edit_bones)
-    bpy.ops.object.mode_set(mode="OBJECT")
-    rig.select_set(False)
-    for obj in selected:
-        obj.select_set(True)
-    layer.objects.active = active
-    if mode == "POSE" and active is not None and active.type == "ARMATURE":
-        bpy.ops.object.mode_set(mode="POSE")
+def _bend_as_a_hinge(rig: bpy.types.Object, name: str) -> None:
+    """Elbow or knee bend about their X, elbows forward and knees back, and never start straight."""
+    limb, on = LIMBS[name], ik_is_on(rig, name)
+    bone = rig.pose.bones[limb.lower]
+    bone.ik_stiffness_y = bone.ik_stiffness_z = _STIFF
+    if any(constraint.name == _BEND for constraint in bone.constraints):
+        return
+    bend = -_BEND_FIRST if limb.front else _BEND_FIRST
+    first = controls.turn_with(rig, limb.lower, limb.target, _BEND, x=(0.0, 0.0, bend, bend))
+    first.influence = float(on)
+    bone.constraints.move(len(bone.constraints) - 1, 0)  # the solver starts from those before it
+
+
+def _reach_for_goal(rig: bpy.types.Object, side: str) -> None:
+    """A leg follows the end of its foot's pivots; the toes' turn is switched with the leg."""
+    limb, on = LIMBS[f"{side}_leg"], ik_is_on(rig, f"{side}_leg")
+    for constraint in _constraints(rig, limb):
+        if constraint.name == ROLL:
+            constraint.influence = float(on)
+        elif constraint.name != _BEND:
+            cast(bpy.types.CopyRotationConstraint, constraint).subtarget = FEET[side].goal
 
 
 # IK controls and motion: what one of them says is keyed on the other, frame by frame
-
-Recording = dict[int, dict[str, Matrices]]  # frame -> rig's name -> pose
-
-
-def motion_range(rig: bpy.types.Object) -> tuple[int, int] | None:
-    """First and last frame that a rig's keys say anything about; None without keys."""
-    data = rig.animation_data
-    if data is None:
-        return None
-    ranges: list[tuple[float, float]] = []
-    if data.action is not None:
-        first, last = data.action.frame_range[:]
-        ranges.append((first, last))
-    tracks = (track for track in data.nla_tracks if not track.mute)
-    ranges += [(s.frame_start, s.frame_end) for track in tracks for s in track.strips]
-    if not ranges:
-        return None
-    return round(min(low for low, _ in ranges)), round(max(high for _, high in ranges))
-
-
-def record(
-    scene: bpy.types.Scene, rigs: list[bpy.types.Object], frames: list[int]
-) -> Iterator[tuple[int, Recording]]:
-    """Play frames and note everybody's pose; yields after each frame, ends where it began."""
-    start, noted = scene.frame_current, {}
-    try:
-        for frame in frames:
-            scene.frame_set(frame)
-            noted[frame] = {rig.name: pose_matrices(rig) for rig in rigs}
-            yield frame, noted
-    finally:
-        if frames:
-            scene.frame_set(start)
 
 
 def key_recording(
     rig: bpy.types.Object, names: list[str], recording: Recording, on_controls: bool
 ) -> None:
-    """Key limbs' controls, or the limbs' own bones, as recorded."""
-    put, key = (place_controls, key_controls) if on_controls else (set_limb, key_limb)
+    """Key limbs' controls, or the own bones of limbs and other parts, as recorded."""
+    put, key = (place_controls, key_controls) if on_controls else (set_part, key_part)
     for frame, poses in recording.items():
         for name in names:
             put(rig, name, poses[rig.name])
             key(rig, name, frame)
 
 
-def keep_limbs(rig: bpy.types.Object, names: list[str]) -> None:
-    """Keys of a pose that does not move follow the limbs as they are set now."""
+def keep_parts(rig: bpy.types.Object, names: list[str]) -> None:
+    """Keys of a pose that does not move follow the parts as they are set now."""
     frames = motion_range(rig)
     if frames is not None and frames[0] == frames[1]:
         for name in names:
-            key_limb(rig, name, frames[0])
-
-
-def moving_frames(rigs: list[bpy.types.Object]) -> list[int]:
-    """Every frame in which any of the rigs moves by keys."""
-    ranges = [r for r in map(motion_range, rigs) if r is not None and r[1] > r[0]]
-    if not ranges:
-        return []
-    return list(range(min(low for low, _ in ranges), max(high for _, high in ranges) + 1))
+            key_part(rig, name, frames[0])
 
 
 def all_limbs(choice: str) -> list[str]:

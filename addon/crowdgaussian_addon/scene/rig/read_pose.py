@@ -6,6 +6,8 @@ Scale of the rig object acts about the pelvis: read_pose gives the unscaled skel
 lies where the scaled one's does, and world_scale gives the factor.
 """
 
+from collections.abc import Iterator
+
 import bpy
 import numpy as np
 from crowdgaussian_shared.errors import InputError
@@ -15,10 +17,10 @@ from crowdgaussian_shared.geometry.rotations import matrix_to_axis_angle, polar_
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 
 from ..attributes import armature_data
-from .armature import rest_offset
+from .armature import in_metres, rest_offset
 
 PHOTO_POSE = "crowdgaussian_photo_pose"  # rig property: 55 x 3 axis-angles, then transl
-PHOTO_PLACE = "crowdgaussian_photo_place"  # rig property: matrix of the object, row by row
+PHOTO_PLACE = "crowdgaussian_photo_place"  # rig property: its matrix in metres, row by row
 SHAPE = "crowdgaussian_shape"  # rig property: scale, then betas
 PHOTO_FRAME = 1  # the photo's pose is keyed here
 
@@ -77,7 +79,7 @@ def read_pose(
 
 def world_scale(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None = None) -> float:
     """How much larger than its avatar a person is shown: the mean scale of the rig object."""
-    world = np.array(_evaluated(rig, depsgraph).matrix_world)[:3, :3]
+    world = in_metres(rig, _evaluated(rig, depsgraph).matrix_world)[:3, :3]
     return float(np.cbrt(abs(np.linalg.det(world))))
 
 
@@ -100,7 +102,7 @@ def store_photo_pose(rig: bpy.types.Object, avatar: Avatar) -> None:
     """
     pose = np.concatenate([np.ravel(avatar.pose), np.ravel(avatar.transl)])
     rig[PHOTO_POSE] = pose.astype(float).tolist()
-    rig[PHOTO_PLACE] = np.array(rig.matrix_basis).ravel().tolist()
+    rig[PHOTO_PLACE] = in_metres(rig, rig.matrix_basis).ravel().tolist()
     rig[SHAPE] = [float(avatar.scale), *np.ravel(avatar.betas).astype(float).tolist()]
 
 
@@ -120,7 +122,7 @@ def photo_pose(rig: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
 
 
 def photo_place(rig: bpy.types.Object) -> np.ndarray | None:
-    """Where the armature object stood at the import; None in older files.  # [4, 4]"""
+    """Where the armature object stood at the import, in metres; None in older files.  # [4, 4]"""
     values = rig.get(PHOTO_PLACE)
     return None if values is None else np.array(values, np.float64).reshape(4, 4)
 
@@ -132,11 +134,11 @@ def read_shape(rig: bpy.types.Object) -> tuple[float, np.ndarray]:
 
 
 def _world_transforms(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None) -> np.ndarray:
-    """Rest coordinates of the armature -> world, one for each joint.  # [55, 4, 4]"""
+    """Rest coordinates of the armature -> world in metres, one for each joint.  # [55, 4, 4]"""
     posed = _evaluated(rig, depsgraph)
     rest = np.array([bone.matrix_local for bone in _bones(rig, armature_data(rig).bones)])
     now = np.array([bone.matrix for bone in _bones(rig, posed.pose.bones)])
-    return np.array(posed.matrix_world) @ now @ np.linalg.inv(rest)
+    return in_metres(rig, posed.matrix_world) @ now @ np.linalg.inv(rest)
 
 
 def _evaluated(rig: bpy.types.Object, depsgraph: bpy.types.Depsgraph | None) -> bpy.types.Object:
@@ -152,3 +154,54 @@ def _bones(rig: bpy.types.Object, bones: bpy.types.bpy_prop_collection) -> list:
             "crowd again."
         )
     return [bones[name] for name in JOINT_NAMES]
+
+
+# All bones of rigs, controls too, over the frames in which they move
+
+Matrices = dict[str, np.ndarray]  # evaluated pose matrices in the armature's space, [4, 4]
+Recording = dict[int, dict[str, Matrices]]  # frame -> rig's name -> pose
+
+
+def pose_matrices(rig: bpy.types.Object) -> Matrices:
+    """All bones as evaluated now."""
+    posed = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    return {bone.name: np.array(bone.matrix) for bone in posed.pose.bones}
+
+
+def motion_range(rig: bpy.types.Object) -> tuple[int, int] | None:
+    """First and last frame that a rig's keys say anything about; None without keys."""
+    data = rig.animation_data
+    if data is None:
+        return None
+    ranges: list[tuple[float, float]] = []
+    if data.action is not None:
+        first, last = data.action.frame_range[:]
+        ranges.append((first, last))
+    tracks = (track for track in data.nla_tracks if not track.mute)
+    ranges += [(s.frame_start, s.frame_end) for track in tracks for s in track.strips]
+    if not ranges:
+        return None
+    return round(min(low for low, _ in ranges)), round(max(high for _, high in ranges))
+
+
+def moving_frames(rigs: list[bpy.types.Object]) -> list[int]:
+    """Every frame in which any of the rigs moves by keys."""
+    ranges = [r for r in map(motion_range, rigs) if r is not None and r[1] > r[0]]
+    if not ranges:
+        return []
+    return list(range(min(low for low, _ in ranges), max(high for _, high in ranges) + 1))
+
+
+def record(
+    scene: bpy.types.Scene, rigs: list[bpy.types.Object], frames: list[int]
+) -> Iterator[tuple[int, Recording]]:
+    """Play frames and note everybody's pose; yields after each frame, ends where it began."""
+    start, noted = scene.frame_current, {}
+    try:
+        for frame in frames:
+            scene.frame_set(frame)
+            noted[frame] = {rig.name: pose_matrices(rig) for rig in rigs}
+            yield frame, noted
+    finally:
+        if frames:
+            scene.frame_set(start)
