@@ -316,6 +316,11 @@ def smplx_model(settings: None = None, body: None = None) -> BodyModel:
     return load_body("smplx", locate("", _SMPLX))
 
 
+def smplx_needs(_settings: None = None) -> tuple[Need, ...]:
+    """What the body model "smplx" wants of the catalogue."""
+    return (_SMPLX,)
+
+
 def smplx_files(settings: None = None) -> list[UsedFile]:
     """The file of the user's own SMPL-X.
 

@@ -2,7 +2,6 @@
 """Masks by a promptable network (SAM, SAM 2.1, SAM 3), shared out by the fitted bodies."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +11,8 @@ from ...core.device import choose_device
 from ...core.landmarks import ARMS, LEGS, TORSO, Landmark
 from ...core.progress import Progress, Report
 from ...people.types import Claims, Crowd, Person
-from ...weights.local import Need, UsedFile, locate, used_file
 from ..silhouettes import body_box, clean_person_mask, render_vertices, with_amodal
-from ..types import BodyLayer, PersonMask, SegmentConfig
+from ..types import BodyLayer, PersonMask, SegmentConfig, sam_path
 from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
 
 # Which of a network's candidate masks is the person: the one that holds their keypoints
@@ -51,40 +49,6 @@ def share_inside(logits: np.ndarray, points: np.ndarray, empty: float) -> float:
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     place = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
     return float((inside & (logits[place] > 0)).mean())
-
-
-# Which network files the masks stages read
-
-_SAM = Need(
-    "segment",
-    "sam",
-    "segment.sam",
-    (
-        "sam2.1-large",
-        "sam3",
-        "sam-vit-h",
-        "sam2.1-base-plus",
-        "sam-vit-l",
-        "sam2.1-small",
-        "sam2.1-tiny",
-        "sam-vit-b",
-    ),
-    "silhouettes",
-)
-
-
-def sam_path(config: SegmentConfig) -> Path:
-    """The .pth file or the folder of SAM.
-
-    Raises:
-        MissingFileError: none is on this machine.
-    """
-    return locate(config.sam, _SAM)
-
-
-def sam_files(config: SegmentConfig) -> list[UsedFile]:
-    """Every file that the stage "sam" reads."""
-    return [used_file(config.sam, _SAM)]
 
 
 # What a promptable network is asked for each person: a box, own points, neighbours' points
