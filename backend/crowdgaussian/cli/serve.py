@@ -105,7 +105,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
             signal.signal(number, lambda *_: broker.stop())
     if arguments.stop_with_parent:
-        threading.Thread(target=_wait_for_parent, args=(broker.stop,), daemon=True).start()
+        threading.Thread(target=wait_for_parent, args=(broker.stop,), daemon=True).start()
     host = settings.bind.endpoint().rsplit(":", 1)[0]
     print(f"ready on {host}:{broker.port}, data port {broker.data_port}", flush=True)
     try:
@@ -131,7 +131,7 @@ def _settings(arguments: argparse.Namespace):
     return settings
 
 
-def _wait_for_parent(stop) -> None:
+def wait_for_parent(stop) -> None:
     while sys.stdin.buffer.read(4096):
         pass
     stop()

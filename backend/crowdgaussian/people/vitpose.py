@@ -24,7 +24,7 @@ from .detect.search import choose_boxes, read_boxes
 from .fit.body_points import BodyPoints
 from .fit.fitter import Fitter
 from .fit.init import Lengths, body_size
-from .fit.schedules import fit_alone, without_directions
+from .fit.schedules import fit_alone, with_second_hand
 from .fit.targets import make_targets
 from .mediapipe import look_again
 from .types import Crowd, Keypoints, PeopleConfig, detector_folder, vitpose_path
@@ -317,7 +317,7 @@ class VitPoseFit:
         blind = torch.tensor([not one.keypoints.world.any() for one in found])
         config = replace(self.config, use_silhouette=False) if blind.all() else self.config
         alone = Fitter(self.body, self.points, K, camera_at_origin())
-        targets = without_directions(make_targets(found, K), blind)
+        targets = with_second_hand(make_targets(found, K), blind)
         bodies = fit_alone(alone, found, targets, K, config)
         return crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, config, focal_source)
 

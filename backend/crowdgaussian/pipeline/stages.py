@@ -326,15 +326,15 @@ def check_networks(config: Config) -> None:
     absent = [entry for entry in networks_of(config) if local_path(entry.name) is None]
     if len(absent) < 2:
         return
-    named = ", ".join(f"{entry.name} ({entry.size_in_words}, {entry.licence})" for entry in absent)
     known = PRESETS.get(config.preset)
     whole = known is not None and known.stages == config.stages
     what = f"--preset {config.preset}" if whole else " ".join(entry.name for entry in absent)
     hand = [entry.name for entry in absent if entry.source is Source.MANUAL]
     rest = f", which also says how to get {' and '.join(hand)}" if hand else ""
-    raise MissingFileError(
-        f"{len(absent)} networks are not on this machine: {named}; run `crowdgaussian weights "
-        f"fetch {what}`{rest}, or use the preset open, which needs none."
+    named = ", ".join(f"{entry.name} ({entry.size_in_words}, {entry.licence})" for entry in absent)
+    raise MissingFileError(  # the command first: a message may be cut to its first 500 letters
+        f"{len(absent)} networks are not on this machine: run `crowdgaussian weights fetch {what}`"
+        f"{rest}, or use the preset open, which needs none; it lacks {named}."
     )
 
 

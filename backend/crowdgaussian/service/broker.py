@@ -90,7 +90,8 @@ class Broker:
                 self._stopping.wait(1.0)
 
     def close(self) -> None:
-        """Stops the workers and frees the address; jobs are kept."""
+        """Stops workers and downloads and frees the address; jobs are kept."""
+        self._control.close()
         self._pool.close()
         self._jobs.suspend()
         if self._data.ident is not None:
