@@ -3,9 +3,11 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -131,8 +133,10 @@ def _settings(arguments: argparse.Namespace):
     return settings
 
 
-def wait_for_parent(stop) -> None:
-    while sys.stdin.buffer.read(4096):
+def wait_for_parent(stop: Callable[[], object]) -> None:
+    """Calls stop when standard input ends; for a thread of its own."""
+    # Not sys.stdin.read: its lock ends a program that ends meanwhile with a fatal error.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     stop()
 

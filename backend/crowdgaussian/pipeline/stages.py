@@ -54,7 +54,7 @@ STAGES = (
         ".body.load:smplx_model",
         ".body.load:smplx_files",
         "SMPL-X from the user's own file",
-        needs=".body.load:smplx_needs",
+        needs=".weights.local:smplx_needs",
     ),
     StageSpec(
         "keypoint_fit",

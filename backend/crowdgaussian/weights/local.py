@@ -227,6 +227,14 @@ def _is_called_like(entry: RemoteWeights, path: Path) -> bool:
     return path.name in (entry.name, entry.place.rsplit("/", 1)[-1])
 
 
+SMPLX = Need("body", "smplx", "", ("smplx",), "open")
+
+
+def smplx_needs(_settings: None) -> tuple[Need, ...]:
+    """What the body model "smplx" wants of the catalogue; here, for bodies import torch."""
+    return (SMPLX,)
+
+
 # Networks of our own, as `crowdgaussian train` writes them
 
 

@@ -1,67 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """RT-DETR and ViTPose as keypoint source: plumbing with random weights, truth with drawn ones."""
 
-import re
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
+from _support.vitpose_made_up import save_vitpose, true_people
 from crowdgaussian.body import load_body
 from crowdgaussian.core.landmarks import to_landmarks
 from crowdgaussian.core.progress import silent
 from crowdgaussian.people.crowd import single_thread
 from crowdgaussian.people.detect.search import choose_boxes, overlap, read_boxes
-from crowdgaussian.people.fit import schedules
 from crowdgaussian.people.fit.body_points import BodyPoints
-from crowdgaussian.people.fit.fitter import Bodies
 from crowdgaussian.people.fit.init import DEPTH_HYPOTHESES, Lengths, body_size, lift
-from crowdgaussian.people.fit.targets import make_targets
 from crowdgaussian.people.ground.support import feet_seen
-from crowdgaussian.people.mediapipe import look_again
 from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.people.vitpose import (
     KeypointNetwork,
     PersonDetector,
     VitPoseFit,
-    completed,
-    detection_of,
 )
-from crowdgaussian.synthetic.sample import FOLDER, load_ground_truth
+from crowdgaussian.synthetic.sample import load_ground_truth
 from crowdgaussian_shared.errors import CrowdGaussianError
-from PIL import Image
 from transformers import (
     RTDetrConfig,
     RTDetrForObjectDetection,
     RTDetrImageProcessorPil,
     RTDetrResNetConfig,
-    VitPoseBackboneConfig,
-    VitPoseConfig,
-    VitPoseForPoseEstimation,
-    VitPoseImageProcessorPil,
 )
 
 SHAPE = (300, 400)
-
-
-def save_vitpose(folder, keypoints=17, experts=1):
-    torch.manual_seed(0)
-    backbone = VitPoseBackboneConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=[256, 192],
-        patch_size=[16, 16],
-        num_experts=experts,
-        part_features=8 if experts > 1 else 0,
-        out_features=["stage2"],
-    )
-    model = VitPoseForPoseEstimation(
-        VitPoseConfig(backbone_config=backbone, use_simple_decoder=True, num_labels=keypoints)
-    )
-    model.save_pretrained(folder)
-    VitPoseImageProcessorPil().save_pretrained(folder)
-    return folder
 
 
 def save_detector(folder):
@@ -96,90 +63,6 @@ def save_detector(folder):
     model.save_pretrained(folder)
     RTDetrImageProcessorPil(size={"height": 160, "width": 160}).save_pretrained(folder)
     return folder
-
-
-def publish(model, path, leftovers=True):
-    """The network's tensors under the names of ViTPose's own code, as published files hold them."""
-    theirs, state = {}, model.state_dict()
-    for name, tensor in state.items():
-        if ".attention.attention." in name:
-            head, part, kind = re.fullmatch(
-                r"(.*)\.attention\.attention\.(\w+)\.(\w+)", name
-            ).groups()
-            if part == "query":
-                rest = [state[f"{head}.attention.attention.{p}.{kind}"] for p in ("key", "value")]
-                theirs[f"{head}.attn.qkv.{kind}"] = torch.cat([tensor, *rest])
-            continue
-        theirs[name] = tensor
-    for ours, name in (
-        ("backbone.embeddings.position_embeddings", "backbone.pos_embed"),
-        ("backbone.embeddings.patch_embeddings.projection", "backbone.patch_embed.proj"),
-        ("backbone.layernorm", "backbone.last_norm"),
-        ("attention.output.dense", "attn.proj"),
-        ("encoder.layer", "blocks"),
-        ("layernorm_before", "norm1"),
-        ("layernorm_after", "norm2"),
-        ("head.conv", "keypoint_head.final_layer"),
-        ("head.deconv1", "keypoint_head.deconv_layers.0"),
-        ("head.batchnorm1", "keypoint_head.deconv_layers.1"),
-        ("head.deconv2", "keypoint_head.deconv_layers.3"),
-        ("head.batchnorm2", "keypoint_head.deconv_layers.4"),
-    ):
-        theirs = {key.replace(ours, name): value for key, value in theirs.items()}
-    if leftovers:
-        theirs["associate_keypoint_heads.0.final_layer.weight"] = torch.zeros(3, 2, 1, 1)
-        theirs["backbone.blocks.0.mlp.experts.0.weight"] = torch.zeros(2, 2)
-    torch.save({"state_dict": theirs}, path)
-    return path
-
-
-@pytest.mark.parametrize("simple, keypoints", [(True, 17), (False, 133)])
-def test_a_published_file_is_the_same_network(tmp_path, simple, keypoints):
-    torch.manual_seed(1)
-    backbone = VitPoseBackboneConfig(
-        hidden_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=[256, 192],
-        patch_size=[16, 16],
-        layer_norm_eps=1e-6,
-        out_features=["stage2"],
-    )
-    model = VitPoseForPoseEstimation(
-        VitPoseConfig(backbone_config=backbone, use_simple_decoder=simple, num_labels=keypoints)
-    ).eval()
-    for value in model.state_dict().values():
-        if value.is_floating_point():
-            value.uniform_(0.02, 0.2)
-    path = publish(model, tmp_path / "vitpose-x-wholebody.pth")
-    network = KeypointNetwork(path)
-    pixels = torch.randn(1, 3, 256, 192)
-    with torch.no_grad():
-        theirs = model(pixels).heatmaps
-        assert torch.allclose(network.model(pixels).heatmaps, theirs, rtol=1e-4)
-        assert theirs.std() > 0
-    xy, scores = network.keypoints(noise(), np.array([[10.0, 20, 90, 250]]))
-    assert xy.shape == (1, keypoints, 2) and np.isfinite(scores).all()
-
-
-@pytest.mark.parametrize("damage", ["text", "cut", "another", "unsplit"])
-def test_a_file_that_is_no_vitpose_is_told(tmp_path, vitpose, damage):
-    path = tmp_path / "a.pth"
-    model = KeypointNetwork(vitpose).model
-    if damage == "text":
-        path.write_text("no weights")
-    elif damage == "another":
-        torch.save({"weight": torch.zeros(3)}, path)
-    else:
-        publish(model, path)
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:5000])
-    if damage == "unsplit":  # as joint training leaves it: experts have a part of each layer
-        state = torch.load(path)["state_dict"]
-        state["backbone.blocks.0.mlp.fc2.weight"] = torch.zeros(24, 128)
-        torch.save(state, path)
-    with pytest.raises(CrowdGaussianError, match="cannot be read as a ViTPose file"):
-        KeypointNetwork(path)
 
 
 @pytest.fixture(scope="module")
@@ -305,32 +188,6 @@ def test_layouts_name_the_same_places():
         to_landmarks(xy[:20], scores[:20])
 
 
-def true_people(truth, body):
-    """Detections with the sample's true landmarks, those of COCO's 17."""
-    viewmat, lengths = truth.camera.viewmat, Lengths.of(body.joint_template.numpy())
-    rng, found = np.random.default_rng(3), []
-    for person, visible in zip(truth.people, truth.visible):
-        with torch.no_grad():
-            out = body(
-                *(
-                    torch.as_tensor(np.asarray(v, np.float32))[None]
-                    for v in (person.betas, person.pose, person.transl, person.scale)
-                )
-            )
-            points = body.landmarks(out)[0].numpy()
-        flat = (points @ viewmat[:3, :3].T + viewmat[:3, 3]) @ truth.camera.K.T
-        xy = flat[:, :2] / flat[:, 2:]
-        xy = xy + rng.normal(0, 0.004 * np.ptp(xy[:, 1]), xy.shape)
-        confidence = np.full(33, 0.9)
-        confidence[[1, 3, 4, 6, 9, 10, *range(17, 23), *range(29, 33)]] = 0
-        rows, columns = np.nonzero(visible)
-        box = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
-        found.append(
-            detection_of(xy.astype(np.float32), confidence, box, 0.9, visible.shape, lengths)
-        )
-    return found
-
-
 def stage_for(body, **options):
     stage = VitPoseFit.__new__(VitPoseFit)
     stage.config, stage.body, stage.points = PeopleConfig(**options), body, BodyPoints(body)
@@ -400,66 +257,3 @@ def test_the_whole_stage_with_boxes_and_with_a_detector(vitpose, detector, body)
     strict = PeopleConfig(detector=str(detector), detector_score=1.1, **options)
     with pytest.raises(CrowdGaussianError, match="set people.boxes"):
         VitPoseFit(strict, body).estimate(noise(), None, silent)
-
-
-def seen_again(person, shift=3.0):
-    """The same person as another network has them: a little elsewhere, with depth and hands."""
-    keypoints = replace(
-        person.keypoints,
-        xy=person.keypoints.xy + np.float32(shift),
-        confidence=np.full(33, 0.7, np.float32),
-        world=np.ones((33, 3), np.float32),
-    )
-    mask = np.full_like(person.person_mask, 200)
-    hand = np.zeros((21, 3), np.float32)
-    return replace(person, keypoints=keypoints, person_mask=mask, hands=(hand, None))
-
-
-def test_a_second_look_adds_what_keypoints_do_not_tell(truth, body):
-    person = true_people(truth, body)[0]
-    assert completed(person, None) is person
-    both = completed(person, seen_again(person))
-    own = person.keypoints.confidence > 0
-    assert own.sum() == 17 and np.allclose(both.keypoints.xy[own], person.keypoints.xy[own])
-    assert np.allclose(both.keypoints.confidence[own], person.keypoints.confidence[own])
-    # heels keep their way from the ankle, which stays where the keypoint network has it
-    way = both.keypoints.xy[29] - both.keypoints.xy[27]
-    assert np.allclose(way, person.keypoints.xy[29] - person.keypoints.xy[27], atol=1e-3)
-    assert (both.keypoints.confidence[29:] == np.float32(0.7)).all()
-    assert both.keypoints.world.any() and both.person_mask.any() and both.hands[0] is not None
-
-
-def test_people_with_and_without_depth_keep_their_order(truth, body, monkeypatch):
-    people = true_people(truth, body)[:3]
-    mixed = [people[0], seen_again(people[1]), people[2]]
-    asked = []
-
-    def fit(name):
-        def bodies(fitter, own, targets, K, config):
-            asked.append((name, len(own)))
-            place = torch.tensor(np.stack([one.keypoints.xy[0] for one in own]))
-            empty = torch.zeros(len(own), 3)
-            return Bodies(empty, empty, place, empty, targets.weight[:, 0])
-
-        return bodies
-
-    monkeypatch.setattr(schedules, "fit_in_camera", fit("depth"))
-    monkeypatch.setattr(schedules, "fit_2d_keypoints", fit("flat"))
-    targets = make_targets(mixed, truth.camera.K)
-    found = schedules.fit_alone(None, mixed, targets, truth.camera.K, PeopleConfig())
-    assert asked == [("depth", 1), ("flat", 2)]
-    assert np.allclose(found.pelvis, np.stack([one.keypoints.xy[0] for one in mixed]))
-    assert torch.equal(found.scale, targets.weight[:, 0])
-
-
-def test_the_second_look_sees_the_person_and_nobody_else(truth, body):
-    photo = np.asarray(Image.open(FOLDER / "sample.jpg").convert("RGB"))
-    person = true_people(truth, body)[0]
-    elsewhere = replace(person.keypoints, xy=person.keypoints.xy + np.float32(0.5 * person.size))
-    again, nobody = look_again(
-        photo, [person, replace(person, keypoints=elsewhere)], PeopleConfig(landmarks="full")
-    )
-    assert nobody is None
-    apart = np.linalg.norm(again.keypoints.xy - person.keypoints.xy, axis=1)[11:29]
-    assert np.median(apart) < 0.05 * person.size and again.keypoints.world.any()
-    assert again.person_mask.max() > 200

@@ -247,7 +247,7 @@ def test_an_offline_hub_is_one_sentence(folder):
         text=True,
         timeout=60,
     )
-    licence, error = done.stderr.splitlines()
+    licence, _, error = done.stderr.splitlines()
     assert done.returncode == 2 and "not for commercial use" in licence
     assert error.startswith("crowdgaussian: https://huggingface.co/3DAIGC/LHM-MINI cannot be")
 
