@@ -350,10 +350,10 @@ class Downloads:
             process.kill()
 
     def _watch(self, preset: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-        code = process.wait()
-        said.seek(0)
-        lines = said.read().decode("utf-8", "replace").strip().splitlines()
-        said.close()
+        with process, said:
+            code = process.wait()
+            said.seek(0)
+            lines = said.read().decode("utf-8", "replace").strip().splitlines()
         if code:
             last = lines[-1] if lines else ""
             why = last.removeprefix("crowdgaussian: ") if last else f"It ended with code {code}."
