@@ -231,7 +231,7 @@ def _path(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# What the preset paper is made of, and what of it this machine lacks
+# What the presets open-large and paper are made of, and what of it this machine lacks
 
 _PAPER = (  # part, and the networks that serve, the paper's own first
     ("body", ("smplx",)),
@@ -245,8 +245,8 @@ _PEOPLE = ("multihmr-896-l", "multihmr-672-l", "multihmr-672-b", "multihmr-672-s
 
 
 @dataclass(frozen=True)
-class PaperPart:
-    """One part of the preset paper."""
+class PresetPart:
+    """One part of a preset."""
 
     name: str
     there: bool
@@ -254,11 +254,25 @@ class PaperPart:
     remedy: str = ""
 
 
-def paper_parts() -> Iterator[PaperPart]:
+def large_parts() -> Iterator[PresetPart]:
+    """The networks of open-large, in one line."""
+    from ..pipeline.config import preset
+    from ..pipeline.stages import networks_of
+
+    entries = networks_of(preset("open-large"))
+    absent = [entry for entry in entries if local_path(entry.name) is None]
+    named = ", ".join(f"{entry.name} ({entry.size_in_words})" for entry in absent or entries)
+    licences = ", ".join(dict.fromkeys(_terms(entry) for entry in entries))
+    remedy = "`crowdgaussian weights fetch --preset open-large` gets them." if absent else ""
+    found = f"{'lacks ' if absent else ''}{named}; {licences}."
+    yield PresetPart("its networks", not absent, found, remedy)
+
+
+def paper_parts() -> Iterator[PresetPart]:
     """Every part of it, licence by licence."""
     if os.environ.get(PROMPTHMR):
         found = f"PromptHMR, by ${PROMPTHMR}; {_terms(find('prompthmr'))}."
-        yield PaperPart("people", True, found)
+        yield PresetPart("people", True, found)
     else:
         yield _part("people", _PEOPLE)
         found = f"${PROMPTHMR} is not set, so Multi-HMR finds people; "
@@ -266,21 +280,21 @@ def paper_parts() -> Iterator[PaperPart]:
         remedy = (
             'Set it to "PYTHON examples/people/prompthmr.py {photo} {out}", see docs/people.md.'
         )
-        yield PaperPart("the paper's people", False, found, remedy)
+        yield PresetPart("the paper's people", False, found, remedy)
     for name, choices in _PAPER:
         yield _part(name, choices)
     for name, verb in (("LORM's adapters", "lorm"), ("crowd refiner", "refiner --preset paper")):
         remedy = f"`crowdgaussian train {verb}` makes them; see docs/training.md."
-        yield PaperPart(name, False, "Trained by you: nobody publishes any.", remedy)
+        yield PresetPart(name, False, "Trained by you: nobody publishes any.", remedy)
 
 
-def _part(name: str, choices: tuple[str, ...]) -> PaperPart:
+def _part(name: str, choices: tuple[str, ...]) -> PresetPart:
     here = next((choice for choice in choices if local_path(choice) is not None), None)
     entry = find(here or choices[0])
     if here:
-        return PaperPart(name, True, f"{entry.name}; {_terms(entry)}.")
+        return PresetPart(name, True, f"{entry.name}; {_terms(entry)}.")
     way = how(entry)
-    return PaperPart(
+    return PresetPart(
         name, False, f"lacks {entry.name}; {_terms(entry)}.", f"{way[0].upper()}{way[1:]}."
     )
 

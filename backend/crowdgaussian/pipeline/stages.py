@@ -292,7 +292,16 @@ def _chosen(kind: str, config: Config) -> StageSpec:
 
 
 def _built(spec: StageSpec, config: Config, body: "BodyModel | None") -> Any:
-    return _imported(spec.build)(_settings(spec, config), body)
+    try:
+        return _imported(spec.build)(_settings(spec, config), body)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if not spec.needs or package in ("", "crowdgaussian"):
+            raise
+        raise MissingFileError(
+            f"The {spec.kind} stage '{spec.name}' needs the package {package}, which is not "
+            "installed; run `pip install 'crowdgaussian[networks]'`."
+        ) from error
 
 
 def _settings(spec: StageSpec, config: Config) -> Any:

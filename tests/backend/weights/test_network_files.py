@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks whose files are not there say what is missing, and used files are in the provenance."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
+from crowdgaussian.body import load_body
 from crowdgaussian.pipeline.config import Config, preset, with_setting
 from crowdgaussian.pipeline.stages import build_stages, files_for, load_stage, networks_of
 from crowdgaussian.weights import find
@@ -171,3 +174,23 @@ def test_the_presets_say_what_they_want_and_only_free_things_come_by_themselves(
     own = replace(asked, people=replace(asked.people, boxes="0,0,9,9"))
     (used,) = [f for f in files_for(own) if "vitpose" in f.name]
     assert used.path() == path and not used.commercial
+
+
+def test_a_package_that_is_missing_is_told(tmp_path, monkeypatch):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes(b"1")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    given = settings("people", "vitpose", people__vitpose=tmp_path, people__detector=tmp_path)
+    with pytest.raises(CrowdGaussianError, match="'vitpose' needs the package transformers, .*net"):
+        load_stage("people", given, load_body())
+
+
+def test_asking_what_presets_lack_loads_no_torch():
+    """The service's broker asks at its start and must stay small."""
+    heavy = "{'torch', 'transformers', 'mediapipe', 'cv2'}"
+    code = (
+        "import sys\nfrom crowdgaussian.service.control import offered_presets\n"
+        f"print([p.name for p in offered_presets()], {heavy} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "['open', 'open-large', 'paper'] set()\n", done.stderr
