@@ -102,7 +102,6 @@ def examine() -> list[Check]:
         check_gpu,
         check_memory,
         check_weights,
-        check_large,
         check_presets,
         check_folders,
         check_ports,
