@@ -190,7 +190,8 @@ def view():
 
 def look_of(space):
     return (space.shading.type, space.shading.color_type, space.shading.light,
-            space.overlay.show_bones, space.overlay.show_floor, space.region_3d.view_perspective, space.use_local_camera,
+            space.overlay.show_bones, space.overlay.show_floor,
+            space.region_3d.view_perspective, space.use_local_camera,
             space.camera if space.use_local_camera else None)  # fmt: skip
 
 
