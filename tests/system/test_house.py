@@ -62,7 +62,8 @@ LAYERS = {
         {"fit"},
         {"ground"},
         {"insert", "crowd"},
-        {"external", "mediapipe", "multihmr", "vitpose"},
+        {"external", "mediapipe", "multihmr"},
+        {"vitpose"},
     ),
     "crowdgaussian_addon.scene": (
         {"context"},

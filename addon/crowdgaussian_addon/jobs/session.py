@@ -8,18 +8,17 @@ waits, and turns what the client tells into rows of the job table.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crowdgaussian_shared.client.ticket import JobRequest, open_ticket
 from crowdgaussian_shared.client.updates import (
+    DownloadUpdate,
     JobUpdate,
     RequestFailed,
     SceneUpdate,
@@ -27,10 +26,10 @@ from crowdgaussian_shared.client.updates import (
     Update,
 )
 from crowdgaussian_shared.errors import CrowdGaussianError, InputError, MissingFileError
-from crowdgaussian_shared.protocol.messages import Welcome
+from crowdgaussian_shared.protocol.messages import DownloadInfo, Welcome
 
 from .local_server import LocalServer
-from .table import TABLE_FILE, JobRow, JobTable
+from .table import TABLE_FILE, JobRow, JobTable, take_files
 
 if TYPE_CHECKING:  # these bring ZeroMQ, which is loaded when it is needed
     from crowdgaussian_shared.client.client import Client
@@ -38,6 +37,7 @@ if TYPE_CHECKING:  # these bring ZeroMQ, which is loaded when it is needed
 
 log = logging.getLogger(__name__)
 THIS_COMPUTER = "this computer"
+ASK_EVERY = 1.0  # seconds between two questions how a download goes
 SAVE_EVERY = 2.0  # seconds between two writings of the table while jobs run
 
 
@@ -62,6 +62,13 @@ class ServerView:
     sentence: str = ""  # what is wrong and what to do
     welcome: Welcome | None = None
     label: str = ""
+    downloads: dict[str, DownloadInfo] = field(default_factory=dict)  # by preset
+
+    @property
+    def fetching(self) -> list[str]:
+        """Presets whose models the server is fetching."""
+        under_way = ("running", "checking")
+        return [name for name, info in self.downloads.items() if info.state in under_way]
 
 
 class Session:
@@ -81,7 +88,7 @@ class Session:
         self.server = ServerView()
         self._client: Client | None = None
         self._changed = False
-        self._save_at = 0.0
+        self._save_at = self._ask_at = 0.0
         self._loading = threading.Thread(target=_load_network, daemon=True)
 
     @property
@@ -93,7 +100,8 @@ class Session:
     def busy(self) -> bool:
         """Whether anything is on its way."""
         return self.server.state in ("starting", "connecting") or (
-            self._client is not None and any(row.active for row in self.rows)
+            self._client is not None
+            and (bool(self.server.fetching) or any(row.active for row in self.rows))
         )
 
     def open(self, target: Target) -> None:
@@ -203,6 +211,11 @@ class Session:
             row.state, row.finished, row.trouble = "cancelled", True, ""
         self._changed = True
 
+    def fetch_models(self, preset: str) -> None:
+        """Has the server fetch what a preset lacks; the panel shows how that goes."""
+        if self._client is not None:
+            self._client.download(preset, start=True)
+
     def remove(self, row: JobRow) -> None:
         """Takes a row off the list; its files stay. An active job goes on without us."""
         if self._client is not None:
@@ -215,6 +228,10 @@ class Session:
         self._look_after_local()
         renewed: set[str] = set()
         if self._client is not None:
+            if self.server.fetching and time.monotonic() >= self._ask_at:
+                self._ask_at = time.monotonic() + ASK_EVERY
+                for preset in self.server.fetching:
+                    self._client.download(preset)
             for update in self._client.poll():
                 self._take(update, renewed)
         if self._changed and time.monotonic() >= self._save_at:
@@ -288,6 +305,11 @@ class Session:
         if isinstance(update, ServerUpdate):
             self._take_server(update)
             return
+        if isinstance(update, DownloadUpdate):
+            self._take_download(update.info)
+            return
+        if isinstance(update, RequestFailed) and update.request == "DOWNLOAD":
+            self.server.sentence = update.message
         row = self.table.get(update.job) if hasattr(update, "job") else None
         if row is None:
             return
@@ -308,6 +330,16 @@ class Session:
         for row in self.rows:
             if row.active and row.server == self.server.label:
                 row.trouble = update.message
+
+    def _take_download(self, info: DownloadInfo) -> None:
+        """How a download goes; the preset may be available by now."""
+        self.server.downloads[info.preset.name] = info
+        if self.server.welcome is not None:
+            presets = tuple(
+                info.preset if preset.name == info.preset.name else preset
+                for preset in self.server.welcome.presets
+            )
+            self.server.welcome = replace(self.server.welcome, presets=presets)
 
     def _take_job(self, row: JobRow, update: JobUpdate, renewed: set[str]) -> None:
         row.state, row.error = update.state, update.error
@@ -346,21 +378,6 @@ class Session:
         if self._client is not None:
             self._client.close()
             self._client = None
-
-
-def take_files(source: Path, folder: Path) -> None:
-    """Links, or copies, the files of a scene to where its correction goes, except scene.json."""
-    files = [p for pattern in ("photo.*", "people/*/*", "previews/*") for p in source.glob(pattern)]
-    for file in files:
-        target = folder / file.relative_to(source)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file, target)
-            except OSError:  # another disk, or one without links
-                shutil.copyfile(file, target)
-        except OSError as error:
-            log.info("%s is fetched instead (%s)", target, error)
 
 
 def _load_network() -> bool:

@@ -2,6 +2,9 @@
 """The jobs of the panel: one row each, kept as JSON so that Blender may be closed meanwhile."""
 
 import json
+import logging
+import os
+import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from crowdgaussian_shared.protocol.messages import EditText
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import LEFT_OUT, PersonEntry, SceneInfo
 
+log = logging.getLogger(__name__)
 TABLE_FILE = "jobs.json"
 _LIMIT = 8 << 20  # bytes
 _STAGES = {"people": (0.0, 0.12), "masks": (0.12, 0.18), "avatars": (0.18, 1.0)}  # of the bar
@@ -265,3 +269,18 @@ def settings_for(quality: str, most_people: int = 0, refinement: str = "PRESET")
     people = {"people.max_people": str(most_people)} if most_people else {}
     stage = {"OFF": "none", "SMALL": "small", "TURBO": "turbo"}.get(refinement)
     return {**chosen.settings, **people, **({"stages.refiner": stage} if stage else {})}
+
+
+def take_files(source: Path, folder: Path) -> None:
+    """Links, or copies, the files of a scene to where its correction goes, except scene.json."""
+    files = [p for pattern in ("photo.*", "people/*/*", "previews/*") for p in source.glob(pattern)]
+    for file in files:
+        target = folder / file.relative_to(source)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, target)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(file, target)
+        except OSError as error:
+            log.info("%s is fetched instead (%s)", target, error)

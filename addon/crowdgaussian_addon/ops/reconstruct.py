@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Reconstruct button, which is also the way to reconstruct from a script, and its jobs."""
 
+import textwrap
 import time
 from pathlib import Path
 
@@ -32,6 +33,7 @@ SHOT_HINT = "What becomes of the scene that people come into"
 # Photos that Blender does not count as pictures, and the backend reads
 PHOTO_ENDINGS = "*.heic;*.heif;*.avif;*.dng;*.nef;*.cr2;*.cr3;*.arw;*.raf;*.rw2;*.orf;*.pef"
 _POLL = 0.05  # seconds
+_DIALOG, _DIALOG_LETTERS = 520, 80  # width of a question, pixels and letters
 
 
 class CROWDGAUSSIAN_OT_reconstruct(bpy.types.Operator):
@@ -230,6 +232,34 @@ class CROWDGAUSSIAN_OT_disconnect(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class CROWDGAUSSIAN_OT_fetch_models(bpy.types.Operator):
+    """Have the server download the models that this preset lacks; Blender downloads nothing"""
+
+    bl_idname = "crowdgaussian.fetch_models"
+    bl_label = "Fetch Models"
+    bl_options = {"INTERNAL"}
+
+    preset: StringProperty(options={"HIDDEN", "SKIP_SAVE"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> Result:
+        """Asks first: it is much, and licences hang on it."""
+        return context.window_manager.invoke_props_dialog(self, width=_DIALOG)
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        """What comes, and on which terms."""
+        welcome = state.session().server.welcome
+        offered = welcome.presets if welcome else ()
+        for preset in offered:
+            if preset.name == self.preset:
+                for line in textwrap.wrap(preset.missing, _DIALOG_LETTERS):
+                    self.layout.label(text=line)
+
+    def execute(self, _context: bpy.types.Context) -> Result:
+        """Begins; the panel shows how it goes."""
+        state.session().fetch_models(self.preset)
+        return {"FINISHED"}
+
+
 # The buttons of a job's row: cancel, go on, import again, open the folder, remove
 
 
@@ -336,6 +366,7 @@ CLASSES = (
     CROWDGAUSSIAN_OT_choose_photo,
     CROWDGAUSSIAN_OT_connect,
     CROWDGAUSSIAN_OT_disconnect,
+    CROWDGAUSSIAN_OT_fetch_models,
     CROWDGAUSSIAN_OT_cancel,
     CROWDGAUSSIAN_OT_go_on,
     CROWDGAUSSIAN_OT_import_again,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import bpy
 import bpy.utils.previews
-from crowdgaussian_shared.protocol.messages import Device
+from crowdgaussian_shared.protocol.messages import Device, Preset
 
 from ..jobs.session import ServerView
 from ..jobs.table import JobRow
@@ -234,8 +234,25 @@ def draw_licence(layout: bpy.types.UILayout, name: str, context: bpy.types.Conte
         draw_text(layout, "The server tells the licence when it runs.", context)
     elif not preset.available:
         draw_text(layout, f"Not available: {preset.missing}", context, "ERROR")
+        draw_download(layout, preset, context)
     else:
         draw_text(layout, preset.licence, context, "CHECKMARK" if preset.commercial else "INFO")
+
+
+def draw_download(layout: bpy.types.UILayout, preset: Preset, context: bpy.types.Context) -> None:
+    """The button that has the server fetch what a preset lacks, or how far that is."""
+    info = state.session().server.downloads.get(preset.name)
+    if info is not None and info.state in ("running", "checking"):
+        share = min(1.0, info.received / max(info.size, 1))
+        checking = info.state == "checking"
+        text = "Checking the files" if checking else f"The server fetches models, {share:.0%}"
+        layout.progress(factor=share, text=text)
+        return
+    if info is not None and info.state == "failed":
+        draw_text(layout, info.error, context, "ERROR")
+    if preset.download:
+        text = f"Fetch Models ({preset.download / 1e9:.1f} GB)"
+        layout.operator("crowdgaussian.fetch_models", text=text, icon="IMPORT").preset = preset.name
 
 
 def draw_button(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

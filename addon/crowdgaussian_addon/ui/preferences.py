@@ -107,8 +107,8 @@ class CrowdGaussianPreferences(bpy.types.AddonPreferences):
 
 # The panel's choices, kept in the scene
 
-_NUMBERS = {"open": 0, "paper": 1}  # what a .blend file stores for a preset
-_TITLES = {"open": "Open", "paper": "Paper"}
+_NUMBERS = {"open": 0, "paper": 1, "open-large": 2}  # what a .blend file stores for a preset
+_TITLES = {"open": "Open", "open-large": "Open, Large", "paper": "Paper"}
 _OPEN = [("open", "Open", "Everything bundled with the backend", 0)]
 _items: list[tuple[str, str, str, int]] = _OPEN  # Blender keeps no strings of its own
 
@@ -123,7 +123,7 @@ def _preset_items(_self: object, _context: object) -> list[tuple[str, str, str, 
             p.name,
             _TITLES.get(p.name, p.name),
             p.licence or p.missing,
-            _NUMBERS.get(p.name, 2 + index),
+            _NUMBERS.get(p.name, len(_NUMBERS) + index),
         )
         for index, p in enumerate(offered)
     ]

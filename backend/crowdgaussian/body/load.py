@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 
 from ..core.landmarks import NUM_LANDMARKS
 from ..core.landmarks import Landmark as L
-from ..weights.local import Need, UsedFile, locate, used_file
+from ..weights.local import SMPLX, UsedFile, locate, used_file
 from .model import BetasTable, BodyData, BodyModel, read_arrays
 
 NUM_BETAS = 10
@@ -275,7 +275,6 @@ def read_open_body(path: Path | None = None) -> BodyData:
 
 
 BODY_NAMES = ("open", "smplx")
-_SMPLX = Need("body", "smplx", "", ("smplx",), "open")
 
 
 def load_body(name: str = "open", path: str | Path | None = None) -> BodyModel:
@@ -313,7 +312,7 @@ def smplx_model(settings: None = None, body: None = None) -> BodyModel:
     Raises:
         CrowdGaussianError: its file is missing or not a body model.
     """
-    return load_body("smplx", locate("", _SMPLX))
+    return load_body("smplx", locate("", SMPLX))
 
 
 def smplx_files(settings: None = None) -> list[UsedFile]:
@@ -322,4 +321,4 @@ def smplx_files(settings: None = None) -> list[UsedFile]:
     Raises:
         CrowdGaussianError: it is missing.
     """
-    return [used_file("", _SMPLX)]
+    return [used_file("", SMPLX)]

@@ -102,7 +102,7 @@ def examine() -> list[Check]:
         check_gpu,
         check_memory,
         check_weights,
-        check_paper,
+        check_presets,
         check_folders,
         check_ports,
     )
@@ -341,13 +341,14 @@ def check_weights() -> Iterator[Check]:
         yield Check("weights", "not fetched", NOTE, found, remedy)
 
 
-def check_paper() -> Iterator[Check]:
-    """What the preset paper has and lacks, licence by licence; no reason to mend anything."""
-    from .weights import paper_parts
+def check_presets() -> Iterator[Check]:
+    """What presets have and lack, licence by licence; no reason to mend anything."""
+    from .weights import large_parts, paper_parts
 
-    for part in paper_parts():
-        state = OK if part.there else NOTE
-        yield Check("preset paper", part.name, state, part.found, part.remedy)
+    for name, parts in (("open-large", large_parts()), ("paper", paper_parts())):
+        for part in parts:
+            state = OK if part.there else NOTE
+            yield Check(f"preset {name}", part.name, state, part.found, part.remedy)
 
 
 def check_folders() -> Iterator[Check]:

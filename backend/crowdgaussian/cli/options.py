@@ -74,7 +74,7 @@ def given_fields(arguments: argparse.Namespace, options: Mapping[str, str]) -> d
 
 def add_setting_options(parser: argparse.ArgumentParser) -> None:
     """Adds --preset, --set and the short names of the settings used most."""
-    parser.add_argument("--preset", default="open", help="open (default) or paper")
+    parser.add_argument("--preset", default="open", help="open (default), open-large or paper")
     parser.add_argument("--max-people", metavar="N", help="keep the N most confident people")
     parser.add_argument(
         "--focal",

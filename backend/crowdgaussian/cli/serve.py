@@ -3,9 +3,11 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -105,7 +107,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
             signal.signal(number, lambda *_: broker.stop())
     if arguments.stop_with_parent:
-        threading.Thread(target=_wait_for_parent, args=(broker.stop,), daemon=True).start()
+        threading.Thread(target=wait_for_parent, args=(broker.stop,), daemon=True).start()
     host = settings.bind.endpoint().rsplit(":", 1)[0]
     print(f"ready on {host}:{broker.port}, data port {broker.data_port}", flush=True)
     try:
@@ -131,8 +133,10 @@ def _settings(arguments: argparse.Namespace):
     return settings
 
 
-def _wait_for_parent(stop) -> None:
-    while sys.stdin.buffer.read(4096):
+def wait_for_parent(stop: Callable[[], object]) -> None:
+    """Calls stop when standard input ends; for a thread of its own."""
+    # Not sys.stdin.read: its lock ends a program that ends meanwhile with a fatal error.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     stop()
 

@@ -5,10 +5,13 @@ import argparse
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from crowdgaussian_shared.errors import DamagedFileError
+from crowdgaussian_shared.errors import DamagedFileError, MissingFileError, SettingError
 
 from ..weights import (
     CATALOGUE,
@@ -20,8 +23,12 @@ from ..weights import (
     require,
     weights_folder,
 )
-from ..weights.catalogue import RemoteWeights
+from ..weights.catalogue import RemoteWeights, Source
 from ..weights.local import PROMPTHMR, files_of, how, local_path
+from .serve import STOPPED, wait_for_parent
+
+if TYPE_CHECKING:
+    from ..weights.hub import Verdict
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -32,7 +39,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     listing.add_argument("--json", action="store_true", help="machine-readable")
     listing.set_defaults(run=_list)
     getting = actions.add_parser("fetch", help="download models into the weights folder")
-    getting.add_argument("names", nargs="+", metavar="NAME")
+    getting.add_argument("names", nargs="*", metavar="NAME")
+    getting.add_argument("--preset", metavar="NAME", help="all that a preset lacks, checked")
+    getting.add_argument(
+        "--stop-with-parent", action="store_true", help="stop when standard input ends"
+    )
     getting.set_defaults(run=_fetch)
     checking = actions.add_parser("verify", help="compare sizes and hashes")
     checking.add_argument("names", nargs="*", metavar="NAME", help="default: all that are there")
@@ -130,16 +141,67 @@ def _state(row: dict) -> str:
 
 def _fetch(arguments: argparse.Namespace) -> int:
     entries = [find(name) for name in arguments.names]
-    from ..weights.hub import fetch
+    if arguments.preset:
+        from ..pipeline.config import preset
+        from ..pipeline.stages import networks_of
 
+        entries += networks_of(preset(arguments.preset))
+        if not entries:
+            print(f"The preset {arguments.preset} needs nothing that is not here already.")
+            return 0
+    if not entries:
+        raise SettingError("Name what to fetch: names from `weights list`, or --preset NAME.")
+    if arguments.stop_with_parent:
+        leave = partial(os._exit, STOPPED)  # partial files stay, for the next time
+        threading.Thread(target=wait_for_parent, args=(leave,), daemon=True).start()
+    _say_terms(entries)
+    _fetch_all(entries)
+    return _check(entries) if arguments.preset else 0
+
+
+def _say_terms(entries: list[RemoteWeights]) -> None:
+    """Sizes, and every licence once."""
+    by_licence: dict[tuple[str, bool], list[RemoteWeights]] = {}
     for entry in entries:
-        if not entry.commercial:
-            print(
-                f"{entry.name}: {entry.licence}; results are not for commercial use",
-                file=sys.stderr,
-            )
-        print(fetch(entry))
-    return 0
+        by_licence.setdefault((entry.licence, entry.commercial), []).append(entry)
+    for (licence, commercial), same in by_licence.items():
+        named = ", ".join(f"{entry.name} ({entry.size_in_words})" for entry in same)
+        uses = "free to use" if commercial else "results are not for commercial use"
+        print(f"{licence}; {uses}: {named}", file=sys.stderr)
+    absent = [entry for entry in entries if local_path(entry.name) is None]
+    size = sum(entry.megabytes for entry in absent)
+    whole = sum(entry.megabytes for entry in entries)
+    print(f"{size:,} of {whole:,} MB to fetch, into {weights_folder()}", file=sys.stderr)
+
+
+def _fetch_all(entries: list[RemoteWeights]) -> None:
+    """Everything that a program may fetch; then what is to be got by hand is said at once.
+
+    Raises:
+        CrowdGaussianError: a download fails, or something is to be got by hand.
+    """
+    from ..weights.hub import check_room, fetch
+
+    by_hand = [entry for entry in entries if entry.source is Source.MANUAL]
+    by_hand = [entry for entry in by_hand if local_path(entry.name) is None]
+    check_room(entries)
+    for entry in entries:
+        if entry not in by_hand:
+            print(local_path(entry.name) or fetch(entry), flush=True)
+    if by_hand:
+        ways = "; ".join(f"for '{entry.name}' {how(entry)}" for entry in by_hand)
+        raise MissingFileError(f"The rest cannot be fetched automatically: {ways}.")
+
+
+def _check(entries: list[RemoteWeights]) -> int:
+    """Compares files with what is published, or with what was fetched; prints the verdicts.
+
+    Raises:
+        DamagedFileError: one is wrong.
+    """
+    from ..weights.hub import verify
+
+    return _print_verdicts([verify(entry) for entry in entries])
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -150,6 +212,10 @@ def _verify(arguments: argparse.Namespace) -> int:
     else:
         present = [e for e in TABLE.values() if any(path.is_file() for path in files_of(e))]
         verdicts = [verify_packaged(file) for file in _bundled()] + [verify(e) for e in present]
+    return _print_verdicts(verdicts)
+
+
+def _print_verdicts(verdicts: list["Verdict"]) -> int:
     for verdict in verdicts:
         print(f"{verdict.name}: {verdict.state}{f' ({verdict.detail})' if verdict.detail else ''}")
     bad = [v.name for v in verdicts if v.state in ("wrong", "missing")]
@@ -165,7 +231,7 @@ def _path(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# What the preset paper is made of, and what of it this machine lacks
+# What the presets open-large and paper are made of, and what of it this machine lacks
 
 _PAPER = (  # part, and the networks that serve, the paper's own first
     ("body", ("smplx",)),
@@ -179,8 +245,8 @@ _PEOPLE = ("multihmr-896-l", "multihmr-672-l", "multihmr-672-b", "multihmr-672-s
 
 
 @dataclass(frozen=True)
-class PaperPart:
-    """One part of the preset paper."""
+class PresetPart:
+    """One part of a preset."""
 
     name: str
     there: bool
@@ -188,11 +254,25 @@ class PaperPart:
     remedy: str = ""
 
 
-def paper_parts() -> Iterator[PaperPart]:
+def large_parts() -> Iterator[PresetPart]:
+    """The networks of open-large, in one line."""
+    from ..pipeline.config import preset
+    from ..pipeline.stages import networks_of
+
+    entries = networks_of(preset("open-large"))
+    absent = [entry for entry in entries if local_path(entry.name) is None]
+    named = ", ".join(f"{entry.name} ({entry.size_in_words})" for entry in absent or entries)
+    licences = ", ".join(dict.fromkeys(_terms(entry) for entry in entries))
+    remedy = "`crowdgaussian weights fetch --preset open-large` gets them." if absent else ""
+    found = f"{'lacks ' if absent else ''}{named}; {licences}."
+    yield PresetPart("its networks", not absent, found, remedy)
+
+
+def paper_parts() -> Iterator[PresetPart]:
     """Every part of it, licence by licence."""
     if os.environ.get(PROMPTHMR):
         found = f"PromptHMR, by ${PROMPTHMR}; {_terms(find('prompthmr'))}."
-        yield PaperPart("people", True, found)
+        yield PresetPart("people", True, found)
     else:
         yield _part("people", _PEOPLE)
         found = f"${PROMPTHMR} is not set, so Multi-HMR finds people; "
@@ -200,21 +280,21 @@ def paper_parts() -> Iterator[PaperPart]:
         remedy = (
             'Set it to "PYTHON examples/people/prompthmr.py {photo} {out}", see docs/people.md.'
         )
-        yield PaperPart("the paper's people", False, found, remedy)
+        yield PresetPart("the paper's people", False, found, remedy)
     for name, choices in _PAPER:
         yield _part(name, choices)
     for name, verb in (("LORM's adapters", "lorm"), ("crowd refiner", "refiner --preset paper")):
         remedy = f"`crowdgaussian train {verb}` makes them; see docs/training.md."
-        yield PaperPart(name, False, "Trained by you: nobody publishes any.", remedy)
+        yield PresetPart(name, False, "Trained by you: nobody publishes any.", remedy)
 
 
-def _part(name: str, choices: tuple[str, ...]) -> PaperPart:
+def _part(name: str, choices: tuple[str, ...]) -> PresetPart:
     here = next((choice for choice in choices if local_path(choice) is not None), None)
     entry = find(here or choices[0])
     if here:
-        return PaperPart(name, True, f"{entry.name}; {_terms(entry)}.")
+        return PresetPart(name, True, f"{entry.name}; {_terms(entry)}.")
     way = how(entry)
-    return PaperPart(
+    return PresetPart(
         name, False, f"lacks {entry.name}; {_terms(entry)}.", f"{way[0].upper()}{way[1:]}."
     )
 

@@ -8,6 +8,7 @@ The joints of the body model are others: shared skeleton.py names them.
 from enum import IntEnum
 
 import numpy as np
+from crowdgaussian_shared.errors import DamagedFileError
 
 
 class Landmark(IntEnum):
@@ -107,3 +108,103 @@ MIRROR = _ids(
     L.MOUTH_LEFT,
     *(i + 1 if i % 2 else i - 1 for i in range(L.LEFT_SHOULDER, L.RIGHT_FOOT_INDEX + 1)),
 )
+
+
+# COCO's 17 and COCO-WholeBody's 133 keypoints as the 33 landmarks that bodies are fitted to
+
+# Landmarks in the order of COCO's keypoints.
+_COCO = (
+    L.NOSE,
+    L.LEFT_EYE,
+    L.RIGHT_EYE,
+    L.LEFT_EAR,
+    L.RIGHT_EAR,
+    L.LEFT_SHOULDER,
+    L.RIGHT_SHOULDER,
+    L.LEFT_ELBOW,
+    L.RIGHT_ELBOW,
+    L.LEFT_WRIST,
+    L.RIGHT_WRIST,
+    L.LEFT_HIP,
+    L.RIGHT_HIP,
+    L.LEFT_KNEE,
+    L.RIGHT_KNEE,
+    L.LEFT_ANKLE,
+    L.RIGHT_ANKLE,
+)
+_BODY = {landmark: keypoint for keypoint, landmark in enumerate(_COCO)}
+# COCO-WholeBody: 6 points of the feet from 17, 68 of the face from 23, 21 a hand from 91 and 112.
+_FACE_START, _LEFT_HAND, _RIGHT_HAND = 23, 91, 112
+_FEET = {L.LEFT_HEEL: 19, L.RIGHT_HEEL: 22}
+_TOES = {L.LEFT_FOOT_INDEX: (17, 18), L.RIGHT_FOOT_INDEX: (20, 21)}  # big and small toe
+_BIG_TOE = 0.8  # its share of the landmark at the tip of the foot
+_FACE = {  # corners of eyes and mouth among the 68
+    L.LEFT_EYE_INNER: 42,
+    L.LEFT_EYE_OUTER: 45,
+    L.RIGHT_EYE_INNER: 39,
+    L.RIGHT_EYE_OUTER: 36,
+    L.MOUTH_LEFT: 54,
+    L.MOUTH_RIGHT: 48,
+}
+_HANDS = {
+    L.LEFT_PINKY: _LEFT_HAND + 17,
+    L.LEFT_INDEX: _LEFT_HAND + 5,
+    L.LEFT_THUMB: _LEFT_HAND + 2,
+    L.RIGHT_PINKY: _RIGHT_HAND + 17,
+    L.RIGHT_INDEX: _RIGHT_HAND + 5,
+    L.RIGHT_THUMB: _RIGHT_HAND + 2,
+}
+_NEAR = {  # where a landmark stands that a layout does not have
+    L.LEFT_EYE_INNER: L.LEFT_EYE,
+    L.LEFT_EYE_OUTER: L.LEFT_EYE,
+    L.RIGHT_EYE_INNER: L.RIGHT_EYE,
+    L.RIGHT_EYE_OUTER: L.RIGHT_EYE,
+    L.MOUTH_LEFT: L.NOSE,
+    L.MOUTH_RIGHT: L.NOSE,
+    L.LEFT_PINKY: L.LEFT_WRIST,
+    L.LEFT_INDEX: L.LEFT_WRIST,
+    L.LEFT_THUMB: L.LEFT_WRIST,
+    L.RIGHT_PINKY: L.RIGHT_WRIST,
+    L.RIGHT_INDEX: L.RIGHT_WRIST,
+    L.RIGHT_THUMB: L.RIGHT_WRIST,
+    L.LEFT_HEEL: L.LEFT_ANKLE,
+    L.LEFT_FOOT_INDEX: L.LEFT_ANKLE,
+    L.RIGHT_HEEL: L.RIGHT_ANKLE,
+    L.RIGHT_FOOT_INDEX: L.RIGHT_ANKLE,
+}
+# The landmark of COCO's 17 that is nearest to each.
+NEAREST = _ids(*(_NEAR.get(landmark, landmark) for landmark in Landmark))
+
+
+def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints of one person as landmarks.
+
+    Args:
+        xy: [17, 2] or [133, 2] photo pixels.
+        scores: [17] or [133], 0..1.
+
+    Returns:
+        [33, 2] and the confidence [33] of each, float32.
+
+    Raises:
+        DamagedFileError: another number of keypoints.
+    """
+    if len(xy) not in (17, 133):
+        raise DamagedFileError(
+            f"A keypoint network with {len(xy)} keypoints is not known; use one with COCO's 17 or "
+            "COCO-WholeBody's 133."
+        )
+    places, sure = np.zeros((NUM_LANDMARKS, 2)), np.zeros(NUM_LANDMARKS)
+    table = dict(_BODY)
+    if len(xy) == 133:
+        table |= _FEET | {k: _FACE_START + point for k, point in _FACE.items()} | _HANDS
+    for landmark, keypoint in table.items():
+        places[landmark], sure[landmark] = xy[keypoint], scores[keypoint]
+    if len(xy) == 133:
+        for landmark, (big, small) in _TOES.items():
+            places[landmark] = _BIG_TOE * xy[big] + (1 - _BIG_TOE) * xy[small]
+            sure[landmark] = min(scores[big], scores[small])
+    for landmark, neighbour in _NEAR.items():
+        if landmark not in table and (len(xy) == 17 or landmark not in _TOES):
+            places[landmark] = places[neighbour]
+    return places.astype(np.float32), np.clip(sure, 0, 1).astype(np.float32)

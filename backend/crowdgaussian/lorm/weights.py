@@ -12,7 +12,7 @@ from crowdgaussian_shared.errors import MissingFileError
 from safetensors import SafetensorError, safe_open
 
 from ..weights import TABLE, local_path, require
-from ..weights.local import UsedFile
+from ..weights.local import Need, UsedFile
 
 # Settings of the stage that reconstructs a crowd with LORM
 
@@ -33,8 +33,18 @@ class LormStageConfig:
 
 
 WEIGHTS_FILE = "model.safetensors"
+_NETWORKS = ("lhm-500m-hf", "lhm-1b-hf", "lhm-mini")
+_NEEDS = (
+    Need("avatar", "lorm", "lorm.weights", _NETWORKS, "photo_fit"),
+    Need("avatar", "lorm", "lorm.sapiens", ("sapiens-1b",), "photo_fit"),
+)
 ADAPTERS_LICENCE = "as LHM: CC-BY-NC-4.0"
 _OF_POINTS = "renderer.smplx_model.skinning_weight"
+
+
+def lorm_needs(_config: LormStageConfig) -> tuple[Need, ...]:
+    """What the stage "lorm" wants of the catalogue."""
+    return _NEEDS
 
 
 def network_file(config: LormStageConfig) -> Path:

@@ -19,10 +19,17 @@ from .crowd import Fitted, body_depth, crowd_on_floor, single_thread
 from .detect.detections import OUTSIDE, Detection, Hands, detection_flags, visible_box
 from .detect.faces import Face, FaceNetwork, head_rotations
 from .detect.hands import HandNetwork, find_hands
-from .detect.landmark_net import LandmarkPrediction, PhotoPyramid, PoseNetwork, warp_mask
+from .detect.landmark_net import (
+    CIRCLE_SCALE,
+    LandmarkPrediction,
+    PhotoPyramid,
+    PoseNetwork,
+    Roi,
+    warp_mask,
+)
 from .detect.residual import PeopleSearch, filled_in
 from .detect.search import bodies_in_boxes, read_boxes
-from .detect.tta import Body, body_score, fuse_predictions
+from .detect.tta import Body, body_score, fuse_predictions, refine_roi
 from .fit.body_points import BodyPoints
 from .fit.fitter import Fitter
 from .fit.schedules import fit_in_camera
@@ -87,7 +94,7 @@ class KeypointFit:
 
 # Everybody as landmarks and a soft mask; nothing three-dimensional yet
 
-_HEADS, _HANDS = 0.94, 0.95  # of the time, after which heads, and then hands, are looked at
+_HEADS = 0.94  # of the time, after which heads and hands are looked at
 
 
 @dataclass(frozen=True)
@@ -125,20 +132,30 @@ def detect_people(photo: np.ndarray, config: PeopleConfig, report: Report = sile
             "No person was found in the photo; use one in which people are sharp, lit and at "
             "least 60 pixels tall."
         )
-    report(Progress("people", _HEADS, None, len(people), "looking where heads look"))
-    pyramid = PhotoPyramid(photo)
-    heads = head_rotations(face_network, pyramid, people, faces)
-    hands: list[Hands] = [(None, None)] * len(people)
-    if config.hands:
-        report(Progress("people", _HANDS, None, len(people), "looking at hands"))
-        hands = find_hands(HandNetwork(), pyramid, people)
-    found = [_detection(*one, photo.shape[:2]) for one in zip(people, heads, hands)]
+    report(Progress("people", _HEADS, None, len(people), "looking at heads and hands"))
+    found = _detections(PhotoPyramid(photo), people, face_network, faces, config)
     order = np.argsort([one.keypoints.xy[TORSO, 0].mean() for one in found], kind="stable")
     return Detections(
         [found[index] for index in order],
         tuple(face.box for face in missed),
         tuple(people[index] for index in order),
     )
+
+
+def _detections(
+    photo: PhotoPyramid,
+    people: list[Body],
+    network: FaceNetwork,
+    faces: list[Face],
+    config: PeopleConfig,
+) -> list[Detection]:
+    """Bodies with their heads and hands; faces: those that are known already."""
+    heads = head_rotations(network, photo, people, faces)
+    hands: list[Hands] = [(None, None)] * len(people)
+    if config.hands:
+        hands = find_hands(HandNetwork(), photo, people)
+    shape = photo.levels[0].shape[:2]
+    return [_detection(*one, shape) for one in zip(people, heads, hands)]
 
 
 def _detection(
@@ -163,6 +180,49 @@ def _detection(
         head,
         hands,
     )
+
+
+# A second look at people whom other networks have found
+
+_SAME_TORSO = 0.1  # of the person's size: a torso further away is somebody else's
+
+
+def look_again(
+    photo: np.ndarray, found: Sequence[Detection], config: PeopleConfig
+) -> list[Detection | None]:
+    """People whom another network has found, as MediaPipe's see them.
+
+    That tells depth, feet, heads, hands and soft masks, which keypoints alone do not.
+
+    Args:
+        photo: [H, W, 3] uint8 sRGB.
+        found: the people.
+        config: which network looks, and whether for hands.
+
+    Returns:
+        None for those in whose place MediaPipe's network sees nobody or somebody else.
+    """
+    network, pyramid = PoseNetwork(config.landmarks), PhotoPyramid(photo)
+    bodies = [_body_of(network, pyramid, one) for one in found]
+    seen = [body for body in bodies if body is not None]
+    details = iter(_detections(pyramid, seen, FaceNetwork(), [], config))
+    return [None if body is None else next(details) for body in bodies]
+
+
+def _body_of(network: PoseNetwork, photo: PhotoPyramid, person: Detection) -> Body | None:
+    """The body in a person's box whose torso is where the person's is."""
+    torso = person.keypoints.xy[TORSO]
+
+    def is_same(one: LandmarkPrediction) -> bool:
+        apart = np.linalg.norm(one.xy[TORSO] - torso, axis=1).mean()
+        return bool(apart < _SAME_TORSO * person.size)
+
+    box = person.box.astype(np.float64)
+    roi = Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
+    first = refine_roi(network, network, photo, roi)
+    if first is not None and is_same(first):
+        roi = first.next_roi
+    return fuse_predictions(network, photo, roi, person.score, is_same)
 
 
 # Everybody seen once more with the others painted over. A soft mask that was seen among neighbours

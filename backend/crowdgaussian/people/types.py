@@ -12,6 +12,7 @@ from crowdgaussian_shared.geometry.camera import Camera
 from crowdgaussian_shared.scene.schema import CORRECTED, FocalSource, ModelProvenance
 
 from ..core.progress import Report
+from ..weights import CATALOGUE, POSE_DETECTOR, WeightFile
 from ..weights.local import Need, UsedFile, local_path, locate, used_file
 from ..weights.table import TABLE
 
@@ -158,7 +159,10 @@ class PeopleConfig:
     multihmr: str = ""  # file of the Multi-HMR checkpoint
     multihmr_score: float = 0.3  # 0..1, from which on a patch holds a head
     smplx: str = ""  # SMPLX_NEUTRAL.npz or its folder, from which Multi-HMR's people get their size
-    vitpose: str = ""  # folder of a ViTPose model as transformers saves it
+    vitpose: str = ""  # ViTPose: folder as transformers saves it, .pth file, or a name of `weights`
+    second_look: bool = (
+        True  # of "vitpose": MediaPipe tells depth, feet, hands; off: keypoints only
+    )
     detector: str = ""  # folder of an RT-DETR model as transformers saves it
     detector_score: float = 0.4  # 0..1, from which on a box is a person
     command: str = ""  # "python my_estimator.py {photo} {out}" for stage "command"
@@ -179,7 +183,8 @@ _MULTIHMR = Need(
     _DEFAULT,
 )
 _SMPLX = Need("people", "multihmr", "people.smplx", ("smplx",), _DEFAULT)
-_VITPOSE = Need("people", "vitpose", "people.vitpose", ("vitpose",), _DEFAULT, _BOTH)
+_WHOLE_BODY = ("vitpose-wholebody-l", "vitpose-wholebody-b")  # not free, so never by themselves
+_VITPOSE = Need("people", "vitpose", "people.vitpose", ("vitpose",), _DEFAULT, _BOTH, _WHOLE_BODY)
 _DETECTOR = Need("people", "vitpose", "people.detector", ("rt-detr",), _DEFAULT, _BOTH)
 
 
@@ -201,8 +206,8 @@ def smplx_file(config: PeopleConfig) -> Path | None:
     return locate(config.smplx, _SMPLX) if config.smplx else local_path("smplx")
 
 
-def vitpose_folder(config: PeopleConfig) -> Path:
-    """The keypoint network.
+def vitpose_path(config: PeopleConfig) -> Path:
+    """The keypoint network: a folder, or a .pth file as ViTPose's own code writes it.
 
     Raises:
         MissingFileError: it is not on this machine.
@@ -219,6 +224,16 @@ def detector_folder(config: PeopleConfig) -> Path:
     return locate(config.detector, _DETECTOR)
 
 
+def multihmr_needs(_config: PeopleConfig) -> tuple[Need, ...]:
+    """What the stage "multihmr" wants of the catalogue."""
+    return (_MULTIHMR,)
+
+
+def vitpose_needs(config: PeopleConfig) -> tuple[Need, ...]:
+    """What the stage "vitpose" wants of the catalogue; boxes of the user need no detector."""
+    return (_VITPOSE,) if config.boxes else (_VITPOSE, _DETECTOR)
+
+
 def multihmr_files(config: PeopleConfig) -> list[UsedFile]:
     """Every file that the stage "multihmr" reads."""
     files = [used_file(config.multihmr, _MULTIHMR)]
@@ -226,10 +241,14 @@ def multihmr_files(config: PeopleConfig) -> list[UsedFile]:
     return [*files, used_file(str(smplx), _SMPLX)] if smplx else files
 
 
-def vitpose_files(config: PeopleConfig) -> list[UsedFile]:
+def vitpose_files(config: PeopleConfig) -> list[WeightFile | UsedFile]:
     """Every file that the stage "vitpose" reads; boxes of the user need no detector."""
-    files = [used_file(config.vitpose, _VITPOSE)]
-    return files if config.boxes else [*files, used_file(config.detector, _DETECTOR)]
+    files: list[WeightFile | UsedFile] = [used_file(config.vitpose, _VITPOSE)]
+    if not config.boxes:
+        files.append(used_file(config.detector, _DETECTOR))
+    if config.second_look:
+        files += [file for file in CATALOGUE[_DEFAULT] if file is not POSE_DETECTOR]
+    return files
 
 
 @dataclass(frozen=True)

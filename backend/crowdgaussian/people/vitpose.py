@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Photo -> everybody in it by RT-DETR and ViTPose; implements PeopleEstimator."""
 
+import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,8 +16,7 @@ from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..body.model import BodyModel
 from ..core.device import choose_device, load_pretrained, load_processor, model_type
-from ..core.landmarks import NUM_LANDMARKS, TORSO
-from ..core.landmarks import Landmark as L
+from ..core.landmarks import NEAREST, NUM_LANDMARKS, TORSO, to_landmarks
 from ..core.progress import Progress, Report
 from .crowd import Fitted, crowd_on_floor, single_thread, with_body_masks
 from .detect.detections import OUTSIDE, Detection, detection_flags
@@ -22,9 +24,13 @@ from .detect.search import choose_boxes, read_boxes
 from .fit.body_points import BodyPoints
 from .fit.fitter import Fitter
 from .fit.init import Lengths, body_size
-from .fit.schedules import fit_2d_keypoints, without_directions
+from .fit.schedules import fit_alone, with_second_hand
 from .fit.targets import make_targets
-from .types import Crowd, Keypoints, PeopleConfig, detector_folder, vitpose_folder
+from .mediapipe import look_again
+from .types import Crowd, Keypoints, PeopleConfig, detector_folder, vitpose_path
+
+if TYPE_CHECKING:
+    from transformers import VitPoseConfig, VitPoseForPoseEstimation
 
 # The networks, both from transformers, without torchvision
 
@@ -66,16 +72,21 @@ class PersonDetector:
 class KeypointNetwork:
     """ViTPose: one box, one person's keypoints."""
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
-        """folder: config.json, preprocessor_config.json and model.safetensors of ViTPose.
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
+        """path: folder of config.json, preprocessor_config.json, model.safetensors; or a .pth file.
 
         Raises:
-            CrowdGaussianError: the folder holds no ViTPose that can be read.
+            CrowdGaussianError: it holds no ViTPose that can be read.
         """
         from transformers import VitPoseImageProcessorPil
 
-        self.model = load_pretrained("VitPoseForPoseEstimation", folder, device)
-        self.processor = load_processor(VitPoseImageProcessorPil, folder)
+        if path.is_file():
+            self.model = load_published(path).to(device)
+            height, width = self.model.config.backbone_config.image_size
+            self.processor = VitPoseImageProcessorPil(size={"height": height, "width": width})
+        else:
+            self.model = load_pretrained("VitPoseForPoseEstimation", path, device)
+            self.processor = load_processor(VitPoseImageProcessorPil, path)
         self.device = device
 
     @torch.no_grad()
@@ -109,111 +120,116 @@ class KeypointNetwork:
         return int(getattr(self.model.config.backbone_config, "num_experts", 1))
 
 
-# COCO's 17 and COCO-WholeBody's 133 keypoints as the 33 landmarks that bodies are fitted to
+# .pth files of ViTPose's own code, and of easy_ViTPose, as transformers' VitPoseForPoseEstimation
 
-# Landmarks in the order of COCO's keypoints.
-_COCO = (
-    L.NOSE,
-    L.LEFT_EYE,
-    L.RIGHT_EYE,
-    L.LEFT_EAR,
-    L.RIGHT_EAR,
-    L.LEFT_SHOULDER,
-    L.RIGHT_SHOULDER,
-    L.LEFT_ELBOW,
-    L.RIGHT_ELBOW,
-    L.LEFT_WRIST,
-    L.RIGHT_WRIST,
-    L.LEFT_HIP,
-    L.RIGHT_HIP,
-    L.LEFT_KNEE,
-    L.RIGHT_KNEE,
-    L.LEFT_ANKLE,
-    L.RIGHT_ANKLE,
+_RENAMED = (  # original name -> transformers' name, tried in this order on every tensor
+    (r"^backbone\.pos_embed$", "backbone.embeddings.position_embeddings"),
+    (r"^backbone\.patch_embed\.proj\.", "backbone.embeddings.patch_embeddings.projection."),
+    (r"^backbone\.last_norm\.", "backbone.layernorm."),
+    (r"^backbone\.blocks\.", "backbone.encoder.layer."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"^keypoint_head\.deconv_layers\.0\.", "head.deconv1."),
+    (r"^keypoint_head\.deconv_layers\.1\.", "head.batchnorm1."),
+    (r"^keypoint_head\.deconv_layers\.3\.", "head.deconv2."),
+    (r"^keypoint_head\.deconv_layers\.4\.", "head.batchnorm2."),
+    (r"^keypoint_head\.final_layer\.", "head.conv."),
 )
-_BODY = {landmark: keypoint for keypoint, landmark in enumerate(_COCO)}
-# COCO-WholeBody: 6 points of the feet from 17, 68 of the face from 23, 21 a hand from 91 and 112.
-_FACE_START, _LEFT_HAND, _RIGHT_HAND = 23, 91, 112
-_FEET = {L.LEFT_HEEL: 19, L.RIGHT_HEEL: 22}
-_TOES = {L.LEFT_FOOT_INDEX: (17, 18), L.RIGHT_FOOT_INDEX: (20, 21)}  # big and small toe
-_BIG_TOE = 0.8  # its share of the landmark at the tip of the foot
-_FACE = {  # corners of eyes and mouth among the 68
-    L.LEFT_EYE_INNER: 42,
-    L.LEFT_EYE_OUTER: 45,
-    L.RIGHT_EYE_INNER: 39,
-    L.RIGHT_EYE_OUTER: 36,
-    L.MOUTH_LEFT: 54,
-    L.MOUTH_RIGHT: 48,
-}
-_HANDS = {
-    L.LEFT_PINKY: _LEFT_HAND + 17,
-    L.LEFT_INDEX: _LEFT_HAND + 5,
-    L.LEFT_THUMB: _LEFT_HAND + 2,
-    L.RIGHT_PINKY: _RIGHT_HAND + 17,
-    L.RIGHT_INDEX: _RIGHT_HAND + 5,
-    L.RIGHT_THUMB: _RIGHT_HAND + 2,
-}
-_NEAR = {  # where a landmark stands that a layout does not have
-    L.LEFT_EYE_INNER: L.LEFT_EYE,
-    L.LEFT_EYE_OUTER: L.LEFT_EYE,
-    L.RIGHT_EYE_INNER: L.RIGHT_EYE,
-    L.RIGHT_EYE_OUTER: L.RIGHT_EYE,
-    L.MOUTH_LEFT: L.NOSE,
-    L.MOUTH_RIGHT: L.NOSE,
-    L.LEFT_PINKY: L.LEFT_WRIST,
-    L.LEFT_INDEX: L.LEFT_WRIST,
-    L.LEFT_THUMB: L.LEFT_WRIST,
-    L.RIGHT_PINKY: L.RIGHT_WRIST,
-    L.RIGHT_INDEX: L.RIGHT_WRIST,
-    L.RIGHT_THUMB: L.RIGHT_WRIST,
-    L.LEFT_HEEL: L.LEFT_ANKLE,
-    L.LEFT_FOOT_INDEX: L.LEFT_ANKLE,
-    L.RIGHT_HEEL: L.RIGHT_ANKLE,
-    L.RIGHT_FOOT_INDEX: L.RIGHT_ANKLE,
-}
+_QKV = ".attn.qkv."
+# What the joint training of ViTPose+ leaves in its files; not of the network for people.
+_OTHER_TASKS = re.compile(r"^associate_keypoint_heads\.|\.mlp\.experts\.")
+_ATTENTION_HEADS = {384: 12, 768: 12, 1024: 16, 1280: 16}  # by width, as published: S, B, L, H
+_HEAD_WIDTH = 64  # of a head, where the width is none of these
+_TALLER = 4 / 3  # height of the pictures over their width, as all are published
+_EPSILON = 1e-6  # of the layer norms; transformers has another default
 
 
-def to_landmarks(xy: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints of one person as landmarks.
-
-    Args:
-        xy: [17, 2] or [133, 2] photo pixels.
-        scores: [17] or [133], 0..1.
-
-    Returns:
-        [33, 2] and the confidence [33] of each, float32.
+def load_published(path: Path) -> "VitPoseForPoseEstimation":
+    """The network of a .pth file, all tensors loaded; the tensors tell its sizes.
 
     Raises:
-        DamagedFileError: another number of keypoints.
+        DamagedFileError: the file is damaged, or of another network.
     """
-    if len(xy) not in (17, 133):
+    from transformers import VitPoseForPoseEstimation
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        state = {name: value for name, value in state.items() if not _OTHER_TASKS.search(name)}
+        with torch.device("meta"):
+            model = VitPoseForPoseEstimation(_config_from(state))
+        model.load_state_dict(_renamed(state), assign=True)
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        pickle.UnpicklingError,
+    ) as error:
         raise DamagedFileError(
-            f"A keypoint network with {len(xy)} keypoints is not known; use one with COCO's 17 or "
-            "COCO-WholeBody's 133."
-        )
-    places, sure = np.zeros((NUM_LANDMARKS, 2)), np.zeros(NUM_LANDMARKS)
-    table = dict(_BODY)
-    if len(xy) == 133:
-        table |= _FEET | {k: _FACE_START + point for k, point in _FACE.items()} | _HANDS
-    for landmark, keypoint in table.items():
-        places[landmark], sure[landmark] = xy[keypoint], scores[keypoint]
-    if len(xy) == 133:
-        for landmark, (big, small) in _TOES.items():
-            places[landmark] = _BIG_TOE * xy[big] + (1 - _BIG_TOE) * xy[small]
-            sure[landmark] = min(scores[big], scores[small])
-    for landmark, neighbour in _NEAR.items():
-        if landmark not in table and (len(xy) == 17 or landmark not in _TOES):
-            places[landmark] = places[neighbour]
-    return places.astype(np.float32), np.clip(sure, 0, 1).astype(np.float32)
+            f"{path} cannot be read as a ViTPose file; give one such as vitpose-l-wholebody.pth "
+            "as published, or a folder as transformers saves it."
+        ) from error
+    return model.eval()
+
+
+def _config_from(state: dict[str, torch.Tensor]) -> "VitPoseConfig":
+    """The sizes of a network, from its tensors."""
+    from transformers import VitPoseBackboneConfig, VitPoseConfig
+
+    _, tokens, width = state["backbone.pos_embed"].shape
+    patch = state["backbone.patch_embed.proj.weight"].shape[-1]
+    rows = round(((tokens - 1) * _TALLER) ** 0.5)
+    layers = len({name.split(".")[2] for name in state if name.startswith("backbone.blocks.")})
+    backbone = VitPoseBackboneConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=_ATTENTION_HEADS.get(width, max(1, width // _HEAD_WIDTH)),
+        mlp_ratio=state["backbone.blocks.0.mlp.fc1.weight"].shape[0] // width,
+        image_size=[rows * patch, (tokens - 1) // rows * patch],
+        patch_size=[patch, patch],
+        layer_norm_eps=_EPSILON,
+        out_features=[f"stage{layers}"],
+    )
+    return VitPoseConfig(
+        backbone_config=backbone,
+        num_labels=state["keypoint_head.final_layer.weight"].shape[0],
+        use_simple_decoder="keypoint_head.deconv_layers.0.weight" not in state,
+    )
+
+
+def _renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors under transformers' names; its attention keeps query, key and value apart."""
+    renamed = {}
+    for name, tensor in state.items():
+        for pattern, new in _RENAMED:
+            name = re.sub(pattern, new, name)
+        if _QKV not in name:
+            renamed[name] = tensor
+            continue
+        for part, value in zip(("query", "key", "value"), tensor.chunk(3)):
+            renamed[name.replace(_QKV, f".attention.attention.{part}.")] = value
+    return renamed
 
 
 # The stage
 
+# Shares of the stage's time after which everybody is found, seen again, and placed; hand-set.
+_FOUND, _SEEN, _PLACED = 0.3, 0.6, 0.95
 _NOBODY = 0.2  # mean confidence of the trunk below which a box holds nobody
 
 
 class VitPoseFit:
-    """The same fit as KeypointFit's, to keypoints of networks and without any depth of theirs."""
+    """The same fit as KeypointFit's, to keypoints of networks.
+
+    MediaPipe's networks look once more at everybody: depth, feet, heads, hands and soft masks come
+    from them. Where they see nobody, a body is fitted to the keypoints alone.
+    """
 
     def __init__(self, config: PeopleConfig, body: BodyModel) -> None:
         """Finds and loads the networks; boxes of the user need no detector.
@@ -224,7 +240,7 @@ class VitPoseFit:
         device = choose_device()
         self.config, self.body = config, body
         self.detector = None if config.boxes else PersonDetector(detector_folder(config), device)
-        self.keypoints = KeypointNetwork(vitpose_folder(config), device)
+        self.keypoints = KeypointNetwork(vitpose_path(config), device)
         self.points = BodyPoints(body)
         self.lengths = Lengths.of(body.joint_template.numpy())
 
@@ -244,11 +260,18 @@ class VitPoseFit:
         found = self.find(photo)
         K, source = photo_camera(focal_px, shape, self.config.default_fov)
         people = len(found)
-        report(Progress("people", 0.4, None, people, f"{people} found, fitting bodies"))
+        if self.config.second_look:
+            report(Progress("people", _FOUND, None, people, f"{people} found, looking closer"))
+            seen = look_again(photo, found, self.config)
+            found = [completed(*one) for one in zip(found, seen)]
+        report(Progress("people", _SEEN, None, people, f"{people} found, fitting bodies"))
         with single_thread():
             crowd = self.fit(found, K, shape, source)
-        report(Progress("people", 0.95, None, people, "people placed"))
-        return with_body_masks(crowd, self.body)
+        report(Progress("people", _PLACED, None, people, "people placed"))
+        drawn = with_body_masks(crowd, self.body).people
+        pairs = zip(crowd.people, drawn)
+        masked = tuple(own if own.person_mask.any() else other for own, other in pairs)
+        return replace(crowd, people=masked)
 
     def find(self, photo: np.ndarray) -> list[Detection]:
         """Everybody as the networks see them, left to right.
@@ -283,18 +306,19 @@ class VitPoseFit:
         shape: tuple[int, int],
         focal_source: FocalSource,
     ) -> Crowd:
-        """Bodies that project onto landmarks, on one floor; person_mask stays empty.
+        """Bodies that project onto landmarks, on one floor; soft masks are those of found.
 
         Args:
-            found: people; their metric landmarks are not used.
+            found: people; metric landmarks that are all zero are not known.
             K: [3, 3] of the photo.
             shape: height and width of the photo.
             focal_source: where K comes from.
         """
-        config = replace(self.config, use_silhouette=False)
+        blind = torch.tensor([not one.keypoints.world.any() for one in found])
+        config = replace(self.config, use_silhouette=False) if blind.all() else self.config
         alone = Fitter(self.body, self.points, K, camera_at_origin())
-        targets = without_directions(make_targets(found, K))
-        bodies = fit_2d_keypoints(alone, found, targets, K, config)
+        targets = with_second_hand(make_targets(found, K), blind)
+        bodies = fit_alone(alone, found, targets, K, config)
         return crowd_on_floor(alone, Fitted(bodies, found, targets), K, shape, config, focal_source)
 
     def _boxes(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -329,3 +353,27 @@ def detection_of(
         size,
         detection_flags(size, known, box, shape),
     )
+
+
+def completed(person: Detection, seen: Detection | None) -> Detection:
+    """A person with what MediaPipe's networks say of depth, feet, head, hands and soft mask.
+
+    Landmarks that the keypoint network has stay where it has them; the others keep their way from
+    the nearest of those.
+
+    Args:
+        person: as the keypoint network has them.
+        seen: the same person as MediaPipe's networks do; None where they do not see them.
+    """
+    if seen is None:
+        return person
+    own = person.keypoints.confidence > 0
+    theirs = seen.keypoints.xy
+    moved = theirs + (person.keypoints.xy - theirs)[NEAREST]
+    keypoints = Keypoints(
+        np.where(own[:, None], person.keypoints.xy, moved).astype(np.float32),
+        np.where(own, person.keypoints.confidence, seen.keypoints.confidence),
+        seen.keypoints.world,
+    )
+    flags = detection_flags(seen.size, keypoints.confidence, person.box, seen.person_mask.shape)
+    return replace(seen, keypoints=keypoints, box=person.box, score=person.score, flags=flags)

@@ -90,6 +90,9 @@ LIMITS = {  # smallest and largest value where zero or infinity make no sense
 }
 PRESETS = {
     "open": Config(stages=StageNames(completion="open", refiner="small")),
+    "open-large": Config(
+        "open-large", StageNames("open", "vitpose", "sam", "photo_fit", "open", "small")
+    ),
     "paper": Config("paper", StageNames("smplx", "multihmr", "sam", "lorm", refiner="turbo")),
 }
 

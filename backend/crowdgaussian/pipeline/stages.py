@@ -14,9 +14,10 @@ from crowdgaussian_shared.scene.schema import SceneWarning
 from ..avatar.types import AvatarBuilder
 from ..people.types import PeopleEstimator
 from ..segment.types import CrowdView, Segmenter
-from ..weights import CATALOGUE, WeightFile
-from ..weights.local import UsedFile
-from .config import Config
+from ..weights import CATALOGUE, RemoteWeights, WeightFile
+from ..weights.catalogue import Source
+from ..weights.local import UsedFile, local_path
+from .config import PRESETS, Config
 
 if TYPE_CHECKING:
     from ..body.model import BodyModel
@@ -34,6 +35,7 @@ class StageSpec:
     files: str = ""  # ".module:function": settings -> the user's files that it reads
     help: str = ""  # one line for a user
     completed: bool = False  # build takes the completion stage too
+    needs: str = ""  # ".module:function": settings -> what it wants of the catalogue
 
 
 STAGES = (
@@ -52,6 +54,7 @@ STAGES = (
         ".body.load:smplx_model",
         ".body.load:smplx_files",
         "SMPL-X from the user's own file",
+        needs=".weights.local:smplx_needs",
     ),
     StageSpec(
         "keypoint_fit",
@@ -68,6 +71,7 @@ STAGES = (
         ".people.vitpose:VitPoseFit",
         ".people.types:vitpose_files",
         "ViTPose's keypoints, and a body fitted to them",
+        needs=".people.types:vitpose_needs",
     ),
     StageSpec(
         "multihmr",
@@ -76,6 +80,7 @@ STAGES = (
         ".people.multihmr.stage:MultiHmr",
         ".people.types:multihmr_files",
         "Multi-HMR, which regresses SMPL-X",
+        needs=".people.types:multihmr_needs",
     ),
     StageSpec(
         "command",
@@ -106,8 +111,9 @@ STAGES = (
         "segment",
         "segment",
         ".segment.sam.stage:SamSegmenter",
-        ".segment.sam.stage:sam_files",
+        ".segment.types:sam_files",
         "Segment Anything, asked for each person",
+        needs=".segment.types:sam_needs",
     ),
     StageSpec(
         "photo_fit",
@@ -125,6 +131,7 @@ STAGES = (
         ".lorm.stage:LormReconstructor",
         ".lorm.weights:used_files",
         "LORM, or LHM without its adapters",
+        needs=".lorm.weights:lorm_needs",
     ),
     StageSpec(
         "open",
@@ -149,6 +156,7 @@ STAGES = (
         ".refiner.stage:turbo_refinement",
         ".refiner.types:turbo_files",
         "one-step diffusion, trained from SD-Turbo",
+        needs=".refiner.types:turbo_needs",
     ),
 )
 log = logging.getLogger(__name__)
@@ -193,6 +201,7 @@ def build_stages(config: Config) -> Stages:
     """
     from ..avatar.quality import measure
 
+    check_networks(config)
     refiner = load_refiner(config)
     body = load_stage("body", config, None)
     avatar, warnings = _avatar_stage(config, body)
@@ -283,7 +292,16 @@ def _chosen(kind: str, config: Config) -> StageSpec:
 
 
 def _built(spec: StageSpec, config: Config, body: "BodyModel | None") -> Any:
-    return _imported(spec.build)(_settings(spec, config), body)
+    try:
+        return _imported(spec.build)(_settings(spec, config), body)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if not spec.needs or package in ("", "crowdgaussian"):
+            raise
+        raise MissingFileError(
+            f"The {spec.kind} stage '{spec.name}' needs the package {package}, which is not "
+            "installed; run `pip install 'crowdgaussian[networks]'`."
+        ) from error
 
 
 def _settings(spec: StageSpec, config: Config) -> Any:
@@ -296,8 +314,46 @@ def _imported(place: str) -> Any:
     return getattr(import_module(module, "crowdgaussian"), name)
 
 
+def networks_of(config: Config) -> list[RemoteWeights]:
+    """The entries of the catalogue that these settings work with, here or still to be fetched."""
+    flat, found = config.flat(), []
+    for kind in _FILE_ORDER:
+        for spec in STAGES:
+            if (spec.kind, spec.name) == (kind, getattr(config.stages, kind)) and spec.needs:
+                for need in _imported(spec.needs)(_settings(spec, config)):
+                    entry = need.chosen(flat[need.setting] if need.setting else "")
+                    found += [entry] if entry else []
+    return found
+
+
+def check_networks(config: Config) -> None:
+    """Names every network that is missing at once; of a single one its own stage says more.
+
+    Raises:
+        MissingFileError: several are missing.
+    """
+    absent = [entry for entry in networks_of(config) if local_path(entry.name) is None]
+    if len(absent) < 2:
+        return
+    known = PRESETS.get(config.preset)
+    whole = known is not None and known.stages == config.stages
+    what = f"--preset {config.preset}" if whole else " ".join(entry.name for entry in absent)
+    hand = [entry.name for entry in absent if entry.source is Source.MANUAL]
+    rest = f", which also says how to get {' and '.join(hand)}" if hand else ""
+    named = ", ".join(f"{entry.name} ({entry.size_in_words}, {entry.licence})" for entry in absent)
+    raise MissingFileError(  # the command first: a message may be cut to its first 500 letters
+        f"{len(absent)} networks are not on this machine: run `crowdgaussian weights fetch {what}`"
+        f"{rest}, or use the preset open, which needs none; it lacks {named}."
+    )
+
+
 def files_for(config: Config) -> list[WeightFile | UsedFile]:
-    """Every model file that the stages of these settings read."""
+    """Every model file that the stages of these settings read.
+
+    Raises:
+        CrowdGaussianError: some are missing.
+    """
+    check_networks(config)
     names = config.stages
     chosen = (names.body, names.people, names.segment, names.avatar, names.refiner)
     files: list[WeightFile | UsedFile] = [

@@ -135,6 +135,11 @@ def turbo_path(config: RefineConfig) -> Path:
     )
 
 
+def turbo_needs(_config: RefineConfig) -> tuple[Need, ...]:
+    """What the refiner "turbo" wants of the catalogue."""
+    return (_TURBO,)
+
+
 def turbo_files(config: RefineConfig) -> list[UsedFile]:
     """The large files of the diffusion refiner.
 

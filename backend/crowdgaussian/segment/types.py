@@ -2,6 +2,7 @@
 """What the masks stage hands on, and the view of the crowd that later stages share."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from crowdgaussian_shared.geometry.skeleton import FACE_JOINTS, JOINT_INDEX
 
 from ..core.progress import Report
 from ..people.types import Crowd, Person
+from ..weights.local import Need, UsedFile, locate, used_file
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,42 @@ class SegmentConfig:
     smooth: float = 0.004  # opening and closing radius
     min_confidence: float = 0.5  # of a keypoint that keeps its part of the mask
     sam: str = ""  # .pth of segment-anything or folder of SAM 2.1 or 3; empty: the installed one
+
+
+# Which network files the masks stages read
+
+_SAM = Need(
+    "segment",
+    "sam",
+    "segment.sam",
+    (
+        "sam2.1-large",
+        "sam3",
+        "sam-vit-h",
+        "sam2.1-base-plus",
+        "sam-vit-l",
+        "sam2.1-small",
+        "sam2.1-tiny",
+        "sam-vit-b",
+    ),
+    "silhouettes",
+)
+
+
+def sam_needs(_config: SegmentConfig) -> tuple[Need, ...]:
+    """What the stage "sam" wants of the catalogue."""
+    return (_SAM,)
+
+
+def sam_path(config: SegmentConfig) -> Path:
+    """The .pth file or the folder of SAM.
+
+    Raises:
+        MissingFileError: none is on this machine.
+    """
+    return locate(config.sam, _SAM)
+
+
+def sam_files(config: SegmentConfig) -> list[UsedFile]:
+    """Every file that the stage "sam" reads."""
+    return [used_file(config.sam, _SAM)]

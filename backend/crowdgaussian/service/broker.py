@@ -107,7 +107,8 @@ class Broker:
             return False
 
     def close(self) -> None:
-        """Stops the workers and frees the address; jobs are kept."""
+        """Stops workers and downloads and frees the address; jobs are kept."""
+        self._control.close()
         self._pool.close()
         self._safely(self._jobs.suspend)
         if self._data.ident is not None:

@@ -21,13 +21,16 @@ from crowdgaussian_shared.scene.schema import ModelProvenance
 
 from .. import __version__
 from ..pipeline.config import PRESETS, preset
-from ..pipeline.stages import files_for
+from ..pipeline.stages import files_for, networks_of
+from ..weights.catalogue import RemoteWeights, Source
+from ..weights.hub import Downloads, bytes_here
+from ..weights.local import local_path
 from .data import INTERNAL, REVOKED, UNKNOWN_JOB
 from .jobs import Jobs
 from .settings import KeyFolder
 from .sockets import Envelope, request_of, send
 from .store import KEYED, LOCAL, JobRow, Store
-from .submit import RefusedError, again, new_row
+from .submit import RefusedError, again, new_row, result_key
 from .workers import WorkerPool, describe_device
 
 IDLE_SECONDS = 60.0  # without a word, then a connection is forgotten
@@ -158,9 +161,9 @@ FREE = "Free to use, also commercially."
 NOT_COMMERCIAL = "Not for commercial use: {}."
 
 
-@dataclass(frozen=True)
+@dataclass
 class Greeting:
-    """The parts of WELCOME that stay the same while the service runs."""
+    """The parts of WELCOME that stay the same while the service runs, but for downloads."""
 
     data_port: int
     limits: Limits
@@ -181,6 +184,12 @@ class Greeting:
             PROTOCOL_MINOR,
         )
 
+    def look_again(self) -> None:
+        """New models may have come; takes seconds for large ones."""
+        self.presets = offered_presets()
+        for name in (p.name for p in self.presets if p.available):
+            result_key("", preset(name), "")  # remembers the hashes that a job's key wants
+
 
 def offered_presets() -> tuple[Preset, ...]:
     """Every preset, also those that this server cannot run, and why not."""
@@ -191,7 +200,8 @@ def _preset(name: str) -> Preset:
     try:
         found = [file.provenance() for file in files_for(preset(name))]
     except CrowdGaussianError as error:
-        return Preset(name, available=False, commercial=False, licence="", missing=str(error))
+        size = sum(_bytes(entry) for entry in _absent(name) if entry.source is not Source.MANUAL)
+        return Preset(name, False, False, licence="", missing=str(error), download=size)
     closed = sorted({model.licence for model in found if not model.commercial})
     return Preset(
         name,
@@ -200,6 +210,14 @@ def _preset(name: str) -> Preset:
         licence=NOT_COMMERCIAL.format(", ".join(closed)) if closed else FREE,
         models=tuple(_model(model) for model in found),
     )
+
+
+def _absent(name: str) -> list[RemoteWeights]:
+    return [e for e in networks_of(preset(name)) if local_path(e.name) is None]
+
+
+def _bytes(entry: RemoteWeights) -> int:
+    return entry.size or entry.megabytes * 1_000_000
 
 
 def _model(model: ModelProvenance) -> Model:
@@ -233,7 +251,13 @@ class Control:
             m.Cancel: self._cancel,
             m.List: self._list,
             m.Delete: self._delete,
+            m.Download: self._download,
         }
+        self._downloads = Downloads(greeting.look_again)
+
+    def close(self) -> None:
+        """Stops downloads."""
+        self._downloads.close()
 
     def handle(self, envelope: Envelope) -> None:
         """Answers one message."""
@@ -327,6 +351,20 @@ class Control:
             raise RefusedError("state", f"The job is {row.state}; cancel it first.")
         self._jobs.delete(row)
         return m.Done(message.request)
+
+    def _download(self, _session: Session, message: m.Download) -> Message:
+        """Anybody who may send jobs may have the models that a preset wants, and no others."""
+        if message.preset not in PRESETS:
+            raise RefusedError("message", f"There is no preset '{message.preset}'.")
+        offered = {preset.name: preset for preset in self._greeting.presets}[message.preset]
+        if message.start and not offered.available:
+            log.info("fetching what the preset %s lacks", message.preset)
+            self._downloads.start(message.preset)
+        state, error = self._downloads.state(message.preset)
+        entries = networks_of(preset(message.preset))
+        here = sum(bytes_here(entry) for entry in entries)
+        size = sum(_bytes(entry) for entry in entries)
+        return m.DownloadInfo(message.request, offered, state, here, size, error[:500])
 
     def _own(self, session: Session, job: str) -> JobRow:
         """A job that this connection may touch.

@@ -263,6 +263,11 @@ class RemoteWeights:
         return sum(sizes) if all(sizes) else 0
 
     @property
+    def size_in_words(self) -> str:
+        """Such as "1,230 MB"."""
+        return f"{self.megabytes:,} MB" if self.megabytes else "of unknown size"
+
+    @property
     def page(self) -> str:
         """Where a person can read about it."""
         return f"https://huggingface.co/{self.place}" if self.source is Source.HUB else self.place

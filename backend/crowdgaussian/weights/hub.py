@@ -7,9 +7,17 @@ downloader. What arrived is written down (size, SHA-256) so that `verify` can te
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from crowdgaussian_shared.errors import (
@@ -18,9 +26,10 @@ from crowdgaussian_shared.errors import (
     MissingFileError,
     RemoteError,
 )
+from crowdgaussian_shared.protocol.messages import DownloadState
 
 from .catalogue import RemoteFile, RemoteWeights, Source, WeightFile
-from .local import files_of, folder_of, how, local_path, require
+from .local import files_of, folder_of, how, local_path, require, weights_folder
 from .table import TABLE
 
 RECORD = "fetched.json"
@@ -51,6 +60,35 @@ def fetch(entry: RemoteWeights) -> Path:
         record[file.name] = _checked(file, path)
         _write_record(folder / RECORD, record)
     return require(entry.name)
+
+
+def check_room(entries: list[RemoteWeights]) -> None:
+    """Whether the disk has room for what is missing of some models.
+
+    Raises:
+        DiskFullError: it has not.
+    """
+    absent = [entry for entry in entries if local_path(entry.name) is None]
+    needed = sum(entry.size or entry.megabytes * 1_000_000 for entry in absent)
+    needed -= sum(bytes_here(entry) for entry in absent)
+    place = next(p for p in (weights_folder(), *weights_folder().parents) if p.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise DiskFullError(
+            f"{needed // 1_000_000:,} MB are to be fetched, and {place} has room for "
+            f"{free // 1_000_000:,} MB; make room, or set $CROWDGAUSSIAN_WEIGHTS to another disk."
+        )
+
+
+def bytes_here(entry: RemoteWeights) -> int:
+    """Bytes of a model that have arrived, unfinished files among them."""
+    total = 0
+    for path in folder_of(entry).rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue  # just renamed
+    return total
 
 
 def fetch_from_hub(repository: str, file: str) -> Path:
@@ -268,3 +306,59 @@ def _exists(file: WeightFile) -> bool:
         return file.path().is_file()
     except CrowdGaussianError:
         return False
+
+
+# A download in a process of its own, for a service that must not wait
+
+
+class Downloads:
+    """At most one `crowdgaussian weights fetch --preset NAME` for each preset.
+
+    Args:
+        done: called in a thread of its own after each that ended well.
+    """
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self._done = done
+        self._states: dict[str, tuple[DownloadState, str]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, preset: str) -> None:
+        """Begins, unless it is on its way."""
+        if self.state(preset)[0] in ("running", "checking"):
+            return
+        command = [sys.executable, "-m", "crowdgaussian", "weights", "fetch", "--preset", preset]
+        said = tempfile.TemporaryFile()
+        process = subprocess.Popen(
+            [*command, "--stop-with-parent"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        )
+        self._processes[preset] = process
+        self._states[preset] = ("running", "")
+        threading.Thread(target=self._watch, args=(preset, process, said), daemon=True).start()
+
+    def state(self, preset: str) -> tuple[DownloadState, str]:
+        """How it stands, and why it failed."""
+        return self._states.get(preset, ("idle", ""))
+
+    def close(self) -> None:
+        """Stops them; what has arrived stays for the next time."""
+        for process in self._processes.values():
+            process.kill()
+
+    def _watch(self, preset: str, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        with process, said:
+            code = process.wait()
+            said.seek(0)
+            lines = said.read().decode("utf-8", "replace").strip().splitlines()
+        if code:
+            last = lines[-1] if lines else ""
+            why = last.removeprefix("crowdgaussian: ") if last else f"It ended with code {code}."
+            self._states[preset] = ("failed", why)
+            return
+        self._states[preset] = ("checking", "")
+        self._done()
+        self._states[preset] = ("done", "")

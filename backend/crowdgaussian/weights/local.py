@@ -95,6 +95,20 @@ class Need:
     names: tuple[str, ...]  # entries of the catalogue that serve, the best first
     default: str  # the bundled stage that needs no such file
     together: str = ""  # names of all that the stage needs, where that is more than this
+    on_demand: tuple[str, ...] = ()  # entries that serve, too, where the setting names them
+
+    def chosen(self, given: str = "") -> RemoteWeights | None:
+        """The entry that serves: one that is here, or else the one to fetch.
+
+        Args:
+            given: what the setting says; None comes back where that is a file of the user's.
+        """
+        known = (*self.names, *self.on_demand)
+        named = tuple(name for name in known if given in (name, find(name).place))
+        if given and not named:
+            return None
+        names = named or self.names
+        return find(next((name for name in names if local_path(name) is not None), names[0]))
 
 
 @dataclass(frozen=True)
@@ -163,6 +177,8 @@ def locate(given: str, need: Need) -> Path:
         path = Path(given).expanduser()
         if path.exists():
             return path
+        if given in (*need.names, *need.on_demand):
+            return require(given)
         raise MissingFileError(
             f"{need.setting} names {given}, which does not exist; correct it, or leave it empty "
             "to use what `crowdgaussian weights fetch` has fetched."
@@ -190,7 +206,7 @@ def used_file(given: str, need: Need) -> UsedFile:
     path = locate(given, need)
     file = path / _TENSORS if path.is_dir() else path
     missing = f"{path} holds no {_TENSORS}; download the model again."
-    for entry in map(find, need.names):
+    for entry in map(find, (*need.names, *need.on_demand)):
         if local_path(entry.name) == path or _is_called_like(entry, path):
             terms = (entry.name, entry.licence, entry.commercial)
             return UsedFile.at(file, terms, need.stage, missing)
@@ -206,9 +222,17 @@ def _file(entry: RemoteWeights) -> str:
 def _is_called_like(entry: RemoteWeights, path: Path) -> bool:
     """Whether a path is called like an entry, its only file, or its repository."""
     if path.is_file():
-        own = len(entry.files) == 1 and path.name == entry.files[0].name
+        own = len(entry.files) == 1 and path.name == Path(entry.files[0].name).name
         return own or path.name.startswith(entry.name.replace("-", "_") + "_")
     return path.name in (entry.name, entry.place.rsplit("/", 1)[-1])
+
+
+SMPLX = Need("body", "smplx", "", ("smplx",), "open")
+
+
+def smplx_needs(_settings: None) -> tuple[Need, ...]:
+    """What the body model "smplx" wants of the catalogue; here, for bodies import torch."""
+    return (SMPLX,)
 
 
 # Networks of our own, as `crowdgaussian train` writes them

@@ -13,6 +13,7 @@ _SAM_FILES = (
     RemoteFile("preprocessor_config.json"),
     RemoteFile("model.safetensors"),
 )
+_SAM2_FILES = (RemoteFile("config.json"), RemoteFile("model.safetensors"))
 _DIFFUSION_FILES = tuple(
     RemoteFile(name)
     for name in (
@@ -76,6 +77,24 @@ def _sam(name: str, repository: str, megabytes: int, **more) -> RemoteWeights:
         commercial=True,
         megabytes=megabytes,
         **settings,
+    )
+
+
+def _sam2(name: str, repository: str, megabytes: int) -> RemoteWeights:
+    return _sam(name, repository, megabytes, files=_SAM2_FILES)
+
+
+def _wholebody(size: str, megabytes: int, sha256: str = "") -> RemoteWeights:
+    return RemoteWeights(
+        name=f"vitpose-wholebody-{size}",
+        stage="people",
+        purpose="133 keypoints of a person in a box: body, feet, face, hands",
+        source=Source.HUB,
+        place="JunkyByte/easy_ViTPose",
+        files=(RemoteFile(f"torch/wholebody/vitpose-{size}-wholebody.pth", sha256=sha256),),
+        licence="Apache-2.0 (weights; trained on COCO-WholeBody, which is non-commercial)",
+        commercial=False,
+        megabytes=megabytes,
     )
 
 
@@ -178,16 +197,16 @@ _ENTRIES = (
     _sam("sam-vit-h", "facebook/sam-vit-huge", 2560),
     _sam("sam-vit-l", "facebook/sam-vit-large", 1250),
     _sam("sam-vit-b", "facebook/sam-vit-base", 375),
-    _sam("sam2.1-large", "facebook/sam2.1-hiera-large", 900),
-    _sam("sam2.1-base-plus", "facebook/sam2.1-hiera-base-plus", 320),
-    _sam("sam2.1-small", "facebook/sam2.1-hiera-small", 180),
-    _sam("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 160),
+    _sam2("sam2.1-large", "facebook/sam2.1-hiera-large", 898),
+    _sam2("sam2.1-base-plus", "facebook/sam2.1-hiera-base-plus", 323),
+    _sam2("sam2.1-small", "facebook/sam2.1-hiera-small", 184),
+    _sam2("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156),
     _sam(
         "sam3",
         "facebook/sam3",
         3400,
         licence="SAM License (2025-11-19)",
-        files=(RemoteFile("config.json"), RemoteFile("model.safetensors")),
+        files=_SAM2_FILES,
         gated="access has to be asked for and can be refused",
     ),
     RemoteWeights(
@@ -201,13 +220,22 @@ _ENTRIES = (
         commercial=True,
         megabytes=344,
     ),
+    _wholebody("b", 360, "3365f2f33cd11267e1f447fe22a1669f54dfbe8507651c88727d94287ab2522a"),
+    _wholebody("l", 1230),
     RemoteWeights(
         name="rt-detr",
         stage="people",
         purpose="boxes around people",
         source=Source.HUB,
         place="PekingU/rtdetr_r50vd",
-        files=_SAM_FILES,
+        files=(
+            RemoteFile("config.json"),
+            RemoteFile("preprocessor_config.json"),
+            RemoteFile(
+                "model.safetensors",
+                sha256="5263d5521eff3e356f6cd8a371fd5dfb891725beda5f713674f79669115cdc64",
+            ),
+        ),
         licence="Apache-2.0",
         commercial=True,
         megabytes=172,

@@ -141,6 +141,15 @@ class Client:
         """Asks for all jobs of this client -> JobList."""
         self._order(lambda session: session.list_jobs())
 
+    def download(self, preset: str, start: bool = False) -> None:
+        """Asks how the server's download of a preset's models goes -> DownloadUpdate.
+
+        Args:
+            preset: as the server's Welcome names it.
+            start: begin, if it does not run already.
+        """
+        self._order(lambda session: session.download(preset, start))
+
     def retry_now(self) -> None:
         """Tries to connect at once instead of at the end of the pause."""
         self._order(lambda session: session.retry_now())

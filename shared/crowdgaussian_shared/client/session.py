@@ -17,7 +17,7 @@ from .data import LONGEST_PAUSE, Backoff, DataChannel
 from .job import JobTask
 from .link import Failure, Link
 from .server import Server
-from .updates import Deleted, JobList, RequestFailed, ServerUpdate, Update
+from .updates import Deleted, DownloadUpdate, JobList, RequestFailed, ServerUpdate, Update
 
 PING_EVERY = 2.0  # seconds
 MISSES = 5  # heartbeats without any answer, then the connection is dead
@@ -103,6 +103,13 @@ class Session:
     def list_jobs(self) -> None:
         """Asks for all jobs of this client."""
         self._order(m.List)
+
+    def download(self, preset: str, start: bool) -> None:
+        """Has the server fetch what a preset lacks, or asks how that goes."""
+        self.ask(
+            lambda number: m.Download(number, preset, start),
+            lambda answer: self._ordered(m.Download, (), answer),
+        )
 
     def retry_now(self) -> None:
         """Ends the pause before the next attempt to connect."""
@@ -239,5 +246,7 @@ class Session:
             )
         elif isinstance(answer, m.Jobs):
             self.tell(JobList(answer.jobs))
+        elif isinstance(answer, m.DownloadInfo):
+            self.tell(DownloadUpdate(answer))
         elif isinstance(answer, m.Done):
             self.tell(Deleted(*job))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..protocol.messages import ENDED, Job, JobState, Progress, Welcome
+from ..protocol.messages import ENDED, DownloadInfo, Job, JobState, Progress, Welcome
 
 Reason = Literal[
     "",
@@ -85,13 +85,20 @@ class Deleted:
 
 
 @dataclass(frozen=True)
-class RequestFailed:
-    """The server refused a cancel, delete or list."""
+class DownloadUpdate:
+    """The answer to Client.download: how the download of a preset's models goes."""
 
-    request: str  # CANCEL, DELETE or LIST
+    info: DownloadInfo
+
+
+@dataclass(frozen=True)
+class RequestFailed:
+    """The server refused a cancel, delete, list or download."""
+
+    request: str  # CANCEL, DELETE, LIST or DOWNLOAD
     job: str
     code: str
     message: str
 
 
-Update = ServerUpdate | JobUpdate | SceneUpdate | JobList | Deleted | RequestFailed
+Update = ServerUpdate | JobUpdate | SceneUpdate | JobList | Deleted | DownloadUpdate | RequestFailed

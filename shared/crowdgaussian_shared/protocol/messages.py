@@ -15,6 +15,7 @@ CHUNK_BYTES = 1 << 20  # of an artefact or a photo in one message
 CREDIT = 8  # chunks a client may have asked for and not yet received
 
 JobState = Literal["uploading", "queued", "running", "done", "failed", "cancelled"]
+DownloadState = Literal["idle", "running", "checking", "done", "failed"]
 ENDED = ("done", "failed", "cancelled")
 Request = Annotated[int, Span(2**53)]
 JobId = Annotated[str, Span(36)]
@@ -47,6 +48,7 @@ class Preset:
     licence: str  # in words, for the panel
     missing: str = ""  # what it lacks when it is not available
     models: Annotated[tuple[Model, ...], Span(64)] = ()
+    download: Size = 0  # bytes that DOWNLOAD gets of what it lacks; 0: none
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,15 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Download:
+    """Have the server fetch what a preset lacks, or ask how that goes; from minor version 2 on."""
+
+    request: Request
+    preset: Name
+    start: bool = False
+
+
+@dataclass(frozen=True)
 class Ping:
     """Are you there?"""
 
@@ -292,6 +303,18 @@ class Done:
 
 
 @dataclass(frozen=True)
+class DownloadInfo:
+    """The answer to DOWNLOAD."""
+
+    request: Request
+    preset: Preset  # as it is now
+    state: DownloadState
+    received: Size = 0  # bytes that are there
+    size: Size = 0  # bytes of all that the preset wants, about
+    error: Sentence = ""  # why it failed, and what to do
+
+
+@dataclass(frozen=True)
 class Pong:
     """The answer to PING."""
 
@@ -331,6 +354,7 @@ Message = (
     | Cancel
     | List
     | Delete
+    | Download
     | Ping
     | Welcome
     | Busy
@@ -340,6 +364,7 @@ Message = (
     | Uploaded
     | Chunk
     | Done
+    | DownloadInfo
     | Pong
     | Error
 )

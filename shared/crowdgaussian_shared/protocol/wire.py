@@ -17,7 +17,7 @@ from .messages import MESSAGES, PAYLOADS, Message
 
 MAGIC = b"CGSC"
 PROTOCOL_MAJOR = 1  # a change that an older side cannot live with
-PROTOCOL_MINOR = 1  # a field or a message more
+PROTOCOL_MINOR = 2  # a field or a message more
 HEADER_LIMIT = 64 << 10  # bytes
 PAYLOAD_LIMIT = 2 << 20  # bytes of one payload frame
 PAYLOAD_FRAMES = 4

@@ -14,8 +14,15 @@ from crowdgaussian_addon.jobs.local_server import LocalServer, find_backend_pyth
 from crowdgaussian_addon.jobs.session import Session, Target
 from crowdgaussian_addon.jobs.table import QUALITIES, REFINEMENTS, JobRow, JobTable, settings_for
 from crowdgaussian_shared.client.ticket import JobRequest
-from crowdgaussian_shared.client.updates import JobUpdate, RequestFailed, SceneUpdate, ServerUpdate
+from crowdgaussian_shared.client.updates import (
+    DownloadUpdate,
+    JobUpdate,
+    RequestFailed,
+    SceneUpdate,
+    ServerUpdate,
+)
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.protocol import messages as m
 from crowdgaussian_shared.protocol.messages import Progress
 from crowdgaussian_shared.scene.folder import SceneFolder
 from crowdgaussian_shared.scene.schema import PersonEntry, PhotoInfo, SceneInfo
@@ -34,7 +41,7 @@ class FakeClient:
         return found
 
     def __getattr__(self, name):
-        return lambda *arguments: self.asked.append((name, *arguments))
+        return lambda *arguments, **_: self.asked.append((name, *arguments))
 
 
 @pytest.fixture
@@ -294,3 +301,31 @@ def test_a_cache_that_cannot_be_written_is_told(session, monkeypatch):
     session.touch()
     session.poll()
     assert "choose another folder" in session.server.sentence
+
+
+def test_a_download_is_followed_and_its_preset_becomes_available(session):
+    lacking = m.Preset("open-large", False, False, "", "It lacks networks.", (), 1_414_000_000)
+    complete = m.Preset("open", True, True, "")
+    device = m.Device("cpu", "c", 1, 1)
+    session.server.welcome = m.Welcome(1, "s", 1, device, m.Limits(), (complete, lacking))
+    session.fetch_models("open-large")
+    assert session._client.asked == [("download", "open-large")]
+    tell(session, m.DownloadInfo(1, lacking, "running", 700_000_000, 1_414_000_000))
+    assert session.server.fetching == ["open-large"] and session.busy
+    session.poll()
+    assert session._client.asked[-1] == ("download", "open-large"), "nobody asks how it goes"
+    asked = len(session._client.asked)
+    session.poll()
+    assert len(session._client.asked) == asked, "it asks without a pause"
+    there = m.Preset("open-large", True, True, "Free to use.")
+    tell(session, m.DownloadInfo(2, there, "done", 1_414_000_000, 1_414_000_000))
+    assert session.server.fetching == []
+    assert session.server.welcome.presets == (complete, there)
+    session._client.updates.append(RequestFailed("DOWNLOAD", "", "message", "No such preset."))
+    session.poll()
+    assert session.server.sentence == "No such preset."
+
+
+def tell(session, info):
+    session._client.updates.append(DownloadUpdate(info))
+    session.poll()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from _support.blender.blender_people import make_avatar
 from _support.blender.fake_layout import FakeLayout
-from crowdgaussian_addon.jobs.session import Session, take_files
-from crowdgaussian_addon.jobs.table import JobRow
+from crowdgaussian_addon.jobs.session import Session
+from crowdgaussian_addon.jobs.table import JobRow, take_files
 from crowdgaussian_addon.ops import state
 from crowdgaussian_addon.ops import timer as pump
 from crowdgaussian_addon.ops.add_person import CROWDGAUSSIAN_OT_add_person as AddPerson

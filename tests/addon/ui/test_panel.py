@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the panel and the preferences draw, for every state a job or a server can be in."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import bpy
@@ -9,7 +10,7 @@ import pytest
 from _support.blender.fake_layout import FakeLayout
 from crowdgaussian_addon.jobs.session import ServerView, Session
 from crowdgaussian_addon.jobs.table import JobRow
-from crowdgaussian_addon.ops import state
+from crowdgaussian_addon.ops import reconstruct, state
 from crowdgaussian_addon.ui import panel, preferences
 from crowdgaussian_shared.protocol import messages as m
 
@@ -89,6 +90,32 @@ def test_licence_in_words(session):
     assert "Free to use, also commercially." in draw().texts()
     bpy.context.scene.crowdgaussian.preset = "paper"
     assert "Not available: It needs weights." in draw().texts()
+
+
+def test_a_preset_that_lacks_models_has_a_button_and_shows_how_it_goes(session):
+    connect(session)
+    lacking = m.Preset("paper", False, False, "", "It lacks smplx.", (), 16_000_000_000)
+    bpy.context.scene.crowdgaussian.preset = "paper"
+    assert "crowdgaussian.fetch_models" not in draw().buttons()  # nothing that can be fetched
+    info = m.DownloadInfo(1, lacking, "idle", 0, 16_000_000_000)
+    session._take_download(info)
+    layout = draw()
+    assert "crowdgaussian.fetch_models" in layout.buttons()
+    assert "Fetch Models (16.0 GB)" in layout.texts()
+    session._take_download(replace(info, state="running", received=4_000_000_000))
+    layout = draw()
+    assert "The server fetches models, 25%" in layout.texts()
+    assert "crowdgaussian.fetch_models" not in layout.buttons()
+    session._take_download(replace(info, state="failed", error="The network is down."))
+    layout = draw()
+    assert "The network is down." in layout.texts()
+    assert "crowdgaussian.fetch_models" in layout.buttons()
+    asked = []
+    session.fetch_models = asked.append
+    assert bpy.ops.crowdgaussian.fetch_models(preset="paper") == {"FINISHED"} and asked == ["paper"]
+    fake = SimpleNamespace(layout=FakeLayout(), preset="paper")
+    reconstruct.CROWDGAUSSIAN_OT_fetch_models.draw(fake, None)
+    assert fake.layout.texts() == ["It lacks smplx."]
 
 
 def test_server_and_its_machine(session):

@@ -212,3 +212,11 @@ def test_a_bare_machine():
 )
 def test_versions(version, wanted, fits):
     assert doctor.version_fits(version, wanted) == fits
+
+
+def test_what_open_large_lacks_is_one_line_and_no_fault(machine, capsys):
+    code, checks = verdict(capsys)
+    line = checks["its networks"]
+    assert code == 0 and line["state"] == "note"
+    assert line["found"].startswith("lacks vitpose (344 MB), rt-detr") and "Apache" in line["found"]
+    assert "weights fetch --preset open-large" in line["remedy"]

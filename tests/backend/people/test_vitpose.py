@@ -4,7 +4,9 @@
 import numpy as np
 import pytest
 import torch
+from _support.vitpose_made_up import save_vitpose, true_people
 from crowdgaussian.body import load_body
+from crowdgaussian.core.landmarks import to_landmarks
 from crowdgaussian.core.progress import silent
 from crowdgaussian.people.crowd import single_thread
 from crowdgaussian.people.detect.search import choose_boxes, overlap, read_boxes
@@ -16,8 +18,6 @@ from crowdgaussian.people.vitpose import (
     KeypointNetwork,
     PersonDetector,
     VitPoseFit,
-    detection_of,
-    to_landmarks,
 )
 from crowdgaussian.synthetic.sample import load_ground_truth
 from crowdgaussian_shared.errors import CrowdGaussianError
@@ -26,33 +26,9 @@ from transformers import (
     RTDetrForObjectDetection,
     RTDetrImageProcessorPil,
     RTDetrResNetConfig,
-    VitPoseBackboneConfig,
-    VitPoseConfig,
-    VitPoseForPoseEstimation,
-    VitPoseImageProcessorPil,
 )
 
 SHAPE = (300, 400)
-
-
-def save_vitpose(folder, keypoints=17, experts=1):
-    torch.manual_seed(0)
-    backbone = VitPoseBackboneConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=[256, 192],
-        patch_size=[16, 16],
-        num_experts=experts,
-        part_features=8 if experts > 1 else 0,
-        out_features=["stage2"],
-    )
-    model = VitPoseForPoseEstimation(
-        VitPoseConfig(backbone_config=backbone, use_simple_decoder=True, num_labels=keypoints)
-    )
-    model.save_pretrained(folder)
-    VitPoseImageProcessorPil().save_pretrained(folder)
-    return folder
 
 
 def save_detector(folder):
@@ -212,32 +188,6 @@ def test_layouts_name_the_same_places():
         to_landmarks(xy[:20], scores[:20])
 
 
-def true_people(truth, body):
-    """Detections with the sample's true landmarks, those of COCO's 17."""
-    viewmat, lengths = truth.camera.viewmat, Lengths.of(body.joint_template.numpy())
-    rng, found = np.random.default_rng(3), []
-    for person, visible in zip(truth.people, truth.visible):
-        with torch.no_grad():
-            out = body(
-                *(
-                    torch.as_tensor(np.asarray(v, np.float32))[None]
-                    for v in (person.betas, person.pose, person.transl, person.scale)
-                )
-            )
-            points = body.landmarks(out)[0].numpy()
-        flat = (points @ viewmat[:3, :3].T + viewmat[:3, 3]) @ truth.camera.K.T
-        xy = flat[:, :2] / flat[:, 2:]
-        xy = xy + rng.normal(0, 0.004 * np.ptp(xy[:, 1]), xy.shape)
-        confidence = np.full(33, 0.9)
-        confidence[[1, 3, 4, 6, 9, 10, *range(17, 23), *range(29, 33)]] = 0
-        rows, columns = np.nonzero(visible)
-        box = np.array([columns.min(), rows.min(), columns.max(), rows.max()])
-        found.append(
-            detection_of(xy.astype(np.float32), confidence, box, 0.9, visible.shape, lengths)
-        )
-    return found
-
-
 def stage_for(body, **options):
     stage = VitPoseFit.__new__(VitPoseFit)
     stage.config, stage.body, stage.points = PeopleConfig(**options), body, BodyPoints(body)
@@ -293,7 +243,7 @@ def test_half_a_body_still_tells_its_size(truth, body):
 
 
 def test_the_whole_stage_with_boxes_and_with_a_detector(vitpose, detector, body):
-    options = {"vitpose": str(vitpose), "pose_steps": 4, "ground_steps": 2}
+    options = {"vitpose": str(vitpose), "pose_steps": 4, "ground_steps": 2, "landmarks": "full"}
     given = PeopleConfig(boxes="10,20,110,220;150,30,240,290", **options)
     stage = VitPoseFit(given, body)
     assert stage.detector is None

@@ -208,3 +208,13 @@ def test_two_workers_share_the_queue_but_not_a_photo(tmp_path, photo):
         assert [e.state for e in second] == ["queued", "done"], "the first one's result"
         assert client.follow(other)[-1].state == "done"
         assert len(set(service.workers())) == 2
+
+
+def test_how_a_download_stands_is_told_to_anybody_who_may_send_jobs(client):
+    answer = client.ask(m.Download, preset="open-large")
+    assert (answer.state, answer.received, answer.size) == ("idle", 0, 1_414_000_000)
+    assert not answer.preset.available and answer.preset.download == 1_414_000_000
+    assert "weights fetch --preset open-large" in answer.preset.missing
+    complete = client.ask(m.Download, preset="open", start=True)
+    assert complete.preset.available and (complete.state, complete.size) == ("idle", 0)
+    assert client.ask(m.Download, preset="../etc").code == "message"

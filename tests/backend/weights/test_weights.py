@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,6 +147,53 @@ def test_fetch_verify_and_path(capsys, entry, folder):
     assert "1,023,999 bytes instead of 1,024,000" in run(capsys, "weights", "verify")[1]
 
 
+@pytest.fixture
+def of_preset(site, monkeypatch):
+    """What the preset open-large lacks, small and served by the stand-in."""
+    for name in ("vitpose", "rt-detr", "sam2.1-large"):
+        file = RemoteFile("model.safetensors", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+        small = {"source": Source.URL, "place": f"{site}/{name}", "files": (file,), "megabytes": 1}
+        monkeypatch.setitem(TABLE, name, replace(TABLE[name], **small))
+    return ("weights", "fetch", "--preset", "open-large")
+
+
+def test_a_preset_is_fetched_at_once_with_every_licence_told_once(capsys, of_preset, folder):
+    (folder / "rt-detr").mkdir(parents=True)
+    (folder / "rt-detr" / "model.safetensors.part").write_bytes(CONTENT[:1000])
+    code, out, told = run(capsys, *of_preset)
+    assert code == 0
+    assert told.count("Apache-2.0") == 1 and "3 of 3 MB to fetch" in told and str(folder) in told
+    assert ("/rt-detr/model.safetensors", 1000) in Site.asked, "began again"
+    for name in ("vitpose", "rt-detr", "sam2.1-large"):
+        assert f"{name}: ok (as published)" in out
+    times = len(Site.asked)
+    code, out, told = run(capsys, *of_preset)
+    assert code == 0 and "0 of 3 MB" in told and len(Site.asked) == times
+    (folder / "vitpose" / "model.safetensors").write_bytes(b"x" * len(CONTENT))
+    code, out, told = run(capsys, *of_preset)
+    assert code == 2 and "vitpose: wrong" in out and "vitpose cannot be used" in told
+
+
+def test_what_is_got_by_hand_is_told_after_all_else_is_fetched(capsys, of_preset, entry, folder):
+    code, out, told = run(capsys, "weights", "fetch", "smplx", "made-up")
+    assert code == 2 and str(folder / "made-up" / "a.bin") in out
+    assert "The rest cannot be fetched automatically: for 'smplx' register at" in told
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(capsys, of_preset, monkeypatch):
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda _: SimpleNamespace(free=2_500_000))
+    code, _, told = run(capsys, *of_preset)
+    assert code == 2 and "3 MB are to be fetched" in told and "room for 2 MB" in told
+    assert not Site.asked
+
+
+def test_fetch_wants_to_know_what(capsys):
+    assert "--preset NAME" in run(capsys, "weights", "fetch")[2]
+    assert "no preset 'huge'" in run(capsys, "weights", "fetch", "--preset", "huge")[2]
+    code, out, _ = run(capsys, "weights", "fetch", "--preset", "open")
+    assert code == 0 and "needs nothing" in out
+
+
 def test_an_interrupted_download_goes_on(entry, folder):
     (folder / "made-up").mkdir(parents=True)
     (folder / "made-up" / "a.bin.part").write_bytes(CONTENT[:1000])
@@ -198,7 +247,7 @@ def test_an_offline_hub_is_one_sentence(folder):
         text=True,
         timeout=60,
     )
-    licence, error = done.stderr.splitlines()
+    licence, _, error = done.stderr.splitlines()
     assert done.returncode == 2 and "not for commercial use" in licence
     assert error.startswith("crowdgaussian: https://huggingface.co/3DAIGC/LHM-MINI cannot be")
 
@@ -259,3 +308,30 @@ def test_where_the_files_go(monkeypatch, tmp_path):
 def test_an_unknown_name(capsys):
     code, _, error = run(capsys, "weights", "path", "lhm-2b")
     assert code == 2 and "weights list" in error
+
+
+def test_a_download_in_a_process_of_its_own_ends_well_or_says_why(monkeypatch, folder):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ended = []
+    downloads = hub.Downloads(lambda: ended.append(downloads.state("open")))
+    assert downloads.state("open") == ("idle", "")
+    for name in ("open", "open-large"):
+        downloads.start(name)
+        assert downloads.state(name)[0] == "running"
+        downloads.start(name)  # it is on its way already
+    deadline = time.monotonic() + 60
+    while {downloads.state(name)[0] for name in ("open", "open-large")} & {"running", "checking"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert downloads.state("open") == ("done", "") and ended == [("checking", "")]
+    state, why = downloads.state("open-large")
+    assert state == "failed" and why.startswith("https://huggingface.co/usyd-community/vitpose")
+    downloads.close()
+
+
+def test_what_has_arrived_is_counted(entry, folder):
+    assert hub.bytes_here(entry) == 0
+    (folder / "made-up" / ".cache").mkdir(parents=True)
+    (folder / "made-up" / ".cache" / "a.incomplete").write_bytes(CONTENT[:1000])
+    (folder / "made-up" / "b.bin").write_bytes(CONTENT[:10])
+    assert hub.bytes_here(entry) == 1010

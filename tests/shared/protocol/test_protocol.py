@@ -37,6 +37,8 @@ EXAMPLES = [
     m.Done(9),
     m.Pong(10),
     m.Error(4, "unknown-job", "There is no such job."),
+    m.Download(11, "open-large", True),
+    m.DownloadInfo(11, PRESET, "running", 10, 1_414_000_000),
 ]
 WITH_PAYLOAD = (m.Upload, m.Chunk)
 

