@@ -17,8 +17,8 @@ from .corrections import CorrectingOperator, chosen_crowd, origin_of
 
 _LEAST = 8.0  # pixels of the photo, each way
 _COLOUR = (1.0, 0.6, 0.1, 1.0)
-_HELP = "Drag a box around the whole person; Esc stops"
-NO_BOX = "The box has less than 8 pixels inside the photo; drag it around the whole person."
+_HELP = "Drag a box around all of the person that the photo shows; Esc stops"
+NO_BOX = "The box has less than 8 pixels inside the photo; drag it around the person."
 
 
 class CROWDGAUSSIAN_OT_add_person(CorrectingOperator, bpy.types.Operator):

@@ -124,8 +124,8 @@ def bodies_in_boxes(
         ]
         if not inside:
             raise InputError(
-                f"Nobody was recognised in box {number} of people.boxes; draw it around the whole "
-                "person, or leave it out."
+                f"Nobody was recognised in box {number} of people.boxes; draw it around all of the "
+                "person that the photo shows, or leave it out."
             )
         bodies.append(max(inside, key=body_score))
     return bodies
