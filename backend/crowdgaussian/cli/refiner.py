@@ -27,7 +27,10 @@ _REFINER = {
     for name in ("lr", "crop", "ema", "steps", "batch", "seed", "save_every", "sample_every")
 }
 _SHARES = {"clean": "scl", "half_clean": "half-clean"}
-_TERMS = {"l2": "l2", "lpips": "lpips", "ssim": "ssim", "gram": "gram", "gram_after": "gram-after"}
+_TERMS = {
+    name: name.replace("_", "-")
+    for name in ("l2", "lpips", "ssim", "gram", "gram_after", "lpips_after")
+}
 
 
 def add_training(kinds: argparse._SubParsersAction) -> None:
@@ -48,6 +51,9 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="sd-turbo, sd-2.1-base, or a folder with one of them as diffusers "
         "saves it; without it the small network is trained",
     )
+    parser.add_argument(
+        "--start", type=Path, metavar="FILE", help="go on from a trained small network's weights"
+    )
     parser.add_argument("--no-normals", action="store_true", help="without normal maps")
     parser.add_argument(
         "--skips", action="store_true", help="with --base: from the VAE's encoder to its decoder"
@@ -61,7 +67,13 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_refiner_settings(parser: argparse.ArgumentParser) -> None:
-    from ..refiner.training.losses import CalibrationConfig, RefinerLossWeights, RefinerTraining
+    from ..refiner.training.losses import (
+        LPIPS,
+        ST_LPIPS,
+        CalibrationConfig,
+        RefinerLossWeights,
+        RefinerTraining,
+    )
 
     add_fields(parser, RefinerTraining, _REFINER)
     clean = parser.add_argument_group("Self-Calibrated Learning")
@@ -69,6 +81,12 @@ def _add_refiner_settings(parser: argparse.ArgumentParser) -> None:
     clean.add_argument("--no-scl", action="store_true", help="none")
     losses = parser.add_argument_group("weights of the losses; 0 leaves one out")
     add_fields(losses, RefinerLossWeights, _TERMS)
+    losses.add_argument(
+        "--perceptual",
+        choices=(LPIPS, ST_LPIPS),
+        help="whose VGG16 the losses LPIPS and Gram look through: torchvision's (lpips), or that of "
+        "the package stlpips_pytorch (st-lpips), which is another distance",
+    )
     losses.add_argument(
         "--without-vgg", action="store_true", help="leave out LPIPS and Gram, which need VGG16"
     )
@@ -96,6 +114,9 @@ def add_evaluation(kinds: argparse._SubParsersAction) -> None:
         help="a small refiner's file, or the folder of one on SD-Turbo, trained or plain",
     )
     add_mesh_options(parser)
+    parser.add_argument(
+        "--dressed", type=Path, metavar="FOLDER", help="of --crowds, as for `data crowd-scenes`"
+    )
     add_preset(parser, "evaluate.refiner")
     add_changes(parser, "change a setting of the stages, see `crowdgaussian settings`")
     parser.late = _add_crowds
@@ -136,7 +157,7 @@ def _train(arguments: argparse.Namespace) -> int:
     data = PairDataset(arguments.data, "train")
     loss = refiner_loss(config.losses, local_path("vgg16"), local_path("lpips-vgg-heads"))
     base = find_base(arguments.base) if arguments.base else None
-    network = new_network(base, config.seed, **_changes(arguments))
+    network = new_network(base, config.seed, arguments.start, **_changes(arguments))
     trainer = RefinerTrainer(network, data, arguments.out, config, loss)
     console = Console(soft_wrap=True, quiet=not trainer.accelerator.is_main_process)
     console.print(f"Losses: {config.losses.in_words()}.", highlight=False, markup=False)
@@ -176,9 +197,11 @@ def _training(arguments: argparse.Namespace):
 
 
 def _losses(arguments: argparse.Namespace):
-    from ..refiner.training.losses import RefinerLossWeights
+    from ..refiner.training.losses import ST_LPIPS, WITH_ST_LPIPS, RefinerLossWeights
 
     weights = given_fields(arguments, _TERMS)
+    if arguments.perceptual == ST_LPIPS:
+        weights = WITH_ST_LPIPS | weights
     if arguments.without_vgg and (weights.get("lpips") or weights.get("gram")):
         raise SettingError(
             "The losses LPIPS and Gram need VGG16; leave out --without-vgg, or --lpips and --gram."
@@ -234,7 +257,9 @@ def _evaluate_crowds(arguments: argparse.Namespace, out: Path, refiners: dict, r
     from ..refiner.training.dataset import DAMAGE
 
     draw, body = (
-        scanned_people(arguments.meshes, arguments.body) if arguments.meshes else made_up_people()
+        scanned_people(arguments.meshes, arguments.body)
+        if arguments.meshes
+        else made_up_people(arguments.dressed)
     )
     changes = {"avatar.gaussians": _CROWD_GAUSSIANS, **read_changes(arguments.changes)}
     stage_1 = arguments.stage_1 or CrowdsJob.stage_1

@@ -236,11 +236,11 @@ def _add_scenes(kinds: argparse._SubParsersAction) -> None:
     scenes.add_argument(
         "--coarse",
         action="append",
-        choices=("damage", *STAGES),
+        choices=("damage", *STAGES, "estimated"),
         metavar="KIND",
         help="what the coarse pictures show: true people damaged (damage, the "
-        "default), or rebuilt from a photo of them (photo_fit, lorm); given "
-        "several times, scenes take turns",
+        "default), rebuilt from a photo of them with the true bodies and masks (photo_fit, lorm), "
+        "or by the whole pipeline (estimated); given several times, scenes take turns",
     )
     scenes.add_argument(
         "--dressed",
@@ -339,7 +339,7 @@ def _lessons(arguments: argparse.Namespace) -> int:
 def _scenes(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..refiner.training.dataset import ScenesConfig, write_scenes
+    from ..refiner.training.dataset import ESTIMATED, ScenesConfig, write_scenes
     from .console import ConsoleReport
 
     with_preset(arguments)
@@ -356,6 +356,8 @@ def _scenes(arguments: argparse.Namespace) -> int:
         (draw, body), draw_test = made_up_people(arguments.dressed), None
         config = replace(config, people="dressed" if arguments.dressed else "")
     builders = {name: _builder(name, arguments.changes, body) for name in STAGES if name in coarse}
+    if ESTIMATED in coarse:
+        builders[ESTIMATED] = _pipeline(arguments.changes, body)
     with ConsoleReport(Console(soft_wrap=True)) as report:
         write_scenes(arguments.out, config, draw, report, builders, draw_test)
     print(arguments.out)
@@ -369,6 +371,20 @@ def _builder(name: str, changes: list[str], body):
 
     settings = {"stages.avatar": name, **_SMALLER, **read_changes(changes)}
     return load_stage("avatar", configured("open", settings), body)
+
+
+def _pipeline(changes: list[str], body):
+    """All stages that turn a photo into avatars, with photo_fit as for scenes."""
+    from ..pipeline.config import configured
+    from ..pipeline.stages import load_stage
+    from ..synthetic.photo import WholePipeline
+
+    config = configured("open", {**_SMALLER, **read_changes(changes)})
+    return WholePipeline(
+        load_stage("people", config, body),
+        load_stage("segment", config, body),
+        load_stage("avatar", config, body),
+    )
 
 
 def _people(arguments: argparse.Namespace) -> int:

@@ -9,10 +9,12 @@ use_sample_covariance=False. Images are sRGB in 0..1.
 
 import hashlib
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from crowdgaussian_shared.errors import DamagedFileError
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, pad
 
 WINDOW, SIGMA = 11, 1.5  # pixels
 _C1, _C2 = 0.01**2, 0.03**2
@@ -133,15 +135,19 @@ _EPS = 1e-10
 
 
 class Lpips(nn.Module):
-    """The distance; make one with ``load_lpips``."""
+    """The distance; make one with ``load_lpips`` or ``load_st_lpips``."""
 
-    def __init__(self) -> None:
+    def __init__(self, shift_tolerant: bool = False) -> None:
+        """shift_tolerant: pools as ST-LPIPS does."""
         super().__init__()
         blocks: list[nn.Sequential] = [nn.Sequential()]
         channels = [3]
         for entry in _PLAN:
             if isinstance(entry, str):  # "tap"
-                blocks.append(nn.Sequential(nn.MaxPool2d(2)))
+                halves = (
+                    (nn.MaxPool2d(2, 1), BlurredHalf()) if shift_tolerant else (nn.MaxPool2d(2),)
+                )
+                blocks.append(nn.Sequential(*halves))
             else:
                 blocks[-1] += nn.Sequential(nn.Conv2d(channels[-1], entry, 3, padding=1), nn.ReLU())
                 channels.append(entry)
@@ -156,15 +162,30 @@ class Lpips(nn.Module):
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
         """Distance of each pair, 0 for equal ones.  # [B, H, W, 3] sRGB 0..1 twice -> [B]"""
-        x, y = (
-            (2 * picture.movedim(-1, 1) - 1 - self.shift) / self.scale for picture in (image, truth)
-        )
-        total = image.new_zeros(len(image))
-        for block, head in zip(self.blocks, self.heads, strict=True):
-            x, y = block(x), block(y)
+        return self.distance(*(self.taps(picture.movedim(-1, 1)) for picture in (image, truth)))
+
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """What VGG16 has after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
+
+        Args:
+            images: [B, 3, H, W] sRGB 0..1.
+
+        Returns:
+            # [B, C, h, w] each
+        """
+        hidden, found = (2 * images - 1 - self.shift) / self.scale, []
+        for block in self.blocks:
+            hidden = block(hidden)
+            found.append(hidden)
+        return found
+
+    def distance(self, ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
+        """Distance of each pair of pictures with these taps.  # [B]"""
+        parts = []
+        for x, y, head in zip(ours, theirs, self.heads, strict=True):
             apart = (_unit(x) - _unit(y)).square()  # [B, C, h, w]
-            total = total + (apart * head[:, None, None]).sum(1).mean((1, 2))
-        return total
+            parts.append((apart * head[:, None, None]).sum(1).mean((1, 2)))
+        return torch.stack(parts).sum(0)
 
 
 def load_lpips(backbone: Path | None, heads: Path | None) -> tuple[Lpips | None, str]:
@@ -187,20 +208,66 @@ def load_lpips(backbone: Path | None, heads: Path | None) -> tuple[Lpips | None,
         if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
             return None, f"not available: {path} is not the published file of {what}."
     assert backbone is not None and heads is not None  # or the loop has returned
-    model = Lpips()
-    convolutions = [m for m in model.blocks.modules() if isinstance(m, nn.Conv2d)]
     published = torch.load(backbone, map_location="cpu", weights_only=True)
+    lines = torch.load(heads, map_location="cpu", weights_only=True)
+    return _filled(Lpips(), published, "features.", lines), ""
+
+
+def _filled(
+    model: Lpips, published: dict[str, Tensor], start: str, lines: dict[str, Tensor]
+) -> Lpips:
+    """The distance with published weights, frozen.
+
+    Args:
+        model: to be filled.
+        published: with the convolutions, in the order of VGG16, where names begin with `start`.
+        start: of these names.
+        lines: with the heads.
+    """
+    convolutions = [m for m in model.blocks.modules() if isinstance(m, nn.Conv2d)]
     places = [
-        name[:-7] for name in published if name.startswith("features.") and name.endswith(".weight")
+        name[:-7] for name in published if name.startswith(start) and name.endswith(".weight")
     ]
     for layer, place in zip(convolutions, places, strict=True):
         layer.load_state_dict({part: published[f"{place}.{part}"] for part in ("weight", "bias")})
-    lines = torch.load(heads, map_location="cpu", weights_only=True)
     for index, head in enumerate(model.heads):
         head.data = lines[f"lin{index}.model.1.weight"].flatten()
-    return model.eval().requires_grad_(False), ""
+    return model.eval().requires_grad_(False)
 
 
 def _unit(features: Tensor) -> Tensor:
     """Each pixel's features at length one.  # [B, C, h, w]"""
     return features / (features.square().sum(1, keepdim=True).sqrt() + _EPS)
+
+
+# ST-LPIPS (Ghildyal & Liu, ECCV 2022): a VGG16 whose pooling minds shifts less, with its own
+# weights and heads. It is not LPIPS, whose numbers are others, and is never called so
+
+_BINOMIAL = (1.0, 2.0, 1.0)  # the filter of 3 taps that blurs before every second place is kept
+
+
+class BlurredHalf(nn.Module):
+    """Half the size: a 3 x 3 binomial blur, then every second place (Zhang 2019)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, about H / 2 + 1, about W / 2 + 1]"""
+        taps = images.new_tensor(_BINOMIAL) / sum(_BINOMIAL)
+        kernel = (taps[:, None] * taps).expand(images.shape[1], 1, 3, 3)
+        wide = pad(images, (2, 2, 2, 2), mode="reflect")
+        return conv2d(wide, kernel, stride=2, groups=images.shape[1])
+
+
+def load_st_lpips(path: Path) -> Lpips:
+    """The shift-tolerant distance.
+
+    Args:
+        path: vgg_shift_tolerant.pth of the package stlpips_pytorch, checked by its hash.
+
+    Raises:
+        DamagedFileError: it holds something else.
+    """
+    try:
+        published = torch.load(path, map_location="cpu", weights_only=True)
+        return _filled(Lpips(shift_tolerant=True), published, "net.slice", published)
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, UnpicklingError) as error:
+        raise DamagedFileError(f"{path} cannot be read as ST-LPIPS's VGG16.") from error

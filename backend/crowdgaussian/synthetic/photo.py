@@ -12,15 +12,19 @@ import torch
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.camera import Camera
-from crowdgaussian_shared.geometry.skinning import pose_avatar, pose_body
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, PARENTS
+from crowdgaussian_shared.geometry.skinning import pose_avatar
+from crowdgaussian_shared.geometry.skinning import pose_body as pose_avatar_body
+from scipy.optimize import linear_sum_assignment
 
 from ..avatar.types import AvatarBuilder
 from ..body import BodyModel
-from ..body.model import PosedBody
+from ..body.model import PosedBody, pose_body
+from ..core.landmarks import ARMS, LEGS, Landmark
 from ..core.mesh import unit, vertex_normals
 from ..core.progress import silent
-from ..people.types import Crowd, person_from_parameters
-from ..segment.types import CrowdView, PersonMask
+from ..people.types import Crowd, PeopleEstimator, person_from_parameters
+from ..segment.types import CrowdView, PersonMask, Segmenter
 from ..splat.cameras import Cameras
 from ..splat.normals import render_mesh_depth, z_buffer
 from .degradations import degrade, draw_chain
@@ -165,9 +169,103 @@ def rebuilt(
 def _crowd(avatars: list[Avatar]) -> CoarseCrowd:
     return CoarseCrowd(
         [pose_avatar(avatar) for avatar in avatars],
-        np.stack([pose_body(avatar) for avatar in avatars]),
+        np.stack([pose_avatar_body(avatar) for avatar in avatars]),
         avatars[0].body.faces,
     )
+
+
+# The same with the bodies and masks that the pipeline finds in the photo, in place of the true ones
+
+_SAME_PERSON = 0.1  # of their height in the photo, by which a body's joints are off in the mean at
+# most; two people seen apart are farther, and so is a body that is turned back to front
+_LIMBS = [JOINT_INDEX[Landmark(i).joint] for i in (*ARMS, *LEGS)]  # shoulders to ankles
+
+
+@dataclass(frozen=True)
+class WholePipeline:
+    """The stages that turn a photo into avatars; nothing is known to them but the photo."""
+
+    people: PeopleEstimator
+    segment: Segmenter
+    avatar: AvatarBuilder
+
+
+def estimated(
+    scene: CrowdScene, pipeline: WholePipeline, rng: np.random.Generator, size: int
+) -> tuple[CrowdScene, CoarseCrowd]:
+    """Everybody found in one photo of the scene and reconstructed from it.
+
+    Whoever is found takes the true person's pose, place and size (`as_posed`): no refiner can tell
+    from a view where a limb should be, and one that is asked to learns to blur. What estimated
+    bodies and masks do to the looks stays.
+
+    Args:
+        scene: the people.
+        pipeline: that finds and rebuilds them.
+        rng: which photo.
+        size: of the photo, pixels.
+
+    Returns:
+        The scene without those who are missed, and the others' reconstructions.
+
+    Raises:
+        InputError: nobody is found where somebody is.
+        CrowdGaussianError: a stage refuses the photo or a person.
+    """
+    photo, _ = _photo(scene, rng, size)
+    focal = float(photo.crowd.camera.K[0, 0])  # as a file says it
+    crowd = pipeline.people.estimate(photo.photo, focal, silent)
+    body = scene.people[0].actor.body
+    pairs = same_people(body, photo.crowd, crowd)
+    if not pairs:
+        raise InputError("Nobody is found in the photo of a scene; make it of fewer people.")
+    masks = pipeline.segment.segment(photo.photo, crowd, silent)
+    view = CrowdView(photo.photo, crowd, masks)
+    outcomes = pipeline.avatar.reconstruct(view, [found for _, found in pairs], silent)
+    true = [pose_body(body, placed_body(scene.people[index])) for index, _ in pairs]
+    avatars = [as_posed(outcome.result(), posed) for outcome, posed in zip(outcomes, true)]
+    kept = replace(scene, people=tuple(scene.people[index] for index, _ in pairs))
+    return kept, _crowd(avatars)
+
+
+def same_people(body: BodyModel, truth: Crowd, found: Crowd) -> list[tuple[int, int]]:
+    """Who is who in one photo, by their limbs: index of the true person, of the found one."""
+    if not found.people:
+        return []
+    wanted, given = _limbs(body, truth), _limbs(body, found)
+    tall = np.maximum(np.ptp(wanted, axis=1).max(1), 1.0)  # pixels
+    apart = np.linalg.norm(wanted[:, None] - given[None], axis=3).mean(2) / tall[:, None]
+    pairs = zip(*linear_sum_assignment(np.minimum(apart, 1.0)))
+    return [(int(i), int(k)) for i, k in pairs if apart[i, k] < _SAME_PERSON]
+
+
+def _limbs(body: BodyModel, crowd: Crowd) -> np.ndarray:
+    """Shoulders to ankles of everybody in the photo.  # [B, 12, 2] pixels"""
+    joints = [body.posed(person.params).joints[_LIMBS] for person in crowd.people]
+    return crowd.camera.project(np.concatenate(joints))[0].reshape(len(joints), -1, 2)
+
+
+def as_posed(avatar: Avatar, posed: PosedBody) -> Avatar:
+    """An avatar in the pose and place of a body, and as large, by the lengths of all bones."""
+    large = _bones(posed.joints) / _bones(avatar.rest_joints)
+    gaussians, rest = avatar.gaussians, (avatar.rest_joints * large).astype(np.float32)
+    transl = posed.joints[0] + posed.params.transl - rest[0]
+    return replace(
+        avatar,
+        gaussians=replace(
+            gaussians,
+            means=(gaussians.means * large).astype(np.float32),
+            scales=(gaussians.scales * large).astype(np.float32),
+        ),
+        rest_joints=rest,
+        body=replace(avatar.body, vertices=(avatar.body.vertices * large).astype(np.float32)),
+        params=replace(avatar.params, pose=posed.params.pose, transl=transl.astype(np.float32)),
+    )
+
+
+def _bones(rest: np.ndarray) -> float:
+    """Length of all bones together, metres."""
+    return float(np.linalg.norm(rest[1:] - rest[list(PARENTS[1:])], axis=1).sum())
 
 
 def _least_share(photo: CrowdView) -> float:

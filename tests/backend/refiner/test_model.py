@@ -2,15 +2,17 @@
 """CrowdRefiner's network on small random weights in SD-Turbo's layout, its losses and its tiles."""
 
 import re
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from _support.refiner_made_up import pictures, small_refiner
-from _support.vgg_made_up import VGG16, write_vgg
+from _support.vgg_made_up import TAPS, VGG16, write_vgg
 from crowdgaussian.body import load_body
 from crowdgaussian.core import metrics as lpips
+from crowdgaussian.core.metrics import load_st_lpips
 from crowdgaussian.core.training import trained_parts
 from crowdgaussian.refiner.networks.sd_checkpoint import load_refiner, save_refiner
 from crowdgaussian.refiner.networks.sd_turbo import (
@@ -23,7 +25,7 @@ from crowdgaussian.refiner.networks.sd_turbo import (
 from crowdgaussian.refiner.networks.tiling import MIN_TILE, tiled
 from crowdgaussian.refiner.training.dataset import render_truth
 from crowdgaussian.refiner.training.losses import (
-    LAYERS,
+    WITH_ST_LPIPS,
     CalibrationConfig,
     RefinerLoss,
     RefinerLossWeights,
@@ -33,6 +35,7 @@ from crowdgaussian.refiner.training.losses import (
     refiner_loss,
 )
 from crowdgaussian.synthetic.scenes import compose, hemisphere_views, made_up_actor
+from crowdgaussian.weights.catalogue import SHIFT_TOLERANT_VGG
 from crowdgaussian_shared.errors import CrowdGaussianError, OutOfMemoryError
 from diffusers import DDPMScheduler
 from torch import nn
@@ -185,33 +188,34 @@ def test_bad_input_is_refused(normals, words):
         small_refiner().refine(pictures()[0], normals)
 
 
-def random_vgg():
-    torch.manual_seed(0)
-    layers, width = [], 3
-    for index in range(LAYERS[-1] + 1):
-        convolution = index % 2 == 0
-        layers.append(nn.Conv2d(width, 6, 3, padding=1) if convolution else nn.ReLU())
-        width = 6 if convolution else width
-    return nn.Sequential(*layers).requires_grad_(False)
+def activations(seed):
+    """Of five layers, two samples each."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(2, 6, side, side, generator=generator) for side in (32, 16, 8, 4, 2)]
 
 
 def test_gram_looks_at_each_sample_alone():
-    features, (images, _) = random_vgg(), pictures(count=2)
-    other = images.flip(0)
-    both = gram_distance(features, images, other)
-    alone = [gram_distance(features, images[k : k + 1], other[k : k + 1]) for k in (0, 1)]
+    ours, theirs = activations(0), activations(1)
+    both = gram_distance(ours, theirs)
+    alone = [
+        gram_distance(*([layer[k : k + 1] for layer in part] for part in (ours, theirs)))
+        for k in (0, 1)
+    ]
     assert torch.allclose(both, torch.stack(alone).mean(), rtol=1e-4)
-    assert float(gram_distance(features, images, images)) == 0.0
-    shifted = gram(torch.roll(images, 7, dims=3))
-    assert torch.allclose(shifted, gram(images), rtol=1e-4)  # texture, not place
+    assert float(gram_distance(ours, ours)) == 0.0
+    shifted = gram(torch.roll(ours[0], 7, dims=3))
+    assert torch.allclose(shifted, gram(ours[0]), rtol=1e-4)  # texture, not place
 
 
-def test_losses_come_with_their_weights_and_after_the_warm_up():
-    features, (images, _) = random_vgg(), pictures(count=2)
-    loss = RefinerLoss(RefinerLossWeights(lpips=0.0, gram=2.0, gram_after=10), features)
+def test_losses_come_with_their_weights_and_after_their_warm_up(random_perception):
+    images = pictures(count=2)[0]
+    weights = RefinerLossWeights(lpips=0.5, gram=2.0, gram_after=10, lpips_after=20)
+    loss = RefinerLoss(weights, random_perception.loss.perception)
     _, early = loss(images, images.flip(0), 9)
     total, late = loss(images, images.flip(0), 10)
+    _, last = loss(images, images.flip(0), 20)
     assert set(early) == {"l2", "ssim"} and set(late) == {"l2", "ssim", "gram"}
+    assert set(last) == {*late, "lpips"}
     assert float(total) == pytest.approx(sum(late.values()), rel=1e-5)
     assert late["l2"] == pytest.approx(float((images - images.flip(0)).square().mean()), rel=1e-5)
     bare = RefinerLossWeights().without_vgg()
@@ -252,8 +256,9 @@ def test_perceptual_losses_read_the_published_files(random_perception):
     files, loss = random_perception.files, random_perception.loss
     with pytest.raises(CrowdGaussianError, match="or train with --without-vgg"):
         refiner_loss(RefinerLossWeights(), *files)  # these are not the published ones
-    assert [type(loss.features[k]) for k in LAYERS] == [nn.ReLU] * 5
-    convolutions = [layer for layer in loss.features if isinstance(layer, nn.Conv2d)]
+    blocks = loss.perception.blocks
+    assert [type(block[-1]) for block in blocks] == [nn.ReLU] * 5
+    convolutions = [layer for layer in blocks.modules() if isinstance(layer, nn.Conv2d)]
     assert all(
         torch.equal(layer.weight, random_perception.network[f"features.{place}.weight"])
         for layer, place in zip(convolutions, VGG16, strict=True)
@@ -264,33 +269,113 @@ def test_perceptual_losses_read_the_published_files(random_perception):
     assert set(terms) == {"l2", "ssim", "lpips", "gram"} and min(terms.values()) > 0
     assert found.grad.abs().max() > 0 and not any(p.requires_grad for p in loss.parameters())
     bare = refiner_loss(RefinerLossWeights().without_vgg(), None, None)
-    assert bare.features is None and bare.lpips is None
+    assert bare.perception is None
 
 
-def test_gram_is_as_large_as_in_difix(blurred_person):
-    features, (found, wanted) = random_vgg(), blurred_person
-    shift, scale = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    ours, theirs = (
-        (picture - torch.tensor(shift)[:, None, None]) / torch.tensor(scale)[:, None, None]
-        for picture in (found, wanted)
+def made_up_st_lpips(path):
+    """Random weights under the names of stlpips_pytorch's file."""
+    rng, weights = np.random.default_rng(0), {}
+    starts = ("1.0", "1.2", "2.6", "2.8", "3.12", "3.14", "3.16", "4.20", "4.22", "4.24")
+    for start, (before, after) in zip((*starts, "5.28", "5.30", "5.32"), VGG16.values()):
+        size = np.float32((2 / before / 9) ** 0.5)
+        noise = rng.standard_normal((after, before, 3, 3), np.float32) * size
+        weights[f"net.slice{start}.weight"] = torch.from_numpy(noise)
+        noise = rng.standard_normal(after, np.float32) * np.float32(0.1)
+        weights[f"net.slice{start}.bias"] = torch.from_numpy(noise)
+    for k, place in enumerate(TAPS):
+        line = rng.random((1, VGG16[place][1], 1, 1), np.float32)
+        weights[f"lin{k}.model.1.weight"] = torch.from_numpy(line)
+    torch.save(weights, path)
+    return path
+
+
+def waves():
+    """Two pictures, and the first upside down.  # [1, 48, 40, 3] each"""
+    rows, columns = np.meshgrid(np.arange(48.0), np.arange(40.0), indexing="ij")
+    a, b = (
+        np.stack(
+            [
+                0.5 + size * np.sin(rows / 3 + k + late) * np.cos(columns / wide - k)
+                for k in (0, 1, 2)
+            ],
+            axis=2,
+        )
+        for size, late, wide in ((0.5, 0, 5), (0.4, 0.3, 4))
     )
-    expected = 0.0
-    for index, layer in enumerate(features):
-        ours, theirs = layer(ours), layer(theirs)
-        if index in LAYERS:
-            share = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)[LAYERS.index(index)]
-            a, b = (each[0].flatten(1) @ each[0].flatten(1).T for each in (ours, theirs))
-            expected += share * float((a - b).square().mean()) / ours[0].numel()
-    assert float(gram_distance(features, found, wanted)) == pytest.approx(expected, rel=1e-3)
+    return [torch.from_numpy(each.copy()).float()[None] for each in (a, b, a[::-1])]
+
+
+# What the package stlpips_pytorch 0.0.2 says of waves(), with other weights and with its own
+MADE_UP = 0.39713275, 0.65619433, 0.70176667
+PUBLISHED = 0.25769389, 0.63373226, 0.75970626
+
+
+@pytest.mark.parametrize("golden", [MADE_UP, PUBLISHED], ids=["made up", "published"])
+def test_st_lpips_gives_its_package_s_numbers(tmp_path, golden):
+    if golden is MADE_UP:
+        path = made_up_st_lpips(tmp_path / "vgg.pth")
+    elif find_spec(SHIFT_TOLERANT_VGG.package) is None:
+        pytest.skip("stlpips_pytorch is not installed")
+    else:
+        path, _ = SHIFT_TOLERANT_VGG.checked_path()
+    distance, (a, b, c) = load_st_lpips(path), waves()
+    found = [float(distance(*pair)) for pair in ((a, b), (a, c), (b, c))]
+    assert found == pytest.approx(golden, rel=1e-4)
+    assert float(distance(a, a)) == 0.0
+
+
+def test_st_lpips_is_named_and_its_file_is_checked(tmp_path, monkeypatch):
+    weights = RefinerLossWeights(**WITH_ST_LPIPS)
+    assert "0.1 x ST-LPIPS" in weights.in_words() and "Gram of ST-LPIPS's" in weights.in_words()
+    with pytest.raises(CrowdGaussianError, match="one of: lpips, st-lpips"):
+        RefinerLossWeights(perceptual="lpips-vgg")
+    place = tmp_path / SHIFT_TOLERANT_VGG.package
+    (place / SHIFT_TOLERANT_VGG.file).parent.mkdir(parents=True)
+    (place / "__init__.py").write_text("raise AssertionError('its code is not run')")
+    file = place / SHIFT_TOLERANT_VGG.file
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CrowdGaussianError, match="is missing; run .pip install .*stlpips_pytorch"):
+        refiner_loss(weights, None, None)
+    torch.save({"net.slice1.0.weight": torch.zeros(1)}, file)
+    with pytest.raises(CrowdGaussianError, match="is not the one this version was made for"):
+        refiner_loss(weights, None, None)
+    for content in (None, b"PK", b"", {"net.slice1.0.weight": torch.zeros(1)}):
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        elif content:
+            torch.save(content, file)
+        with pytest.raises(CrowdGaussianError, match="cannot be read as ST-LPIPS"):
+            load_st_lpips(file)
+
+
+def test_gram_is_as_large_as_in_difix(random_perception, blurred_person):
+    found, wanted = blurred_person
+    shift, scale = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    shift, scale = (torch.tensor(value)[:, None, None] for value in (shift, scale))
+    both = (torch.cat(blurred_person) - shift) / scale
+    expected, network = 0.0, random_perception.network
+    for place in VGG16:
+        if place and place - 2 not in VGG16:  # a pooling took a number
+            both = functional.max_pool2d(both, 2)
+        both = functional.conv2d(
+            both, *(network[f"features.{place}.{part}"] for part in ("weight", "bias")), padding=1
+        ).relu()
+        if place in TAPS:
+            share = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)[TAPS.index(place)]
+            a, b = (each.flatten(1) @ each.flatten(1).T for each in both)
+            expected += share * float((a - b).square().mean()) / both[0].numel()
+    alone = RefinerLossWeights(l2=0.0, ssim=0.0, lpips=0.0, gram=1.0, gram_after=0)
+    loss = RefinerLoss(alone, random_perception.loss.perception)
+    assert float(loss(found, wanted, 0)[0]) == pytest.approx(expected, rel=1e-3)
     with torch.autocast("cpu", torch.bfloat16):
-        assert float(gram_distance(features, found, wanted)) == pytest.approx(expected, rel=1e-3)
+        assert float(loss(found, wanted, 0)[0]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_every_loss_has_a_say_in_what_is_learnt(random_perception, blurred_person):
     networks, norms = random_perception.loss, {}
     for name in ("l2", "lpips", "ssim", "gram"):
         alone = dict.fromkeys(("l2", "lpips", "ssim", "gram"), 0.0) | {name: 1.0, "gram_after": 0}
-        loss = RefinerLoss(RefinerLossWeights(**alone), networks.features, networks.lpips)
+        loss = RefinerLoss(RefinerLossWeights(**alone), networks.perception)
         found = blurred_person[0].clone().requires_grad_()
         loss(found, blurred_person[1], 0)[0].backward()
         norms[name] = float(found.grad.norm())

@@ -33,7 +33,7 @@ from ...core.progress import Progress, Report, setting, silent
 from ...splat import Cameras, Splats, rasterize
 from ...splat.normals import render_normals
 from ...synthetic.people import render_rgba
-from ...synthetic.photo import CoarseCrowd, damaged, rebuilt
+from ...synthetic.photo import CoarseCrowd, WholePipeline, damaged, estimated, rebuilt
 from ...synthetic.scenes import CrowdScene, DrawActor, compose, face_light, hemisphere_views
 from ..distil import ring_cameras
 from ..networks.tiling import VIEWS
@@ -82,6 +82,8 @@ FILE, KINDS = "scene.json", ("truth", "coarse", "normals")
 DAMAGE = "damage"
 _TEST_EVERY = 5  # scenes
 _PHOTO = 640  # pixels a side, of the photo that people are rebuilt from
+ESTIMATED = "estimated"  # rebuilt by the whole pipeline, which knows the photo alone
+_DRAWN = 5  # scenes in turn, for one in whose photo somebody is found
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def write_scenes(
     config: ScenesConfig,
     draw_actor: DrawActor,
     report: Report = silent,
-    builders: Mapping[str, AvatarBuilder] | None = None,
+    builders: Mapping[str, AvatarBuilder | WholePipeline] | None = None,
     draw_test: DrawActor | None = None,
 ) -> list[Path]:
     """Makes the scenes that are not there yet.
@@ -142,7 +144,7 @@ def write_scenes(
         config: what to make.
         draw_actor: makes a person.
         report: told about every scene.
-        builders: the appearance stages that config.coarse names.
+        builders: the appearance stages that config.coarse names, and under ESTIMATED all stages.
         draw_test: makes a person of a test scene, where those are others.
 
     Raises:
@@ -172,14 +174,10 @@ def _write_scene(
     config: ScenesConfig,
     index: int,
     draw_actor: DrawActor,
-    builder: AvatarBuilder | None,
+    builder: AvatarBuilder | WholePipeline | None,
 ) -> None:
     rng = np.random.default_rng([config.seed, index])
-    scene = compose(draw_actor, (config.fewest, config.most), rng)
-    if builder is None:
-        coarse = damaged(scene, rng, config.points)
-    else:
-        scene, coarse = rebuilt(scene, builder, rng, _PHOTO)
+    scene, coarse = _draw_scene(config, draw_actor, builder, rng)
     cameras = _cameras(config, scene, coarse)
     views = (
         render_truth(scene, cameras),
@@ -201,6 +199,27 @@ def _write_scene(
         "viewmat": cameras.viewmats.tolist(),
     }
     (folder / FILE).write_text(json.dumps(about), encoding="utf-8")
+
+
+def _draw_scene(
+    config: ScenesConfig,
+    draw_actor: DrawActor,
+    builder: AvatarBuilder | WholePipeline | None,
+    rng: np.random.Generator,
+) -> tuple[CrowdScene, CoarseCrowd]:
+    """A scene and what is known of it; another one where the pipeline finds nobody."""
+    for left in reversed(range(_DRAWN)):
+        scene = compose(draw_actor, (config.fewest, config.most), rng)
+        if builder is None:
+            return scene, damaged(scene, rng, config.points)
+        if not isinstance(builder, WholePipeline):
+            return rebuilt(scene, builder, rng, _PHOTO)
+        try:
+            return estimated(scene, builder, rng, _PHOTO)
+        except InputError:
+            if not left:
+                raise
+    raise AssertionError("a scene is drawn or refused")
 
 
 def _cameras(config: ScenesConfig, scene: CrowdScene, coarse: CoarseCrowd) -> Cameras:

@@ -7,22 +7,21 @@ relu1_2, 2_2, 3_3, 4_3 and 5_3, for each sample alone, compared at the size that
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from crowdgaussian_shared.errors import MissingFileError, SettingError
 from torch import Tensor, nn
 
-from ...core.metrics import Lpips, load_lpips, ssim
+from ...core.metrics import Lpips, load_lpips, load_st_lpips, ssim
 from ...core.progress import setting
 from ...core.training import TrainingConfig
+from ...weights.catalogue import SHIFT_TOLERANT_VGG
 
-LAYERS = (3, 8, 15, 22, 29)  # of VGG16's features: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 _LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # of Difix3D+'s style loss
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
+LPIPS, ST_LPIPS = "lpips", "st-lpips"
+_TITLES = {LPIPS: "LPIPS", ST_LPIPS: "ST-LPIPS"}
 
 # Makes Gram one of four terms: gradients of a blurred person through a VGG16 of random weights are
 # L2 1e-4, SSIM 1e-3, LPIPS 1e-3 and Gram 1 to 6 without a weight (docs/training.md).
@@ -38,13 +37,21 @@ class RefinerLossWeights:
     ssim: float = setting(0.2, "SSIM")
     gram: float = setting(GRAM_WEIGHT, "Gram matrices; Difix has 1, where nothing else counts")
     gram_after: int = setting(2000, "steps without Gram, until pictures look alike")
+    lpips_after: int = setting(0, "steps without LPIPS, which takes most of a step on a CPU")
+    perceptual: str = LPIPS  # whose VGG16 the terms lpips and gram look through: or ST_LPIPS
 
     def __post_init__(self) -> None:
+        if self.perceptual not in _TITLES:
+            raise SettingError(f"The perceptual loss is one of: {', '.join(_TITLES)}.")
         weights = (self.l2, self.lpips, self.ssim, self.gram)
-        if not all(0 <= weight < math.inf for weight in weights) or self.gram_after < 0:
+        if not all(0 <= weight < math.inf for weight in weights) or self._first < 0:
             raise SettingError("The weights of losses must be 0 or above.")
         if not any(weights):
             raise SettingError("A training needs a loss; give one of them a weight above 0.")
+
+    @property
+    def _first(self) -> int:
+        return min(self.gram_after, self.lpips_after)
 
     @property
     def needs_vgg(self) -> bool:
@@ -53,38 +60,33 @@ class RefinerLossWeights:
 
     def without_vgg(self) -> "RefinerLossWeights":
         """The same without the terms that need VGG16."""
-        return RefinerLossWeights(self.l2, 0.0, self.ssim, 0.0, self.gram_after)
+        return replace(self, lpips=0.0, gram=0.0)
 
     def in_words(self) -> str:
         """What a log and a model card say of them."""
-        names = {"L2": self.l2, "LPIPS": self.lpips, "SSIM": self.ssim, "Gram": self.gram}
+        title = _TITLES[self.perceptual]
+        style = "Gram" if self.perceptual == LPIPS else f"Gram of {title}'s VGG16"
+        names = {"L2": self.l2, title: self.lpips, "SSIM": self.ssim, style: self.gram}
         used = ", ".join(f"{weight:g} x {name}" for name, weight in names.items() if weight)
         if self.gram:
             used += f" after {self.gram_after} steps"
+        if self.lpips and self.lpips_after:
+            used += f", {title} after {self.lpips_after}"
         return used if self.needs_vgg else f"{used}; trained without VGG16"
-
-
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class RefinerLoss(nn.Module):
     """The weighted sum, and its terms by name."""
 
-    def __init__(
-        self,
-        weights: RefinerLossWeights,
-        features: nn.Sequential | None = None,
-        lpips: nn.Module | None = None,
-    ) -> None:
-        """Takes the frozen networks of the perceptual terms.
+    def __init__(self, weights: RefinerLossWeights, perception: Lpips | None = None) -> None:
+        """Takes the frozen network of the perceptual terms.
 
         Args:
             weights: of the terms.
-            features: VGG16's convolutions, needed for the Gram term.
-            lpips: [B, 3, H, W] in -1..1 twice -> [B], needed for the LPIPS term.
+            perception: VGG16 with heads, needed where weights.needs_vgg.
         """
         super().__init__()
-        self.weights, self.features, self.lpips = weights, features, lpips
+        self.weights, self.perception = weights, perception
 
     def forward(self, found: Tensor, wanted: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         """found, wanted: [B, 3, H, W] 0..1; step: how many were made before this one."""
@@ -93,36 +95,35 @@ class RefinerLoss(nn.Module):
         if w.ssim:
             similar = ssim(found.permute(0, 2, 3, 1), wanted.permute(0, 2, 3, 1))
             terms["ssim"] = w.ssim * (1 - similar).mean()
-        if w.lpips:
-            terms["lpips"] = w.lpips * _given(self.lpips)(found * 2 - 1, wanted * 2 - 1).mean()
-        if w.gram and step >= w.gram_after:
-            terms["gram"] = w.gram * gram_distance(_given(self.features), found, wanted)
+        with_gram = w.gram > 0 and step >= w.gram_after
+        with_lpips = w.lpips > 0 and step >= w.lpips_after
+        if with_lpips or with_gram:
+            if self.perception is None:
+                raise ValueError("a term of the loss lacks the network it compares with")
+            with torch.autocast(found.device.type, enabled=False):
+                ours, theirs = (self.perception.taps(each.float()) for each in (found, wanted))
+                if with_lpips:
+                    distance = self.perception.distance(ours, theirs).mean()
+                    terms[w.perceptual] = w.lpips * distance
+                if with_gram:
+                    terms["gram"] = w.gram * gram_distance(ours, theirs)
         first, *rest = terms.values()
         return sum(rest, first), {name: float(value.detach()) for name, value in terms.items()}
 
 
-def _given(network: _Network | None) -> _Network:
-    if network is None:
-        raise ValueError("a term of the loss lacks the network it compares with")
-    return network
-
-
-def gram_distance(features: nn.Sequential, found: Tensor, wanted: Tensor) -> Tensor:
+def gram_distance(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
     """Difference of Gram matrices over layers, each sample on its own, as large as in Difix3D+.
 
     Of a layer with raw sums G [C, C] over H W places: its weight times mean((G - G*)^2) / (C H W).
 
     Args:
-        features: VGG16's convolutions.
-        found: [B, 3, H, W] 0..1.
-        wanted: the same.
+        ours: activations of VGG16's five layers.  # [B, C, H, W] float32 each
+        theirs: the same of what is wanted.
     """
-    with torch.autocast(found.device.type, enabled=False):
-        ours, theirs = _layers(features, found.float()), _layers(features, wanted.float())
-        parts = [
-            weight * a[0].numel() * (gram(a) - gram(b)).square().mean()
-            for weight, a, b in zip(_LAYER_WEIGHTS, ours, theirs)
-        ]
+    parts = [
+        weight * a[0].numel() * (gram(a) - gram(b)).square().mean()
+        for weight, a, b in zip(_LAYER_WEIGHTS, ours, theirs, strict=True)
+    ]
     return torch.stack(parts).sum()
 
 
@@ -132,37 +133,13 @@ def gram(activations: Tensor) -> Tensor:
     return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
 
 
-def _layers(features: nn.Sequential, images: Tensor) -> list[Tensor]:
-    mean, std = (images.new_tensor(value)[:, None, None] for value in (_MEAN, _STD))
-    hidden, kept = (images - mean) / std, []
-    for index, layer in enumerate(features):
-        hidden = layer(hidden)
-        if index in LAYERS:
-            kept.append(hidden)
-        if index == LAYERS[-1]:
-            break
-    return kept
-
-
 # The losses that need VGG16, from its published files, or a clear sentence why there are none
-
-
-class _Distance(nn.Module):
-    """LPIPS of pictures as the losses hold them."""
-
-    def __init__(self, lpips: Lpips) -> None:
-        super().__init__()
-        self.lpips = lpips
-
-    def forward(self, found: Tensor, wanted: Tensor) -> Tensor:
-        """[B, 3, H, W] in -1..1 twice -> [B]"""
-        return self.lpips(*((picture.movedim(1, -1) + 1) / 2 for picture in (found, wanted)))
 
 
 def refiner_loss(
     weights: RefinerLossWeights, backbone: Path | None, heads: Path | None
 ) -> RefinerLoss:
-    """The loss of a training with the frozen networks that its terms need.
+    """The loss of a training with the frozen network that its terms need.
 
     Args:
         weights: of the terms.
@@ -171,26 +148,19 @@ def refiner_loss(
 
     Raises:
         MissingFileError: a term needs a file that is not here.
+        DamagedFileError: the file of ST-LPIPS is another one.
     """
     if not weights.needs_vgg:
         return RefinerLoss(weights)
+    if weights.perceptual == ST_LPIPS:
+        return RefinerLoss(weights, load_st_lpips(SHIFT_TOLERANT_VGG.checked_path()[0]))
     lpips, reason = load_lpips(backbone, heads)
     if lpips is None:
         raise MissingFileError(
-            f"The losses LPIPS and Gram are {reason.rstrip('.')}, or train with --without-vgg."
+            f"The losses LPIPS and Gram are {reason.rstrip('.')}, or train with --without-vgg, "
+            f"or with --perceptual {ST_LPIPS}."
         )
-    return RefinerLoss(weights, _features(lpips), _Distance(lpips))
-
-
-def _features(lpips: Lpips) -> nn.Sequential:
-    """VGG16's convolutions in their published order, out of LPIPS's blocks."""
-    layers = [
-        layer
-        for block in lpips.blocks
-        for layer in block.modules()
-        if isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d)
-    ]
-    return nn.Sequential(*layers)
+    return RefinerLoss(weights, lpips)
 
 
 # Self-Calibrated Learning: some inputs are clean already, so that the network learns restraint
@@ -243,6 +213,9 @@ def _half(height: int, width: int, generator: torch.Generator) -> Tensor:
     return torch.sigmoid(along / (1.0 + soft * 0.1 * width))
 
 
+# What is usual with ST-LPIPS: its gradient on coarse views of crowds is 0.33, L2's 0.002 and SSIM's
+# 0.05 without weights, Gram's 13,000 (128 pixels). So they have 57, 3, 18 and 22 % of the sum.
+WITH_ST_LPIPS = {"lpips": 0.1, "gram": 1e-6, "perceptual": ST_LPIPS}
 WITH_BASE = {"lr": 2e-5, "crop": 512}  # what is usual for a network on Stable Diffusion
 
 

@@ -8,7 +8,7 @@ process draws its own crops of a step; the gradients are averaged.
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -193,18 +193,24 @@ def _licence(base: Base | None, people: list[str], coarse: Counter[str]) -> str:
 SMALL, TURBO = "refiner.safetensors", "refiner"
 
 
-def new_network(base: Base | None, seed: int, **changes: Any) -> "AnyRefiner":
-    """An untrained refiner: on Stable Diffusion, or the small one where no base is given.
+def new_network(
+    base: Base | None, seed: int, start: Path | None = None, **changes: Any
+) -> "AnyRefiner":
+    """A refiner to train: on Stable Diffusion, or the small one where no base is given.
 
     Args:
         base: of the diffusion refiner.
         seed: of what is drawn at random.
+        start: a trained small refiner to begin with; None: an untrained one.
         changes: of TurboConfig; without a base only `normals`.
 
     Raises:
-        CrowdGaussianError: changes that need a base without one, or its folder cannot be read.
+        CrowdGaussianError: changes that need a base without one, a start that differs from them,
+            or a file or folder cannot be read.
     """
     torch.manual_seed(seed)
+    if start is not None:
+        return _started(base, start, **changes)
     if base is None:
         if changes.keys() - {"normals"}:
             raise SettingError(
@@ -216,6 +222,17 @@ def new_network(base: Base | None, seed: int, **changes: Any) -> "AnyRefiner":
     from ..networks.sd_turbo import TurboConfig  # diffusers takes seconds to load
 
     return from_stable_diffusion(base.folder, TurboConfig(**changes))
+
+
+def _started(base: Base | None, start: Path, **changes: Any) -> SmallRefiner:
+    """A trained small refiner that is to learn more."""
+    network = load_small(start)
+    if base is not None or replace(network.config, **changes) != network.config:
+        raise SettingError(
+            "With --start the network is as it was: leave out --base, and give --no-normals only "
+            "where it was trained so."
+        )
+    return network
 
 
 def save_trained(network: "AnyRefiner", out: Path, facts: dict[str, str]) -> Path:
