@@ -9,9 +9,9 @@
 Runs crowdgaussian's own commands: makes scenes, trains four networks from the same start on the
 same crops, and measures them on scenes none of them has seen. Goes on where it was stopped; the
 table comes when all rows are there. Without --preset it is the small network and made-up people.
-With --dressed they wear clothes of their own surfaces, two thirds are rebuilt by the whole pipeline,
-networks learn by ST-LPIPS and Gram too (the package stlpips_pytorch), and a fifth row does without
-these two. --data, --train and --evaluate hand one option each to those commands.
+With --dressed they wear clothes of their own surfaces, two thirds are rebuilt by the whole
+pipeline, networks learn by ST-LPIPS and Gram too (package stlpips_pytorch), and a fifth row does
+without these two. --data, --train and --evaluate hand one option each to those commands.
 """
 
 import argparse

@@ -84,8 +84,8 @@ def _add_refiner_settings(parser: argparse.ArgumentParser) -> None:
     losses.add_argument(
         "--perceptual",
         choices=(LPIPS, ST_LPIPS),
-        help="whose VGG16 the losses LPIPS and Gram look through: torchvision's (lpips), or that of "
-        "the package stlpips_pytorch (st-lpips), which is another distance",
+        help="whose VGG16 the losses LPIPS and Gram look through: torchvision's (lpips), or that "
+        "of the package stlpips_pytorch (st-lpips), which is another distance",
     )
     losses.add_argument(
         "--without-vgg", action="store_true", help="leave out LPIPS and Gram, which need VGG16"

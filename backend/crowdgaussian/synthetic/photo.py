@@ -12,6 +12,7 @@ import torch
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Avatar, BodyParams, Gaussians
 from crowdgaussian_shared.geometry.camera import Camera
+from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, PARENTS
 from crowdgaussian_shared.geometry.skinning import pose_avatar
 from crowdgaussian_shared.geometry.skinning import pose_body as pose_avatar_body
@@ -177,7 +178,7 @@ def _crowd(avatars: list[Avatar]) -> CoarseCrowd:
 # The same with the bodies and masks that the pipeline finds in the photo, in place of the true ones
 
 _SAME_PERSON = 0.1  # of their height in the photo, by which a body's joints are off in the mean at
-# most; two people seen apart are farther, and so is a body that is turned back to front
+# most; two people who are seen beside each other are farther
 _LIMBS = [JOINT_INDEX[Landmark(i).joint] for i in (*ARMS, *LEGS)]  # shoulders to ankles
 
 
@@ -229,12 +230,16 @@ def estimated(
 
 
 def same_people(body: BodyModel, truth: Crowd, found: Crowd) -> list[tuple[int, int]]:
-    """Who is who in one photo, by their limbs: index of the true person, of the found one."""
+    """Who is who in one photo, by limbs: index of the true person, of the found one.
+
+    A body that is turned back to front is nobody's: its colours would be on the wrong side.
+    """
     if not found.people:
         return []
     wanted, given = _limbs(body, truth), _limbs(body, found)
     tall = np.maximum(np.ptp(wanted, axis=1).max(1), 1.0)  # pixels
     apart = np.linalg.norm(wanted[:, None] - given[None], axis=3).mean(2) / tall[:, None]
+    apart = np.where(_fronts(truth) @ _fronts(found).T > 0, apart, 1.0)
     pairs = zip(*linear_sum_assignment(np.minimum(apart, 1.0)))
     return [(int(i), int(k)) for i, k in pairs if apart[i, k] < _SAME_PERSON]
 
@@ -243,6 +248,12 @@ def _limbs(body: BodyModel, crowd: Crowd) -> np.ndarray:
     """Shoulders to ankles of everybody in the photo.  # [B, 12, 2] pixels"""
     joints = [body.posed(person.params).joints[_LIMBS] for person in crowd.people]
     return crowd.camera.project(np.concatenate(joints))[0].reshape(len(joints), -1, 2)
+
+
+def _fronts(crowd: Crowd) -> np.ndarray:
+    """Where everybody's hips look, in the camera's frame.  # [B, 3] unit"""
+    turns = axis_angle_to_matrix(np.stack([person.params.pose[0] for person in crowd.people]))
+    return turns[:, :, 2] @ crowd.camera.viewmat[:3, :3].T
 
 
 def as_posed(avatar: Avatar, posed: PosedBody) -> Avatar:

@@ -335,10 +335,22 @@ def test_options_reach_the_training(scenes, tmp_path, capsys):
     assert about["network"]["normals"] is False
 
 
+def test_a_trained_network_goes_on_with_other_lessons(scenes, tmp_path, capsys):
+    assert command(scenes, tmp_path / "first", "--without-vgg") == 0
+    first = tmp_path / "first/refiner.safetensors"
+    given = "--without-vgg", "--start", str(first), "--lr", "1e-9"
+    assert command(scenes, tmp_path / "second", *given) == 0
+    before, after = (weights(load_small(tmp_path / k / first.name)) for k in ("first", "second"))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert command(scenes, tmp_path / "other", *given, "--no-normals") == 2
+    assert "the network is as it was" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--no-scl", "--scl", "0.3"), "not both"),
+        (("--lpips-after", "-1"), "0 or above"),
         (("--without-vgg", "--lpips", "1"), "need VGG16"),
         (("--base", "nowhere"), "has no unet/"),
         (("--base", "sd-2.1-base"), "weights fetch sd-2.1"),

@@ -3,23 +3,36 @@
 
 import json
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from crowdgaussian.avatar.photo_fit import PhotoFit
 from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.body import load_body
+from crowdgaussian.body.model import pose_body
 from crowdgaussian.cli.main import main
 from crowdgaussian.refiner.distil import cluster_views
 from crowdgaussian.refiner.training.dataset import (
     DAMAGE,
+    ESTIMATED,
     PairDataset,
     ScenesConfig,
     write_scenes,
 )
-from crowdgaussian.synthetic.photo import rebuilt
+from crowdgaussian.synthetic.photo import (
+    WholePipeline,
+    _photo,
+    as_posed,
+    estimated,
+    placed_body,
+    rebuilt,
+    same_people,
+)
 from crowdgaussian.synthetic.scenes import compose, made_up_actor
 from crowdgaussian_shared.errors import CrowdGaussianError
+from crowdgaussian_shared.geometry.avatar import Avatar, BodyMesh, Gaussians
 
 BODY = load_body("open")
 QUICK = PhotoFitConfig(
@@ -115,6 +128,120 @@ def test_who_is_in_no_photo_is_left_out():
     )
     assert [each.actor for each in kept.people] == [people[0].actor]
     assert len(coarse.gaussians) == len(coarse.bodies) == 1
+
+
+class Told:
+    """A people and masks stage that gives a crowd and masks made beforehand."""
+
+    def __init__(self, crowd, masks=()):
+        self.crowd, self.masks = crowd, list(masks)
+
+    def estimate(self, photo, focal_px, report):
+        assert focal_px == pytest.approx(self.crowd.camera.K[0, 0])
+        return self.crowd
+
+    def segment(self, photo, crowd, report):
+        return self.masks
+
+
+@pytest.fixture(scope="module")
+def photographed():
+    """Three people, and their photo as `estimated` takes it."""
+    scene = compose(draw, (3, 3), np.random.default_rng(1))
+    return scene, _photo(scene, np.random.default_rng(2), 160)[0]
+
+
+def misjudged(person):
+    """Their body as an estimate has it: larger and farther, limbs a little off."""
+    pose = person.params.pose + np.random.default_rng(0).normal(0, 0.03, (55, 3))
+    params = replace(person.params, betas=person.params.betas + 0.3, pose=pose.astype(np.float32))
+    return replace(person, params=params)
+
+
+def naked(params):
+    """Somebody with a Gaussian at each vertex of the body."""
+    posed = pose_body(BODY, params)
+    skin = posed.skin_joints.astype(np.uint8), posed.skin_weights.astype(np.float32)
+    rest, count = posed.rest.astype(np.float32), len(posed.rest)
+    gaussians = Gaussians(
+        rest,
+        np.tile(np.float32([1, 0, 0, 0]), (count, 1)),
+        np.full((count, 3), 0.01, np.float32),
+        np.ones(count, np.float32),
+        np.zeros((count, 1, 3), np.float32),
+    )
+    mesh = BodyMesh(rest, posed.faces.astype(np.int32), *skin)
+    return Avatar(gaussians, *skin, posed.joints.astype(np.float32), mesh, params.as_float32())
+
+
+class Naked:
+    """An appearance stage without looks."""
+
+    def reconstruct(self, view, indices, report):
+        for index in indices:
+            yield SimpleNamespace(result=partial(naked, view.person(index).params))
+
+
+def pipeline_that_finds(people, masks, photo):
+    crowd = replace(photo.crowd, people=tuple(people), on_ground=(True,) * len(people))
+    told = Told(crowd, masks)
+    return WholePipeline(told, told, Naked())
+
+
+def test_who_is_found_is_rebuilt_where_they_really_stand(photographed):
+    scene, photo = photographed
+    people, masks = photo.crowd.people, photo.masks
+    away = replace(people[1], params=replace(people[1].params, transl=people[1].transl + 3))
+    found = [misjudged(people[2]), away, misjudged(people[0])]  # one is missed, one is a ghost
+    pipeline = pipeline_that_finds(found, [masks[2], masks[1], masks[0]], photo)
+    kept, coarse = estimated(scene, pipeline, np.random.default_rng(2), 160)
+    assert kept.people == (scene.people[0], scene.people[2])
+    for placed, body, gaussians in zip(kept.people, coarse.bodies, coarse.gaussians, strict=True):
+        true = placed.points(placed.actor.body_vertices)
+        assert np.linalg.norm(body - true, axis=1).mean() < 0.025  # as posed, another shape
+        assert np.abs(gaussians.means.mean(0) - true.mean(0)).max() < 0.1
+
+
+def test_a_body_turned_back_to_front_is_nobody_s(photographed):
+    scene, photo = photographed
+    turned = replace(scene.people[0], yaw=scene.people[0].yaw + np.pi)
+    people = (replace(photo.crowd.people[0], params=placed_body(turned)),)
+    assert same_people(BODY, photo.crowd, photo.crowd) == [(k, k) for k in range(3)]
+    assert same_people(BODY, photo.crowd, replace(photo.crowd, people=people)) == []
+    assert same_people(BODY, photo.crowd, replace(photo.crowd, people=())) == []
+
+
+def test_an_avatar_takes_pose_place_and_size(photographed):
+    scene, photo = photographed
+    large = naked(misjudged(photo.crowd.people[0]).params)
+    wanted = pose_body(BODY, placed_body(scene.people[0]))
+    taken = as_posed(large, wanted)
+    size = float(taken.rest_joints[15, 1] / large.rest_joints[15, 1])
+    assert abs(size - 1) > 1e-3
+    for change, before in (
+        (taken.rest_joints, large.rest_joints),
+        (taken.gaussians.means, large.gaussians.means),
+        (taken.gaussians.scales, large.gaussians.scales),
+        (taken.body.vertices, large.body.vertices),
+    ):
+        assert np.allclose(change, size * before, atol=1e-5)
+    root = wanted.joints[0] + wanted.params.transl
+    assert np.allclose(taken.rest_joints[0] + taken.transl, root, atol=1e-5)
+    assert np.array_equal(taken.pose, wanted.params.pose)
+    elbows = [np.linalg.norm(each[20] - each[18]) for each in (taken.rest_joints, wanted.joints)]
+    assert elbows[0] == pytest.approx(elbows[1], rel=0.1)
+
+
+def test_another_scene_is_drawn_where_nobody_is_found(photographed, tmp_path, monkeypatch):
+    for name, value in (("_PHOTO", 64), ("_DRAWN", 2)):
+        monkeypatch.setattr(f"crowdgaussian.refiner.training.dataset.{name}", value)
+    nobody, asked = pipeline_that_finds([], [], photographed[1]), []
+    nobody.people.estimate = lambda *given: asked.append(given) or nobody.people.crowd
+    config = ScenesConfig(scenes=1, coarse=(ESTIMATED,), **SMALL)
+    with pytest.raises(CrowdGaussianError, match="Nobody is found"):
+        write_scenes(tmp_path, config, draw, builders={ESTIMATED: nobody})
+    assert len(asked) == 2 and not np.array_equal(asked[0][0], asked[1][0])
+    assert not list(tmp_path.iterdir())
 
 
 def test_stage_1_is_chosen_on_the_command_line(tmp_path, capsys):
