@@ -207,7 +207,7 @@ def test_gram_looks_at_each_sample_alone():
     assert torch.allclose(shifted, gram(ours[0]), rtol=1e-4)  # texture, not place
 
 
-def test_losses_come_with_their_weights_and_after_their_warm_up(random_perception):
+def test_losses_come_with_their_weights_and_after_the_warm_up(random_perception):
     images = pictures(count=2)[0]
     weights = RefinerLossWeights(lpips=0.5, gram=2.0, gram_after=10, lpips_after=20)
     loss = RefinerLoss(weights, random_perception.loss.perception)
@@ -339,11 +339,9 @@ def test_st_lpips_is_named_and_its_file_is_checked(tmp_path, monkeypatch):
     torch.save({"net.slice1.0.weight": torch.zeros(1)}, file)
     with pytest.raises(CrowdGaussianError, match="is not the one this version was made for"):
         refiner_loss(weights, None, None)
-    for content in (None, b"PK", b"", {"net.slice1.0.weight": torch.zeros(1)}):
-        if isinstance(content, bytes):
+    for content in (None, b"PK", b""):
+        if content is not None:
             file.write_bytes(content)
-        elif content:
-            torch.save(content, file)
         with pytest.raises(CrowdGaussianError, match="cannot be read as ST-LPIPS"):
             load_st_lpips(file)
 

@@ -201,3 +201,7 @@ def test_train_and_evaluate_from_the_command_line(scenes, tmp_path, capsys):
     assert "2 views of 1 scenes" in report and "| mine |" in report and "| coarse |" in report
     assert (tmp_path / "out/report/pictures.png").is_file()
     assert main(["evaluate", "refiner", str(scenes), "-o", out, "--refiner", "mine"]) == 2
+    crowds = ["evaluate", "refiner", "-o", out, "--refiner", f"mine={path}", "--crowds", "1"]
+    capsys.readouterr()
+    assert main([*crowds, "--dressed", str(tmp_path)]) == 2
+    assert str(tmp_path / "base.obj") in capsys.readouterr().err

@@ -12,6 +12,7 @@ from crowdgaussian.avatar.photo_fit import PhotoFit
 from crowdgaussian.avatar.types import PhotoFitConfig
 from crowdgaussian.body import load_body
 from crowdgaussian.body.model import pose_body
+from crowdgaussian.cli import train
 from crowdgaussian.cli.main import main
 from crowdgaussian.refiner.distil import cluster_views
 from crowdgaussian.refiner.training.dataset import (
@@ -242,6 +243,21 @@ def test_another_scene_is_drawn_where_nobody_is_found(photographed, tmp_path, mo
         write_scenes(tmp_path, config, draw, builders={ESTIMATED: nobody})
     assert len(asked) == 2 and not np.array_equal(asked[0][0], asked[1][0])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_whole_pipeline_is_chosen_on_the_command_line(
+    photographed, tmp_path, monkeypatch, capsys
+):
+    pipeline = train._pipeline(["avatar.gaussians=900", "people.hands=false"], BODY)
+    assert isinstance(pipeline, WholePipeline) and pipeline.avatar.config.gaussians == 900
+    assert not pipeline.people.config.hands
+    nobody = pipeline_that_finds([], [], photographed[1])
+    nobody.people.estimate = lambda *given: nobody.people.crowd
+    monkeypatch.setattr(train, "_pipeline", lambda changes, body: nobody)
+    monkeypatch.setattr("crowdgaussian.refiner.training.dataset._DRAWN", 1)
+    given = "--scenes 1 --views 1 --size 48 --fewest 1 --most 1 --coarse estimated".split()
+    assert main(["data", "crowd-scenes", str(tmp_path), *given]) == 2
+    assert "Nobody is found" in capsys.readouterr().err
 
 
 def test_stage_1_is_chosen_on_the_command_line(tmp_path, capsys):
