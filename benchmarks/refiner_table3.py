@@ -75,7 +75,7 @@ def main() -> None:
     preset = ("--preset", given.preset) if given.preset else ()
     scenes = str(given.out / "scenes")
     number = ("--scenes", given.scenes) if given.scenes else ()
-    usual = () if preset else SCENES
+    usual: tuple[str, ...] = () if preset else SCENES
     if given.dressed:
         usual = *DRESSED_SCENES, "--dressed", str(given.dressed)
     rows = ROWS | (PLAIN if given.dressed else {})

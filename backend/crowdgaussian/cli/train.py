@@ -380,11 +380,8 @@ def _pipeline(changes: list[str], body):
     from ..synthetic.photo import WholePipeline
 
     config = configured("open", {**_SMALLER, **read_changes(changes)})
-    return WholePipeline(
-        load_stage("people", config, body),
-        load_stage("segment", config, body),
-        load_stage("avatar", config, body),
-    )
+    people, segment = load_stage("people", config, body), load_stage("segment", config, body)
+    return WholePipeline(people, segment, load_stage("avatar", config, body))
 
 
 def _people(arguments: argparse.Namespace) -> int:
