@@ -253,7 +253,7 @@ def _limbs(body: BodyModel, crowd: Crowd) -> np.ndarray:
 def _fronts(crowd: Crowd) -> np.ndarray:
     """Where everybody's hips look, in the camera's frame.  # [B, 3] unit"""
     turns = axis_angle_to_matrix(np.stack([person.params.pose[0] for person in crowd.people]))
-    return turns[:, :, 2] @ crowd.camera.viewmat[:3, :3].T
+    return turns[:, :, 2] @ crowd.camera.rotation.T
 
 
 def as_posed(avatar: Avatar, posed: PosedBody) -> Avatar:
