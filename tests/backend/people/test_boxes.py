@@ -34,6 +34,19 @@ def test_exactly_the_people_in_the_boxes_are_found(photo):
         assert np.linalg.norm(trunk - middle) < 40
 
 
+def test_half_a_person_at_the_photo_s_side_is_found_by_a_box(photo):
+    """The photo's side cuts whoever stands on the left just beside the middle of the trunk."""
+    people = load_ground_truth().people
+    joints = min((person.joints_px for person in people), key=lambda xy: xy[:, 0].mean())
+    middle = joints[[16, 17, 1, 2]].mean(axis=0)
+    cut = int(middle[0]) - 30  # pixels; of 1600, and the trunk is some 100 wide
+    right, top, bottom = joints[:, 0].max() - cut, joints[:, 1].min() - 40, joints[:, 1].max() + 15
+    config = PeopleConfig(boxes=f"0,{top:.0f},{right:.0f},{bottom:.0f}")
+    (found,) = detect_people(np.ascontiguousarray(photo[:, cut:]), config).people
+    trunk = found.keypoints.xy[[11, 12, 23, 24]].mean(axis=0)
+    assert np.linalg.norm(trunk - (middle - (cut, 0))) < 40
+
+
 def test_a_box_with_nobody_in_it_is_told(photo):
     with pytest.raises(CrowdGaussianError, match="box 1 of people.boxes"):
         detect_people(photo, PeopleConfig(boxes="2,2,60,60"))

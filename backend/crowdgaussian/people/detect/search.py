@@ -28,6 +28,7 @@ _WINDOWS_SHARE = 0.2  # of the time of the first search; the rest goes into the 
 _SAME_TORSO = 0.06  # of the body's height between like landmarks of one torso; lower: more doubles
 _KNOWN_SCORE = 0.3  # score from which a body spares further predictions at its place
 _MOST_SIDE = 2.5  # of the photo's longer side: larger regions show nobody
+_AT_SIDE = 0.01  # of the photo's width from a side of it: a box that ends there goes on beyond
 _SAME_PLACE, _SAME_SCALE = 0.15, (0.6, 1.6)  # of the regions' sizes, in which two are one person
 
 
@@ -111,24 +112,47 @@ def bodies_in_boxes(
     """
     pyramid, bodies = PhotoPyramid(photo), []
     for number, box in enumerate(each(list(boxes), report, _LOOKING), start=1):
-        roi = Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
-        prediction = refine_roi(network, network, pyramid, roi)
-        seen = [
-            fuse_predictions(network, pyramid, start, 1.0)
-            for start in ((roi,) if prediction is None else (prediction.next_roi, roi))
-        ]
+        wide = _with_what_is_cut(box, photo.shape[1])
+        seen = []
+        for middle in _middles(box, wide):
+            roi = Roi(middle, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
+            prediction = refine_roi(network, network, pyramid, roi)
+            starts = (roi,) if prediction is None else (prediction.next_roi, roi)
+            seen += [fuse_predictions(network, pyramid, start, 1.0) for start in starts]
         inside = [
             body
             for body in seen
-            if body is not None and _within(body, box) and body_score(body) >= least
+            if body is not None and _within(body, wide) and body_score(body) >= least
         ]
         if not inside:
             raise InputError(
                 f"Nobody was recognised in box {number} of people.boxes; draw it around all of the "
                 "person that the photo shows, or leave it out."
             )
-        bodies.append(max(inside, key=body_score))
+        bodies.append(
+            max(inside, key=lambda body: body_score(body) * _fits(body, box, photo.shape))
+        )
     return bodies
+
+
+def _fits(body: Body, box: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Intersection over union of a box and the landmarks' own, inside of the photo."""
+    seen = np.clip(body.xy, 0, (shape[1], shape[0]))
+    return overlap(np.concatenate([seen.min(axis=0), seen.max(axis=0)]), box)
+
+
+def _with_what_is_cut(box: np.ndarray, width: int) -> np.ndarray:
+    """A box that ends at a side of the photo, as wide again beyond it, for half a person."""
+    across = box[2] - box[0]
+    left, right = box[0] < _AT_SIDE * width, box[2] > (1 - _AT_SIDE) * width
+    out = np.array([-across * (left and not right), 0, across * (right and not left), 0])
+    return box + out
+
+
+def _middles(box: np.ndarray, wide: np.ndarray) -> list[np.ndarray]:
+    """Where somebody in a box may be centred: inside, at the side that cuts them, beyond it."""
+    middle, outward = (box[:2] + box[2:]) / 2, (wide - box)[:2] + (wide - box)[2:]
+    return [middle + share * outward for share in ((0.0, 0.5, 1.0) if outward.any() else (0.0,))]
 
 
 def _within(body: Body, box: np.ndarray) -> bool:
