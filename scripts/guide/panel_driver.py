@@ -19,7 +19,7 @@ OUT = Path(_out)
 MODULE = "bl_ext.user_default.crowdgaussian"
 FAMILIES = ("reconstruct", "people", "layout", "motion", "display", "export")
 SETTLE = 1.2  # seconds until a changed panel is on the screen
-RENDERED = 40.0  # seconds until the splats are, without a graphics card
+DRAWN = 8.0  # seconds until the splats are in colour, without a graphics card
 PLACES: dict[str, list[int]] = {}
 
 
@@ -69,8 +69,8 @@ def script():
     yield SETTLE
     yield from opened("with_ik", "people")
     yield from opened("one_display", "display")
-    viewport().spaces.active.shading.type = "MATERIAL"
-    yield RENDERED
+    press("first_look", action="SHOW")
+    yield DRAWN
     picture("window")
 
 

@@ -59,7 +59,6 @@ def script():
     """What a user does; each yield lets Blender draw and its timers run."""
     yield from first_look()
     area = open_sidebar()
-    DIARY["undo"] = undo(area)
     yield from direct(area)
     yield from own_shot(area)
     yield from break_off(area)
@@ -84,6 +83,7 @@ def first_look():
     yield from watch(newest())
     yield PLAN["settle"]
     picture("panel_done")
+    DIARY["undo"] = undo(area)
     press(area, "first_look", action="KEEP")
 
 
