@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TICK = 0.2  # seconds, between two looks at the workers
 BURST = 64  # messages read from clients before workers have their turn
 STORE_AGAIN = 1.0  # seconds until what could not be stored is tried again
-STORING = 0.05  # seconds for which events are stored before clients have their turn
+STORING = 0.02  # seconds for which events are stored before clients have their turn
 SWEEP = 30.0  # seconds between two rounds of tidying up
 CONTROL_LIMIT = 16  # messages that libzmq holds for a slow reader
 
