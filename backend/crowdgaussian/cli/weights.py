@@ -24,7 +24,7 @@ from ..weights import (
     weights_folder,
 )
 from ..weights.catalogue import RemoteWeights, Source
-from ..weights.local import PROMPTHMR, files_of, how, local_path
+from ..weights.local import PROMPTHMR, absent, files_of, how, local_path
 from .serve import STOPPED, wait_for_parent
 
 if TYPE_CHECKING:
@@ -168,8 +168,7 @@ def _say_terms(entries: list[RemoteWeights]) -> None:
         named = ", ".join(f"{entry.name} ({entry.size_in_words})" for entry in same)
         uses = "free to use" if commercial else "results are not for commercial use"
         print(f"{licence}; {uses}: {named}", file=sys.stderr)
-    absent = [entry for entry in entries if local_path(entry.name) is None]
-    size = sum(entry.megabytes for entry in absent)
+    size = sum(entry.megabytes for entry in absent(entries))
     whole = sum(entry.megabytes for entry in entries)
     print(f"{size:,} of {whole:,} MB to fetch, into {weights_folder()}", file=sys.stderr)
 
@@ -182,8 +181,7 @@ def _fetch_all(entries: list[RemoteWeights]) -> None:
     """
     from ..weights.hub import check_room, fetch
 
-    by_hand = [entry for entry in entries if entry.source is Source.MANUAL]
-    by_hand = [entry for entry in by_hand if local_path(entry.name) is None]
+    by_hand = [entry for entry in absent(entries) if entry.source is Source.MANUAL]
     check_room(entries)
     for entry in entries:
         if entry not in by_hand:
@@ -260,12 +258,12 @@ def large_parts() -> Iterator[PresetPart]:
     from ..pipeline.stages import networks_of
 
     entries = networks_of(preset("open-large"))
-    absent = [entry for entry in entries if local_path(entry.name) is None]
-    named = ", ".join(f"{entry.name} ({entry.size_in_words})" for entry in absent or entries)
+    lacking = absent(entries)
+    named = ", ".join(f"{entry.name} ({entry.size_in_words})" for entry in lacking or entries)
     licences = ", ".join(dict.fromkeys(_terms(entry) for entry in entries))
-    remedy = "`crowdgaussian weights fetch --preset open-large` gets them." if absent else ""
-    found = f"{'lacks ' if absent else ''}{named}; {licences}."
-    yield PresetPart("its networks", not absent, found, remedy)
+    remedy = "`crowdgaussian weights fetch --preset open-large` gets them." if lacking else ""
+    found = f"{'lacks ' if lacking else ''}{named}; {licences}."
+    yield PresetPart("its networks", not lacking, found, remedy)
 
 
 def paper_parts() -> Iterator[PresetPart]:

@@ -2,6 +2,7 @@
 """The device torch computes on, and networks from and to files on this machine."""
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.image_processing_base import ImageProcessingMixin
 
+# What a checkpoint that is damaged, or of another network, raises while it is read and filled in.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    pickle.UnpicklingError,
+)
 _SAYINGS = (  # in which torch tells that memory ran out
     "can't allocate memory",  # torch on a CPU: "DefaultCPUAllocator: can't allocate memory: ..."
     "not enough memory",  # the same on Windows

@@ -20,11 +20,10 @@ from .detect.detections import OUTSIDE, Detection, Hands, detection_flags, visib
 from .detect.faces import Face, FaceNetwork, head_rotations
 from .detect.hands import HandNetwork, find_hands
 from .detect.landmark_net import (
-    CIRCLE_SCALE,
     LandmarkPrediction,
     PhotoPyramid,
     PoseNetwork,
-    Roi,
+    roi_of_box,
     warp_mask,
 )
 from .detect.residual import PeopleSearch, filled_in
@@ -217,8 +216,7 @@ def _body_of(network: PoseNetwork, photo: PhotoPyramid, person: Detection) -> Bo
         apart = np.linalg.norm(one.xy[TORSO] - torso, axis=1).mean()
         return bool(apart < _SAME_TORSO * person.size)
 
-    box = person.box.astype(np.float64)
-    roi = Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
+    roi = roi_of_box(person.box.astype(np.float64))
     first = refine_roi(network, network, photo, roi)
     if first is not None and is_same(first):
         roi = first.next_roi

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Photo -> everybody in it by RT-DETR and ViTPose; implements PeopleEstimator."""
 
-import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from crowdgaussian_shared.geometry.camera import photo_camera
 from crowdgaussian_shared.scene.schema import FocalSource
 
 from ..body.model import BodyModel
-from ..core.device import choose_device, load_pretrained, load_processor, model_type
+from ..core.device import UNREADABLE, choose_device, load_pretrained, load_processor, model_type
 from ..core.landmarks import NEAREST, NUM_LANDMARKS, TORSO, to_landmarks
 from ..core.progress import Progress, Report
 from .crowd import Fitted, crowd_on_floor, single_thread, with_body_masks
@@ -160,17 +159,7 @@ def load_published(path: Path) -> "VitPoseForPoseEstimation":
         with torch.device("meta"):
             model = VitPoseForPoseEstimation(_config_from(state))
         model.load_state_dict(_renamed(state), assign=True)
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        pickle.UnpicklingError,
-    ) as error:
+    except UNREADABLE as error:
         raise DamagedFileError(
             f"{path} cannot be read as a ViTPose file; give one such as vitpose-l-wholebody.pth "
             "as published, or a folder as transformers saves it."

@@ -16,7 +16,7 @@ from ..people.types import PeopleEstimator
 from ..segment.types import CrowdView, Segmenter
 from ..weights import CATALOGUE, RemoteWeights, WeightFile
 from ..weights.catalogue import Source
-from ..weights.local import UsedFile, local_path
+from ..weights.local import UsedFile, absent
 from .config import PRESETS, Config
 
 if TYPE_CHECKING:
@@ -332,17 +332,17 @@ def check_networks(config: Config) -> None:
     Raises:
         MissingFileError: several are missing.
     """
-    absent = [entry for entry in networks_of(config) if local_path(entry.name) is None]
-    if len(absent) < 2:
+    lacking = absent(networks_of(config))
+    if len(lacking) < 2:
         return
     known = PRESETS.get(config.preset)
     whole = known is not None and known.stages == config.stages
-    what = f"--preset {config.preset}" if whole else " ".join(entry.name for entry in absent)
-    hand = [entry.name for entry in absent if entry.source is Source.MANUAL]
+    what = f"--preset {config.preset}" if whole else " ".join(entry.name for entry in lacking)
+    hand = [entry.name for entry in lacking if entry.source is Source.MANUAL]
     rest = f", which also says how to get {' and '.join(hand)}" if hand else ""
-    named = ", ".join(f"{entry.name} ({entry.size_in_words}, {entry.licence})" for entry in absent)
+    named = ", ".join(f"{entry.name} ({entry.size_in_words}, {entry.licence})" for entry in lacking)
     raise MissingFileError(  # the command first: a message may be cut to its first 500 letters
-        f"{len(absent)} networks are not on this machine: run `crowdgaussian weights fetch {what}`"
+        f"{len(lacking)} networks are not on this machine: run `crowdgaussian weights fetch {what}`"
         f"{rest}, or use the preset open, which needs none; it lacks {named}."
     )
 

@@ -22,9 +22,9 @@ from crowdgaussian_shared.scene.schema import ModelProvenance
 from .. import __version__
 from ..pipeline.config import PRESETS, preset
 from ..pipeline.stages import files_for, networks_of
-from ..weights.catalogue import RemoteWeights, Source
+from ..weights.catalogue import Source
 from ..weights.hub import Downloads, bytes_here
-from ..weights.local import local_path
+from ..weights.local import absent
 from .data import INTERNAL, REVOKED, UNKNOWN_JOB
 from .jobs import Jobs
 from .settings import KeyFolder
@@ -200,7 +200,8 @@ def _preset(name: str) -> Preset:
     try:
         found = [file.provenance() for file in files_for(preset(name))]
     except CrowdGaussianError as error:
-        size = sum(_bytes(entry) for entry in _absent(name) if entry.source is not Source.MANUAL)
+        lacking = absent(networks_of(preset(name)))
+        size = sum(one.expected_bytes for one in lacking if one.source is not Source.MANUAL)
         return Preset(name, False, False, licence="", missing=str(error), download=size)
     closed = sorted({model.licence for model in found if not model.commercial})
     return Preset(
@@ -210,14 +211,6 @@ def _preset(name: str) -> Preset:
         licence=NOT_COMMERCIAL.format(", ".join(closed)) if closed else FREE,
         models=tuple(_model(model) for model in found),
     )
-
-
-def _absent(name: str) -> list[RemoteWeights]:
-    return [e for e in networks_of(preset(name)) if local_path(e.name) is None]
-
-
-def _bytes(entry: RemoteWeights) -> int:
-    return entry.size or entry.megabytes * 1_000_000
 
 
 def _model(model: ModelProvenance) -> Model:
@@ -363,7 +356,7 @@ class Control:
         state, error = self._downloads.state(message.preset)
         entries = networks_of(preset(message.preset))
         here = sum(bytes_here(entry) for entry in entries)
-        size = sum(_bytes(entry) for entry in entries)
+        size = sum(entry.expected_bytes for entry in entries)
         return m.DownloadInfo(message.request, offered, state, here, size, error[:500])
 
     def _own(self, session: Session, job: str) -> JobRow:

@@ -284,6 +284,11 @@ class RemoteWeights:
         return sum(sizes) if all(sizes) else 0
 
     @property
+    def expected_bytes(self) -> int:
+        """Bytes of all files: as published, or about; 0: not known."""
+        return self.size or self.megabytes * 1_000_000
+
+    @property
     def size_in_words(self) -> str:
         """Such as "1,230 MB"."""
         return f"{self.megabytes:,} MB" if self.megabytes else "of unknown size"

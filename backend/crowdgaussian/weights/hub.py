@@ -29,7 +29,7 @@ from crowdgaussian_shared.errors import (
 from crowdgaussian_shared.protocol.messages import DownloadState
 
 from .catalogue import RemoteFile, RemoteWeights, Source, WeightFile
-from .local import files_of, folder_of, how, local_path, require, weights_folder
+from .local import absent, files_of, folder_of, how, local_path, require, weights_folder
 from .table import TABLE
 
 RECORD = "fetched.json"
@@ -68,9 +68,7 @@ def check_room(entries: list[RemoteWeights]) -> None:
     Raises:
         DiskFullError: it has not.
     """
-    absent = [entry for entry in entries if local_path(entry.name) is None]
-    needed = sum(entry.size or entry.megabytes * 1_000_000 for entry in absent)
-    needed -= sum(bytes_here(entry) for entry in absent)
+    needed = sum(entry.expected_bytes - bytes_here(entry) for entry in absent(entries))
     place = next(p for p in (weights_folder(), *weights_folder().parents) if p.is_dir())
     free = shutil.disk_usage(place).free
     if needed > free:

@@ -3,6 +3,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,11 @@ def local_path(name: str) -> Path | None:
     if not all(file.is_file() for file in files):
         return None
     return files[0] if len(files) == 1 else folder_of(entry)
+
+
+def absent(entries: Iterable[RemoteWeights]) -> list[RemoteWeights]:
+    """Those of which something is missing here."""
+    return [entry for entry in entries if local_path(entry.name) is None]
 
 
 def require(name: str) -> Path:

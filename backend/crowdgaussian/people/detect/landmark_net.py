@@ -256,6 +256,11 @@ class Roi:
         )
 
 
+def roi_of_box(box: np.ndarray) -> Roi:
+    """Where to look for the person in a box [4], x0 y0 x1 y1."""
+    return Roi((box[:2] + box[2:]) / 2, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
+
+
 @dataclass(frozen=True)
 class LandmarkPrediction:
     """One run of the landmark network, told in photo pixels."""

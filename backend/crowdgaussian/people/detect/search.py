@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where in the photo people might be: the detector's windows, or boxes that a user draws."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from crowdgaussian_shared.errors import InputError, SettingError
@@ -9,12 +11,12 @@ from ...core.landmarks import TORSO
 from ...core.progress import Progress, Report, each, silent, within
 from ..types import PeopleConfig
 from .landmark_net import (
-    CIRCLE_SCALE,
     LandmarkPrediction,
     PhotoPyramid,
     PoseNetwork,
     Roi,
     roi_from_points,
+    roi_of_box,
 )
 from .tta import Body, body_score, fuse_predictions, refine_roi
 
@@ -29,6 +31,7 @@ _SAME_TORSO = 0.06  # of the body's height between like landmarks of one torso; 
 _KNOWN_SCORE = 0.3  # score from which a body spares further predictions at its place
 _MOST_SIDE = 2.5  # of the photo's longer side: larger regions show nobody
 _AT_SIDE = 0.01  # of the photo's width from a side of it: a box that ends there goes on beyond
+_OUTWARD = (0.0, 0.5, 1.0)  # of the box's width, to where such a person may be centred
 _SAME_PLACE, _SAME_SCALE = 0.15, (0.6, 1.6)  # of the regions' sizes, in which two are one person
 
 
@@ -112,10 +115,11 @@ def bodies_in_boxes(
     """
     pyramid, bodies = PhotoPyramid(photo), []
     for number, box in enumerate(each(list(boxes), report, _LOOKING), start=1):
-        wide = _with_what_is_cut(box, photo.shape[1])
-        seen = []
-        for middle in _middles(box, wide):
-            roi = Roi(middle, CIRCLE_SCALE * float((box[2:] - box[:2]).max()))
+        beyond = np.array([_cut_off(box, photo.shape[1]), 0.0])
+        wide = box + np.concatenate([np.minimum(beyond, 0), np.maximum(beyond, 0)])
+        first, seen = roi_of_box(box), []
+        for share in _OUTWARD if beyond.any() else _OUTWARD[:1]:
+            roi = replace(first, center=first.center + share * beyond)
             prediction = refine_roi(network, network, pyramid, roi)
             starts = (roi,) if prediction is None else (prediction.next_roi, roi)
             seen += [fuse_predictions(network, pyramid, start, 1.0) for start in starts]
@@ -141,18 +145,11 @@ def _fits(body: Body, box: np.ndarray, shape: tuple[int, ...]) -> float:
     return overlap(np.concatenate([seen.min(axis=0), seen.max(axis=0)]), box)
 
 
-def _with_what_is_cut(box: np.ndarray, width: int) -> np.ndarray:
-    """A box that ends at a side of the photo, as wide again beyond it, for half a person."""
-    across = box[2] - box[0]
+def _cut_off(box: np.ndarray, width: int) -> float:
+    """How far beyond the photo's side half a person may reach: the box's width, < 0 to the left."""
+    across = float(box[2] - box[0])
     left, right = box[0] < _AT_SIDE * width, box[2] > (1 - _AT_SIDE) * width
-    out = np.array([-across * (left and not right), 0, across * (right and not left), 0])
-    return box + out
-
-
-def _middles(box: np.ndarray, wide: np.ndarray) -> list[np.ndarray]:
-    """Where somebody in a box may be centred: inside, at the side that cuts them, beyond it."""
-    middle, outward = (box[:2] + box[2:]) / 2, (wide - box)[:2] + (wide - box)[2:]
-    return [middle + share * outward for share in ((0.0, 0.5, 1.0) if outward.any() else (0.0,))]
+    return across * (int(right) - int(left))
 
 
 def _within(body: Body, box: np.ndarray) -> bool:

@@ -4,7 +4,6 @@
 segment-anything's .pth files are read without running code.
 """
 
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from transformers import (
     SamVisionConfig,
 )
 
-from ...core.device import load_pretrained, model_type
+from ...core.device import UNREADABLE, load_pretrained, model_type
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,17 +71,7 @@ def load_sam(path: Path) -> SamModel:
         model.load_state_dict(to_transformers_names(state), assign=True)
     except FileNotFoundError as error:
         raise MissingFileError(f"The segment-anything file {path} is missing.") from error
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        pickle.UnpicklingError,
-    ) as error:
+    except UNREADABLE as error:
         raise DamagedFileError(
             f"{path} cannot be read as a segment-anything file; use sam_vit_h_4b8939.pth, "
             "sam_vit_l_0b3195.pth or sam_vit_b_01ec64.pth as published."
