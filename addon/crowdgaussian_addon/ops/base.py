@@ -62,6 +62,15 @@ def unwatch_undo() -> None:
             handlers.remove(_count_replacement)
 
 
+def select_only(context: bpy.types.Context, objects: list[bpy.types.Object]) -> None:
+    """Selects these and nothing else; the first is active."""
+    for obj in context.selected_objects:
+        obj.select_set(False)
+    for obj in objects:
+        obj.select_set(True)
+    context.view_layer.objects.active = objects[0]
+
+
 def count_people(number: int) -> str:
     """How many, in words."""
     return "1 person" if number == 1 else f"{number} people"

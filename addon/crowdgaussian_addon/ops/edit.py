@@ -30,7 +30,14 @@ from ..scene.splats.recolour import (
     select_faces,
     showing,
 )
-from .base import CrowdOperator, SimpleOperator, SteppedOperator, Steps, count_people
+from .base import (
+    CrowdOperator,
+    SimpleOperator,
+    SteppedOperator,
+    Steps,
+    count_people,
+    select_only,
+)
 
 # Skin, hair, clothes and shoes of people: select their splats, give them other colours
 
@@ -134,11 +141,7 @@ def edit_mode(context: bpy.types.Context, objects: list[bpy.types.Object]) -> No
         raise InputError("The splats are hidden; set Display to Full first.")
     if context.mode != "OBJECT":
         bpy.ops.object.mode_set(mode="OBJECT")
-    for obj in context.selected_objects:
-        obj.select_set(False)
-    for obj in shown:
-        obj.select_set(True)
-    context.view_layer.objects.active = shown[0]
+    select_only(context, shown)
     context.tool_settings.mesh_select_mode = (False, False, True)
     bpy.ops.object.mode_set(mode="EDIT")
 
@@ -366,10 +369,7 @@ class CROWDGAUSSIAN_OT_add_crop(SimpleOperator, bpy.types.Operator):
             place = Matrix.LocRotScale(place.to_translation(), None, Vector((reach,) * 3))
         context.scene.collection.objects.link(gizmo)
         gizmo.matrix_world = place
-        for obj in context.selected_objects:
-            obj.select_set(False)
-        gizmo.select_set(True)
-        context.view_layer.objects.active = gizmo
+        select_only(context, [gizmo])
 
 
 class CROWDGAUSSIAN_OT_decimate_splats(SteppedOperator, bpy.types.Operator):

@@ -23,7 +23,7 @@ from ..scene.importer import add_people, start_crowd
 from ..scene.render.settings import prepare_render
 from ..scene.shot import is_new_shot, needs_of
 from ..scene.static_splats import build_static_splats
-from .base import Result, SteppedOperator, Steps, count_people
+from .base import Result, SteppedOperator, Steps, count_people, select_only
 from .export import AXES, chosen_backend
 from .reconstruct import SHOT_HINT, SHOT_ITEMS
 from .state import shot_of
@@ -140,10 +140,7 @@ class CROWDGAUSSIAN_OT_import_splats(SteppedOperator, bpy.types.Operator):
         context.collection.objects.link(obj)
         if self.render:
             prepare_render(context.scene)
-        for other in context.selected_objects:
-            other.select_set(False)
-        obj.select_set(True)
-        context.view_layer.objects.active = obj
+        select_only(context, [obj])
         size = np.ptp(cloud.means, axis=0).max()
         left_out = f"; {read.dropped} that are no splats left out" if read.dropped else ""
         return f"{len(cloud)} splats imported from {path.name}, {size:.1f} metres wide{left_out}"

@@ -34,7 +34,7 @@ from ..scene.roster import (
     strays,
 )
 from ..scene.shot import mend, needs_of
-from .base import CrowdOperator, Result, SimpleOperator, count_people
+from .base import CrowdOperator, Result, SimpleOperator, count_people, select_only
 
 
 class CROWDGAUSSIAN_OT_rest_pose(SimpleOperator, bpy.types.Operator):
@@ -206,7 +206,7 @@ class CROWDGAUSSIAN_OT_duplicate_person(_OnSelected, SimpleOperator, bpy.types.O
         people = selected_people(context)
         scene, offset = context.scene, Vector(self.offset)
         copies = [duplicate_person(scene, person, offset, self.share) for person in people]
-        _select(context, [person.rig for person in copies])
+        select_only(context, [person.rig for person in copies])
         return f"{count_people(len(copies))} duplicated"
 
 
@@ -311,14 +311,6 @@ def _whole(person: Person) -> Person:
     if person.index < 0:
         raise InputError(f"{person.name} has no collection of their own; press Mend People first.")
     return person
-
-
-def _select(context: bpy.types.Context, rigs: list[bpy.types.Object]) -> None:
-    for obj in context.selected_objects:
-        obj.select_set(False)
-    for rig in rigs:
-        rig.select_set(True)
-    context.view_layer.objects.active = rigs[0]
 
 
 CLASSES = (
