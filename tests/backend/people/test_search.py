@@ -199,8 +199,12 @@ def test_a_hand_belongs_to_who_still_has_it_alone(monkeypatch, owner):
     assert all(np.allclose(s.body.xy[:13], c.body.xy[:13]) for s, c in zip(settled, [left, right]))
 
 
-def test_an_arm_is_not_given_away_for_one_that_is_less_sure(monkeypatch):
+@pytest.mark.parametrize("two_places", [False, True])
+def test_an_arm_is_given_away_for_one_less_sure_only_if_it_was_in_two_places(
+    monkeypatch, two_places
+):
     left, right = standing(300), standing(430)
+    right.body.spread[16] = 0.14 if two_places else 0.01
     left.body.xy[15] = right.body.xy[16] = (left.body.xy[15] + right.body.xy[16]) / 2
 
     def alone(_, photo, one, other):
@@ -208,12 +212,14 @@ def test_an_arm_is_not_given_away_for_one_that_is_less_sure(monkeypatch):
             return one.body
         xy = one.body.xy.copy()
         xy[ARM_SIDES[1]] += [0, 120]
-        return replace(one.body, xy=xy, confidence=one.body.confidence * 0.7)
+        spread = np.full_like(one.body.spread, 0.01)
+        return replace(one.body, xy=xy, confidence=one.body.confidence * 0.7, spread=spread)
 
     monkeypatch.setattr(PeopleSearch, "_without_other", alone)
     search = PeopleSearch.__new__(PeopleSearch)
     settled = search._settle_hands(np.zeros((8, 8, 3), np.uint8), [left, right])
-    assert all(one is before for one, before in zip(settled, [left, right]))
+    given = [one is not before for one, before in zip(settled, [left, right])]
+    assert given == [False, two_places]
     assert not shared_hands([standing(300), standing(600)])
 
 
