@@ -2,12 +2,13 @@
 """What work tells the user: where it is, and what its settings mean; how it is told to stop."""
 
 import atexit
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,6 +71,32 @@ def avatars_among(report: Report, people: Sequence[int], total: int) -> Report:
         report(Progress("avatars", fraction, step.person, total, step.message))
 
     return told
+
+
+def freeing(report: Report) -> Report:
+    """A report before which, at every new step, memory that is no longer used is given back.
+
+    glibc keeps freed pages otherwise: a photo of six people took 1.37 GB instead of 1.11, and with
+    the refiner 1.54 instead of 1.31.
+    """
+    before: tuple[str, int | None, str] | None = None
+    trim = _malloc_trim()
+
+    def told(progress: Progress) -> None:
+        nonlocal before
+        step = (progress.stage, progress.person, progress.message)
+        if step != before:
+            before = step
+            trim(0)
+        report(progress)
+
+    return told
+
+
+def _malloc_trim() -> Callable[[int], int]:
+    """glibc's function of that name; does nothing with other C libraries."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return getattr(library, "malloc_trim", lambda _: 0)
 
 
 # Options of the command line whose defaults are fields of a dataclass

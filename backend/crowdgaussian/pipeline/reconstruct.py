@@ -13,7 +13,7 @@ from crowdgaussian_shared.formats.atomic import only_writer
 from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.scene.folder import SceneFolder
 
-from ..core.progress import Progress, Report, avatars_among, silent
+from ..core.progress import Progress, Report, avatars_among, freeing, silent
 from ..people.types import Crowd
 from ..refiner.types import RefinedCluster
 from ..segment.types import CrowdView, PersonMask
@@ -55,7 +55,7 @@ def reconstruct(
             check()
             report(step)
 
-        steps = Steps(job, photo, told, make_stages)
+        steps = Steps(job, photo, freeing(told), make_stages)
         if job.edits is not None:
             from .corrections import Corrections  # and torch with it
 
