@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cameras, priors, first guesses and the fit itself, on bodies whose pose is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,21 +11,23 @@ from crowdgaussian.body import load_body
 from crowdgaussian.core.rotations import axis_angle_to_matrix
 from crowdgaussian.people.detect.detections import Detection
 from crowdgaussian.people.fit.body_points import BodyPoints, pose_matrices
-from crowdgaussian.people.fit.fitter import Fitter
+from crowdgaussian.people.fit.fitter import Bodies, Fitter
 from crowdgaussian.people.fit.init import bend_limb, swing, torso_frame
 from crowdgaussian.people.fit.objective import limit_energy, pose_energy, relaxed_hands, usual_pose
 from crowdgaussian.people.fit.schedules import fit_in_camera
 from crowdgaussian.people.fit.targets import make_targets, straightness
 from crowdgaussian.people.ground.placement import (
+    lowest_skin,
     overlaps,
     push_apart,
     put_on_ground,
     sphere_centers,
     sphere_radii,
+    touch_down,
 )
 from crowdgaussian.people.types import Keypoints, PeopleConfig
 from crowdgaussian.splat.cameras import project
-from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin
+from crowdgaussian_shared.geometry.axes import OPENCV_FROM_SCENE, camera_at_origin, scene_viewmat
 from crowdgaussian_shared.geometry.camera import (
     focal_or_default,
     intrinsics,
@@ -223,3 +227,41 @@ def test_the_outline_of_somebody_bent_says_little_of_their_width():
     bent = upright.copy()
     bent[:23] = (upright[:23] - upright[23]) @ [[0.2, 1.0], [-1.0, 0.2]] + upright[23]
     assert straightness(upright) > 0.97 and straightness(bent) < 0.88
+
+
+# Touching down
+
+CAMERA_HEIGHT = 1.6
+
+
+@pytest.mark.parametrize(
+    ("lift", "stands", "low"),
+    [
+        (0.1, True, 0.0),  # comes nearer and is smaller
+        (-0.1, True, 0.0),
+        (0.7, False, 0.7),  # would be a dwarf: floats, at its own size
+        (-0.6, False, -0.6),  # would be a giant
+    ],
+)
+def test_nobody_becomes_a_giant_or_a_dwarf_to_touch_the_floor(model, points, lift, stands, low):
+    fitter = Fitter(model, points, K, scene_viewmat(CAMERA_HEIGHT, 0.0, 0.0))
+    standing = Bodies(
+        orientation=torch.eye(3)[None],
+        body_pose=usual_pose()[None],
+        pelvis=torch.tensor([[0.0, 1.0, -4.0]]),
+        betas=torch.zeros(1, model.num_betas),
+        scale=torch.ones(1),
+    )
+    feet = lowest_skin(fitter, standing)
+    lifted = replace(standing, pelvis=standing.pelvis + torch.tensor([0.0, lift - feet.item(), 0]))
+    before = fitter.pose(lifted).landmarks
+    bodies, on_ground = touch_down(
+        fitter, lifted, (np.array([True]), np.array([True])), CAMERA_HEIGHT
+    )
+    assert on_ground[0] == stands
+    assert lowest_skin(fitter, bodies).item() == pytest.approx(low, abs=1e-3)
+    assert torch.allclose(
+        project(fitter.pose(bodies).landmarks, *fitter.camera),
+        project(before, *fitter.camera),
+        atol=0.05,
+    )  # the same picture
