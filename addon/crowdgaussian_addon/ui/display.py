@@ -3,7 +3,7 @@
 
 import bpy
 
-from ..ops.display import LEVELS
+from ..ops.splats import LEVELS
 from ..scene.people import Person
 from ..scene.render.display import Where, level_of
 from ..scene.render.relight import has_normals, is_lit

@@ -8,8 +8,8 @@ from bpy.props import PointerProperty, StringProperty
 from crowdgaussian_shared.scene.edit import Box
 
 from ..ops.corrections import chosen_crowd, photo_of
-from ..ops.edit import NO_MATERIALS, with_materials
 from ..ops.poses import have_controls
+from ..ops.recolour import NO_MATERIALS, painted, with_materials
 from ..ops.state import choices
 from ..ops.viewport import is_looking
 from ..scene.corrections import boxes_of_missed, left_out, people_in, warnings_in
@@ -247,16 +247,16 @@ class CROWDGAUSSIAN_PT_materials(_ClosedPart, bpy.types.Panel):
         layout.operator("crowdgaussian.recolour", icon="COLOR")
 
 
-# The sub-panel Editing of People: splats selected, deleted, cropped
+# The sub-panel Editing of People: splats selected, deleted, cropped, recoloured, painted
 
 
 class CROWDGAUSSIAN_PT_editing(_ClosedPart, bpy.types.Panel):
-    """Splats that are not wanted."""
+    """Splats that are not wanted, or not in their colours."""
 
     bl_idname = "CROWDGAUSSIAN_PT_editing"
     bl_label = "Editing"
 
-    def draw_people(self, _context: bpy.types.Context) -> None:
+    def draw_people(self, context: bpy.types.Context) -> None:
         """From top to bottom."""
         column = self.layout.column(align=True)
         row = column.row(align=True)
@@ -271,6 +271,7 @@ class CROWDGAUSSIAN_PT_editing(_ClosedPart, bpy.types.Panel):
             draw_edit(row, by, "SELECT", f"Select {text}")
             draw_edit(row, by, "DELETE", "", "TRASH")
         draw_edit(column, "SELECTED", "DELETE", "Delete Selected")
+        draw_colors(self.layout, context)
         self.layout.operator("crowdgaussian.decimate_splats", icon="MOD_DECIM")
 
 
@@ -280,6 +281,25 @@ def draw_edit(
     """A button that selects or deletes splats."""
     button = layout.operator("crowdgaussian.edit_splats", text=text, icon=icon)
     button.by, button.action = by, action
+
+
+def draw_colors(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """Parts selected, colours changed, and brushes."""
+    column = layout.column(align=True)
+    select = "crowdgaussian.select_material"
+    column.operator_menu_enum(operator=select, property="material", text="Select Part")
+    button = column.operator("crowdgaussian.recolour", text="Adjust Colour", icon="COLOR")
+    button.material = "selected" if context.mode == "EDIT_MESH" else "all"
+    button.method = "SHIFT"
+    painting = context.mode == "PAINT_VERTEX"
+    column.operator(
+        "crowdgaussian.paint_splats",
+        text="Done" if painting else "Paint",
+        icon="BRUSH_DATA",
+        depress=painting,
+    )
+    if not painting and painted(context.scene):
+        draw_text(layout, "Press Paint, then Done, to show the paint in renders.", context, "INFO")
 
 
 # The sub-panel Corrections of People: refit, leave out, bring back, add

@@ -4,17 +4,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, JOINT_NAMES
+from crowdgaussian_shared.geometry.skeleton import JOINT_INDEX, PARTS, joint_parts
 from scipy.spatial import cKDTree
 
 from ..core.mesh import face_normals, vertex_normals
 from .model import PosedBody
 
-HEAD, TORSO, ARM, HAND, LEG, FOOT = range(6)
-_HEAD_JOINTS = ("head", "jaw", "left_eye_smplhf", "right_eye_smplhf")
-_ARM_JOINTS = ("shoulder", "elbow")
-_LEG_JOINTS = ("hip", "knee")
-_FOOT_JOINTS = ("ankle", "foot")
+HEAD, TORSO, ARM, HAND, LEG, FOOT = range(len(PARTS))
 
 
 @dataclass(frozen=True)
@@ -31,26 +27,12 @@ class Regions:
 def find_regions(body, posed: PosedBody) -> Regions:
     """Regions from the skinning and from where the eyes are."""
     parts = np.asarray(body.parts, np.int64)
-    group = _groups()[parts]
-    face, scalp = _face_and_scalp(posed, group == HEAD)
+    group = joint_parts()[parts]
+    neck = parts == JOINT_INDEX["neck"]
+    face, scalp = _face_and_scalp(posed, (group == HEAD) & ~neck)
     behind = vertex_normals(posed.rest, posed.faces)[:, 2] < 0.2
     interior = np.asarray(body.interior, bool) | (np.asarray(body.eyes, bool) & behind)
-    neck = parts == JOINT_INDEX["neck"]
-    return Regions(np.where(neck, HEAD, group), face, scalp, neck, interior)
-
-
-def _groups() -> np.ndarray:
-    """The group of each joint.  # [55] int"""
-
-    def of(name: str) -> int:
-        if name in _HEAD_JOINTS:
-            return HEAD
-        for words, group in ((_ARM_JOINTS, ARM), (_LEG_JOINTS, LEG), (_FOOT_JOINTS, FOOT)):
-            if any(name.endswith(word) for word in words):
-                return group
-        return HAND if name.startswith(("left_", "right_")) and "collar" not in name else TORSO
-
-    return np.array([of(name) for name in JOINT_NAMES])
+    return Regions(group, face, scalp, neck, interior)
 
 
 def _face_and_scalp(posed: PosedBody, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,21 @@ def mirror_index() -> np.ndarray:
     return np.array([JOINT_INDEX[n] for n in other], dtype=np.int64)
 
 
+# The parts of the body that people speak of, for choosing what a joint moves
+
+PARTS = ("head", "torso", "arms", "hands", "legs", "feet")
+_JOINTS_OF = {"head": ("head", "neck", "jaw", "eye_smplhf"), "arms": ("shoulder", "elbow"),
+            "hands": ("wrist", *FINGERS), "legs": ("hip", "knee"),
+            "feet": ("ankle", "foot")}  # fmt: skip
+
+
+def joint_parts() -> np.ndarray:
+    """The part, a place in PARTS, that each joint moves; the head's has the neck.  # [55] int64"""
+    part_of = {joint: part for part, joints in _JOINTS_OF.items() for joint in joints}
+    plain = (re.sub(r"^(left|right)_|\d$", "", name) for name in JOINT_NAMES)
+    return np.array([PARTS.index(part_of.get(name, "torso")) for name in plain])
+
+
 # What files for other programs call the joints. {s} is the side, {f} a finger, {k} one of its
 # joints from 1. Rigify's are the names of its human metarig.
 

@@ -139,5 +139,10 @@ def test_the_panel_has_every_button(people):
     fake = SimpleNamespace(layout=FakeLayout())
     CROWDGAUSSIAN_PT_editing.draw_people(fake, bpy.context)
     buttons = fake.layout.buttons()
-    assert {"crowdgaussian.edit_splats", "crowdgaussian.add_crop",
-            "crowdgaussian.decimate_splats"} <= set(buttons)  # fmt: skip
+    wanted = ("edit_splats", "add_crop", "decimate_splats", "recolour", "paint_splats")
+    assert {f"crowdgaussian.{name}" for name in wanted} <= set(buttons)
+    OPS.paint_splats()
+    bpy.ops.object.mode_set(mode="OBJECT")  # left by Tab
+    fake = SimpleNamespace(layout=FakeLayout())
+    CROWDGAUSSIAN_PT_editing.draw_people(fake, bpy.context)
+    assert "Press Paint, then Done" in " ".join(fake.layout.texts())

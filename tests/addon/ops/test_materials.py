@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Select by Material and Recolour: on all levels, undone, saved, and for people without any."""
+"""Colours of materials, parts and painted splats: on all levels, undone, saved, exported."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,15 +10,24 @@ import numpy as np
 import pytest
 from _support.blender.blender_people import make_camera, write_scene
 from _support.blender.fake_layout import FakeLayout
-from crowdgaussian_addon.ops.edit import NO_MATERIALS
+from crowdgaussian_addon.ops.recolour import NO_MATERIALS
 from crowdgaussian_addon.scene.importer import import_scene
-from crowdgaussian_addon.scene.people import all_people, read_avatar
+from crowdgaussian_addon.scene.people import all_people, read_avatar, read_weights
 from crowdgaussian_addon.scene.render.display import reduced_of, set_level
-from crowdgaussian_addon.scene.splats.recolour import read_materials, showing
+from crowdgaussian_addon.scene.splats.build import get_inputs, set_depth_sort, splat_modifier
+from crowdgaussian_addon.scene.splats.edit import selected
+from crowdgaussian_addon.scene.splats.nodes.project import INPUT_DEPTH_SORT
+from crowdgaussian_addon.scene.splats.recolour import (
+    moved_by,
+    read_materials,
+    showing,
+    take_paint,
+)
 from crowdgaussian_addon.ui.people import CROWDGAUSSIAN_PT_materials
 from crowdgaussian_shared.formats.splat_ply import read_splat_file
 from crowdgaussian_shared.geometry.avatar import MATERIALS, Materials
 from crowdgaussian_shared.geometry.sh import colour_to_sh
+from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARTS
 from crowdgaussian_shared.scene.folder import SceneFolder
 
 LOWER = MATERIALS.index("lower")
@@ -219,3 +228,88 @@ def draw():
     fake.draw_people = lambda context: CROWDGAUSSIAN_PT_materials.draw_people(fake, context)
     CROWDGAUSSIAN_PT_materials.draw(fake, bpy.context)
     return layout
+
+
+def paint(splats, chosen, colour):
+    """As a brush of Vertex Paint does: all four corners of some splats."""
+    mesh = splats.data
+    cards = np.empty((len(mesh.polygons), 4, 4), np.float32)
+    mesh.attributes["splat_solid"].data.foreach_get("color_srgb", cards.ravel())
+    cards[chosen, :, :3] = colour
+    mesh.attributes["splat_solid"].data.foreach_set("color_srgb", cards.ravel())
+
+
+def test_parts_of_the_body_are_known_without_materials(people):
+    joints, weights = read_weights(people[1].splats, 4)
+    before, chosen = colours(people[1].splats), moved_by("arms", joints, weights)
+    main = [JOINT_NAMES[k] for k in joints[np.arange(len(joints)), weights.argmax(1)]]
+    sure = weights.max(axis=1) > 0.5
+    wanted = np.array([name.endswith(("shoulder", "elbow")) for name in main])
+    np.testing.assert_array_equal(chosen[sure], wanted[sure])
+    parts = np.stack([moved_by(part, joints, weights) for part in PARTS])
+    assert (parts.sum(axis=0) == 1).all() and parts.any(axis=1).all()
+    only(people[1])
+    assert crowd.recolour(material="arms", method="SHIFT", value=0.5) == {"FINISHED"}
+    after = colours(people[1].splats)
+    np.testing.assert_allclose(after[chosen], before[chosen] / 2, atol=1e-5)
+    np.testing.assert_array_equal(after[~chosen], before[~chosen])
+    crowd.select_material(material="arms", edit=False)
+    assert selected(people[1].splats.data).sum() == chosen.sum()
+
+
+def test_paint_covers_shade_by_its_share(people):
+    before, splats = read_avatar(people[0]).gaussians.sh, people[0].splats
+    old, trousers = colours(splats), of(splats)
+    crowd.recolour(material="lower", method="PAINT", colour=BLUE, mix=0.25)
+    wanted = 0.75 * old[trousers] + 0.25 * np.array(BLUE)
+    np.testing.assert_allclose(colours(splats)[trousers], wanted, atol=1e-5)
+    after = read_avatar(people[0]).gaussians.sh
+    np.testing.assert_allclose(after[trousers, 1:], 0.75 * before[trousers, 1:], atol=1e-6)
+
+
+def test_brushes_paint_on_splats(people, tmp_path):
+    set_level(people[0], "REDUCED", ("VIEWPORT",))
+    set_level(people[0], "FULL", ("VIEWPORT",))
+    only(people[0])
+    old, splats = colours(people[0].splats), people[0].splats
+    set_depth_sort([splats], True)
+    assert crowd.paint_splats() == {"FINISHED"}
+    assert bpy.context.mode == "PAINT_VERTEX" and bpy.context.active_object == splats
+    assert not get_inputs(splat_modifier(splats))[INPUT_DEPTH_SORT]
+    chosen = np.arange(0, len(old), 7)
+    paint(splats, chosen, BLUE)
+    assert crowd.paint_splats() == {"FINISHED"}
+    assert bpy.context.mode == "OBJECT" and get_inputs(splat_modifier(splats))[INPUT_DEPTH_SORT]
+    new = colours(splats)
+    np.testing.assert_allclose(new[chosen], np.tile(BLUE, (len(chosen), 1)), atol=1 / 255)
+    np.testing.assert_array_equal(np.delete(new, chosen, 0), np.delete(old, chosen, 0))
+    assert take_paint(splats.data) == 0  # nothing is left to take
+    assert np.abs(colours(reduced_of(people[0])) - BLUE).max(axis=1).min() < 0.3
+    crowd.export_scene(filepath=str(tmp_path / "scene"))
+    sh = SceneFolder.open(tmp_path / "scene").read_avatar(0).gaussians.sh[chosen, :1]
+    np.testing.assert_allclose(sh, colour_to_sh(new[chosen]), atol=1e-5)
+
+
+def test_paint_that_was_left_by_hand_is_not_lost_to_a_new_colour(people):
+    splats = people[0].splats
+    chosen = np.flatnonzero(of(splats, "skin"))[:20]
+    paint(splats, chosen, BLUE)
+    crowd.recolour(material="lower", colour=(1, 0, 0))
+    assert np.abs(colours(splats)[chosen] - BLUE).max() < 1 / 255
+
+
+def test_painting_in_edit_mode_is_for_what_is_selected_and_copies_keep_theirs(people):
+    twin = people[0].splats.copy()
+    only(people[0])
+    crowd.select_material(material="lower")
+    crowd.paint_splats()
+    assert people[0].splats.data.use_paint_mask and people[0].splats.data != twin.data
+    np.testing.assert_array_equal(selected(people[0].splats.data), of(people[0].splats))
+    crowd.paint_splats()
+    assert not people[0].splats.data.use_paint_mask
+
+
+def only(person):
+    for obj in bpy.context.scene.objects:
+        obj.select_set(obj == person.rig)
+    bpy.context.view_layer.objects.active = person.rig

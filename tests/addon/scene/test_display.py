@@ -20,7 +20,7 @@ from crowdgaussian_addon.scene.render.relight import has_normals, is_lit, set_li
 from crowdgaussian_addon.scene.render.settings import engine_of, set_engine
 from crowdgaussian_addon.scene.rig.body import cast_shadows
 from crowdgaussian_addon.scene.splats.build import get_inputs, read_gaussians, splat_modifier
-from crowdgaussian_addon.scene.splats.decimate import GROUP, reduce_gaussians
+from crowdgaussian_addon.scene.splats.edit import GROUP, reduce_gaussians
 from crowdgaussian_addon.scene.splats.material import SHADED_NORMAL, splat_material
 from crowdgaussian_addon.scene.splats.nodes.project import INPUT_DEPTH_SORT, INPUT_MAX_SIZE
 from crowdgaussian_addon.ui.display import CROWDGAUSSIAN_PT_display

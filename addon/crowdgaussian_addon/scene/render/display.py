@@ -18,7 +18,7 @@ from ..attributes import mesh_data, write_vertex_groups
 from ..people import ROLE, Person, read_weights, rig_of
 from ..rig.armature import rest_offset
 from ..splats.build import build_mesh, dress, get_inputs, is_splats, set_input, splat_modifier
-from ..splats.decimate import reduce_gaussians
+from ..splats.edit import reduce_gaussians
 from ..splats.material import SH_PREFIX
 from ..splats.read import read_gaussians
 from ..splats.recolour import read_materials, write_materials

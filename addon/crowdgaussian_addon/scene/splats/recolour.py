@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Skin, hair, clothes and shoes of a splat mesh: stored per splat, selected, given other colours.
+"""Skin, hair, clothes and parts of the body: stored per splat, selected, recoloured, painted.
 
 A change of colours is an affine map of sRGB values. It reaches the view-dependent bands too: they
 add to the colour, so its linear part turns them exactly.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 from crowdgaussian_shared.geometry.avatar import MATERIALS, Materials
+from crowdgaussian_shared.geometry.skeleton import PARTS, joint_parts
 
 from ..attributes import read_attribute, values_of, write_attribute
 from .material import COLOUR, CONFIDENCE, MATERIAL, MAX_COEFFICIENTS, SH_PREFIX, SOLID
@@ -17,6 +18,8 @@ from .material import COLOUR, CONFIDENCE, MATERIAL, MAX_COEFFICIENTS, SH_PREFIX,
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: how bright sRGB values look
 # The axes of hue beside it, I and Q of the same standard's predecessor (NTSC).
 _CHROMA = np.array([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_BYTES = 255  # steps of the colours that are painted on
+_UNPAINTED = 1  # of these steps: what rounding does to colours that nobody painted on
 _DARK = 0.25  # brightness below which cloth counts as this bright, or its noise would show
 
 
@@ -46,6 +49,15 @@ class ColorChange:
         turn = np.array([[1, 0, 0], [0, saturation * cos, -saturation * sin],
                          [0, saturation * sin, saturation * cos]])  # fmt: skip
         return cls(value * np.linalg.inv(axes) @ turn @ axes, np.zeros(3))
+
+    @classmethod
+    def plain(cls, colour: np.ndarray) -> "ColorChange":
+        """One colour [3] without light and shade, as paint has it."""
+        return cls(np.zeros((3, 3)), colour)
+
+    def faded(self, mix: float) -> "ColorChange":
+        """The share `mix` of this change, 0..1."""
+        return ColorChange((1 - mix) * np.eye(3) + mix * self.linear, mix * self.offset)
 
 
 def write_materials(mesh: bpy.types.Mesh, materials: Materials | None) -> None:
@@ -77,6 +89,22 @@ def showing(mesh: bpy.types.Mesh, material: str, least: float = 0.0) -> np.ndarr
     return (materials.label == MATERIALS.index(material)) & (materials.confidence >= least)
 
 
+def moved_by(part: str, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The splats that one of PARTS moves more than any other.
+
+    Args:
+        part: of the body.
+        joints: [N, 4] of the 55.
+        weights: [N, 4] rows sum to 1.
+
+    Returns:
+        [N] bool.
+    """
+    of_joint = joint_parts()[joints]  # [N, 4]
+    shares = [(weights * (of_joint == k)).sum(axis=1) for k in range(len(PARTS))]
+    return np.argmax(shares, axis=0) == PARTS.index(part)
+
+
 def select_faces(mesh: bpy.types.Mesh, chosen: np.ndarray) -> None:
     """Select the quads of some splats [N] bool and nothing else, for Edit Mode."""
     vertices = np.zeros(len(mesh.vertices), bool)
@@ -95,7 +123,8 @@ def brightness(mesh: bpy.types.Mesh, chosen: np.ndarray) -> float:
 
 
 def recolour(mesh: bpy.types.Mesh, chosen: np.ndarray, change: ColorChange) -> None:
-    """Change the colours of some splats [N] bool."""
+    """Change the colours of some splats [N] bool, on top of what was painted on them."""
+    take_paint(mesh)
     look = read_attribute(mesh, COLOUR)
     changed = look[chosen, :3] @ change.linear.T + change.offset
     look[chosen, :3] = np.clip(changed, 0, 1)
@@ -123,6 +152,29 @@ def write_solid(mesh: bpy.types.Mesh, look: np.ndarray) -> None:
     colours[_corners(mesh), :3] = np.repeat(np.clip(look[:, :3], 0, 1), 4, axis=0)
     write_attribute(mesh, SOLID, "BYTE_COLOR", "POINT", colours)
     mesh.attributes.active_color_name = mesh.attributes.default_color_name = SOLID
+
+
+def take_paint(mesh: bpy.types.Mesh) -> int:
+    """Give splats the paint that Vertex Paint put on their cards -> how many were painted.
+
+    Vertex Paint works on the colours of Solid shading, four corners a splat; the splat gets the
+    mean of their changes. View-dependent bands stay.
+    """
+    look, cards = read_attribute(mesh, COLOUR), read_attribute(mesh, SOLID)
+    if look is None or len(mesh.loops) != 4 * len(look):
+        return 0
+    if cards is None or len(cards) != len(mesh.vertices):
+        return 0
+    before = np.round(np.clip(look[:, None, :3], 0, 1) * _BYTES)  # [N, 1, 3]
+    change = np.round(cards[_corners(mesh), :3] * _BYTES).reshape(-1, 4, 3) - before
+    painted = (np.abs(change) > _UNPAINTED).any(axis=(1, 2))
+    if painted.any():
+        changed = look[painted, :3] + change[painted].mean(axis=1) / _BYTES
+        look[painted, :3] = np.clip(changed, 0, 1)
+        write_attribute(mesh, COLOUR, "FLOAT_COLOR", "FACE", look)
+        write_solid(mesh, look)
+        mesh.update()
+    return int(painted.sum())
 
 
 def _corners(mesh: bpy.types.Mesh) -> np.ndarray:
