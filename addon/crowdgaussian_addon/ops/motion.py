@@ -213,7 +213,7 @@ _UP = (
 )
 _UNIT = (("GUESS", "Find Out", "From the length of the legs"),
          *((name.upper(), name.title(), f"The file is in {name}") for name in UNITS))  # fmt: skip
-_ENDINGS = "*.npz;*.bvh;*.json;*.fbx;*.glb;*.gltf"
+_ENDINGS = "*.npz;*.bvh;*.json;*.fbx;*.glb;*.gltf;*.pkl;*.pt"  # the last: told what to do with
 
 
 class CROWDGAUSSIAN_OT_choose_motion(bpy.types.Operator):

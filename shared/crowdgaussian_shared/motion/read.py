@@ -190,6 +190,9 @@ def read_frame(frame: Field, pose: np.ndarray, transl: np.ndarray) -> None:
         transl[:] = frame.child("trans").vector(3)
 
 
+_PICKLED = {".pkl", ".pickle", ".pt", ".pth", ".npy"}  # what scripts/motion_to_npz.py reads
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """What a file may not say; None and "auto" trust the file or find out."""
@@ -220,6 +223,12 @@ def read_motion(path: str | Path, options: ReadOptions = ReadOptions()) -> Motio
     if path.suffix.lower() == ".bvh":
         return read_motion_bvh(
             path, BvhOptions(options.up, options.unit, options.fps, options.called)
+        )
+    if path.suffix.lower() in _PICKLED:
+        raise InputError(
+            f"{path} may hold programs and is not opened; if you trust it, run in the project's "
+            f"folder .venv/backend/bin/python scripts/motion_to_npz.py {path.name}, and choose the "
+            ".npz that it writes."
         )
     raise InputError(
         f"{path} is no motion that can be read; choose an .npz of AMASS or SMPL-X, a .bvh, or a "
