@@ -119,6 +119,11 @@ def _numbers(values: np.ndarray) -> bool:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.hasobject and value.size > 1:
+        try:
+            return np.array(value.tolist(), np.float64)  # numbers that were saved as objects
+        except (TypeError, ValueError):
+            return list(value)
     return value.numpy() if isinstance(value, torch.Tensor) else value
 
 

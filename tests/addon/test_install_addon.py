@@ -22,6 +22,7 @@ def test_manifest_keeps_the_platform_s_rules():
     assert MANIFEST["id"] == "crowdgaussian" and "Blender" not in MANIFEST["name"]
     assert MANIFEST["license"] == ["SPDX:GPL-3.0-or-later"]
     assert set(MANIFEST["permissions"]) == {"network", "files"}
+    assert "arxiv.org" not in MANIFEST.get("website", "")  # a page with help and issues, or none
     for text in (MANIFEST["tagline"], *MANIFEST["permissions"].values()):
         assert len(text) <= 64 and text[-1].isalnum()
 

@@ -31,7 +31,8 @@ from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES, PARENTS
 from crowdgaussian_shared.motion.motion import Motion
 
 EXTENSION = "KHR_gaussian_splatting"
-_FLOAT, _UNSIGNED_BYTE, _ARRAY_BUFFER, _POINTS = 5126, 5121, 34962, 0
+_FLOAT, _UNSIGNED_BYTE, _UNSIGNED_SHORT = 5126, 5121, 5123
+_ARRAY_BUFFER, _POINTS = 34962, 0
 _KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _STILL = 1e-6  # joints that turn by less during a motion get one key
 
@@ -134,7 +135,7 @@ class _Blob:
         """Append numbers, of a mesh those of attribute key -> the number of their accessor."""
         data = np.ascontiguousarray(values).tobytes()
         library, document = self._library, self._document
-        byte = values.dtype == np.uint8
+        kind = {"|u1": _UNSIGNED_BYTE, "<u2": _UNSIGNED_SHORT}.get(values.dtype.str, _FLOAT)
         document.bufferViews.append(library.BufferView(
             buffer=0, byteOffset=self._length, byteLength=len(data),
             target=_ARRAY_BUFFER if key else None,
@@ -142,8 +143,8 @@ class _Blob:
         width = 1 if values.ndim == 1 else values.shape[1]
         accessor = library.Accessor(
             bufferView=len(document.bufferViews) - 1, byteOffset=0, count=len(values),
-            componentType=_UNSIGNED_BYTE if byte else _FLOAT, type=_KINDS[width],
-            normalized=byte and not key.startswith("JOINTS"),
+            componentType=kind, type=_KINDS[width],
+            normalized=kind != _FLOAT and not key.startswith("JOINTS"),
         )  # fmt: skip
         if key in ("POSITION", ""):  # the others may do without
             rows = values.reshape(len(values), -1)
@@ -177,7 +178,8 @@ def _attributes(cloud: Gaussians) -> dict[str, np.ndarray]:
     shown = np.c_[_srgb_to_linear(colours), cloud.opacities]
     columns = {
         "POSITION": cloud.means.astype(np.float32),
-        "COLOR_0": np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8),
+        # bytes of linear light would be 6/255 off in the dark
+        "COLOR_0": np.round(65535 * np.clip(shown, 0, 1)).astype(np.uint16),
         f"{EXTENSION}:ROTATION": cloud.quats[:, [1, 2, 3, 0]].astype(np.float32),
         f"{EXTENSION}:SCALE": cloud.scales.astype(np.float32),
         f"{EXTENSION}:OPACITY": np.clip(cloud.opacities, 0, 1).astype(np.float32),

@@ -134,7 +134,8 @@ def _check_headers(path: Path, headers: Mapping[str, ArrayHeader]) -> None:
     if not found:
         raise InputError(
             f"{path} holds no poses: it has none of the arrays of an AMASS or SMPL-X file "
-            "(poses, or root_orient and pose_body)."
+            "(poses, or root_orient and pose_body); objects inside are taken out by "
+            "scripts/motion_to_npz.py."
         )
     for name in found:
         shape = headers[name].shape

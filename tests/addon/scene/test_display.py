@@ -200,6 +200,21 @@ def test_native_splats_hold_the_pose_and_the_world_transform(empty_blender, tmp_
     np.testing.assert_allclose(read_attribute(still.data, native.FORMAT.position), rest, atol=1e-6)
 
 
+@pytest.mark.skipif(
+    bpy.app.version < (5, 2), reason="no FLOAT4 attributes before 5.2; .venv/blender-5.2 runs this"
+)
+def test_blender_s_reader_counts_every_band_of_native_splats(empty_blender):
+    """It reads radiance:sh_0, sh_1, ... until one is missing; the names are those of its source."""
+    cloud = make_avatar(5, degree=3).gaussians
+    mesh = native.make_native(cloud, "five").data
+    bands = []
+    while (band := read_attribute(mesh, f"radiance:sh_{len(bands)}")) is not None:
+        bands.append(band)
+    np.testing.assert_allclose(np.stack(bands, axis=1), cloud.sh[:, 1:], atol=1e-6)
+    np.testing.assert_allclose(read_attribute(mesh, "scale"), cloud.scales, atol=1e-6)
+    np.testing.assert_allclose(read_attribute(mesh, "rotation"), cloud.quats, atol=1e-6)
+
+
 def test_native_splats_are_refused_with_the_reason_where_there_are_none():
     if bpy.app.version < (5, 3):
         assert "5.3 or later" in native.why_not()

@@ -16,9 +16,14 @@ import pytest
 from _support.blender.blender_people import make_avatar, make_camera, write_scene
 from _support.blender.ewa_reference import render
 from _support.blender.exporting import start
+from crowdgaussian_addon.scene.attributes import read_attribute, read_positions
+from crowdgaussian_addon.scene.people import read_weights
 from crowdgaussian_addon.scene.render.images import read_picture
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply
 from crowdgaussian_shared.geometry.axes import convert_gaussians
+from crowdgaussian_shared.geometry.sh import sh_to_colour
+from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
+from crowdgaussian_shared.geometry.skinning import pose_avatar
 from plyfile import PlyData
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,3 +112,42 @@ def test_the_backend_writes_the_other_formats(exported, tmp_path, monkeypatch, k
     document = json.loads(data[20 : 20 + struct.unpack_from("<I", data, 12)[0]])
     assert [node["name"] for node in document["nodes"]] == ["Person_000", "Person_001"]
     assert [a["count"] for a in document["accessors"][:1]] == [COUNT]
+
+
+@pytest.mark.skipif(
+    not backend_python().exists(), reason="the backend is missing; run scripts/setup.sh backend"
+)
+def test_blender_s_own_importer_reads_the_gltf(tmp_path):
+    """Centres as posed by the imported rig, its weights, and every band of the harmonics."""
+    avatars = [make_avatar(200, 3, seed) for seed in (0, 1)]
+    folder = write_scene(tmp_path / "out", avatars, make_camera()).path
+    target = tmp_path / "a.glb"
+    command = [backend_python(), "-m", "crowdgaussian", "export", folder, "-o", target, "--rig"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.import_scene.gltf(filepath=str(target))
+    for number, avatar in enumerate(avatars):
+        obj = bpy.data.objects[f"Person {number:03d}"]
+        evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        centres = read_positions(evaluated.data) @ np.array(evaluated.matrix_world)[:3, :3].T
+        centres += np.array(evaluated.matrix_world.translation)
+        posed = convert_gaussians(pose_avatar(avatar), "scene", "blender")
+        np.testing.assert_allclose(centres, posed.means, atol=1e-5)
+        assert {group.name for group in obj.vertex_groups} == set(JOINT_NAMES)
+        joints, weights = read_weights(obj)
+        dense = np.zeros((2, 200, 55))
+        for one, k, w in zip(dense, (joints, avatar.skin_joints), (weights, avatar.skin_weights)):
+            np.add.at(one, (np.arange(200)[:, None], k), w)
+        np.testing.assert_allclose(dense[0], dense[1], atol=1e-5)
+        colour = read_attribute(obj.data, "Color")[:, :3]  # as sRGB bytes
+        wanted = sh_to_colour(avatar.gaussians.sh).clip(0, 1)
+        np.testing.assert_allclose(colour, wanted, atol=1 / 255)
+        for degree in range(4):
+            for k in range(2 * degree + 1):
+                name = f"KHR_gaussian_splatting:SH_DEGREE_{degree}_COEF_{k}"
+                found = read_attribute(obj.data, name)
+                wanted = avatar.gaussians.sh[:, degree**2 + k]
+                np.testing.assert_allclose(found, wanted, atol=1e-6)
+        turns = read_attribute(obj.data, "KHR_gaussian_splatting:ROTATION")[:, [3, 0, 1, 2]]
+        np.testing.assert_allclose(turns, avatar.gaussians.quats, atol=1e-6)

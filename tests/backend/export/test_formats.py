@@ -20,8 +20,9 @@ from crowdgaussian_shared.errors import CrowdGaussianError, MissingFileError
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply, write_splat_ply
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.rotations import quat_to_matrix
-from crowdgaussian_shared.geometry.sh import sh_to_colour
+from crowdgaussian_shared.geometry.sh import SH_C0, sh_to_colour
 from crowdgaussian_shared.geometry.skinning import join_gaussians
+from plyfile import PlyData
 
 COUNT = 300
 
@@ -63,29 +64,68 @@ def test_gsply_reads_every_spz(tmp_path, cloud, version):
     centres, scales, turns, harmonics = SPZ[version]
     assert_close(found, cloud, centres, scales, turns)
     np.testing.assert_allclose(found.sh[:, 1:], cloud.sh[:, 1:], atol=harmonics)
-    assert gsply.read_spz(tmp_path / "a.spz").shN.shape == (COUNT, 15, 3)
+    theirs = gsply.read_spz(tmp_path / "a.spz")
+    np.testing.assert_allclose(theirs.means, cloud.means, atol=centres)
+    np.testing.assert_allclose(theirs.sh0, cloud.sh[:, 0], atol=1.01 / 255 / SH_C0)
+    np.testing.assert_allclose(theirs.shN, cloud.sh[:, 1:], atol=harmonics)
+
+
+def parts_of(joint, number):
+    """A joint cloud as `number` clouds of COUNT."""
+    return [
+        type(joint)(**{k: v[COUNT * n :][:COUNT] for k, v in vars(joint).items()})
+        for n in range(number)
+    ]
 
 
 @need_node
-def test_splat_transform_reads_sog_splat_and_spz_2(tmp_path, cloud):
+def test_splat_transform_reads_ply_sog_and_splat(tmp_path, cloud):
     """All three at once, as one program reads them for all."""
-    write_sog(tmp_path / "a.sog", convert_gaussians(cloud, "scene", "opencv"))
-    write_dot_splat(tmp_path / "b.splat", convert_gaussians(cloud, "scene", "opencv"))
-    write_spz(tmp_path / "c.spz", cloud, 2)
-    write_splat_ply(tmp_path / "d.ply", convert_gaussians(cloud, "scene", "opencv"))
-    names = [tmp_path / name for name in ("a.sog", "b.splat", "c.spz", "d.ply")]
+    wanted = convert_gaussians(cloud, "scene", "opencv")
+    write_sog(tmp_path / "a.sog", wanted)
+    write_dot_splat(tmp_path / "b.splat", wanted)
+    write_splat_ply(tmp_path / "c.ply", wanted)
+    names = [tmp_path / name for name in ("a.sog", "b.splat", "c.ply")]
     splat_transform(*names, tmp_path / "theirs.ply")
-    theirs = read_splat_ply(tmp_path / "theirs.ply")
-    a, b, c, d = (
-        type(theirs)(**{k: v[COUNT * n :][:COUNT] for k, v in vars(theirs).items()})
-        for n in range(4)
-    )
-    assert_close(a, d, 7e-5, 0.02, 0.03)
-    np.testing.assert_allclose(a.sh[:, 1:], d.sh[:, 1:], atol=0.01)
-    assert_close(b, d, 1e-6, 1e-5, 0.03)
-    # SPZ says where up is, a PLY does not: they stand back to back there
-    turned = convert_gaussians(convert_gaussians(c, "opencv", "scene"), "scene", "opencv")
-    assert np.ptp(turned.means, axis=0) == pytest.approx(np.ptp(d.means, axis=0), abs=1e-4)
+    a, b, c = parts_of(read_splat_ply(tmp_path / "theirs.ply"), 3)
+    assert_close(a, wanted, 7e-5, 0.02, 0.03)
+    np.testing.assert_allclose(a.sh[:, 1:], wanted.sh[:, 1:], atol=0.01)
+    assert_close(b, wanted, 1e-6, 1e-5, 0.03)
+    assert_close(c, wanted, 1e-6, 1e-5, 1e-3)
+    np.testing.assert_allclose(c.sh, wanted.sh, atol=1e-6)
+
+
+@need_node
+def test_splat_transform_reads_every_spz(tmp_path, cloud):
+    wanted = convert_gaussians(cloud, "scene", "opencv")
+    for version in SPZ:
+        write_spz(tmp_path / f"{version}.spz", cloud, version)
+    splat_transform(*sorted(tmp_path.glob("*.spz")), tmp_path / "theirs.ply")
+    theirs = parts_of(read_splat_ply(tmp_path / "theirs.ply"), len(SPZ))
+    for found, (centres, scales, turns, harmonics) in zip(theirs, SPZ.values()):
+        assert_close(found, wanted, centres, scales, turns)
+        np.testing.assert_allclose(found.sh[:, 1:], wanted.sh[:, 1:], atol=harmonics)
+
+
+def test_gsply_and_plyfile_read_the_ply_as_it_is(tmp_path, cloud):
+    gsply = pytest.importorskip("gsply", reason="the extra export is not installed")
+    write_splat_ply(tmp_path / "a.ply", cloud)
+    theirs = gsply.plyread(str(tmp_path / "a.ply"))
+    rows = PlyData.read(str(tmp_path / "a.ply"))["vertex"]
+    rest = np.stack([rows[f"f_rest_{k}"] for k in range(45)], axis=1).reshape(-1, 3, 15)
+    logits = np.log(cloud.opacities / (1 - cloud.opacities))
+    for found, wanted, tolerance in (
+        (theirs.means, cloud.means, 1e-6),
+        (theirs.quats, cloud.quats, 1e-6),
+        (theirs.scales, np.log(cloud.scales), 1e-5),
+        (theirs.opacities, logits, 1e-4),
+        (theirs.sh0, cloud.sh[:, 0], 1e-6),
+        (theirs.shN, cloud.sh[:, 1:], 1e-6),
+        (np.stack([rows[k] for k in "xyz"], axis=1), cloud.means, 1e-6),
+        (np.stack([rows[f"rot_{k}"] for k in range(4)], axis=1), cloud.quats, 1e-6),
+        (rest.transpose(0, 2, 1), cloud.sh[:, 1:], 1e-6),
+    ):
+        np.testing.assert_allclose(found, wanted, atol=tolerance)
 
 
 def test_sog_comes_back(tmp_path, cloud):
@@ -93,6 +133,10 @@ def test_sog_comes_back(tmp_path, cloud):
     found = read_sog(tmp_path / "a.sog", lambda count: None)
     assert_close(found, cloud, 7e-5, 0.02, 0.03)
     np.testing.assert_allclose(found.sh[:, 1:], cloud.sh[:, 1:], atol=0.01)
+    # the format's own bound (docs/export.md): half a step of the 16 bits of each axis' logarithm
+    logarithm = np.sign(cloud.means) * np.log1p(np.abs(cloud.means))
+    bound = np.ptp(logarithm, axis=0) / (2 * 65535) * (1 + np.abs(cloud.means))
+    assert (np.abs(found.means - cloud.means) <= 1.01 * bound + 1e-6).all() and bound.max() > 1e-5
     write_sog(tmp_path / "b.sog", cloud)
     assert (tmp_path / "a.sog").read_bytes() == (tmp_path / "b.sog").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.sog") as bundle:
