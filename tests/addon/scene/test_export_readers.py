@@ -143,6 +143,8 @@ def test_blender_s_own_importer_reads_the_gltf(tmp_path):
         colour = read_attribute(obj.data, "Color")[:, :3]  # as sRGB bytes
         wanted = sh_to_colour(avatar.gaussians.sh).clip(0, 1)
         np.testing.assert_allclose(colour, wanted, atol=1 / 255)
+        if bpy.app.version < (5, 2):  # which leave out attributes of extensions
+            continue
         for degree in range(4):
             for k in range(2 * degree + 1):
                 name = f"KHR_gaussian_splatting:SH_DEGREE_{degree}_COEF_{k}"
