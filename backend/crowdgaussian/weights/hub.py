@@ -358,5 +358,10 @@ class Downloads:
             self._states[preset] = ("failed", why)
             return
         self._states[preset] = ("checking", "")
-        self._done()
+        try:
+            self._done()
+        except Exception as error:  # noqa: BLE001  any: nobody else would say so, or try again
+            why = str(error) if isinstance(error, CrowdGaussianError) else repr(error)
+            self._states[preset] = ("failed", f"The files are here but cannot be checked: {why}")
+            return
         self._states[preset] = ("done", "")

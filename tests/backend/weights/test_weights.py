@@ -329,6 +329,30 @@ def test_a_download_in_a_process_of_its_own_ends_well_or_says_why(monkeypatch, f
     downloads.close()
 
 
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), CrowdGaussianError("Full.")])
+def test_a_download_that_cannot_be_checked_says_so_and_can_be_tried_again(monkeypatch, error):
+    process = [sys.executable, "-c", ""]
+    started = subprocess.Popen
+    monkeypatch.setattr(hub.subprocess, "Popen", lambda _, **rest: started(process, **rest))
+    errors = [error]
+
+    def check():
+        if errors:
+            raise errors.pop()
+
+    downloads = hub.Downloads(check)
+    for wanted in ("failed", "done"):
+        downloads.start("open")
+        deadline = time.monotonic() + 30
+        while downloads.state("open")[0] in ("running", "checking"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        state, why = downloads.state("open")
+        assert state == wanted
+        if state == "failed":
+            assert "cannot be checked" in why and str(error)[-6:] in why
+
+
 def test_what_has_arrived_is_counted(entry, folder):
     assert hub.bytes_here(entry) == 0
     (folder / "made-up" / ".cache").mkdir(parents=True)

@@ -220,6 +220,11 @@ def rest_extras(rig: bpy.types.Object) -> None:
     """Feet and fingers follow nothing but their own bones for now; the root stays."""
     names = [FEET[side].roll for side in rolling_feet(rig)]
     for name in [*names, *(HANDS[side] for side in curling_hands(rig))]:
-        bone = rig.pose.bones[name]
-        bone.location, bone.rotation_euler = (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
-        bone.rotation_quaternion, bone.scale = (1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        rest_control(rig, name)
+
+
+def rest_control(rig: bpy.types.Object, name: str) -> None:
+    """A control where it was made, in whichever rotation mode it is."""
+    bone = rig.pose.bones[name]
+    bone.location, bone.rotation_euler = (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
+    bone.rotation_quaternion, bone.scale = (1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

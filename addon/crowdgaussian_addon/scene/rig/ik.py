@@ -217,8 +217,7 @@ def _unroll(rig: bpy.types.Object, name: str, pose: Matrices) -> None:
     """The foot's control has the whole pose of the foot, its toes that of the toes."""
     side = name.split("_")[0]
     if name.endswith("leg") and side in controls.rolling_feet(rig):
-        rig.pose.bones[FEET[side].roll].rotation_euler = (0.0, 0.0, 0.0)
-        rig.pose.bones[FEET[side].roll].rotation_quaternion = (1.0, 0.0, 0.0, 0.0)
+        controls.rest_control(rig, FEET[side].roll)
         _set_bone(rig, FEET[side].toe, pose)
 
 
