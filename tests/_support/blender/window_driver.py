@@ -60,6 +60,7 @@ def script():
     yield from first_look()
     area = open_sidebar()
     yield from direct(area)
+    yield from brush(area)
     yield from own_shot(area)
     yield from break_off(area)
 
@@ -104,6 +105,48 @@ def direct(area):
     yield PLAN["settle"]
     picture("walk_motion")
     DIARY["rendered"] = render("walk_rendered")
+
+
+def brush(area):
+    """A brush is set on a splat of somebody who walks, as posed at this frame."""
+    press(area, "select_person", person=0)
+    press(area, "paint_splats")
+    yield PLAN["settle"]
+    splats = bpy.context.active_object
+    centres, before = posed(splats), colours(splats)
+    place = centres[len(centres) // 2]
+    bpy.context.tool_settings.vertex_paint.brush.color = (1.0, 0.0, 1.0)
+    step = {"name": "", "location": place, "mouse": (0, 0), "mouse_event": (0, 0), "pressure": 1.0}
+    step |= {"size": 25.0, "x_tilt": 0.0, "y_tilt": 0.0, "time": 0.0, "is_start": True}
+    region = next(r for r in area.regions if r.type == "WINDOW")
+    window = bpy.context.window_manager.windows[0]
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        bpy.ops.paint.vertex_paint(stroke=[step])
+    yield PLAN["settle"]
+    picture("walk_painted")
+    press(area, "paint_splats")
+    changed = np.abs(colours(splats) - before).max(axis=1) > 0.01
+    far = np.linalg.norm(centres[changed] - place, axis=1)
+    DIARY["painted"] = {
+        "splats": int(changed.sum()),
+        "of": len(centres),
+        "farthest": float(far.max(initial=0)),
+        "mode": bpy.context.mode,
+    }
+
+
+def posed(splats):
+    """Where each splat is now, in its object.  # [N, 3]"""
+    mesh = splats.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
+    points = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.attributes["position"].data.foreach_get("vector", points)
+    return points.reshape(-1, 4, 3).mean(axis=1)
+
+
+def colours(splats):
+    values = np.empty(4 * len(splats.data.polygons), np.float32)
+    splats.data.attributes["splat_colour"].data.foreach_get("color", values)
+    return values.reshape(-1, 4)[:, :3]
 
 
 def own_shot(area):

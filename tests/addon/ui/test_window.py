@@ -111,6 +111,12 @@ def test_a_render_of_the_moving_crowd_is_not_black(diary):
     assert diary["rendered"]["mean"] > 0.01 and diary["rendered"]["spread"] > 0.03
 
 
+def test_a_brush_reaches_splats_where_they_are_posed(diary):
+    painted = diary["painted"]
+    assert 0 < painted["splats"] < painted["of"] / 2
+    assert painted["farthest"] < 0.5 and painted["mode"] == "OBJECT"
+
+
 def test_a_shot_of_their_own_keeps_its_settings(diary):
     assert diary["own_shot"]["before"] == diary["own_shot"]["after"]
 
