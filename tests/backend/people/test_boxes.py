@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes that a user draws around people, with the bundled landmark network."""
+"""Boxes that a user draws around people, and people cut by the photo's border."""
 
 import numpy as np
 import pytest
 from crowdgaussian.body import load_body
+from crowdgaussian.core.progress import silent
 from crowdgaussian.people.mediapipe import KeypointFit, detect_people
 from crowdgaussian.people.types import PeopleConfig
 from crowdgaussian.synthetic.sample import load_ground_truth, sample_photo
@@ -50,3 +51,18 @@ def test_half_a_person_at_the_photo_s_side_is_found_by_a_box(photo):
 def test_a_box_with_nobody_in_it_is_told(photo):
     with pytest.raises(CrowdGaussianError, match="box 1 of people.boxes"):
         detect_people(photo, PeopleConfig(boxes="2,2,60,60"))
+
+
+def test_people_whose_legs_are_out_of_the_photo_are_found_and_nobody_else(photo):
+    """The sample from above the heads to the hips; a ghost and adults of 0.9 m once stood there."""
+    people, corner = load_ground_truth().people, np.array([150, 220])  # x, y; pixels of 1600 x 1067
+    crop = np.ascontiguousarray(photo[corner[1] : 640, corner[0] : 1500])
+    body = load_body()
+    crowd = KeypointFit(PeopleConfig(hands=False), body).estimate(crop, None, silent)
+    noses = np.array([one.keypoints.xy[0] for one in crowd.people]) + corner
+    heads = np.array([person.joints_px[15] for person in people])
+    assert len(noses) == len(heads) == 6  # both from left to right
+    assert (np.linalg.norm(noses - heads, axis=1) < 60).all()
+    statures = np.array([body.height(one.params) for one in crowd.people])
+    adults = [person.name != "child" for person in people]
+    assert (statures[adults] > 1.25).all() and (statures < 2.1).all()
