@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from ..body.parts import ARM, HAND, HEAD, TORSO
 from .color_statistics import LimbPlaces, like_skin, skin_colour
 from .gaussians import SurfaceGaussians, mean_around
-from .materials import SKIN
+from .materials import HAIR, SKIN
 
 # Hand-tuned by eye on bodies seen from the other side; not measured one by one, but for _MAJORITY
 # and _FLANK_ANGLE: on 12 made-up people in loud patterns, dB where unseen: 1 and 28 degrees 16.69
@@ -41,6 +41,7 @@ _FINE, _WIDE = 24, 60  # sources around a texture, and around a usual colour; mo
 _CONTRAST = 0.05  # of sRGB, that a texture may add to the usual colour
 _LEAST_HEAD = 60  # well seen Gaussians below which a head is not known
 _SKIN = np.array([0.68, 0.51, 0.42])  # sRGB of a person of whom no skin is seen
+_HAIR = np.array([0.17, 0.13, 0.11])  # sRGB of hair of which none is seen: most people's is dark
 _GLOSSY = 0.6  # quantile of the scalp's brightness above which it is shine
 _MEAN_SHARE = 0.6  # of the sources' mean against one of them; less keeps texture and adds noise
 _LIMB_REACH = 0.15  # metres to a source on the limb, from which nearby sources take over
@@ -115,7 +116,7 @@ def fill_colours(
     filled = _from_nearby(cloud, observed.colours, source, np.random.default_rng(seed))
     _from_same_limb(filled, observed.colours, source, cloud, limbs, material)
     _from_counterpart(filled, cloud, observed.colours, source)
-    _bare_skin(filled, cloud, observed)
+    _bare_skin(filled, cloud, observed, material)
     return _as_trusted(observed, _smooth(cloud, filled))
 
 
@@ -256,14 +257,17 @@ def _from_counterpart(
     filled += close * (colours[source][index].mean(1) - filled)
 
 
-def _bare_skin(filled: np.ndarray, cloud: SurfaceGaussians, observed: ObservedColors) -> None:
-    """Hands, a face or a head of which nothing is seen take the person's own skin."""
+def _bare_skin(
+    filled: np.ndarray, cloud: SurfaceGaussians, observed: ObservedColors, material: np.ndarray
+) -> None:
+    """Hands, a face or a head of which nothing is seen take the person's own skin, or hair."""
     sure = observed.seen >= FULLY_SEEN
     skin = skin_colour(cloud, observed.colours, observed.seen)
     hands, head = cloud.group == HAND, cloud.group == HEAD
     above_neck = head & (np.maximum(cloud.face, cloud.scalp) > _ON_SCALP)
     if (above_neck & sure).sum() < _LEAST_HEAD:
         filled[head] = _SKIN if skin is None else skin
+        filled[head & (material == HAIR) & (cloud.scalp > _ON_SCALP)] = _HAIR
     if ((cloud.face > _ON_FACE) & sure).sum() < _LEAST_HAIR:  # seen from behind: a plain face
         front = cloud.face[:, None]
         filled += front * ((_SKIN if skin is None else skin) - filled)

@@ -14,7 +14,7 @@ from crowdgaussian_shared.geometry.skinning import blend_transforms, move_points
 from crowdgaussian_shared.scene.schema import CORRECTED
 
 from ..body.model import BodyModel, PosedBody, pose_body
-from ..body.parts import Regions, find_regions, sample_surface
+from ..body.parts import HEAD, Regions, find_regions, sample_surface
 from ..core.mesh import unit
 from ..core.progress import Progress, Report
 from ..people.types import Person
@@ -132,7 +132,8 @@ class PhotoFit:
         if self.completion is not None:
             offset = cloud.points.on(surface.away(posed.faces), posed.faces)
             tidy = self.completion.complete(cloud, trusted, materials.label, offset, tidy)
-        plain = np.where(fitted.shown[:, None] > _PAINTS, fitted.colours, tidy)
+        kept = (fitted.shown > _PAINTS) & ~(wrong & (cloud.group == HEAD))
+        plain = np.where(kept[:, None], fitted.colours, tidy)
         avatar = _assemble(cloud, posed, surface, replace(fitted, colours=plain))
         tidy_sh = colour_to_sh(tidy).astype(np.float32)
         steps = (seen < _RIM, wrong, np.ones_like(wrong))  # what looks worst first

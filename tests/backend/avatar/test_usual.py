@@ -4,12 +4,12 @@
 import numpy as np
 import pytest
 from crowdgaussian.avatar.color_completion import ObservedColors, fill_colours
-from crowdgaussian.avatar.color_statistics import color_prior, limb_places
+from crowdgaussian.avatar.color_statistics import cast_by_occluder, color_prior, limb_places
 from crowdgaussian.avatar.gaussians import bind
 from crowdgaussian.body import load_body
 from crowdgaussian.body.model import pose_body
 from crowdgaussian.body.parts import HEAD, LEG, TORSO, find_regions, sample_surface
-from crowdgaussian_shared.geometry.avatar import BodyParams
+from crowdgaussian_shared.geometry.avatar import MATERIALS, BodyParams
 
 SHIRT, JEANS, SKIN, HAIR = np.array(
     [[0.1, 0.3, 0.4], [0.2, 0.2, 0.6], [0.7, 0.5, 0.4], [0.15, 0.1, 0.08]]
@@ -94,3 +94,24 @@ def test_an_unseen_head_is_skin_not_shirt(dressed):
     filled = fill_colours(cloud, ObservedColors(colours, hidden), limbs, np.zeros(len(cloud), int))
     skull = (cloud.group == HEAD) & (cloud.scalp > 0.5)
     assert np.abs(filled[skull] - SKIN).max() < 0.1
+
+
+WHITE = np.array([0.9, 0.9, 0.88])
+
+
+@pytest.mark.parametrize(
+    "shirt, neck, hooded", [(WHITE, WHITE, 1), (WHITE, SKIN, 0), (HAIR, HAIR, 0)]
+)
+def test_a_shirt_before_a_bent_head_is_no_hood(dressed, shirt, neck, hooded):
+    """White hair above a bare neck stays, and so does black hair above a black shirt."""
+    cloud, limbs, colours, _, _ = dressed
+    seen = (cloud.normals[:, 2] < -0.2).astype(float)
+    head, skull = cloud.group == HEAD, (cloud.group == HEAD) & (cloud.scalp > 0.5)
+    looks = np.where((cloud.group == TORSO)[:, None], shirt, colours)
+    looks[head], looks[skull] = neck, shirt
+    wrong = cast_by_occluder(cloud, cloud.means, looks, seen)
+    assert (wrong & head).sum() == hooded * head.sum()
+    trusted = ObservedColors(looks, np.where(wrong, 0.0, seen))
+    filled = fill_colours(cloud, trusted, limbs, np.where(skull, MATERIALS.index("hair"), 0))
+    wanted = HAIR if hooded else shirt
+    assert np.abs(np.median(filled[skull], axis=0) - wanted).max() < 0.05
