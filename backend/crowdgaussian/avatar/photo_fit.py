@@ -20,7 +20,7 @@ from ..core.progress import Progress, Report
 from ..people.types import Person
 from ..segment.types import CrowdView
 from ..splat.normals import render_mesh_depth
-from .color_completion import Completion, ObservedColors, fill_colours, first_colours
+from .color_completion import Completion, ObservedColors, bent_head, fill_colours, first_colours
 from .color_statistics import (
     LimbPlaces,
     cast_by_occluder,
@@ -129,6 +129,7 @@ class PhotoFit:
         trusted, limbs, wrong = self._trusted(cloud, posed, view, observed)
         materials = find_materials(cloud, posed, trusted.colours, trusted.seen, limbs, view)
         tidy = fill_colours(cloud, trusted, limbs, materials.label, self.config.seed)
+        tidy = bent_head(tidy, cloud, wrong, materials.label)
         if self.completion is not None:
             offset = cloud.points.on(surface.away(posed.faces), posed.faces)
             tidy = self.completion.complete(cloud, trusted, materials.label, offset, tidy)

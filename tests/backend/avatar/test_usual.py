@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from crowdgaussian.avatar.color_completion import ObservedColors, fill_colours
+from crowdgaussian.avatar.color_completion import ObservedColors, bent_head, fill_colours
 from crowdgaussian.avatar.color_statistics import cast_by_occluder, color_prior, limb_places
 from crowdgaussian.avatar.gaussians import bind
 from crowdgaussian.body import load_body
@@ -112,6 +112,8 @@ def test_a_shirt_before_a_bent_head_is_no_hood(dressed, shirt, neck, hooded):
     wrong = cast_by_occluder(cloud, cloud.means, looks, seen)
     assert (wrong & head).sum() == hooded * head.sum()
     trusted = ObservedColors(looks, np.where(wrong, 0.0, seen))
-    filled = fill_colours(cloud, trusted, limbs, np.where(skull, MATERIALS.index("hair"), 0))
+    material = np.where(skull, MATERIALS.index("hair"), 0)
+    filled = fill_colours(cloud, trusted, limbs, material)
+    filled = bent_head(filled, cloud, wrong, material)
     wanted = HAIR if hooded else shirt
     assert np.abs(np.median(filled[skull], axis=0) - wanted).max() < 0.05
