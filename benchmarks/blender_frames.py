@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast animated people play in Blender, at every display level, against what was promised.
+"""How fast animated people play in Blender, at every level, and how large a saved crowd is.
 
 usage: python benchmarks/blender_frames.py [PEOPLE] [GAUSSIANS]   (5 people of 40000 by default)
 
@@ -26,10 +26,15 @@ from crowdgaussian_addon.scene.people import all_people  # noqa: E402
 from crowdgaussian_addon.scene.render.display import Level, set_level  # noqa: E402
 from crowdgaussian_addon.scene.render.settings import set_engine  # noqa: E402
 from crowdgaussian_addon.scene.rig.armature import set_pose  # noqa: E402
-from crowdgaussian_addon.scripting.previews import start_empty_file  # noqa: E402
+from crowdgaussian_addon.scripting.previews import save_blend, start_empty_file  # noqa: E402
 
 FRAMES = 20
-FULL_LIMIT = 0.100 if bpy.app.version >= (5, 2) else 0.180  # seconds for 5 people of 40000
+FULL_LIMIT = 0.040 if bpy.app.version >= (5, 2) else 0.180  # seconds for 5 people of 40000
+CROWD_LIMIT = 0.200 if bpy.app.version >= (5, 2) else 0.720  # seconds for 20
+CROWD = 20  # people
+SAVED = 6  # people
+SAVED_LIMIT = 25.0  # MB for 6 people of 37500, what the preset open makes of a person
+SAVED_GAUSSIANS = 37_500
 BODY_LIMIT = 0.020
 IMPORT_LIMIT = 2.0
 
@@ -48,6 +53,9 @@ def main(people: int = 5, gaussians: int = 40_000) -> None:
     row("frame_set, full, sorted for EEVEE", *play())
     measure_degree(people, gaussians, 3)
     row("frame_set, full, harmonics degree 3", *play())
+    measure_degree(CROWD, gaussians, 0)
+    row(f"frame_set, full, {CROWD} people", *play(), CROWD_LIMIT)
+    measure_file()
 
 
 def measure_degree(people: int, gaussians: int, degree: int, limit: float | None = None) -> None:
@@ -64,6 +72,17 @@ def measure_degree(people: int, gaussians: int, degree: int, limit: float | None
     row(f"import, harmonics degree {degree}", *taken, limit)
     for person, avatar in zip(result.people, avatars):
         set_pose(person.rig, avatar.pose * 0.5, avatar.transl, frame=2 + FRAMES)
+
+
+def measure_file() -> None:
+    """A saved crowd, as the command line saves it."""
+    measure_degree(SAVED, SAVED_GAUSSIANS, 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "crowd.blend"
+        save_blend(path)
+        size = path.stat().st_size / 1e6
+    print(f"{f'saved, {SAVED} people':34s} {size:6.1f} MB {'':11s} {SAVED_LIMIT:8.0f} "
+          f"{size / SAVED_LIMIT:6.2f}")  # fmt: skip
 
 
 def show(level: Level) -> None:

@@ -21,6 +21,7 @@ from crowdgaussian_shared.scene.folder import SceneFolder
 from ..jobs.local_server import run_backend
 from ..scene.importer import add_people, start_crowd
 from ..scene.render.settings import prepare_render
+from ..scene.rig.armature import metres_per_unit
 from ..scene.shot import is_new_shot, needs_of
 from ..scene.static_splats import build_static_splats
 from .base import Result, SteppedOperator, Steps, count_people, select_only
@@ -136,7 +137,8 @@ class CROWDGAUSSIAN_OT_import_splats(SteppedOperator, bpy.types.Operator):
         cloud = read.gaussians
         if not len(cloud):
             raise InputError(f"{path} holds 0 splats; choose a file of 1 to {_MOST}.")
-        obj = build_static_splats(convert_gaussians(cloud, axes, "scene"), path.stem)
+        unit = metres_per_unit(context.scene)
+        obj = build_static_splats(convert_gaussians(cloud, axes, "scene"), path.stem, unit)
         context.collection.objects.link(obj)
         if self.render:
             prepare_render(context.scene)

@@ -12,6 +12,7 @@ from bpy.props import (
 from crowdgaussian_shared.errors import InputError
 from mathutils import Vector
 
+from ..scene.attributes import mesh_data
 from ..scene.people import (
     PHOTO_POSE,
     Person,
@@ -21,7 +22,9 @@ from ..scene.people import (
     selected_people,
 )
 from ..scene.poses.library import to_photo_pose, to_rest_pose
+from ..scene.render.display import splat_objects
 from ..scene.rig import body
+from ..scene.rig.armature import metres_per_unit
 from ..scene.roster import (
     broken_people,
     delete_person,
@@ -34,6 +37,8 @@ from ..scene.roster import (
     strays,
 )
 from ..scene.shot import mend, needs_of
+from ..scene.splats.build import weights_to_groups
+from ..scene.splats.material import WEIGHTS
 from .base import CrowdOperator, Result, SimpleOperator, count_people, select_only
 
 
@@ -193,7 +198,10 @@ class CROWDGAUSSIAN_OT_duplicate_person(_OnSelected, SimpleOperator, bpy.types.O
     bl_label = "Duplicate"
 
     offset: FloatVectorProperty(
-        name="Offset", subtype="TRANSLATION", default=_ASIDE, description="From where they stand"
+        name="Offset",
+        subtype="TRANSLATION",
+        default=_ASIDE,
+        description="From where they stand, in metres",
     )
     share: BoolProperty(
         name="Share Splats",
@@ -204,10 +212,38 @@ class CROWDGAUSSIAN_OT_duplicate_person(_OnSelected, SimpleOperator, bpy.types.O
     def run(self, context: bpy.types.Context) -> str:
         """Copies, and selects the copies."""
         people = selected_people(context)
-        scene, offset = context.scene, Vector(self.offset)
+        scene = context.scene
+        offset = Vector(self.offset) / metres_per_unit(scene)
         copies = [duplicate_person(scene, person, offset, self.share) for person in people]
         select_only(context, [person.rig for person in copies])
         return f"{count_people(len(copies))} duplicated"
+
+
+class CROWDGAUSSIAN_OT_paint_weights(_OnSelected, SimpleOperator, bpy.types.Operator):
+    """Make the weights of the selected people's splats vertex groups, for Weight Paint; slower"""
+
+    bl_idname = "crowdgaussian.paint_weights"
+    bl_label = "Weights to Paint"
+
+    @classmethod
+    def unavailable(cls, context: bpy.types.Context) -> str:
+        """Grey where the weights are vertex groups already."""
+        reason = super().unavailable(context)
+        return reason or ("" if _by_nodes(context) else "They can be painted already.")
+
+    def run(self, context: bpy.types.Context) -> str:
+        """An Armature modifier carries them then, in place of the nodes."""
+        splats = _by_nodes(context)
+        for obj in splats:
+            weights_to_groups(obj)
+        return f"{len(splats)} splat objects have vertex groups now"
+
+
+def _by_nodes(context: bpy.types.Context) -> list[bpy.types.Object]:
+    """Splats of selected people whose weights are attributes that may be changed."""
+    splats = (obj for person in selected_people(context) for obj in splat_objects(person))
+    meshes = ((obj, mesh_data(obj)) for obj in splats)
+    return [obj for obj, mesh in meshes if mesh.library is None and WEIGHTS in mesh.attributes]
 
 
 class CROWDGAUSSIAN_OT_delete_person(_OnSelected, SimpleOperator, bpy.types.Operator):
@@ -320,6 +356,7 @@ CLASSES = (
     CROWDGAUSSIAN_OT_body_shadow,
     CROWDGAUSSIAN_OT_body_collision,
     CROWDGAUSSIAN_OT_duplicate_person,
+    CROWDGAUSSIAN_OT_paint_weights,
     CROWDGAUSSIAN_OT_delete_person,
     CROWDGAUSSIAN_OT_rename_person,
     CROWDGAUSSIAN_OT_hide_person,

@@ -172,10 +172,16 @@ class CROWDGAUSSIAN_OT_upgrade_splats(SimpleOperator, bpy.types.Operator):
 
 
 class CROWDGAUSSIAN_OT_convert_to_native(SteppedOperator, bpy.types.Operator):
-    """Copy people, as they are posed now, into Blender's own splats, which hold still"""
+    """Copy people into Blender's own splats, which move with the rigs or hold still"""
 
     bl_idname = "crowdgaussian.convert_to_native"
     bl_label = "Convert to Native Splats"
+
+    moving: BoolProperty(
+        name="Follow the Rig",
+        default=True,
+        description="Off: as they are posed now, with view-dependent colours, and still",
+    )
 
     @classmethod
     def unavailable(cls, context: bpy.types.Context) -> str:
@@ -188,15 +194,20 @@ class CROWDGAUSSIAN_OT_convert_to_native(SteppedOperator, bpy.types.Operator):
         clouds = []
         for number, person in enumerate(people):
             yield number / len(people), person.name
-            clouds.append((person, static_splats.posed_in_world(person)))
+            cloud = None if self.moving else static_splats.posed_in_world(person)
+            clouds.append((person, cloud))
         for person, cloud in clouds:
+            name = f"{person.name} native splats"
             person.collection.objects.link(
-                static_splats.make_native(cloud, f"{person.name} native splats")
+                static_splats.make_following(person)
+                if cloud is None
+                else static_splats.make_native(cloud, name)
             )
             set_level(person, "BODY", ("VIEWPORT", "RENDER"))
             person.body.hide_render = True
             person.body.hide_set(True)
-        return f"Converted {count_people(len(clouds))}; their rigs no longer move what you see."
+        still = "" if self.moving else "; their rigs no longer move what you see"
+        return f"Converted {count_people(len(clouds))}{still}."
 
 
 # Splats chosen by what they are or where: selected, deleted, kept alone, decimated

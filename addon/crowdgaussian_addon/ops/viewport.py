@@ -18,7 +18,9 @@ from ..scene.render.viewport import (
     NOBODY,
     Follower,
     Look,
+    close_grounds,
     largest_view,
+    open_eyes,
     show,
     show_as,
     show_people,
@@ -90,6 +92,7 @@ def _handlers() -> tuple[tuple[list, object], ...]:
 def _on_load(*_: object) -> None:
     _follower.forget()
     _before.clear()
+    _closed.clear()
     state.first_look = ""
     if outdated_splats():
         changed = upgrade_splats()
@@ -116,11 +119,12 @@ FIRST_LOOKS = (
     ("NEVER", "Never", "Leave the view as it is"),
 )
 _ACTIONS = (
-    ("SHOW", "Show", "Look through the photo's camera, in colour, without bones and grid"),
+    ("SHOW", "Show", "Look through the photo's camera, in colour, without bones and ground"),
     ("KEEP", "Keep", "Leave the view so, and do it again with the next new shot"),
     ("BACK", "Back", "Put the view back as it was"),
 )
 _before: dict[int, Look] = {}  # how viewports were, by their pointers
+_closed: list[str] = []  # grounds whose eyes were closed
 
 
 def greet(crowd: bpy.types.Collection) -> None:
@@ -146,6 +150,7 @@ def _look(camera: bpy.types.Object | None) -> bool:
         return False
     before = show_people(view, bpy.context.scene, camera)
     _before.setdefault(view.as_pointer(), before)
+    _closed.extend(ground.name for ground in close_grounds(bpy.context.scene))
     return True
 
 
@@ -195,6 +200,8 @@ class CROWDGAUSSIAN_OT_first_look(bpy.types.Operator):
         elif self.action == "BACK":
             for view in _views():
                 show_as(view, _before.pop(view.as_pointer(), {}))
+            open_eyes(context.scene, _closed)
+            _closed.clear()
         if asked:
             state.remember_first_look("ALWAYS" if self.action == "KEEP" else "NEVER")
         return {"FINISHED"}

@@ -23,11 +23,13 @@ from .rig.read_pose import photo_pose as photo_pose
 from .rig.read_pose import read_pose as read_pose
 from .rig.read_pose import read_transforms as read_transforms
 from .rig.read_pose import world_scale as world_scale
+from .splats.read import read_splat_weights
 
 PERSON = "crowdgaussian_person"  # property of a person's collection: index in scene.json
 REFINED = "crowdgaussian_refined"  # property of a person's collection: their avatar is refined
 NAMES = "crowdgaussian_names"  # of a person's collection: its name and the rig's, a line each
 ROLE = "crowdgaussian_role"  # property of a person's objects
+NATIVE = "native"  # role of Blender's own splats that follow a rig
 CORNER = "splat_corner"  # the attribute that tells splats from bodies in files without roles
 
 Role = Literal["rig", "splats", "body"]
@@ -193,6 +195,15 @@ def read_weights(obj: bpy.types.Object, vertices_per_row: int = 1) -> tuple[np.n
         [N, 4] uint8 joints and [N, 4] float32 weights; a vertex without weights hangs on the
         pelvis.
     """
+    stored = read_splat_weights(mesh_data(obj))
+    joints, weights = stored if stored is not None else _grouped_weights(obj, vertices_per_row)
+    totals = weights.sum(axis=1, keepdims=True)
+    weights[totals[:, 0] <= 0, 0] = 1.0
+    return joints, weights / np.where(totals > 0, totals, 1.0)
+
+
+def _grouped_weights(obj: bpy.types.Object, vertices_per_row: int) -> tuple[np.ndarray, np.ndarray]:
+    """The four largest weights in vertex groups, [N, 4] each; zeros where there are fewer."""
     joint_of = {g.index: JOINT_INDEX[g.name] for g in obj.vertex_groups if g.name in JOINT_INDEX}
     rows = range(0, len(mesh_data(obj).vertices), vertices_per_row)
     joints, weights = np.zeros((len(rows), 4), np.uint8), np.zeros((len(rows), 4), np.float32)
@@ -203,9 +214,7 @@ def read_weights(obj: bpy.types.Object, vertices_per_row: int = 1) -> tuple[np.n
             pairs = sorted(pairs, reverse=True)[:4]
         for k, (weight, group) in enumerate(pairs):
             joints[row, k], weights[row, k] = joint_of[group], weight
-    totals = weights.sum(axis=1, keepdims=True)
-    weights[totals[:, 0] <= 0, 0] = 1.0
-    return joints, weights / np.where(totals > 0, totals, 1.0)
+    return joints, weights
 
 
 def _selected(context: bpy.types.Context) -> Iterable[bpy.types.Object]:

@@ -14,6 +14,7 @@ from mathutils import Matrix, Vector
 from .attributes import armature_data, mesh_data
 from .layout.instances import deformed_copy, follow_own_controls
 from .people import (
+    NATIVE,
     PERSON,
     ROLE,
     Person,
@@ -34,7 +35,7 @@ def duplicate_person(
     Args:
         scene: gets their collection.
         person: to copy, left as they are.
-        offset: metres in the world, from where the person stands.
+        offset: in the scene's units, from where the person stands.
         share: the splats' mesh stays that of the person, which saves memory and file size.
     """
     rig = person.rig.copy()
@@ -145,7 +146,12 @@ def _home(scene: bpy.types.Scene, rig: bpy.types.Object) -> bpy.types.Collection
 def _parts(rig: bpy.types.Object) -> list[bpy.types.Object]:
     """The meshes of a person that follow their rig: splats, reduced splats, body."""
     candidates = {*rig.children, *(obj for c in rig.users_collection for obj in c.objects)}
-    found = [obj for obj in candidates if obj.get(ROLE) not in (None, "rig") and rig_of(obj) == rig]
+    found = [
+        obj
+        for obj in candidates
+        if (obj.get(ROLE) not in (None, "rig") and rig_of(obj) == rig)
+        or (obj.get(ROLE) == NATIVE and obj.parent == rig)
+    ]
     return sorted(found, key=lambda obj: obj.name)
 
 

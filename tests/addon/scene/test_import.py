@@ -10,7 +10,7 @@ import pytest
 from crowdgaussian_addon.scene.importer import COMMERCIAL_USE, PROVENANCE, import_scene
 from crowdgaussian_addon.scene.render.settings import set_render_mode
 from crowdgaussian_addon.scene.splats.build import MODIFIER, set_depth_sort
-from crowdgaussian_addon.scene.splats.nodes.project import SPLAT_NODES
+from crowdgaussian_addon.scene.splats.nodes.project import SPLAT_NODES, splat_node_groups
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.scene.folder import SceneFolder
 
@@ -25,7 +25,7 @@ def test_collections_share_one_material_and_one_node_group(empty_blender, scene_
     assert len(materials) == len(groups) == 1
     assert groups.pop().name == SPLAT_NODES
     import_scene(scene_folder)
-    assert len(bpy.data.node_groups) == 1
+    assert len(splat_node_groups()) == 1
 
 
 def test_provenance_travels_with_the_collection(empty_blender, scene_folder):

@@ -69,7 +69,7 @@ def wanted(avatar, camera, pixel, orthographic=False, sizes=(0.0, np.inf)):
 
 
 def compare(found, expected):
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-4)
     size = np.trace(expected[1], axis1=1, axis2=2)[:, None, None]
     np.testing.assert_allclose(found[1] / size, expected[1] / size, atol=2e-3)
 

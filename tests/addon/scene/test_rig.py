@@ -11,6 +11,7 @@ from crowdgaussian_addon.scene.people import photo_pose, read_pose
 from crowdgaussian_addon.scene.rig import ik as controls
 from crowdgaussian_addon.scene.rig.armature import set_pose
 from crowdgaussian_addon.scene.rig.bones import edit_bones
+from crowdgaussian_addon.scene.splats.nodes.skin import can_skin
 from crowdgaussian_shared.geometry.rotations import axis_angle_to_matrix
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 from mathutils import Vector
@@ -318,6 +319,11 @@ def test_bodies_as_shadows_and_obstacles(crowd):
 def test_painted_weights_move_what_they_are_painted_on(crowd):
     person = crowd.people[0]
     splats = person.splats
+    for obj in bpy.context.scene.objects:
+        obj.select_set(obj == person.rig)
+    assert OPS.paint_weights.poll() == can_skin()
+    if can_skin():
+        assert OPS.paint_weights() == {"FINISHED"} and not OPS.paint_weights.poll()
     splats.vertex_groups["head"].add(range(4), 1.0, "REPLACE")
     for group in splats.vertex_groups:
         if group.name != "head":

@@ -206,7 +206,10 @@ def test_a_new_shot_is_seen_in_colour_and_asked_about_once(
     shown = look_of(view())
     assert shown[:6] == ("SOLID", "VERTEX", "FLAT", False, False, "CAMERA")
     assert state.first_look == "ASKED"
+    ground = bpy.data.objects["Ground"]
+    assert not ground.visible_get()  # its outline would cross people
     bpy.ops.crowdgaussian.first_look(action=answer)
+    assert ground.visible_get() == (answer == "BACK")
     assert look_of(view()) == (shown if answer == "KEEP" else before)
     assert kept == [wish] and state.first_look == ""
 
@@ -275,7 +278,9 @@ def test_people_of_another_file_are_checked_like_any_other(own_shot, crowd, tmp_
     assert needs_of(scene) == [] and scene.camera.name == "Camera"
 
 
-def test_the_panel_says_what_a_scene_needs(own_shot, crowd):
+def test_the_panel_says_what_a_scene_needs(own_shot, crowd, monkeypatch):
+    asked = []
+    monkeypatch.setattr(people, "needs_of", lambda scene: asked.append(scene) or needs_of(scene))
     import_scene(crowd, "ADD")
     bpy.context.view_layer.update()
     panel = SimpleNamespace(layout=FakeLayout())
@@ -284,6 +289,7 @@ def test_the_panel_says_what_a_scene_needs(own_shot, crowd):
     )
     assert people.CROWDGAUSSIAN_PT_shot.poll(context)
     people.CROWDGAUSSIAN_PT_shot.draw(panel, context)
+    assert len(asked) == 1, "a redraw looks through the scene once"
     assert "AgX makes people paler" in " ".join(panel.layout.texts())
     assert panel.layout.buttons() == ["crowdgaussian.check_splats"]
     mend(own_shot, "TONES")

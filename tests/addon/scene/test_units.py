@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from _support.blender.blender_people import make_avatar, make_camera, write_scene
 from _support.made_up_motion import cmu_walk
-from crowdgaussian_addon.scene.export.splats import cast_person, centres_in_world
+from crowdgaussian_addon.scene.export.splats import cast_person, cast_static, centres_in_world
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.layout.transform import place_of, posed_points
 from crowdgaussian_addon.scene.people import all_people, read_pose, world_scale
@@ -83,3 +83,27 @@ def test_people_cameras_and_motions_have_the_size_of_the_scene(tmp_path, unit):
         for a, b in zip(values, got[name], strict=True):
             for x, y in zip(*((v if isinstance(v, tuple) else (v,)) for v in (a, b)), strict=True):
                 np.testing.assert_allclose(y, x, atol=2e-4, err_msg=name)
+
+
+def test_copies_and_splats_of_files_are_metres_in_centimetres(tmp_path):
+    crowdgaussian_addon.register()
+    try:
+        folder = write_scene(tmp_path / "out", [make_avatar(120)], make_camera())
+        (person,) = crowd_in(folder, 0.01)
+        OPS.export_splats(filepath=str(tmp_path / "a.ply"))
+        person.rig.select_set(True)
+        OPS.duplicate_person(offset=(0.7, 0, 0))
+        bpy.context.view_layer.update()
+        first, second = all_people(bpy.context.scene)
+        apart = place_of(second) - place_of(first)
+        np.testing.assert_allclose(apart, (70, 0, 0)[: len(apart)], atol=1e-3)
+        OPS.import_splats(filepath=str(tmp_path / "a.ply"))
+        (obj,) = bpy.context.selected_objects
+        bpy.context.view_layer.update()
+        wanted = centres_in_world(first)
+        got = [obj.matrix_world @ obj.data.vertices[4 * k].co for k in range(len(wanted))]
+        np.testing.assert_allclose(got, wanted, atol=1e-2)  # centimetres
+        means = cast_static(obj).posed().means
+        np.testing.assert_allclose(means, cast_person(first).posed().means, atol=1e-4)
+    finally:
+        crowdgaussian_addon.unregister()

@@ -15,13 +15,19 @@ from crowdgaussian_addon.scene.attributes import read_attribute, read_positions
 from crowdgaussian_addon.scene.importer import import_scene
 from crowdgaussian_addon.scene.people import all_people
 from crowdgaussian_addon.scene.render.images import read_picture
-from crowdgaussian_addon.scene.splats.build import get_inputs, splat_modifier
+from crowdgaussian_addon.scene.splats.build import (
+    get_inputs,
+    splat_modifier,
+    weights_to_groups,
+)
 from crowdgaussian_addon.scene.splats.material import COLOUR, ROTATION, SPLAT_MATERIAL
 from crowdgaussian_addon.scene.splats.nodes.project import (
     INPUT_DEPTH_SORT,
     INPUT_FOOTPRINT,
     INPUT_MIN_SIZE,
+    SKINS_KEY,
     SPLAT_NODES,
+    splat_node_groups,
 )
 from crowdgaussian_addon.scene.splats.upgrade import outdated_splats, upgrade_splats
 from crowdgaussian_addon.scripting.previews import save_blend
@@ -60,7 +66,7 @@ def test_an_old_file_is_upgraded_when_it_is_opened(empty_blender, watching):
     bpy.ops.wm.open_mainfile(filepath=str(OLD_FILE))
     assert not outdated_splats()
     plain, rich = (person.splats for person in all_people(bpy.context.scene))
-    assert {tree.name for tree in bpy.data.node_groups} == {SPLAT_NODES, f"{SPLAT_NODES} SH2"}
+    assert {tree.name for tree in splat_node_groups()} == {SPLAT_NODES, f"{SPLAT_NODES} SH2"}
     assert plain.active_material == rich.active_material
     assert plain.active_material.name == SPLAT_MATERIAL
     inputs = get_inputs(splat_modifier(rich))
@@ -79,6 +85,22 @@ def test_the_upgrade_moves_nothing(empty_blender):
     assert upgrade_splats() == 2
     assert upgrade_splats() == 0
     np.testing.assert_allclose(centres(splats[0]), before, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["nodes", "groups"])
+def test_a_file_of_another_blender_plays_on(empty_blender, scene_folder, kind):
+    """Some Blenders' nodes read bones and some do not; either opens files of the other."""
+    splats = import_scene(scene_folder).people[0].splats
+    if kind == "groups":
+        weights_to_groups(splats)
+    bpy.context.view_layer.update()
+    before = centres(splats)
+    for tree in splat_node_groups():
+        tree[SKINS_KEY] = not tree[SKINS_KEY]
+    assert splats in outdated_splats()
+    assert upgrade_splats() == 2
+    assert not outdated_splats()
+    np.testing.assert_allclose(centres(splats), before, atol=1e-5)
 
 
 def test_no_timer_runs_without_a_window(empty_blender, watching):

@@ -24,7 +24,7 @@ from crowdgaussian_shared.geometry.skinning import (
 
 from ..attributes import mesh_data
 from ..people import ROLE, Person, read_transforms, read_weights
-from ..rig.armature import rest_offset, unit_of
+from ..rig.armature import in_metres, rest_offset, unit_of
 from ..splats.build import read_gaussians
 from ..splats.recolour import read_materials
 
@@ -52,7 +52,8 @@ class Cast:
     def posed(self) -> Gaussians:
         """N Gaussians in the scene frame, as the current frame shows them."""
         if self.rig is None:
-            return transform_gaussians(self.gaussians, _in_scene_frame(_world(self.splats)))
+            world = in_metres(self.splats, _world(self.splats))
+            return transform_gaussians(self.gaussians, _in_scene_frame(world))
         transforms = self._placed() @ read_transforms(self.rig) @ self._own_move()
         return skin_gaussians(self.gaussians, self.skin_joints, self.skin_weights, transforms)
 

@@ -16,23 +16,30 @@ from mathutils import Matrix
 from ..people import PERSON, ROLE, Person, Role, note_names, set_role
 from ..render.display import make_reduced
 from ..rig.body import casts_shadow
-from ..splats.build import add_nodes, get_inputs, splat_modifier
+from ..splats.build import (
+    add_nodes,
+    follow,
+    get_inputs,
+    is_splats,
+    set_modifier_input,
+    splat_modifier,
+)
 from ..splats.material import CORNER
 from ..splats.nodes.graph import (
     Graph,
     Socket,
     add_item,
     add_length,
-    group_inputs,
     new_group,
 )
+from ..splats.nodes.skin import INPUT_RIG, add_rig, skinned_frame
 from .transform import facing_of, place_of, posed_points
 
 # Geometry nodes for splats that are instanced: quads that lie in the plane of each Gaussian
 
 _NAME = "CrowdGaussian Scattered Splats"
 _VERSION_KEY = "crowdgaussian_scatter_version"
-_VERSION = 1
+_VERSION = 2
 FOOTPRINT = "Footprint"
 
 
@@ -49,9 +56,12 @@ def _build() -> bpy.types.NodeTree:
     new("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     new("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
     add_length(tree, FOOTPRINT, "Least blur: what one photo pixel covered")
+    add_rig(tree)
     graph = Graph(tree)
     inputs = {socket.name: socket for socket in graph.node("NodeGroupInput").outputs if socket.name}
-    centre, first, second = _disc(graph, inputs["Geometry"], inputs[FOOTPRINT])
+    centre, first, second = _disc(
+        graph, inputs["Geometry"], inputs[FOOTPRINT], inputs.get(INPUT_RIG)
+    )
     capture = graph.node("GeometryNodeCaptureAttribute", domain="FACE")
     graph.feed(capture.inputs["Geometry"], inputs["Geometry"])
     for name, field in (("Centre", centre), ("First", first), ("Second", second)):
@@ -62,27 +72,17 @@ def _build() -> bpy.types.NodeTree:
     return tree
 
 
-def _disc(graph: Graph, geometry: Socket, blur: Socket) -> tuple[Socket, Socket, Socket]:
+def _disc(
+    graph: Graph, geometry: Socket, blur: Socket, rig: Socket | None
+) -> tuple[Socket, Socket, Socket]:
     """Per face: centre and the two longer axes, no shorter than the blur."""
-    start = graph.integer("MULTIPLY", graph.call("GeometryNodeInputIndex", {}), 4)
-    position = graph.call("GeometryNodeInputPosition", {})
-    points = []
-    for corner in range(4):
-        inputs = {
-            "Geometry": geometry,
-            "Value": position,
-            "Index": graph.integer("ADD", start, corner),
-        }
-        points.append(
-            graph.call("GeometryNodeSampleIndex", inputs, data_type="FLOAT_VECTOR", domain="POINT")
-        )
-    a, b, c = (graph.vector("SUBTRACT", point, points[0]) for point in points[1:])
+    centre, (a, b, c) = skinned_frame(graph, geometry, rig)
     la, lb, lc = (graph.vector("LENGTH", axis) for axis in (a, b, c))
     a_thinnest = graph.math("LESS_THAN", la, graph.math("MINIMUM", lb, lc))
     b_thinnest = graph.math("LESS_THAN", lb, graph.math("MINIMUM", la, lc))
     first = graph.choose(a_thinnest, a, b)
     second = graph.choose(graph.math("MAXIMUM", a_thinnest, b_thinnest), b, c)
-    return points[0], _blurred(graph, first, blur), _blurred(graph, second, blur)
+    return centre, _blurred(graph, first, blur), _blurred(graph, second, blur)
 
 
 def _blurred(graph: Graph, axis: Socket, blur: Socket) -> Socket:
@@ -96,7 +96,7 @@ def _move_corners(graph: Graph, capture: bpy.types.Node) -> Socket:
     corner = graph.call(
         "GeometryNodeInputNamedAttribute", {"Name": CORNER}, data_type="FLOAT_VECTOR"
     )
-    face = graph.integer("DIVIDE", graph.call("GeometryNodeInputIndex", {}), 4)
+    face = graph.quad_of(graph.call("GeometryNodeInputIndex", {}))
     x, y, _ = graph.separate(corner)
     centre, first, second = (
         graph.of_face(capture.outputs[name], face) for name in ("Centre", "First", "Second")
@@ -203,6 +203,8 @@ def deformed_copy(
     for modifier in obj.modifiers:
         if isinstance(modifier, bpy.types.ArmatureModifier) and modifier.object == old:
             modifier.object = new
+    if is_splats(obj):
+        follow(obj)
     return obj
 
 
@@ -217,14 +219,10 @@ def follow_own_controls(rig: bpy.types.Object, source: bpy.types.Object) -> None
 def _show_as_discs(splats: bpy.types.Object) -> None:
     nodes = splat_modifier(splats)
     nodes.show_viewport = nodes.show_render = False
-    blur = float(get_inputs(nodes).get(FOOTPRINT, 0.0))
+    blur = get_inputs(nodes).get(FOOTPRINT, 0.0)
     discs = add_nodes(splats, _DISCS, scatter_node_group())
-    sockets = group_inputs(discs.node_group)
-    identifier = next(socket.identifier for socket in sockets if socket.name == FOOTPRINT)
-    if hasattr(discs, "properties"):  # Blender 5.2 and later
-        getattr(discs.properties.inputs, identifier).value = blur
-    else:
-        discs[identifier] = blur
+    set_modifier_input(discs, FOOTPRINT, blur)
+    follow(splats)
 
 
 def _delay(rig: bpy.types.Object, frames: int, scene: bpy.types.Scene) -> None:

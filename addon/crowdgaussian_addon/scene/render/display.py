@@ -12,12 +12,19 @@ from typing import Literal
 import bpy
 from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.avatar import Materials
-from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 
-from ..attributes import mesh_data, write_vertex_groups
+from ..attributes import mesh_data
 from ..people import ROLE, Person, read_weights, rig_of
 from ..rig.armature import rest_offset
-from ..splats.build import build_mesh, dress, get_inputs, is_splats, set_input, splat_modifier
+from ..splats.build import (
+    build_mesh,
+    copy_inputs,
+    dress,
+    follow,
+    is_splats,
+    splat_modifier,
+    write_weights,
+)
 from ..splats.edit import reduce_gaussians
 from ..splats.material import SH_PREFIX
 from ..splats.read import read_gaussians
@@ -104,8 +111,7 @@ def make_reduced(person: Person) -> bpy.types.Object:
     dress(obj, person.rig, _degree(mesh))
     obj.matrix_parent_inverse = person.splats.matrix_parent_inverse
     obj.matrix_basis = person.splats.matrix_basis
-    for name, value in get_inputs(splat_modifier(person.splats)).items():
-        set_input(obj, name, value)
+    copy_inputs(person.splats, obj)
     obj.hide_viewport = obj.hide_render = True
     for collection in person.splats.users_collection:
         collection.objects.link(obj)
@@ -132,8 +138,8 @@ def renew_reduced(person: Person, edited: bool = False) -> None:
         reduced.data = _reduced_mesh(person)
         modifier = splat_modifier(reduced)
         modifier.node_group = splat_modifier(person.splats).node_group
-        for name, value in get_inputs(splat_modifier(person.splats)).items():
-            set_input(reduced, name, value)
+        copy_inputs(person.splats, reduced)
+        follow(reduced)
 
 
 def _reduced_mesh(person: Person) -> bpy.types.Mesh:
@@ -149,7 +155,7 @@ def _reduced_mesh(person: Person) -> bpy.types.Mesh:
     if materials is not None:
         write_materials(mesh, Materials(materials.label[kept], materials.confidence[kept]))
     scratch = bpy.data.objects.new(mesh.name, mesh)
-    write_vertex_groups(scratch, JOINT_NAMES, joints[kept], weights[kept], vertices_per_row=4)
+    write_weights(scratch, joints[kept], weights[kept])
     bpy.data.objects.remove(scratch)
     mesh[_SOURCE_COUNT] = len(source.polygons)
     source[_REDUCED_MESH] = mesh
@@ -171,6 +177,7 @@ def keep_reduced(person: Person) -> None:
     person.splats.data = mesh
     mesh.name = name
     mesh.pop(_SOURCE_COUNT, None)
+    follow(person.splats)
     if reduced is not None:
         level = "FULL" if not reduced.hide_viewport else None
         bpy.data.objects.remove(reduced)

@@ -17,6 +17,7 @@ from mathutils import Matrix, Quaternion, Vector
 
 from ..splats.nodes.project import splat_node_groups
 from ..splats.nodes.view import OFF, ORTHOGRAPHIC, PERSPECTIVE, VIEW, VIEW_KEY, connect_view
+from .settings import GROUND
 
 _COARSE = np.radians(4.0)  # turn of the view that is worth a new picture while it moves
 _COARSE_MOVE = 0.05  # of the distance to what the view turns about
@@ -210,3 +211,21 @@ def show_as(view: bpy.types.SpaceView3D, look: Look) -> None:
     for path, value in look.items():
         owner, _, name = path.rpartition(".")
         setattr(view.path_resolve(owner) if owner else view, name, value)
+
+
+def close_grounds(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Close the eyes of crowds' grounds -> those that were open.
+
+    Blended splats hide no line behind them, so the outline of a ground would cross people.
+    """
+    seen = [obj for obj in scene.objects if obj.get(GROUND) and obj.visible_get()]
+    for obj in seen:
+        obj.hide_set(True)
+    return seen
+
+
+def open_eyes(scene: bpy.types.Scene, names: list[str]) -> None:
+    """Open the eyes of objects, as far as they are still in the view layer."""
+    for name in names:
+        if name in scene.objects and name in bpy.context.view_layer.objects:
+            scene.objects[name].hide_set(False)

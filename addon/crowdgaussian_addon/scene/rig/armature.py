@@ -26,7 +26,7 @@ from ..context import aside, override
 from .bones import FACE, ROOT, bone_directions, collect_bones
 
 REST_OFFSET = "crowdgaussian_rest_offset"  # armature property: metres, Blender's axes
-UNIT = "crowdgaussian_unit"  # armature property: metres in a unit of the scene it came into
+UNIT = "crowdgaussian_unit"  # of rigs and splats without one: metres in a unit of their scene
 PELVIS = JOINT_NAMES[0]
 BoneWork = Callable[[bpy.types.ArmatureEditBones], None]
 

@@ -9,7 +9,7 @@ from crowdgaussian_shared.geometry.avatar import Avatar
 from crowdgaussian_shared.geometry.axes import convert_points
 from crowdgaussian_shared.geometry.skeleton import JOINT_NAMES
 
-from ..attributes import make_mesh, write_vertex_groups
+from ..attributes import PLACE_STEP, make_mesh, rounded, rounded_weights, write_vertex_groups
 from ..context import override
 from .armature import bind_to_rig, rest_offset
 
@@ -18,10 +18,10 @@ def build_body(avatar: Avatar, rig: bpy.types.Object, name: str) -> bpy.types.Ob
     """The body mesh of a person, bound to their rig; the caller links it to a collection."""
     body = avatar.body
     vertices = convert_points(body.vertices.astype(np.float64), "scene", "blender")
-    mesh = make_mesh(name, vertices + rest_offset(rig), body.faces)
+    mesh = make_mesh(name, rounded(vertices + rest_offset(rig), PLACE_STEP), body.faces)
     mesh.shade_smooth()
     obj = bpy.data.objects.new(name, mesh)
-    write_vertex_groups(obj, JOINT_NAMES, body.skin_joints, body.skin_weights)
+    write_vertex_groups(obj, JOINT_NAMES, body.skin_joints, rounded_weights(body.skin_weights))
     bind_to_rig(obj, rig)
     obj.hide_render = True
     return obj

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A person's canonical Gaussians read back from their mesh, as exactly as float32 allows.
+"""A person's canonical Gaussians read back from their mesh, to the steps of the table in material.
 
 The quads tell where the Gaussians are and how they lie, so that edits of the mesh count. Rotation
 and scales are also kept as attributes, because axes that are tips minus centres have lost digits;
@@ -16,9 +16,22 @@ from crowdgaussian_shared.geometry.sh import colour_to_sh, rotate_sh
 
 from ..attributes import mesh_data, read_attribute, read_positions, values_of
 from ..rig.armature import REST_OFFSET, rest_offset
-from .material import COLOUR, MAX_COEFFICIENTS, MIN_SCALE, ROTATION, SCALE, SH_PREFIX
+from .material import (
+    COLOUR,
+    JOINT,
+    LOOK_STEP,
+    MAX_COEFFICIENTS,
+    MIN_SCALE,
+    ROTATION,
+    SCALE,
+    SH_PREFIX,
+    SLOTS,
+    TIP_STEP,
+    WEIGHTS,
+)
 
-_SAME = 1e-6  # metres: what float32 rounds off positions of people
+_SAME = TIP_STEP  # metres: what the tips of a person's quads may have lost when stored
+_SAME_EXACT = 1e-6  # metres: what float32 rounds off positions
 _SQUARE = 0.02  # cosine between two axes that still counts as orthogonal
 
 
@@ -29,8 +42,8 @@ def read_gaussians(obj: bpy.types.Object) -> Gaussians:
         obj: a splat object made by build_splats, of this version or an older one.
 
     Returns:
-        N Gaussians in the canonical (SMPL-X) frame, float32. The weights are those of the vertex
-        groups: people.read_weights(obj, vertices_per_row=4).
+        N Gaussians in the canonical (SMPL-X) frame, float32. people.read_weights(obj,
+        vertices_per_row=4) has their weights.
 
     Raises:
         InputError: the mesh has lost its colours, its quads or its rig.
@@ -40,8 +53,9 @@ def read_gaussians(obj: bpy.types.Object) -> Gaussians:
     points = _quads(obj)
     if look is None or len(look) != len(points):
         raise _not_splats(obj)
-    points = points - rest_offset(_rig(obj))
-    quats, scales = _shape(mesh, points)
+    rig = _rig(obj)
+    points = points - rest_offset(rig)
+    quats, scales = _shape(mesh, points, exact=rig == obj)
     return Gaussians(
         means=convert_points(points[:, 0], "blender", "scene").astype(np.float32),
         quats=convert_quats(quats, "blender", "scene").astype(np.float32),
@@ -49,6 +63,19 @@ def read_gaussians(obj: bpy.types.Object) -> Gaussians:
         opacities=look[:, 3].copy(),
         sh=_read_sh(mesh, look),
     )
+
+
+def read_splat_weights(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray] | None:
+    """Joints and weights of splats that the nodes carry; None where vertex groups hold them.
+
+    Returns:
+        [N, 4] uint8 and [N, 4] float32.
+    """
+    joints = [read_attribute(mesh, f"{JOINT}{slot}") for slot in range(SLOTS)]
+    weights = read_attribute(mesh, WEIGHTS)
+    if weights is None or any(values is None for values in joints):
+        return None
+    return np.stack(joints, axis=1).astype(np.uint8), weights
 
 
 def _not_splats(obj: bpy.types.Object) -> InputError:
@@ -78,15 +105,16 @@ def _quads(obj: bpy.types.Object) -> np.ndarray:
     return read_positions(mesh).astype(np.float64)[corners].reshape(-1, 4, 3)
 
 
-def _shape(mesh: bpy.types.Mesh, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations [N, 4] in Blender's axes and scales [N, 3]."""
+def _shape(mesh: bpy.types.Mesh, points: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations [N, 4] in Blender's axes and scales [N, 3]; `exact` tells build_mesh's choice."""
     axes = (points[:, 1:] - points[:, :1]).transpose(0, 2, 1)  # [N, 3, 3], columns
     stored = read_attribute(mesh, ROTATION), read_attribute(mesh, SCALE)
     if stored[0] is None or stored[1] is None:
         return _factor(axes)
     quats, scales = (values.astype(np.float64) for values in stored)
     wanted = quat_to_matrix(quats) * np.maximum(scales, MIN_SCALE)[:, None, :]
-    edited = np.abs(wanted - axes).max(axis=(1, 2)) > _SAME
+    slack = _SAME_EXACT if exact else _SAME + 2 * LOOK_STEP * scales.max(axis=1)
+    edited = np.abs(wanted - axes).max(axis=(1, 2)) > slack
     if edited.any():
         quats[edited], scales[edited] = _factor(axes[edited])
     return quats, scales

@@ -12,8 +12,16 @@ import numpy as np
 from crowdgaussian_shared.geometry.avatar import MATERIALS, Materials
 from crowdgaussian_shared.geometry.skeleton import PARTS, joint_parts
 
-from ..attributes import read_attribute, values_of, write_attribute
-from .material import COLOUR, CONFIDENCE, MATERIAL, MAX_COEFFICIENTS, SH_PREFIX, SOLID
+from ..attributes import read_attribute, rounded, values_of, write_attribute
+from .material import (
+    COLOUR,
+    CONFIDENCE,
+    MATERIAL,
+    MAX_COEFFICIENTS,
+    SH_PREFIX,
+    SOLID,
+    SURE_STEP,
+)
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601: how bright sRGB values look
 # The axes of hue beside it, I and Q of the same standard's predecessor (NTSC).
@@ -64,7 +72,7 @@ def write_materials(mesh: bpy.types.Mesh, materials: Materials | None) -> None:
     """Store what each splat shows; nothing when nobody has told."""
     if materials is not None:
         write_attribute(mesh, MATERIAL, "INT", "FACE", materials.label)
-        write_attribute(mesh, CONFIDENCE, "FLOAT", "FACE", materials.confidence)
+        write_attribute(mesh, CONFIDENCE, "FLOAT", "FACE", rounded(materials.confidence, SURE_STEP))
 
 
 def has_materials(mesh: bpy.types.Mesh) -> bool:

@@ -7,13 +7,12 @@ from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.geometry.axes import convert_quats
 
 from ..attributes import mesh_data, read_attribute, write_attribute
-from .build import get_inputs, set_input, splat_modifier
+from .build import follow, get_inputs, set_input, splat_modifier, weights_to_groups
 from .material import (
     COLOUR,
     ROTATION,
     SCALE,
     SOLID,
-    VERSION,
     VERSION_KEY,
     is_scene_linear,
     set_blended,
@@ -21,7 +20,8 @@ from .material import (
     splat_material,
 )
 from .nodes.graph import group_inputs
-from .nodes.project import group_version, is_splat_group, splat_node_group
+from .nodes.project import is_current, is_splat_group, splat_node_group
+from .nodes.skin import INPUT_RIG, can_skin
 from .read import read_gaussians
 from .recolour import write_solid
 
@@ -33,7 +33,7 @@ def outdated_splats() -> list[bpy.types.Object]:
     found = []
     for obj in bpy.data.objects:
         modifier = splat_modifier(obj) if obj.type == "MESH" and obj.library is None else None
-        if modifier is not None and group_version(modifier.node_group) < VERSION:
+        if modifier is not None and not is_current(modifier.node_group):
             found.append(obj)
     return found
 
@@ -47,6 +47,9 @@ def upgrade_splats() -> int:
     objects = outdated_splats()
     for obj in objects:
         _upgrade_nodes(obj, _upgrade_mesh(obj))
+        if not can_skin():  # saved by a Blender whose nodes read bones
+            weights_to_groups(obj)
+        follow(obj)
     _replace_materials()
     for tree in [t for t in bpy.data.node_groups if is_splat_group(t) and not t.users]:
         bpy.data.node_groups.remove(tree)
@@ -76,7 +79,7 @@ def _upgrade_nodes(obj: bpy.types.Object, degree: int) -> None:
     modifier.node_group = splat_node_group(degree)
     # All of them: a value of the old group stays behind under the number of a new input.
     for socket in group_inputs(modifier.node_group):
-        if hasattr(socket, "default_value"):
+        if hasattr(socket, "default_value") and socket.name != INPUT_RIG:
             set_input(obj, socket.name, inputs.get(socket.name, socket.default_value))
 
 

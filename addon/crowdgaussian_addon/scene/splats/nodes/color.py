@@ -132,7 +132,7 @@ def sort_nodes(
     moved = _move(graph, capture.outputs["Geometry"], COLOUR, "FLOAT_COLOR", "FACE", splat)
     normals = _move(graph, moved, SHADED_NORMAL, "FLOAT_VECTOR", "FACE", splat)
     moved = graph.choose(lit, moved, normals, "GEOMETRY")
-    face = graph.integer("DIVIDE", index, 4)
+    face = graph.quad_of(index)
     inputs = {"Value": splat, "Index": face}
     of_vertex = graph.call("GeometryNodeFieldAtIndex", inputs, data_type="INT", domain="FACE")
     first = graph.integer("MULTIPLY", of_vertex, 4)

@@ -59,6 +59,16 @@ class Graph:
         inputs: dict[str | int, Value] = {0: vector, "Scale": factor}
         return self.call("ShaderNodeVectorMath", inputs, operation="SCALE")
 
+    def add_scaled(self, total: Value, vector: Value, factor: Value) -> Socket:
+        """A vector and another one times a scalar, in one node."""
+        inputs: dict[int, Value] = {0: vector, 1: factor, 2: total}
+        return self.call("ShaderNodeVectorMath", inputs, operation="MULTIPLY_ADD")
+
+    def quad_of(self, index: Socket) -> Socket:
+        """The quad of the vertex with that index; a shift, as dividing takes five times as long."""
+        inputs: dict[str, Value] = {"A": index, "Shift": -2}
+        return self.call("FunctionNodeBitMath", inputs, operation="SHIFT")
+
     def combine(self, x: Value, y: Value, z: Value) -> Socket:
         """A vector from three scalars."""
         return self.call("ShaderNodeCombineXYZ", {0: x, 1: y, 2: z})

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The geometry nodes that turn skinned splat quads to the camera.
 
-Before them, the four vertices of a quad are c, c + s_x x, c + s_y y, c + s_z z of one Gaussian, as
-the armature left them; so the edges from the first vertex are the columns A of the square root of
-its covariance A A^T, sheared by the blended bones exactly as linear blend skinning says.
+The four vertices of a quad are c, c + s_x x, c + s_y y, c + s_z z of one Gaussian, moved with its
+bones (skin.py); so the edges from the first vertex are the columns A of the square root of its
+covariance A A^T, sheared by the blended bones exactly as linear blend skinning says.
 
 The nodes then draw what 3D Gaussian Splatting draws (Kerbl et al. 2023; EWA splatting, Zwicker et
 al. 2001), as geometry. Each quad lies in the plane through c that is parallel to the image. With X,
@@ -26,13 +26,16 @@ from dataclasses import dataclass
 
 import bpy
 
-from ..material import CORNER, NORMAL, SHADED_NORMAL, VERSION, VERSION_KEY
+from ..material import CORNER, NORMAL, SHADED_NORMAL, VERSION_KEY
 from .color import sort_nodes, view_dependent_colour
 from .graph import Graph, Socket, Value, add_item, add_length, new_group
+from .skin import INPUT_RIG, Axes, add_rig, can_skin, skinned_frame
 from .view import View, view_nodes
 
+VERSION = 3  # of the node groups
 SPLAT_NODES = f"CrowdGaussian Splats v{VERSION}"
 DEGREE_KEY = "crowdgaussian_sh_degree"  # property of our node groups
+SKINS_KEY = "crowdgaussian_skins"  # theirs: whether they can read bones
 INPUT_FOOTPRINT = "Footprint"
 INPUT_DEPTH_SORT = "Depth Sort"
 INPUT_MIN_SIZE = "Min Size"
@@ -43,8 +46,6 @@ DILATION = 0.3  # square pixels, as in 3D Gaussian Splatting
 _FIRST = "CrowdGaussian Splats v1"
 _TINY = 1e-14  # square metres
 _WIDEST = 3.0  # tangent of the angle off the axis beyond which a splat's stretch grows no more
-
-Axes = tuple[Socket, Socket, Socket]
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,26 @@ def splat_node_groups() -> list[bpy.types.NodeTree]:
         tree
         for tree in bpy.data.node_groups
         if tree.library is None
-        and tree.get(VERSION_KEY) == VERSION
         and tree.get(DEGREE_KEY) is not None
+        and tree.get(VERSION_KEY) == VERSION
+        and is_current(tree)
     ]
+
+
+def is_current(tree: bpy.types.NodeTree) -> bool:
+    """Whether a group is of this version, or a newer one, and made for this Blender."""
+    version = group_version(tree)
+    return version > VERSION or (version == VERSION and bool(tree.get(SKINS_KEY)) == can_skin())
 
 
 def _build(degree: int) -> bpy.types.NodeTree:
     name = f"{SPLAT_NODES} SH{degree}" if degree else SPLAT_NODES
     tree = new_group(name)
-    tree[VERSION_KEY], tree[DEGREE_KEY] = VERSION, degree
+    tree[VERSION_KEY], tree[DEGREE_KEY], tree[SKINS_KEY] = VERSION, degree, can_skin()
     inputs = _interface(tree)
     graph = Graph(tree)
     view = view_nodes(graph)
-    centre, skinned = _skinned_frame(graph, inputs["Geometry"])
+    centre, skinned = skinned_frame(graph, inputs["Geometry"], inputs.get(INPUT_RIG))
     axes = _limit(graph, skinned, inputs[INPUT_MIN_SIZE], inputs[INPUT_MAX_SIZE])
     ray = graph.choose(
         view.orthographic, graph.vector("SUBTRACT", centre, view.place), view.forward
@@ -134,24 +142,9 @@ def _interface(tree: bpy.types.NodeTree) -> dict[str, Socket]:
     }
     for name, description in switches.items():
         new(name, in_out="INPUT", socket_type="NodeSocketBool").description = description
+    add_rig(tree)
     group_input = tree.nodes.new("NodeGroupInput")
     return {socket.name: socket for socket in group_input.outputs if socket.name}
-
-
-def _skinned_frame(graph: Graph, geometry: Socket) -> tuple[Socket, Axes]:
-    """Per face: the centre and the three columns of A, read from the deformed vertices."""
-    first = graph.integer("MULTIPLY", graph.call("GeometryNodeInputIndex", {}), 4)
-    position = graph.call("GeometryNodeInputPosition", {})
-    points = []
-    for corner in range(4):
-        index = graph.integer("ADD", first, corner) if corner else first
-        inputs = {"Geometry": geometry, "Value": position, "Index": index}
-        points.append(
-            graph.call("GeometryNodeSampleIndex", inputs, data_type="FLOAT_VECTOR", domain="POINT")
-        )
-    centre = points[0]
-    x, y, z = (graph.vector("SUBTRACT", point, centre) for point in points[1:])
-    return centre, (x, y, z)
 
 
 def _limit(graph: Graph, axes: Axes, least: Socket, most: Socket) -> Axes:
@@ -260,7 +253,7 @@ def _shade(graph: Graph, geometry: Socket, wanted: Socket) -> Socket:
     normal = graph.call(
         "GeometryNodeInputNamedAttribute", {"Name": SHADED_NORMAL}, data_type="FLOAT_VECTOR"
     )
-    face = graph.integer("DIVIDE", graph.call("GeometryNodeInputIndex", {}), 4)
+    face = graph.quad_of(graph.call("GeometryNodeInputIndex", {}))
     node = graph.node("GeometryNodeSetMeshNormal", mode="FREE", domain="POINT")
     graph.feed(node.inputs["Mesh"], geometry)
     graph.feed(node.inputs["Custom Normal"], graph.of_face(normal, face))
