@@ -204,13 +204,12 @@ class CROWDGAUSSIAN_PT_shot(CrowdPanel, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         """A sentence and a button each; also for splats without people."""
-        needs = CROWDGAUSSIAN_PT_shot.needs
-        for need in needs:
+        for need in CROWDGAUSSIAN_PT_shot.needs:
             draw_text(self.layout, need.sentence, context, "ERROR")
             if need.button:
                 button = self.layout.operator("crowdgaussian.check_splats", text=need.button)
                 button.need = need.kind
-        if len(needs) > 1:
+        if len(CROWDGAUSSIAN_PT_shot.needs) > 1:
             self.layout.operator("crowdgaussian.check_splats", text="Mend All").need = "ALL"
 
 
