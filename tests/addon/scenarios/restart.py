@@ -5,7 +5,7 @@ from inside import GIVEN, bpy, people, pump_until, server_process, session, sett
 
 if GIVEN["closing"]:
     row = start(GIVEN["photo"])
-    pump_until(lambda: row.people_done == 1)
+    pump_until(lambda: row.people_done >= 1)
     tell(job=row.job, server=server_process())
 else:
     row = session().rows[0]
