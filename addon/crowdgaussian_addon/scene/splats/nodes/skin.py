@@ -34,8 +34,11 @@ _VERSION = 1
 
 
 def can_skin() -> bool:
-    """Whether the nodes of this Blender can read bones: 5.2 and later."""
-    return hasattr(bpy.types, "GeometryNodeBoneInfo")
+    """Whether the nodes of this Blender can read bones: 5.2 and later.
+
+    5.1 has the node, but not its output Exists, which tells an empty input from a rig.
+    """
+    return bpy.app.version >= (5, 2)
 
 
 def add_rig(tree: bpy.types.NodeTree) -> None:
