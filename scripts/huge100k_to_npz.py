@@ -7,13 +7,12 @@ of videos/NAME.mp4 (poses[i] is frame i's; lorm/training/huge100k.py). Even here
 arrays and torch tensors is taken from a pickle; whatever else it asks for is refused.
 """
 
-import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.formats.npz import write_npz
-from pickled_arrays import ArraysOnly, convert_all
+from pickled_arrays import DAMAGE, ArraysOnly, convert_all
 
 NUMBERS = 189
 
@@ -42,16 +41,7 @@ def convert(path: Path) -> Path:
         right = all(v.shape == (4, 4) and k.shape == (4,) for v, k in cameras)
         if len(values) != NUMBERS or not cameras or not right:
             raise ValueError(f"it needs {NUMBERS} numbers and a camera for each frame")
-    except (
-        OSError,
-        KeyError,
-        IndexError,
-        TypeError,
-        EOFError,
-        AttributeError,
-        RuntimeError,
-        pickle.UnpicklingError,
-    ) as error:
+    except DAMAGE as error:
         raise ValueError(str(error)) from error
     write_npz(
         path.with_suffix(".npz"),

@@ -21,12 +21,10 @@ import torch
 from crowdgaussian_shared.errors import CrowdGaussianError
 from crowdgaussian_shared.formats.npz import write_npz
 from crowdgaussian_shared.motion.npz import read_motion_npz
-from pickled_arrays import ArraysOnly
+from pickled_arrays import DAMAGE, ArraysOnly
 
 _DEEPEST = 4  # dictionaries in each other
 _SCALING = "smpl_scaling"  # of AIST++: smpl_trans is in units of the scaled body
-_DAMAGE = (OSError, KeyError, IndexError, TypeError, ValueError, EOFError, AttributeError,
-           RuntimeError, ImportError, zipfile.BadZipFile, pickle.UnpicklingError)  # fmt: skip
 
 Arrays = dict[str, np.ndarray]
 
@@ -44,7 +42,7 @@ def convert(path: Path, fps: float | None = None) -> list[Path]:
     try:
         content = _load(path)
         found = list(_motions(content))
-    except _DAMAGE as error:
+    except (*DAMAGE, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(str(error)) from error
     written, reasons = [], []
     for name, arrays in found:

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import torch
 
+# What files raise that are damaged, or hold something else.
+DAMAGE = (OSError, KeyError, IndexError, TypeError, EOFError, AttributeError, RuntimeError,
+          ImportError, pickle.UnpicklingError)  # fmt: skip
+
 
 class ArraysOnly(pickle.Unpickler):
     """A pickle of numpy arrays and torch tensors; nothing else is ever called."""

@@ -9,13 +9,12 @@ Scans to 0525 have a translation in units of the scan, later ones transl in metr
 (ytrock/THuman2.0-Dataset, issue 23); in the .npz all have transl.
 """
 
-import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
 from crowdgaussian_shared.formats.npz import write_npz
-from pickled_arrays import ArraysOnly, convert_all
+from pickled_arrays import DAMAGE, ArraysOnly, convert_all
 
 SIZES = {
     "global_orient": (3,),
@@ -46,17 +45,7 @@ def convert(path: Path) -> Path:
         scale = about.get("scale", np.ones(1))
         place = about["transl"] if "transl" in about else about["translation"] / scale
         wrong = [name for name, sizes in SIZES.items() if about[name].size not in sizes]
-    except (
-        OSError,
-        KeyError,
-        IndexError,
-        TypeError,
-        EOFError,
-        AttributeError,
-        RuntimeError,
-        ImportError,
-        pickle.UnpicklingError,
-    ) as error:
+    except DAMAGE as error:
         raise ValueError(str(error)) from error
     if wrong or scale.shape != (1,) or place.shape != (3,):
         raise ValueError(f"{', '.join(wrong) or 'scale or transl'} has another size")

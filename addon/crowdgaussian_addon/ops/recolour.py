@@ -10,7 +10,7 @@ from crowdgaussian_shared.errors import InputError
 from crowdgaussian_shared.geometry.skeleton import PARTS
 
 from ..scene.attributes import mesh_data
-from ..scene.people import Person, all_people, read_weights, require_people
+from ..scene.people import Person, all_people, read_weights, require_people, with_splats
 from ..scene.render.display import own_splats, renew_reduced
 from ..scene.render.viewport import Look, largest_view, show_as
 from ..scene.splats.build import get_inputs, set_input, splat_modifier
@@ -61,8 +61,7 @@ NO_MATERIALS = (
 
 def with_materials(people: list[Person]) -> list[Person]:
     """Those of the people whose splats say what they show."""
-    meshes = [(person, person.splats) for person in people if person.splats is not None]
-    return [person for person, obj in meshes if has_materials(mesh_data(obj))]
+    return [person for person in with_splats(people) if has_materials(mesh_data(person.splats))]
 
 
 class _OnMaterial(CrowdOperator):
@@ -82,18 +81,19 @@ class _OnMaterial(CrowdOperator):
         description="Leave out splats whose material is less sure than this",
     )
 
-    def wearers(self, context: bpy.types.Context) -> list[Person]:
-        """The chosen people who show the material.
+    def wearers(self, context: bpy.types.Context) -> list[tuple[Person, np.ndarray]]:
+        """The chosen people who show the material, with the splats that do, [N] bool.
 
         Raises:
             InputError: nobody has materials, or nobody shows this one.
         """
-        people = [person for person in require_people(context) if person.splats is not None]
+        people = with_splats(require_people(context))
         if self.material in _MATERIALS:
             people = with_materials(people)
         if not people:
             raise InputError(NO_MATERIALS)
-        shown = [person for person in people if self.of(person).any()]
+        meant = [(person, self.of(person)) for person in people]
+        shown = [(person, chosen) for person, chosen in meant if chosen.any()]
         if not shown:
             name = next(name for key, name, _ in _ITEMS if key == self.material)
             raise InputError(f"No splat of those chosen is {name}; choose another material.")
@@ -125,14 +125,14 @@ class CROWDGAUSSIAN_OT_select_material(_OnMaterial, SimpleOperator, bpy.types.Op
     def run(self, context: bpy.types.Context) -> str:
         """Selects in every chosen person's mesh, and nothing else there."""
         leave_edit_mode(context)
-        people = self.wearers(context)
-        chosen = {mesh_data(person.splats): self.of(person) for person in people}
+        wearers = self.wearers(context)
+        chosen = {mesh_data(person.splats): those for person, those in wearers}
         for mesh, those in chosen.items():
             select_faces(mesh, those)
         count = sum(int(those.sum()) for those in chosen.values())
         if self.edit:
-            edit_mode(context, [person.splats for person in people])
-        return f"{count} splats of {count_people(len(people))} selected."
+            edit_mode(context, [person.splats for person, _ in wearers])
+        return f"{count} splats of {count_people(len(wearers))} selected."
 
 
 def leave_edit_mode(context: bpy.types.Context) -> None:
@@ -225,14 +225,15 @@ class CROWDGAUSSIAN_OT_recolour(_OnMaterial, SimpleOperator, bpy.types.Operator)
     def run(self, context: bpy.types.Context) -> str:
         """Changes the meshes of the chosen people; copies that share them keep theirs."""
         leave_edit_mode(context)
-        people = self.wearers(context)
+        wearers = self.wearers(context)
+        people = [person for person, _ in wearers]
         done: set[bpy.types.Mesh] = set()
-        for person in people:
+        for person, chosen in wearers:
             mesh, *reduced = own_splats(person, people)
             if mesh in done:
                 continue
             done.add(mesh)
-            chosen, change = self.of(person), self._change(mesh, self.of(person))
+            change = self._change(mesh, chosen)
             recolour(mesh, chosen, change)
             for other in reduced if self.material in _MATERIALS else ():
                 recolour(other, showing(other, self.material, self.confidence), change)
@@ -273,7 +274,7 @@ class CROWDGAUSSIAN_OT_paint_splats(SimpleOperator, bpy.types.Operator):
             return self._finish(context)
         masked = context.mode == "EDIT_MESH"
         leave_edit_mode(context)
-        people = [person for person in require_people(context) if person.splats is not None]
+        people = with_splats(require_people(context))
         person = next((p for p in people if context.active_object in (p.rig, p.splats)), people[0])
         self._start(context, person, masked)
         return f"Paint on {person.name}, then press Done."

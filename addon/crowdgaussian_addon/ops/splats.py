@@ -12,7 +12,7 @@ from mathutils import Matrix, Vector
 from ..scene import static_splats
 from ..scene.attributes import mesh_data
 from ..scene.export.splats import centres_in_world
-from ..scene.people import Person, all_people, require_people
+from ..scene.people import Person, all_people, require_people, with_splats
 from ..scene.render.display import (
     Where,
     keep_reduced,
@@ -275,7 +275,7 @@ class CROWDGAUSSIAN_OT_edit_splats(SimpleOperator, bpy.types.Operator):
         """Chooses in everybody's splats before any is changed."""
         editing = context.mode == "EDIT_MESH"
         leave_edit_mode(context)
-        people = [person for person in require_people(context) if person.splats is not None]
+        people = with_splats(require_people(context))
         chosen = {person.rig: self._choose(context, person) for person in people}
         if self.action == "KEEP":
             chosen = {rig: ~those for rig, those in chosen.items()}

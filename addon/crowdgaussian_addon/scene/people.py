@@ -122,6 +122,11 @@ def require_people(context: bpy.types.Context) -> list[Person]:
     return people
 
 
+def with_splats(people: list[Person]) -> list[Person]:
+    """Those whose splats were not deleted."""
+    return [person for person in people if person.splats is not None]
+
+
 def people_without_rig(scene: bpy.types.Scene) -> list[bpy.types.Collection]:
     """Collections of people whose armature is gone while some of their objects are left."""
     homes = (c for c in _person_collections(scene) if len(c.all_objects))

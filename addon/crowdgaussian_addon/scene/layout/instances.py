@@ -93,9 +93,7 @@ def _blurred(graph: Graph, axis: Socket, blur: Socket) -> Socket:
 
 
 def _move_corners(graph: Graph, capture: bpy.types.Node) -> Socket:
-    corner = graph.call(
-        "GeometryNodeInputNamedAttribute", {"Name": CORNER}, data_type="FLOAT_VECTOR"
-    )
+    corner = graph.named(CORNER)
     face = graph.quad_of(graph.call("GeometryNodeInputIndex", {}))
     x, y, _ = graph.separate(corner)
     centre, first, second = (

@@ -35,12 +35,12 @@ def view_dependent_colour(
         ray: per face, camera to centre, of any length.
     """
     direction = _canonical_direction(graph, axes, graph.vector("NORMALIZE", ray))
-    base = _named(graph, COLOUR, "FLOAT_COLOR")
+    base = graph.named(COLOUR, "FLOAT_COLOR")
     parts = graph.node("FunctionNodeSeparateColor")
     graph.feed(parts.inputs[0], base)
     total = graph.combine(*parts.outputs[:3])
     for k, factor in enumerate(_basis(graph, direction, degree), start=1):
-        band = _named(graph, f"{SH_PREFIX}{k}", "FLOAT_VECTOR")
+        band = graph.named(f"{SH_PREFIX}{k}")
         total = graph.vector("ADD", total, graph.scale(band, factor))
     seen = graph.node("FunctionNodeCombineColor")
     for socket, value in zip(seen.inputs, (*graph.separate(total), parts.outputs[3])):
@@ -57,14 +57,14 @@ def view_dependent_colour(
 
 def _canonical_direction(graph: Graph, axes: Axes, direction: Socket) -> Socket:
     """R (Q R)^T d of the module's docstring."""
-    scales = graph.vector("MAXIMUM", _named(graph, SCALE, "FLOAT_VECTOR"), (MIN_SCALE,) * 3)
+    scales = graph.vector("MAXIMUM", graph.named(SCALE), (MIN_SCALE,) * 3)
     inverse = graph.separate(graph.vector("DIVIDE", (1.0, 1.0, 1.0), scales))
     x, y, z = (graph.scale(axis, factor) for axis, factor in zip(axes, inverse))
     columns: Axes = (x, y, z)
     for _ in range(_STEPS):
         columns = _newton(graph, columns)
     local = graph.combine(*(graph.vector("DOT_PRODUCT", column, direction) for column in columns))
-    rotation = _named(graph, ROTATION, "QUATERNION")
+    rotation = graph.named(ROTATION, "QUATERNION")
     turned = graph.call("FunctionNodeRotateVector", {"Vector": local, "Rotation": rotation})
     return graph.vector("NORMALIZE", turned)
 
@@ -99,10 +99,6 @@ def _basis(graph: Graph, direction: Socket, degree: int) -> list[Socket]:
             total = term if total is None else graph.math("ADD", total, term)
         functions.append(total)
     return functions
-
-
-def _named(graph: Graph, name: str, kind: str) -> Socket:
-    return graph.call("GeometryNodeInputNamedAttribute", {"Name": name}, data_type=kind)
 
 
 # Splats in the order of their depth, for engines that blend faces in the order they are given
@@ -170,7 +166,7 @@ def _move(
 ) -> Socket:
     """Each element takes the attribute of the element with the given number."""
     field = "FLOAT_COLOR" if kind == "BYTE_COLOR" else kind  # nodes know bytes only when they store
-    value = graph.call("GeometryNodeInputNamedAttribute", {"Name": name}, data_type=field)
+    value = graph.named(name, field)
     inputs = {"Value": value, "Index": source}
     value = graph.call("GeometryNodeFieldAtIndex", inputs, data_type=field, domain=domain)
     stored: dict[str, Value] = {"Geometry": geometry, "Name": name, "Value": value}

@@ -85,6 +85,10 @@ class Graph:
         inputs = {"Switch": switch, "False": false, "True": true}
         return self.call("GeometryNodeSwitch", inputs, input_type=kind)
 
+    def named(self, name: str, kind: str = "FLOAT_VECTOR") -> Socket:
+        """An attribute by its name."""
+        return self.call("GeometryNodeInputNamedAttribute", {"Name": name}, data_type=kind)
+
     def of_face(self, vector: Socket, index: Socket) -> Socket:
         """A vector of the face with that index."""
         inputs = {"Value": vector, "Index": index}

@@ -212,9 +212,7 @@ def _move_corners(
 ) -> Socket:
     """c + X (x L11) + Y (x L21 + y L22) for the corner (x, y) of each vertex."""
     centre, root = (graph.of_face(values, splat) for values in seen)
-    corner = graph.call(
-        "GeometryNodeInputNamedAttribute", {"Name": CORNER}, data_type="FLOAT_VECTOR"
-    )
+    corner = graph.named(CORNER)
     x, y, _ = graph.separate(corner)
     first, below, second = graph.separate(root)
     across = graph.scale(view.right, graph.math("MULTIPLY", x, first))
@@ -226,9 +224,7 @@ def _move_corners(
 
 def _lit(graph: Graph, geometry: Socket, axes: Axes, wanted: Socket) -> Socket:
     """Store the normals for lights: M^-T n, by the cofactors of A = M R S."""
-    local = graph.call(
-        "GeometryNodeInputNamedAttribute", {"Name": NORMAL}, data_type="FLOAT_VECTOR"
-    )
+    local = graph.named(NORMAL)
     a, b, c = axes
     cofactors = [graph.vector("CROSS_PRODUCT", p, q) for p, q in ((b, c), (c, a), (a, b))]
     terms = [graph.scale(row, part) for row, part in zip(cofactors, graph.separate(local))]
@@ -250,9 +246,7 @@ def _shade(graph: Graph, geometry: Socket, wanted: Socket) -> Socket:
     A material's normal input would not do: Cycles lets no light fall on a surface from behind the
     mesh's normal, and that of a quad is the direction of the camera.
     """
-    normal = graph.call(
-        "GeometryNodeInputNamedAttribute", {"Name": SHADED_NORMAL}, data_type="FLOAT_VECTOR"
-    )
+    normal = graph.named(SHADED_NORMAL)
     face = graph.quad_of(graph.call("GeometryNodeInputIndex", {}))
     node = graph.node("GeometryNodeSetMeshNormal", mode="FREE", domain="POINT")
     graph.feed(node.inputs["Mesh"], geometry)

@@ -159,12 +159,12 @@ def _one_of(graph: Graph, index: Socket) -> bpy.types.Node:
 
 def _blend(graph: Graph, bones: bpy.types.Node) -> tuple[Axes, Socket]:
     """Per face: the columns of the blended affine, linear part and place."""
-    stored = _named(graph, WEIGHTS, "FLOAT_COLOR")
+    stored = graph.named(WEIGHTS, "FLOAT_COLOR")
     weights = graph.node("FunctionNodeSeparateColor")
     graph.feed(weights.inputs[0], stored)
     sums: list[Socket] = []
     for slot, weight in zip(range(SLOTS), weights.outputs):
-        joint = _named(graph, f"{JOINT}{slot}", "INT")
+        joint = graph.named(f"{JOINT}{slot}", "INT")
         columns = [_column(graph, bones, name, joint) for name in _COLUMNS]
         if sums:
             sums = [graph.add_scaled(s, column, weight) for s, column in zip(sums, columns)]
@@ -212,8 +212,8 @@ def _build_native(position: str, rotation: str, scale: str) -> bpy.types.NodeTre
     given = {socket.name: socket for socket in graph.node("NodeGroupInput").outputs}
     table, _ = _bones(graph, given[INPUT_RIG])
     linear, place = _blend(graph, table)
-    centre = graph.vector("ADD", _turn(graph, linear, _named(graph, position)), place)
-    turn, sizes = _named(graph, rotation, "QUATERNION"), _named(graph, scale)
+    centre = graph.vector("ADD", _turn(graph, linear, graph.named(position)), place)
+    turn, sizes = graph.named(rotation, "QUATERNION"), graph.named(scale)
     matrix = graph.node("FunctionNodeCombineMatrix")
     for column, (axis, size) in enumerate(zip(list(_COLUMNS.values())[:3], graph.separate(sizes))):
         inputs: dict[str, Value] = {"Vector": graph.scale(axis, size), "Rotation": turn}
@@ -253,7 +253,3 @@ def _image(graph: Graph, matrix: Socket, name: str) -> Socket:
     """What a matrix makes of an axis."""
     inputs: dict[int, Value] = {0: _COLUMNS[name], 1: matrix}
     return graph.call("FunctionNodeTransformDirection", inputs)
-
-
-def _named(graph: Graph, name: str, kind: str = "FLOAT_VECTOR") -> Socket:
-    return graph.call("GeometryNodeInputNamedAttribute", {"Name": name}, data_type=kind)
