@@ -275,6 +275,8 @@ class CROWDGAUSSIAN_OT_paint_splats(SimpleOperator, bpy.types.Operator):
         masked = context.mode == "EDIT_MESH"
         leave_edit_mode(context)
         people = with_splats(require_people(context))
+        if not people:
+            raise InputError("Their splats were deleted; undo that or import the crowd again.")
         person = next((p for p in people if context.active_object in (p.rig, p.splats)), people[0])
         self._start(context, person, masked)
         return f"Paint on {person.name}, then press Done."

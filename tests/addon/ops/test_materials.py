@@ -290,6 +290,13 @@ def test_brushes_paint_on_splats(people, tmp_path):
     np.testing.assert_allclose(sh, colour_to_sh(new[chosen]), atol=1e-5)
 
 
+def test_nobody_paints_on_splats_that_are_gone(people):
+    for person in people:
+        bpy.data.objects.remove(person.splats)
+    with pytest.raises(RuntimeError, match="Their splats were deleted"):
+        crowd.paint_splats()
+
+
 def test_paint_that_was_left_by_hand_is_not_lost_to_a_new_colour(people):
     splats = people[0].splats
     chosen = np.flatnonzero(of(splats, "skin"))[:20]
