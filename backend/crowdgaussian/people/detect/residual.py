@@ -51,7 +51,7 @@ _CHANGED = 0.03  # of a region that must be newly painted for another try
 # that for a hand that stays, and how much less will do for one that is elsewhere.
 _SAME_HAND, _CLAIM, _STILL_SURE, _LESS_SURE = 0.05, 0.2, 0.5, 0.05
 # Spread of a wrist that was seen in two places, and the part of it when seen in one. Of the hands
-# shared in eight photos only one is like this (.136, then .008), the others have .007 to .032.
+# shared in seventeen photos only one is like this (.136, then .008), the others have .005 to .065.
 _TWO_PLACES, _ONE_PLACE = 0.08, 0.5
 _STEP, _LIKE_SIZE, _TRUST, _MOST = 0.3, (0.5, 2.0), 0.3, 24  # grid: step in people; regions tried
 # The usual size of people on the grid: of those who are surely there, or of the shorter side.
